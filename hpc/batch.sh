@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# batch.sh RUN_DIRECTORY
+#
+# The batch script: Slurm runs it on the job's head node, once for each attempt. It chooses where the
+# ranks meet, starts node.sh on all nodes in one step, waits, and ends with the status of the first rank
+# that failed. Slurm runs a copy of this file, so it finds the rest of the kit by the run directory: in
+# the snapshot of the project, which it unpacks first, or in the project itself.
+set -euo pipefail
+shopt -s inherit_errexit
+
+run_directory=$1
+declare -A fact
+# shellcheck source=/dev/null
+source "$run_directory/facts"
+kit=${fact[source_dir]}
+
+# Tasks of an array that start together each unpack, and one of them gives its copy the name. What git
+# ignores (data, weights) is linked from the live project.
+if [[ -e $run_directory/source.tar && ! -d $kit ]]; then
+  partial=$(mktemp -d -- "$kit.XXXXXX")
+  tar --extract --directory="$partial" --file="$run_directory/source.tar"
+  while IFS= read -r -d '' name; do
+    name=${name%/}
+    mkdir -p -- "$partial/$(dirname -- "$name")"
+    ln -s -- "${fact[project_directory]}/$name" "$partial/$name"
+  done <"$run_directory/source.tar.ignored"
+  chmod 755 -- "$partial"
+  mv -T -- "$partial" "$kit" 2>/dev/null || rm -rf -- "$partial"
+fi
+
+# shellcheck source=lib/common.sh
+source "$kit/hpc/lib/common.sh"
+# shellcheck source=lib/rendezvous.sh
+source "$kit/hpc/lib/rendezvous.sh"
+# shellcheck source=lib/local_disk.sh
+source "$kit/hpc/lib/local_disk.sh"
+
+main() {
+  local -r task_directory=$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}
+  export ATTEMPT=${SLURM_RESTART_COUNT:-0}
+  local -r attempt_directory=$task_directory/attempt_$ATTEMPT
+  mkdir -p -- "$attempt_directory"
+  printf '== job %s, attempt %s, on %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$SLURM_JOB_NODELIST" "$(date '+%F %T %Z')"
+  ((${SLURM_JOB_NUM_NODES:?} == fact[nodes])) ||
+    common::die "Slurm gave $SLURM_JOB_NUM_NODES nodes; the run asked for ${fact[nodes]}"
+
+  local rendezvous status=0
+  rendezvous=$(rendezvous::choose "$kit" "$ATTEMPT")
+  export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
+
+  trap 'batch::end_step' TERM INT
+  trap local_disk::remove EXIT
+  local_disk::make
+  # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step, and
+  # a rank that stays long after the others have left is ended too.
+  srun --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
+    --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))" \
+    --export=ALL --kill-on-bad-exit=1 --wait=600 \
+    bash "$kit/hpc/node.sh" "$run_directory" "$attempt_directory" &
+  step=$!
+  batch::wait_for_step
+
+  if ((status != 0)) && [[ -r $attempt_directory/failed_rank ]]; then
+    local rank host
+    read -r rank host status <"$attempt_directory/failed_rank"
+    common::note "the first rank that failed: rank $rank on $host, exit status $status"
+  fi
+  printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
+  printf '== job %s, attempt %s: exit status %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status"
+  return "$status"
+}
+
+# `wait` returns when a trapped signal arrives: go on until the step is gone.
+batch::wait_for_step() {
+  while :; do
+    status=0
+    wait "$step" || status=$?
+    kill -0 "$step" 2>/dev/null || break
+  done
+}
+
+batch::end_step() {
+  common::note "job $SLURM_JOB_ID: told to end"
+  kill -s TERM "$step" 2>/dev/null || true
+}
+
+main

@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# job_submitter.sh [OPTIONS]
+#
+# Sends the experiments of experiment_configurations.txt to the cluster. Run by people, on a login node,
+# from any folder; the project is the folder that holds hpc/. Prints the job id, and nothing else, on
+# standard output. Each option may also be set in the environment (HPC_GPUS for --gpus), in the project's
+# .env, or in the site's profile; the command line comes first. Exit status: 0 submitted (with --follow:
+# finished), 1 the site or machine refuses, 2 the request is wrong; with --follow, the job's own.
+set -euo pipefail
+shopt -s inherit_errexit
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+project=${here%/*}
+source "$here/lib/common.sh"
+source "$here/lib/checks.sh"
+source "$here/lib/options.sh"
+source "$here/lib/submit_options.sh"
+source "$here/lib/secrets.sh"
+source "$here/lib/site.sh"
+source "$here/lib/command.sh"
+source "$here/lib/experiments_file.sh"
+source "$here/lib/run_directory.sh"
+source "$here/lib/node_environment.sh"
+source "$here/lib/request.sh"
+source "$here/lib/preflight.sh"
+source "$here/lib/snapshot.sh"
+source "$here/lib/experiment.sh"
+source "$here/lib/follow.sh"
+# shellcheck source=../venv/environment.sh
+source "$project/venv/environment.sh"
+
+main() {
+  local -a sbatch_argv=()
+  local job='' silent=''
+  submit::leave_enclosing_job
+  submit_options::define
+  options::parse "$@"
+  if [[ -n ${options_value[help]:-} ]]; then
+    common::print_header "${BASH_SOURCE[0]}"
+    options::print_help
+    return
+  fi
+
+  # All that can be wrong is looked at before anything is written.
+  dotenv::each "$project/.env" submit::take_setting
+  site::query || silent=$site_silence
+  site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
+  options::complete site
+  request::refuse_unfinished
+  experiments_file::read "${options_value[configs]:-$project/experiment_configurations.txt}"
+  fact[experiments]=${#experiment_lengths[@]}
+  request::resolve
+  submit::choose_folders
+  submit::choose_environment
+  if [[ -n $silent ]]; then
+    [[ -n ${options_value[dry_run]} ]] || common::die "$silent"
+    common::note "note: the request is not compared with the cluster. $silent"
+  elif [[ -z ${options_value[no_preflight]} ]]; then
+    preflight::check
+    request::sbatch_argv sbatch_argv
+    preflight::ask_slurm "${sbatch_argv[@]}"
+  fi
+
+  request::sbatch_argv sbatch_argv
+  if [[ -n ${options_value[dry_run]} ]]; then
+    printf '%s\n' "${sbatch_argv[*]@Q}"
+    return
+  fi
+  if [[ -n ${options_value[confirm]} ]]; then submit::confirm; fi
+  submit::write_run_directory
+  submit::send
+  if [[ -n ${options_value[follow]} ]]; then follow::job "$job" "${fact[run_directory]}"; fi
+}
+
+# Inside a job, Slurm's variables and ours would bind the new job to the old one's CPUs, ranks and folders.
+submit::leave_enclosing_job() {
+  local name
+  for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SRUN_@}" "${!PMI@}"; do
+    if [[ $name != SLURM_CONF ]]; then unset "$name"; fi
+  done
+  if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
+}
+
+# Of .env only what concerns the submission: the rest may be secret, and the job reads it on its nodes.
+submit::take_setting() {
+  if [[ $1 == SCRATCH || $1 == HPC_* ]]; then secrets::export_unless_set "$@"; fi
+}
+
+# The names and folders of the run: one rule, used by jobs and tools alike.
+submit::choose_folders() {
+  local -r scratch=${SCRATCH:-${site[scratch]}}
+  [[ -n $scratch ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
+  [[ $scratch == /* && -d $scratch && -w $scratch ]] || common::die "SCRATCH=${scratch@Q} is not a folder in which you can write (it must be an absolute path)"
+  fact[stamp]=$(date +%Y%m%d-%H%M%S)
+  fact[project_directory]=$project
+  fact[project_name]=${project##*/}
+  fact[scratch_dir]=${scratch%/}/${fact[project_name]}
+  fact[job_name]=${options_value[exp_name]:-${fact[project_name]}}
+  fact[run_id]=${fact[job_name]}_${fact[stamp]}_$BASHPID
+  fact[run_directory]=${fact[scratch_dir]}/hpc_outputs/${fact[run_id]}
+  # Without a name each run is an experiment of its own, so that no two share checkpoints.
+  fact[exp_name]=${options_value[exp_name]:-${fact[run_id]}}
+  fact[checkpoint_directory]=${fact[scratch_dir]}/${fact[exp_name]}/checkpoints
+  fact[source_dir]=${fact[run_directory]}/source
+  if [[ -n ${options_value[no_snapshot]} ]]; then fact[source_dir]=$project; fi
+  fact[working_directory]=${options_value[chdir]:-.}
+  fact[node_local_directory]=${site[node_local_directory]}
+  fact[site]=${site[name]}
+  fact[modules]=${site[modules]}
+}
+
+submit::choose_environment() {
+  fact[environment]=${site[environment]:-$(environment::find "$project" || true)}
+  [[ -n ${fact[environment]} ]] ||
+    common::die "no virtual environment for $(environment::requirements "$project"): make it once with  bash ${project@Q}/venv/create.sh"
+  [[ -x ${fact[environment]}/bin/python ]] || common::die "no python in the environment ${fact[environment]@Q} of the profile ${site[name]}"
+}
+
+submit::confirm() {
+  local answer
+  common::note "${sbatch_argv[*]@Q}"
+  [[ -t 0 ]] || common::die "--confirm asks on a terminal, and there is none"
+  read -rp 'Submit this? [y/N] ' answer
+  [[ $answer == [yY]* ]] || common::die "not submitted"
+}
+
+# Written beside and renamed: a run directory that has its name is complete.
+submit::write_run_directory() {
+  unfinished=${fact[run_directory]}.partial
+  trap submit::remove_unfinished EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  mkdir -p -- "${fact[scratch_dir]}/hpc_outputs"
+  experiment::claim
+  mkdir -- "$unfinished"
+  if [[ -z ${options_value[no_snapshot]} ]]; then
+    snapshot::pack "$project" "${fact[scratch_dir]}/hpc_outputs/.sources" "$unfinished/source.tar"
+  fi
+  fact[commit]=$(snapshot::commit "$project")
+  run_directory::write "$unfinished"
+  printf '%s\0' "${sbatch_argv[@]}" >"$unfinished/sbatch_argv"
+  experiment::move_aside
+  mv -T -- "$unfinished" "${fact[run_directory]}"
+  unfinished=${fact[run_directory]}
+}
+
+submit::remove_unfinished() {
+  rm -rf -- "$unfinished"
+  experiment::put_back
+}
+
+# From here to the job id an interrupt could leave a job that nobody knows of: it waits.
+submit::send() {
+  local answer status=0
+  trap '' INT TERM
+  answer=$(timeout 120 "${sbatch_argv[@]}" 2>&1) || status=$?
+  job=${answer##*$'\n'}
+  job=${job%%;*}
+  if ((status != 0)) || [[ ! $job =~ ^[0-9]+$ ]]; then
+    common::die "Slurm refused the job: $(preflight::tidy "$answer")"
+  fi
+  printf '%s\n' "$job" >"${fact[run_directory]}/job_id"
+  experiment::record_job "$job"
+  trap - EXIT INT TERM
+  if [[ $answer == *$'\n'* ]]; then common::note "${answer%$'\n'*}"; fi
+  common::note "job $job (${fact[job_name]}): $( ((fact[experiments] == 1)) || printf '%s experiments of ' "${fact[experiments]}")${fact[nodes]} x ${fact[processes_per_node]} processes; ${fact[run_directory]}"
+  printf '%s\n' "$job"
+}
+
+main "$@"

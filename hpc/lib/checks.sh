@@ -1,0 +1,87 @@
+# shellcheck shell=bash
+# What the values of options may be. checks::accept KIND VALUE WHAT ends with status 2 and one clear
+# line when VALUE is not of KIND; WHAT names it to the user. The converters print a canonical form.
+
+checks::accept() {
+  local -r kind=${1%% *} choices=${1#* } value=$2 what=$3
+  local choice
+  case $kind in
+    count) [[ $value =~ ^[0-9]{1,6}$ ]] || common::die_usage "$what: ${value@Q} is not a whole number (0, 1, 2, …)" ;;
+    positive) [[ $value =~ ^0*[1-9][0-9]{0,5}$ ]] || common::die_usage "$what: ${value@Q} is not a whole number from 1 up" ;;
+    memory)
+      [[ $value =~ ^0*[1-9][0-9]{0,9}[KMGTkmgt]?[Bb]?$ ]] ||
+        common::die_usage "$what: ${value@Q} is not an amount of memory: write it like 10G or 512M"
+      ;;
+    duration)
+      checks::seconds "$value" >/dev/null ||
+        common::die_usage "$what: ${value@Q} is not a time: write it like 30 (minutes), 12:00:00, 2-12 (days-hours) or 1-06:30:00"
+      ;;
+    name)
+      [[ $value =~ ^[[:alnum:]_.+-][[:alnum:]_.+\ -]*$ && $value != . && $value != .. && $value != -* && ${#value} -le 100 ]] ||
+        common::die_usage "$what: ${value@Q} cannot name a folder: use letters, digits, '_', '.', '+', '-' and inner spaces, at most 100"
+      ;;
+    text)
+      [[ -n $value && $value != *[[:cntrl:]]* ]] ||
+        common::die_usage "$what: ${value@Q} is empty or has control characters"
+      ;;
+    path) [[ -n $value ]] || common::die_usage "$what: an empty path" ;;
+    choice)
+      for choice in $choices; do
+        if [[ $value == "$choice" ]]; then return; fi
+      done
+      common::die_usage "$what: ${value@Q} is none of: ${choices// /, }"
+      ;;
+    *) common::die "no such check: $kind" ;;
+  esac
+}
+
+# The word that help shows for a value, with a space before it.
+checks::placeholder() {
+  case $1 in
+    flag) ;;
+    list) printf ' PATH…' ;;
+    count | positive) printf ' N' ;;
+    memory) printf ' SIZE' ;;
+    duration) printf ' TIME' ;;
+    path) printf ' PATH' ;;
+    choice\ *) local -r choices=${1#choice } && printf ' %s' "${choices// /|}" ;;
+    *) printf ' %s' "${1^^}" ;;
+  esac
+}
+
+# checks::seconds TIME   Seconds of a Slurm time (man sbatch, --time); status 1 when it is none.
+# MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS
+checks::seconds() {
+  local -r value=$1
+  local days=0 hours=0 minutes=0 seconds=0
+  [[ $value =~ ^([0-9]{1,6}-)?[0-9]{1,9}(:[0-9]{1,9}){0,2}$ ]] || return 1
+  if [[ $value == *-* ]]; then
+    days=${value%%-*}
+    IFS=: read -r hours minutes seconds <<<"${value#*-}"
+  elif [[ $value == *:*:* ]]; then
+    IFS=: read -r hours minutes seconds <<<"$value"
+  else
+    IFS=: read -r minutes seconds <<<"$value"
+  fi
+  local -r total=$((((10#$days * 24 + 10#$hours) * 60 + 10#${minutes:-0}) * 60 + 10#${seconds:-0}))
+  ((total > 0)) || return 1
+  echo "$total"
+}
+
+# checks::duration SECONDS   D-HH:MM:SS
+checks::duration() {
+  printf '%d-%02d:%02d:%02d' $(($1 / 86400)) $(($1 / 3600 % 24)) $(($1 / 60 % 60)) $(($1 % 60))
+}
+
+# checks::megabytes MEMORY   Slurm's unit is the megabyte of 1,048,576 bytes; kilobytes are rounded up.
+checks::megabytes() {
+  local value=${1%[Bb]}
+  value=${value^^}
+  local -r number=$((10#${value%[KMGT]}))
+  case $value in
+    *K) echo $(((number + 1023) / 1024)) ;;
+    *G) echo $((number * 1024)) ;;
+    *T) echo $((number * 1024 * 1024)) ;;
+    *) echo "$number" ;;
+  esac
+}

@@ -1,0 +1,42 @@
+# shellcheck shell=bash
+# The experiment's command as an argv file: words that each end in a NUL, in which `$$` is a dollar and
+# `${NAME}` an environment variable.
+
+# command::write FILE WORD...
+command::write() {
+  local -r file=$1
+  shift
+  # NAME=value in front of a command is the shell's way to set a variable for it: env(1) does the same.
+  if [[ $1 =~ ^[A-Za-z_][A-Za-z0-9_]*= ]]; then set -- env "$@"; fi
+  printf '%s\0' "$@" >"$file"
+}
+
+# command::read FILE ARRAY   The words, with the environment's values in their places. Status 1 with a
+# message when a variable is not set.
+command::read() {
+  local -r file=$1
+  local -n command_words=$2
+  local encoded word name
+  command_words=()
+  while IFS= read -r -d '' encoded; do
+    word=''
+    while [[ $encoded == *\$* ]]; do
+      word+=${encoded%%\$*}
+      encoded=${encoded#*\$}
+      if [[ $encoded == \$* ]]; then
+        word+=\$
+        encoded=${encoded#\$}
+        continue
+      fi
+      name=${encoded%%\}*}
+      name=${name#\{}
+      if [[ -z ${!name+set} ]]; then
+        common::warn "the command uses \${$name}, and $name is not set on $(uname -n); the names that are set stand in the README"
+        return 1
+      fi
+      word+=${!name}
+      encoded=${encoded#*\}}
+    done
+    command_words+=("$word$encoded")
+  done <"$file"
+}

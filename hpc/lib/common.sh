@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# Messages and small tools for every script of the kit. Only standard error is written to:
+# standard output belongs to the caller's result.
+
+common::note() {
+  printf '%s\n' "$*" >&2
+}
+
+common::warn() {
+  printf '%s: warning: %s\n' "${0##*/}" "$*" >&2
+}
+
+# The site or the machine refuses: exit status 1.
+common::die() {
+  printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# The user typed something wrong: exit status 2.
+common::die_usage() {
+  printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+  exit 2
+}
+
+common::has_command() {
+  command -v "$1" >/dev/null 2>&1
+}
+
+# common::print_header SCRIPT   The comment at the head of a script is its help.
+common::print_header() {
+  sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$1"
+}
+
+# Standard input becomes FILE as a whole or not at all: readers on other nodes never see half of it.
+common::write_atomically() {
+  local -r file=$1
+  local -r partial=$file.partial.$BASHPID
+  cat >"$partial" && sync -- "$partial" && mv -fT -- "$partial" "$file"
+}

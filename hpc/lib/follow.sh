@@ -1,0 +1,97 @@
+# shellcheck shell=bash
+# Shows a job's log while it runs and returns the job's exit status; of an array, the logs of all tasks
+# and the first status that is not 0. Needs common.sh.
+
+# follow::job JOB RUN_DIRECTORY
+follow::job() {
+  local -r job=$1 run_directory=$2
+  local states='' shown='' log
+  local -A reader=() # log -> process
+  trap 'follow::stop_readers; common::note "job $job goes on; see $run_directory"; exit 130' INT TERM
+  while :; do
+    states=$(follow::states "$job")
+    if [[ $states != "$shown" ]]; then
+      common::note "job $job: $(follow::summary "$states")"
+      shown=$states
+    fi
+    for log in "$run_directory"/task_*/log.txt; do
+      if [[ -e $log && -z ${reader[$log]:-} ]]; then
+        tail --follow --lines=+1 --sleep-interval=0.2 -- "$log" >&2 &
+        reader[$log]=$!
+      fi
+    done
+    follow::is_live "$states" || break
+    sleep 0.5
+  done
+  sleep 0.5 # the readers' last look
+  follow::stop_readers
+  trap - INT TERM
+  follow::exit_status "$job" "$run_directory" "$states"
+}
+
+follow::stop_readers() {
+  local process
+  for process in "${reader[@]}"; do
+    kill "$process" 2>/dev/null || true
+    wait "$process" 2>/dev/null || true
+  done
+  reader=()
+}
+
+# follow::states JOB   "STATE EXIT:SIGNAL" of each task, one a line; nothing when Slurm knows the job no
+# more. A controller that is away for a moment is waited for.
+follow::states() {
+  local answer line
+  until answer=$(scontrol --oneliner show job "$1" 2>/dev/null); do
+    if scontrol ping >/dev/null 2>&1; then return; fi
+    sleep 2
+  done
+  while IFS= read -r line; do
+    if [[ $line =~ \ JobState=([A-Z_]+)\ .*\ ExitCode=([0-9]+:[0-9]+)\  ]]; then
+      printf '%s %s\n' "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
+    fi
+  done <<<"$answer"
+}
+
+# The states that are final stand in man squeue; every other one goes on.
+follow::is_live() {
+  local state
+  while read -r state _; do
+    case $state in
+      '' | BOOT_FAIL | CANCELLED | COMPLETED | DEADLINE | FAILED | NODE_FAIL | OUT_OF_MEMORY | REVOKED | TIMEOUT) ;;
+      PREEMPTED) ;; # requeued jobs are PENDING again at once
+      *) return 0 ;;
+    esac
+  done <<<"$1"
+  return 1
+}
+
+# "running", or for an array "3 completed, 1 running"
+follow::summary() {
+  local state summary=''
+  local -A number=()
+  while read -r state _; do
+    state=${state,,}
+    number[${state:-unknown}]=$((${number[${state:-unknown}]:-0} + 1))
+  done <<<"$1"
+  for state in "${!number[@]}"; do
+    summary+="${summary:+, }$( ((${#number[@]} == 1 && number[$state] == 1)) || printf '%s ' "${number[$state]}")$state"
+  done
+  printf '%s\n' "$summary"
+}
+
+follow::exit_status() {
+  local -r job=$1 run_directory=$2 states=$3
+  local state code signal
+  if [[ -z $states ]]; then # forgotten by Slurm: what the batch script wrote down
+    code=$(cat -- "$run_directory"/task_*/exit_status 2>/dev/null | sort -n | tail -n 1)
+    return "${code:-1}"
+  fi
+  while IFS=' :' read -r state code signal; do
+    if [[ $state == COMPLETED ]]; then continue; fi
+    common::note "job $job ended: ${state,,}, exit status $code$( ((signal == 0)) || printf ', signal %s' "$signal")"
+    if ((code > 0)); then return "$code"; fi
+    if ((signal > 0)); then return $((128 + signal)); fi
+    return 1
+  done <<<"$states"
+}

@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# The environment that the kit gives to the user's program. The README has the same list. Needs
+# run_directory.sh.
+
+declare -gA fact
+
+# shellcheck disable=SC2034 # job_submitter.sh removes these when it is called inside a job
+readonly -a node_environment_names=(source_dir project_name scratch_dir exp_name RUN_DIRECTORY
+  CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH OUTPUT_PATH STOP_FILE ATTEMPT MASTER_ADDR MASTER_PORT
+  NNODES NODE_RANK N_PROC RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE VIRTUAL_ENV_DIRECTORY)
+
+# node_environment::export RUN_DIRECTORY TASK_DIRECTORY   For one node. ATTEMPT, MASTER_ADDR and
+# MASTER_PORT come from batch.sh; torchrun sets RANK and its kin, and for the other launchers Slurm has them.
+node_environment::export() {
+  export source_dir=${fact[source_dir]} project_name=${fact[project_name]}
+  export scratch_dir=${fact[scratch_dir]} exp_name=${fact[exp_name]}
+  export RUN_DIRECTORY=$1 OUTPUT_PATH=$2/output STOP_FILE=$2/stop
+  export CHECKPOINT_DIRECTORY=${fact[checkpoint_directory]}
+  if ((fact[experiments] > 1)); then CHECKPOINT_DIRECTORY+=/${2##*/}; fi
+  export CHECKPOINT_ARTIFACT_PATH=$CHECKPOINT_DIRECTORY
+  export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
+  export VIRTUAL_ENV_DIRECTORY=${fact[environment]}
+  if [[ ${fact[launcher]} != torchrun ]]; then
+    export RANK=${SLURM_PROCID:?} LOCAL_RANK=${SLURM_LOCALID:?} WORLD_SIZE=$((NNODES * N_PROC)) LOCAL_WORLD_SIZE=$N_PROC
+  fi
+  # One thread a core: a process that starts a thread for every core of the node slows all the others.
+  local -r threads=$((fact[cpus] / fact[processes_per_node]))
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
+}

@@ -1,0 +1,31 @@
+# shellcheck shell=bash
+# What the site's profile wants done on a node before anything else: modules, and its own node_setup.
+# Needs common.sh, run_directory.sh and site.sh.
+
+declare -gA fact
+
+# node_setup::run HPC_FOLDER
+node_setup::run() {
+  site::load "$1" "${fact[site]}"
+  set +eu # the scripts of sites are seldom written for these
+  if [[ -n ${fact[modules]} ]]; then node_setup::load_modules; fi
+  if declare -F node_setup >/dev/null; then
+    node_setup || common::die "node_setup of the profile ${fact[site]} failed on $(uname -n)"
+  fi
+  set -eu
+}
+
+# A batch shell is no login shell: `module` may have to be defined first.
+node_setup::load_modules() {
+  local script
+  local -a modules
+  read -ra modules <<<"${fact[modules]}"
+  for script in /etc/profile.d/{z00_lmod,lmod,modules}.sh /usr/share/{lmod/lmod,modules}/init/bash; do
+    if ! declare -F module >/dev/null && [[ -r $script ]]; then
+      # shellcheck source=/dev/null
+      source "$script"
+    fi
+  done
+  declare -F module >/dev/null || common::die "no module command on $(uname -n), and the profile ${fact[site]} loads: ${fact[modules]}"
+  module load "${modules[@]}" || common::die "module load ${fact[modules]} failed on $(uname -n) (profile ${fact[site]})"
+}

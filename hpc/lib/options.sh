@@ -1,0 +1,198 @@
+# shellcheck shell=bash
+# Command-line options from one table. A row is one call of options::add; parsing, checks, --help,
+# the completion and the README's table all come from the rows. Needs common.sh and checks.sh.
+
+# shellcheck disable=SC2034 # read by whoever parses options
+declare -gA options_value=()   # name -> the value given, or taken from environment, site or default
+declare -gA options_source=()  # name -> option | environment | site | default
+declare -gA options_kind=()    # name -> flag, list, or a check of checks.sh with its arguments
+declare -gA options_default=() # name -> default
+declare -gA options_help=()    # name -> help
+declare -gA options_names=()   # name -> spellings, the long one that help shows first
+declare -gA options_owner=()   # spelling -> name
+declare -ga options_order=()   # names, and headings as '# Heading'
+
+options::heading() {
+  options_order+=("# $1")
+}
+
+# options::add NAME KIND DEFAULT SPELLINGS HELP
+# KIND `flag` takes no value; `list` takes words up to the next option, and may be repeated, its words
+# being kept in the array options_list_NAME; any other kind takes one value that checks::KIND accepts.
+options::add() {
+  local -r name=$1 kind=$2 default=$3 spellings=$4 help=$5
+  local spelling
+  options_order+=("$name")
+  options_kind[$name]=$kind
+  options_default[$name]=$default
+  options_names[$name]=$spellings
+  options_help[$name]=$help
+  for spelling in $spellings; do options_owner[$spelling]=$name; done
+  if [[ $kind == list ]]; then declare -ga "options_list_$name=()"; fi
+}
+
+# options::parse ARGUMENT...   Exits with status 2 at the first that is wrong.
+options::parse() {
+  local word name
+  while (($# > 0)); do
+    word=$1
+    shift
+    case $word in
+      --?*=*)
+        options::parse_joined "${word%%=*}" "${word#*=}"
+        continue
+        ;;
+      --?* | -?) ;;
+      -??*)
+        options::parse_joined "${word:0:2}" "${word:2}"
+        continue
+        ;;
+      *) common::die_usage "unexpected argument ${word@Q}: options start with a dash (see --help)" ;;
+    esac
+    name=${options_owner[$word]:-}
+    [[ -n $name ]] || options::die_unknown "$word"
+    case ${options_kind[$name]} in
+      flag) options::set "$name" 1 "$word" ;;
+      list)
+        if (($# == 0)) || [[ $1 == -* ]]; then options::die_no_value "$word"; fi
+        while (($# > 0)) && [[ $1 != -* ]]; do
+          options::set "$name" "$1" "$word"
+          shift
+        done
+        ;;
+      *)
+        # A value may start with a dash (-1, a begin time) unless it is itself an option.
+        if (($# == 0)) || [[ -n ${options_owner[$1]:-} ]]; then options::die_no_value "$word"; fi
+        options::set "$name" "$1" "$word"
+        shift
+        ;;
+    esac
+  done
+}
+
+# --name=value and -xvalue
+options::parse_joined() {
+  local -r spelling=$1 value=$2
+  local -r name=${options_owner[$spelling]:-}
+  [[ -n $name ]] || options::die_unknown "$spelling"
+  if [[ ${options_kind[$name]} == flag ]]; then
+    common::die_usage "$spelling takes no value, and was given ${value@Q}"
+  fi
+  options::set "$name" "$value" "$spelling"
+}
+
+# options::set NAME VALUE SPELLING [SOURCE=option]
+options::set() {
+  local -r name=$1 value=$2 spelling=$3 source=${4:-option}
+  local -r kind=${options_kind[$name]}
+  case $kind in
+    flag) ;;
+    list)
+      local -n list=options_list_$name
+      [[ -n $value ]] || common::die_usage "$spelling: an empty value"
+      list+=("$value")
+      ;;
+    *) checks::accept "$kind" "$value" "$spelling" ;;
+  esac
+  options_value[$name]=$value
+  options_source[$name]=$source
+}
+
+# What was not given comes from the environment (HPC_GPUS for --gpus), else the site, else the default.
+# options::complete NAME_OF_SITE_ARRAY
+options::complete() {
+  local -n site_values=$1
+  local name variable
+  for name in "${options_order[@]}"; do
+    [[ $name != '# '* && -z ${options_source[$name]:-} ]] || continue
+    variable=HPC_${name^^}
+    if [[ -n ${!variable:-} && ${options_kind[$name]} != list ]]; then
+      options::set "$name" "${!variable}" "\$$variable" environment
+    elif [[ -n ${site_values[$name]:-} ]]; then
+      options::set "$name" "${site_values[$name]}" "site profile, $name" site
+    else
+      options_value[$name]=${options_default[$name]}
+      options_source[$name]=default
+    fi
+  done
+}
+
+options::given() {
+  [[ ${options_source[$1]:-default} != default ]]
+}
+
+options::die_no_value() {
+  local -r name=${options_owner[$1]}
+  common::die_usage "$1 needs a value: $(options::shown_names "$name" '|')"
+}
+
+options::die_unknown() {
+  local -r word=$1
+  local spelling nearest='' best=4 distance
+  for spelling in "${!options_owner[@]}"; do
+    [[ $spelling == --* ]] || continue
+    if [[ $spelling == "$word"* ]]; then
+      distance=1 # a beginning of an option is nearer than a misspelling
+    else
+      distance=$(options::distance "$word" "$spelling")
+    fi
+    if ((distance < best)) || { ((distance == best)) && [[ $spelling < $nearest ]]; }; then
+      best=$distance nearest=$spelling
+    fi
+  done
+  common::die_usage "unknown option $word${nearest:+: did you mean $nearest?} (see --help)"
+}
+
+# Optimal string alignment (Levenshtein's distance, two letters in the wrong order counting as one), given
+# up for words that are too long to be a misspelling.
+options::distance() {
+  local -r a=$1 b=$2
+  if ((${#a} > 40)); then
+    echo 99
+    return
+  fi
+  local -a before row next
+  local i j cost least
+  for ((j = 0; j <= ${#b}; j++)); do row[j]=$j; done
+  for ((i = 1; i <= ${#a}; i++)); do
+    next=("$i")
+    for ((j = 1; j <= ${#b}; j++)); do
+      cost=1
+      if [[ ${a:i-1:1} == "${b:j-1:1}" ]]; then cost=0; fi
+      least=$((row[j - 1] + cost))
+      if ((row[j] + 1 < least)); then least=$((row[j] + 1)); fi
+      if ((next[j - 1] + 1 < least)); then least=$((next[j - 1] + 1)); fi
+      if ((i > 1 && j > 1)) && [[ ${a:i-2:2} == "${b:j-1:1}${b:j-2:1}" ]] && ((before[j - 2] + 1 < least)); then
+        least=$((before[j - 2] + 1))
+      fi
+      next[j]=$least
+    done
+    before=("${row[@]}")
+    row=("${next[@]}")
+  done
+  echo "${row[${#b}]}"
+}
+
+# -g, --gpus N
+options::shown_names() {
+  local -r name=$1 separator=${2:-, }
+  local -r kind=${options_kind[$name]}
+  local spelling shown=''
+  for spelling in ${options_names[$name]}; do
+    if [[ $spelling == -? ]]; then shown=$spelling${shown:+$separator$shown}; else shown+=${shown:+$separator}$spelling; fi
+  done
+  printf '%s%s' "$shown" "$(checks::placeholder "$kind")"
+}
+
+options::print_help() {
+  local name default
+  for name in "${options_order[@]}"; do
+    if [[ $name == '# '* ]]; then
+      printf '\n%s\n' "${name#\# }"
+      continue
+    fi
+    default=${options_default[$name]}
+    printf '  %s\n' "$(options::shown_names "$name")"
+    printf '      %s\n' "${options_help[$name]}${default:+ [$default]}"
+  done
+}

@@ -1,0 +1,139 @@
+# shellcheck shell=bash
+# Compares a request with what the live cluster has, before anything is queued. Each refusal (status 1)
+# says what the site offers. Needs common.sh, checks.sh, options.sh, run_directory.sh and site.sh.
+
+declare -gA options_value fact slurm
+
+# preflight::check   Corrects the case of the GPU type, nothing else.
+preflight::check() {
+  local -a groups=() # PARTITION|NODES|CPUS|MEGABYTES|GRES|TIME_LIMIT|AVAIL, as sinfo groups equal nodes
+  local partition=${options_value[partition]}
+  mapfile -t groups < <(timeout 15 sinfo --noheader --exact --format='%P|%D|%c|%m|%G|%l|%a')
+  if ((${#groups[@]} == 0)); then
+    common::note "note: sinfo shows no partition: the request is not compared with the cluster"
+    return
+  fi
+  preflight::choose_partition
+  preflight::check_gpu_type
+  preflight::check_nodes
+  preflight::check_time
+  preflight::check_array
+  preflight::check_account
+}
+
+# Leaves in groups those of the partition. Several may be named: Slurm then takes whichever starts first,
+# and nothing more is compared here.
+preflight::choose_partition() {
+  local group name wanted
+  local -a mine=() names=()
+  for group in "${groups[@]}"; do
+    name=${group%%|*}
+    if [[ " ${names[*]} " != *" ${name%\*} "* ]]; then names+=("${name%\*}"); fi
+    if [[ $name == *\* && -z $partition ]]; then partition=${name%\*}; fi
+  done
+  [[ -n $partition ]] || common::die "this cluster has no default partition: give --partition, one of: ${names[*]}"
+  for wanted in ${partition//,/ }; do
+    [[ " ${names[*]} " == *" $wanted "* ]] || common::die "--partition $wanted: this cluster has ${names[*]}"
+  done
+  for group in "${groups[@]}"; do
+    name=${group%%|*}
+    if [[ ,$partition, == *",${name%\*},"* ]]; then mine+=("$group"); fi
+  done
+  groups=("${mine[@]}")
+  if [[ $partition != *,* && ${groups[0]##*|} != up ]]; then
+    common::warn "partition $partition is ${groups[0]##*|}: the job will wait until it is up"
+  fi
+}
+
+# preflight::gpus GRES [TYPE]   How many GPUs (of TYPE) a node with these generic resources has.
+preflight::gpus() {
+  local -r type=${2:-}
+  local -i number=0
+  local gres
+  for gres in ${1//,/ }; do
+    gres=${gres%%(*}
+    if [[ $gres == gpu:* && ($gres == gpu:"$type":* || -z $type) ]]; then number+=${gres##*:}; fi
+  done
+  echo "$number"
+}
+
+preflight::check_gpu_type() {
+  local -r asked=${options_value[gpu_type]}
+  local group gres
+  local -A types=()
+  if [[ -z $asked ]] || ((fact[gpus] == 0)); then return; fi
+  for group in "${groups[@]}"; do
+    IFS='|' read -r _ _ _ _ gres _ <<<"$group"
+    for gres in ${gres//,/ }; do
+      if [[ $gres == gpu:*:* ]]; then
+        gres=${gres#gpu:}
+        types[${gres%%:*}]=1
+      fi
+    done
+  done
+  for gres in "${!types[@]}"; do
+    if [[ ${gres,,} == "${asked,,}" ]]; then
+      options_value[gpu_type]=$gres
+      return
+    fi
+  done
+  local known=${!types[*]}
+  common::die "--gpu-type $asked: partition $partition has ${known:-no types of GPU: leave the option out}"
+}
+
+preflight::check_nodes() {
+  local group nodes cpus memory gres
+  local -i fitting=0
+  local offers=''
+  for group in "${groups[@]}"; do
+    IFS='|' read -r _ nodes cpus memory gres _ <<<"$group"
+    offers+="${offers:+; }$nodes nodes with $cpus CPUs, $memory MB, GPUs: $(preflight::shown_gpus "$gres")"
+    if ((cpus >= fact[cpus] && ${memory%+} >= fact[mem_megabytes])) &&
+      (($(preflight::gpus "$gres" "${options_value[gpu_type]}") >= fact[gpus])); then
+      fitting+=$nodes
+    fi
+  done
+  if ((fitting < fact[nodes])); then
+    common::die "partition $partition has $fitting nodes with ${fact[cpus]} CPUs, ${fact[mem_megabytes]} MB and ${fact[gpus]} GPUs${options_value[gpu_type]:+ of type ${options_value[gpu_type]}}, and ${fact[nodes]} are asked for; it offers $offers"
+  fi
+}
+
+preflight::shown_gpus() {
+  if (($(preflight::gpus "$1") == 0)); then echo none; else printf '%s\n' "${1//gpu:/}"; fi
+}
+
+preflight::check_time() {
+  local limit
+  IFS='|' read -r _ _ _ _ _ limit _ <<<"${groups[0]}"
+  if [[ $partition == *,* || $limit == infinite || $limit == n/a ]]; then return; fi
+  if (($(checks::seconds "${fact[time]}") > $(checks::seconds "$limit"))); then
+    common::die "--time ${fact[time]}: partition $partition allows $limit at most"
+  fi
+}
+
+preflight::check_array() {
+  local -r limit=${slurm[MaxArraySize]:-}
+  if ((fact[experiments] > 1)) && [[ $limit =~ ^[0-9]+$ ]] && ((fact[experiments] >= limit)); then
+    common::die "${fact[experiments]} experiments: this cluster's arrays end at $((limit - 1)) tasks (MaxArraySize); split the file"
+  fi
+}
+
+preflight::check_account() {
+  local accounts
+  if [[ ${slurm[AccountingStorageType]:-} != */slurmdbd || -z ${options_value[account]} ]]; then return; fi
+  accounts=$(timeout 15 sacctmgr --noheader --parsable2 show associations where "user=$(id -un)" format=account 2>/dev/null | sort -u) || return 0
+  if [[ -n $accounts && $'\n'${accounts,,}$'\n' != *$'\n'"${options_value[account],,}"$'\n'* ]]; then
+    common::die "--account ${options_value[account]}: you have ${accounts//$'\n'/, }"
+  fi
+}
+
+# preflight::ask_slurm ARGV...   Slurm's own last word. It does not read what follows the script.
+preflight::ask_slurm() {
+  local answer
+  answer=$(timeout 60 "$1" --test-only "${@:2}" 2>&1) || common::die "Slurm would refuse the job: $(preflight::tidy "$answer")"
+}
+
+preflight::tidy() {
+  local answer=${1//sbatch: error: /}
+  printf '%s' "${answer//$'\n'/; }"
+}

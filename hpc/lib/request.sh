@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# From the options to the facts of a run and to sbatch's arguments. Needs options.sh, checks.sh,
+# run_directory.sh and experiments_file.sh.
+
+declare -gA options_value options_source fact
+declare -ga options_list_sbatch_arg options_list_data
+
+# Options that depend on each other: the facts that follow from them, or status 2.
+request::resolve() {
+  local -r gpus=$((10#${options_value[gpus]}))
+  fact[gpus]=$gpus
+  fact[nodes]=$((10#${options_value[num_nodes]}))
+  fact[processes_per_node]=$((gpus > 0 ? gpus : 1))
+  request::resolve_job_type
+
+  # torchrun starts the processes of a node itself; the others are started by Slurm, one task each.
+  fact[launcher]=${options_value[launcher]/script/torchrun}
+  case ${fact[launcher]} in
+    torchrun) fact[tasks_per_node]=1 ;;
+    srun | lightning) fact[tasks_per_node]=${fact[processes_per_node]} ;;
+  esac
+
+  fact[cpus]=$((10#${options_value[cpus]:-$((2 * fact[processes_per_node]))}))
+  request::check_cpus
+
+  if [[ -n ${options_value[mem]} ]]; then
+    if [[ ${options_source[mem_per_gpu]} == option ]]; then common::die_usage "--mem and --mem-per-gpu contradict each other: give one"; fi
+    fact[mem_megabytes]=$(checks::megabytes "${options_value[mem]}")
+  else
+    fact[mem_megabytes]=$(($(checks::megabytes "${options_value[mem_per_gpu]}") * fact[processes_per_node]))
+  fi
+
+  fact[time]=$(checks::duration "$(checks::seconds "${options_value[time]}")")
+  if [[ ${options_value[time]} =~ ^([0-9]+):[0-9]+$ ]]; then
+    common::note "note: to Slurm, --time ${options_value[time]} is ${BASH_REMATCH[1]} minutes; the same in hours is ${options_value[time]}:00"
+  fi
+  if [[ -n ${options_value[resume]} && -n ${options_value[fresh]} ]]; then
+    common::die_usage "--resume and --fresh contradict each other: give one"
+  fi
+  request::check_sbatch_arguments
+}
+
+# Options whose issue has not landed.
+request::refuse_unfinished() {
+  local name
+  for name in wandb_sweepid singularity_container workdir; do
+    if [[ -n ${options_value[$name]} ]]; then common::die_usage "--${name//_/-} is not there yet"; fi
+  done
+  if ((${#options_list_data[@]} > 0)); then common::die_usage "--data is not there yet"; fi
+}
+
+request::resolve_job_type() {
+  local -r processes=$((fact[nodes] * fact[processes_per_node]))
+  case ${options_value[job_type]} in
+    standard)
+      ((processes == 1)) ||
+        common::die_usage "--job-type standard is one process, and --num-nodes ${fact[nodes]} --gpus ${fact[gpus]} are $processes: leave --job-type out, or say distributed"
+      ;;
+    sweep)
+      [[ -n ${options_value[wandb_sweepid]} ]] || common::die_usage "--job-type sweep needs a sweep: give --wandb-sweepid"
+      return
+      ;;
+  esac
+  if [[ -n ${options_value[job_type]} && -n ${options_value[wandb_sweepid]} ]]; then
+    common::die_usage "--job-type ${options_value[job_type]} and --wandb-sweepid contradict each other"
+  fi
+}
+
+# Where Slurm starts the processes each has cores of its own; torchrun's share those of the node.
+request::check_cpus() {
+  local -r cpus=${fact[cpus]} tasks=${fact[tasks_per_node]}
+  local -r below=$((cpus / tasks * tasks))
+  if ((below != cpus)); then
+    local nearest="$below or $((below + tasks))"
+    if ((below == 0)); then nearest=$tasks; fi
+    common::die_usage "--cpus $cpus cannot be shared evenly by the $tasks processes of a node: take $nearest"
+  fi
+}
+
+# What the kit decides may not be said a second time behind its back.
+request::check_sbatch_arguments() {
+  local argument
+  for argument in "${options_list_sbatch_arg[@]}"; do
+    case $argument in
+      --nodes* | --ntasks* | --cpus-per* | --gpus* | --gres=gpu* | --mem=* | --mem-per* | --time=* | --output* | --chdir* | --array* | --export* | --job-name* | --parsable* | --wrap* | --test-only* | --wait* | --open-mode* | --signal*)
+        common::die_usage "--sbatch-arg=$argument: the kit decides this itself; see --help for its option"
+        ;;
+      --[a-z]*) ;;
+      *) common::die_usage "--sbatch-arg=${argument@Q}: write a long option of sbatch, as in --sbatch-arg=--licenses=matlab" ;;
+    esac
+  done
+}
+
+# request::sbatch_argv ARRAY   Fills ARRAY. The job's folder is the run directory and its log is named
+# from there, as Slurm would expand a % in a longer path.
+request::sbatch_argv() {
+  local -r run_directory=${fact[run_directory]}
+  local -n argv=$1
+  local name value
+  argv=(
+    sbatch --parsable
+    --job-name="${fact[job_name]}"
+    --nodes="${fact[nodes]}"
+    --ntasks-per-node="${fact[tasks_per_node]}"
+    --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))"
+    --mem="${fact[mem_megabytes]}M"
+    --time="${fact[time]}"
+  )
+  if ((fact[gpus] > 0)); then argv+=(--gpus-per-node="${options_value[gpu_type]:+${options_value[gpu_type]}:}${fact[gpus]}"); fi
+  for name in account partition qos constraint nodelist exclude reservation dependency begin mail_user mail_type; do
+    value=${options_value[$name]}
+    if [[ -n $value ]]; then argv+=("--${name//_/-}=$value"); fi
+  done
+  argv+=(--chdir="$run_directory" --open-mode=append)
+  if ((fact[experiments] > 1)); then
+    argv+=(--array="1-${fact[experiments]}${options_value[max_parallel]:+%${options_value[max_parallel]}}" --output=task_%a/log.txt)
+  else
+    argv+=(--output=task_1/log.txt)
+  fi
+  argv+=("${options_list_sbatch_arg[@]}" "${fact[project_directory]}/hpc/batch.sh" "$run_directory")
+}

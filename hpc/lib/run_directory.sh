@@ -1,0 +1,37 @@
+# shellcheck shell=bash
+# The record of a run, written at submission and read by all that comes later:
+#
+#   facts               fact[NAME]='value', one a line
+#   source.tar          the project as it was, unpacked into source/ when the job starts
+#   job_id
+#   sbatch_argv         the exact sbatch command, words that end in NUL
+#   task_N/command      the command of experiment N, an argv file (command.sh)
+#   task_N/log.txt      what its processes printed, all attempts
+#   task_N/output       the program's own folder, OUTPUT_PATH
+#   task_N/exit_status  of the last attempt that could tell
+#   task_N/attempt_K    failed_rank: "RANK HOST STATUS" of the first rank that failed
+#
+# Nothing secret is ever in it. Needs common.sh and command.sh.
+
+declare -gA fact=()
+declare -ga experiment_words experiment_lengths
+
+# run_directory::write DIRECTORY   The facts, and a folder for each experiment of the file.
+run_directory::write() {
+  local -r directory=$1
+  local -i task=0 offset=0
+  local length
+  for length in "${experiment_lengths[@]}"; do
+    task+=1
+    mkdir -p -- "$directory/task_$task/output"
+    command::write "$directory/task_$task/command" "${experiment_words[@]:offset:length}"
+    offset+=length
+  done
+
+  local name
+  local -a names
+  mapfile -t names < <(printf '%s\n' "${!fact[@]}" | LC_ALL=C sort)
+  for name in "${names[@]}"; do
+    printf 'fact[%s]=%s\n' "$name" "${fact[$name]@Q}"
+  done >"$directory/facts"
+}

@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# What is known of the cluster: the live one, and the profile of the site. Needs common.sh.
+
+# shellcheck disable=SC2034 # read by the submitter
+declare -gA site=()  # facts of the profile; clusters/default.sh lists them
+declare -gA slurm=() # `scontrol show config`, by its own names: slurm[ClusterName], slurm[MaxArraySize] …
+
+# site::query   Fills slurm. Status 1, with site_silence saying why, when the controller does not answer.
+site::query() {
+  local answer line name value
+  common::has_command sbatch ||
+    common::die "no sbatch on this machine: run this on a login node of a Slurm cluster, or start one here: bash hpc/pocket_cluster.sh up"
+  if ! answer=$(timeout 15 scontrol show config 2>&1); then
+    line=${answer##*$'\n'}
+    site_silence="Slurm does not answer${line:+ ($line)}: is the cluster up? The pocket cluster tells with  bash hpc/pocket_cluster.sh status"
+    return 1
+  fi
+  while IFS='=' read -r name value; do
+    name=${name%%[[:blank:]]*}
+    if [[ -n $name && -n $value ]]; then slurm[$name]=${value# }; fi
+  done <<<"$answer"
+}
+
+# site::load HPC_FOLDER [NAME]   The default profile, then that of this site, which says only what differs:
+# NAME, else Slurm's name of the cluster, else the one whose hosts match this one. A profile of the user's
+# own comes before the kit's.
+site::load() {
+  local -r kits=$1/clusters users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
+  local name=${2:-} folder profile
+  # shellcheck source=../clusters/default.sh
+  source "$kits/default.sh"
+  if [[ -z $name ]]; then name=$(site::name "$users" "$kits"); fi
+  site[name]=$name
+  for folder in "$users" "$kits"; do
+    profile=$folder/$name.sh
+    if [[ $name != */* && -r $profile ]]; then
+      # shellcheck source=/dev/null
+      source "$profile"
+      return
+    fi
+  done
+  local -a known=("$kits"/*.sh)
+  known=("${known[@]##*/}")
+  common::die_usage "--cluster ${name@Q}: no such profile: the kit has ${known[*]%.sh}; your own go to $users"
+}
+
+site::name() {
+  local -r cluster=${slurm[ClusterName]:-} host=$(uname -n)
+  local folder profile pattern
+  local -a patterns
+  for folder in "$@"; do
+    if [[ -n $cluster && -r $folder/$cluster.sh ]]; then
+      printf '%s\n' "$cluster"
+      return
+    fi
+  done
+  for profile in "$1"/*.sh "$2"/*.sh; do
+    [[ -r $profile ]] || continue
+    read -ra patterns < <(sed -n 's/^# hosts: //p' "$profile") || true
+    for pattern in "${patterns[@]}"; do
+      # shellcheck disable=SC2053 # the profile gives a pattern
+      if [[ $host == $pattern ]]; then
+        profile=${profile##*/}
+        printf '%s\n' "${profile%.sh}"
+        return
+      fi
+    done
+  done
+  echo default
+}

@@ -1,0 +1,76 @@
+# shellcheck shell=bash
+# A copy of the project as it is at submission, for the job to run whatever is edited while it waits: all
+# files that git tracks, changed or not, and the untracked ones that it does not ignore; in a folder that
+# is no repository, all files. Packed once for each state of the sources; every run has a link to its
+# archive and unpacks it when it starts (batch.sh).
+# Needs common.sh.
+
+readonly snapshot_most_files=20000 snapshot_most_megabytes=200
+
+# snapshot::pack PROJECT STORE DESTINATION   DESTINATION becomes the archive, DESTINATION.ignored the
+# names of what is left out, each with a NUL. Status 1 when the sources are too large.
+snapshot::pack() {
+  local -r project=$1 store=$2 destination=$3
+  local key archive
+  snapshot::list "$project" "$destination.files" "$destination.ignored"
+  snapshot::describe "$project" "$destination.files" >"$destination.described"
+  snapshot::check_size "$project" "$destination.described"
+  key=$(sha256sum <"$destination.described")
+  archive=$store/${key%% *}.tar
+  if [[ ! -e $archive ]]; then
+    mkdir -p -- "$store"
+    tar --create --directory="$project" --null --no-recursion --verbatim-files-from \
+      --files-from="$destination.files" --file=- | common::write_atomically "$archive"
+  fi
+  ln -- "$archive" "$destination" 2>/dev/null || cp -- "$archive" "$destination"
+  rm -- "$destination.files" "$destination.described"
+}
+
+snapshot::list() {
+  local -r project=$1 files=$2 ignored=$3
+  local name
+  if git -C "$project" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+    {
+      git -C "$project" ls-files -z --cached --recurse-submodules
+      git -C "$project" ls-files -z --others --exclude-standard
+    } | while IFS= read -r -d '' name; do # a deleted file is tracked still
+      if [[ -e $project/$name || -L $project/$name ]]; then printf '%s\0' "$name"; fi
+    done >"$files"
+    git -C "$project" ls-files -z --others --ignored --exclude-standard --directory |
+      LC_ALL=C grep -zvE '(^|/)(__pycache__|\.[^/]*_cache|[^/]*\.egg-info|\.venv)/$|\.pyc$' >"$ignored" || true
+  else
+    (cd -- "$project" && find . -name __pycache__ -prune -o -path ./.venv -prune -o ! -type d -printf '%P\0') |
+      LC_ALL=C sort -z >"$files"
+    : >"$ignored"
+  fi
+  # Secrets stay where they are: the job reads .env in the project itself.
+  snapshot::drop_secrets "$files"
+  snapshot::drop_secrets "$ignored"
+}
+
+snapshot::drop_secrets() {
+  LC_ALL=C grep -zvxE '\.env|(.*/)?wandb_credentials\.txt|(.*/)?\.netrc' "$1" >"$1.kept" || true
+  mv -- "$1.kept" "$1"
+}
+
+# Size, time, mode and name of each file: the state of the sources, without reading them.
+snapshot::describe() {
+  (cd -- "$1" && xargs -0 --no-run-if-empty stat --printf '%s %.9Y %f %n\0' --) <"$2"
+}
+
+snapshot::check_size() {
+  local -r project=$1 described=$2
+  local files megabytes
+  read -r files megabytes < <(awk -v RS='\0' '{ bytes += $1 } END { printf "%d %d\n", NR, bytes / 1048576 }' "$described")
+  if ((files <= snapshot_most_files && megabytes <= snapshot_most_megabytes)); then return; fi
+  common::warn "the sources are $files files of $megabytes MB; a snapshot holds $snapshot_most_files files of $snapshot_most_megabytes MB. The heaviest:"
+  # awk reads to the end, where head would break the pipe
+  LC_ALL=C sort -z -rn "$described" | awk -v RS='\0' 'NR <= 8 { size = $1; sub(/^[^ ]+ [^ ]+ [^ ]+ /, ""); printf "  %8.1f MB  %s\n", size / 1048576, $0 }' >&2
+  cut -z -d ' ' -f 4- "$described" | awk -v RS='\0' -F / 'NF > 1 { n[$1]++ } END { for (d in n) if (n[d] > 1000) printf "  %d files  %s/\n", n[d], d }' >&2
+  common::die "move data out of ${project@Q} (to \$SCRATCH), name it in .gitignore, or submit with --no-snapshot"
+}
+
+# snapshot::commit PROJECT   The commit, with a mark when there are changes; nothing outside a repository.
+snapshot::commit() {
+  git -C "$1" describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || true
+}

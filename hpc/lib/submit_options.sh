@@ -1,0 +1,50 @@
+# shellcheck shell=bash
+# The table of job_submitter.sh: one row an option. See options::add for the columns.
+
+submit_options::define() {
+  options::heading 'Resources'
+  options::add gpus count 1 '--gpus -g' 'GPUs on each node; 0 runs one process on each node, on the CPU'
+  options::add gpu_type text '' '--gpu-type -G' 'type of GPU; upper or lower case does not matter'
+  options::add num_nodes positive 1 '--num-nodes --num_nodes --nodes -n -N' 'nodes'
+  options::add cpus positive '' '--cpus --cpu -c' 'CPU cores on each node, shared by its processes (default: 2 for each GPU)'
+  options::add mem_per_gpu memory 10G '--mem-per-gpu -m' 'memory for each GPU of a node, such as 10G or 512M; without GPUs, for the node'
+  options::add mem memory '' '--mem' 'memory of each node, in place of --mem-per-gpu'
+  options::add time duration 01:00:00 '--time -t' 'longest run time: minutes, [days-]hours:minutes:seconds or days-hours'
+
+  options::heading 'Experiment'
+  options::add exp_name name '' '--exp-name -e' 'name of the experiment and of its folder on scratch (default: one of its own for each run)'
+  options::add resume flag '' '--resume' 'go on from the checkpoints that the experiment has'
+  options::add fresh flag '' '--fresh' 'move the checkpoints that the experiment has aside, and begin anew'
+  options::add configs path '' '--configs -C' 'file of commands, one experiment a line (default: experiment_configurations.txt in the project)'
+  options::add job_type 'choice standard distributed sweep' '' '--job-type -j' 'checks the request: standard is one process, sweep needs a sweep id (default: whatever the rest says)'
+  options::add launcher 'choice torchrun lightning srun script' torchrun '--which-distributed -W' 'what starts the processes of a node; script is an old name of torchrun'
+  options::add max_parallel positive '' '--max-parallel' 'experiments of the file that run at the same time (default: as many as fit)'
+  options::add wandb_sweepid text '' '--wandb-sweepid -w' 'W&B sweep to run as an array job'
+  options::add data list '' '--data -d' "files and folders below the project's folder on scratch, to bring to each node's own disk"
+  options::add singularity_container path '' '--singularity-container -s' 'container image to run in, in place of the virtual environment'
+  options::add workdir path '' '--workdir' 'folder inside the container that shall be writable'
+  options::add chdir path '' '--chdir' "folder in which the command runs, from the project's (default: the project's)"
+  options::add no_snapshot flag '' '--no-snapshot' 'run the project as it is when the job starts, not a copy of it as it is now'
+
+  options::heading 'Slurm'
+  options::add account text '' '--account -a' 'account to charge'
+  options::add partition text '' '--partition -p' "partition (default: the cluster's own)"
+  options::add qos text '' '--qos' 'quality of service'
+  options::add constraint text '' '--constraint' 'features that the nodes must have'
+  options::add nodelist text '' '--nodelist' 'nodes that the job must get'
+  options::add exclude text '' '--exclude' 'nodes that the job must not get'
+  options::add reservation text '' '--reservation' 'reservation to use'
+  options::add dependency text '' '--dependency' 'jobs to wait for, such as afterok:1234'
+  options::add begin text '' '--begin' 'earliest start, such as 20:00 or now+2hours'
+  options::add mail_user text '' '--mail-user' 'address for mail about the job'
+  options::add mail_type text '' '--mail-type' 'what to write mail about, such as END,FAIL'
+  options::add sbatch_arg list '' '--sbatch-arg' 'any other option of sbatch, written --sbatch-arg=--OPTION=VALUE'
+  options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)"
+  options::add no_preflight flag '' '--no-preflight' 'do not compare the request with the cluster first'
+
+  options::heading 'This command'
+  options::add dry_run flag '' '--dry-run' 'print the sbatch command and submit nothing'
+  options::add confirm flag '' '--confirm' 'show the request and ask before it is sent'
+  options::add follow flag '' '--follow' 'show the log until the job ends, and exit with its status'
+  options::add help flag '' '--help -h' 'print this'
+}

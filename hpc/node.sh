@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# node.sh RUN_DIRECTORY ATTEMPT_DIRECTORY
+#
+# Started by batch.sh through srun, once for each task of the step: on each node for torchrun, which
+# starts the node's ranks itself, and for each rank with the other launchers. Sets up the node as its
+# site needs, gives the program its environment, and becomes the launcher, inside the environment.
+set -euo pipefail
+shopt -s inherit_errexit
+
+run_directory=$1 attempt_directory=$2
+declare -A fact
+# shellcheck source=/dev/null
+source "$run_directory/facts"
+kit=${fact[source_dir]}
+# shellcheck source=lib/common.sh
+source "$kit/hpc/lib/common.sh"
+# shellcheck source=lib/site.sh
+source "$kit/hpc/lib/site.sh"
+# shellcheck source=lib/node_setup.sh
+source "$kit/hpc/lib/node_setup.sh"
+# shellcheck source=lib/secrets.sh
+source "$kit/hpc/lib/secrets.sh"
+# shellcheck source=lib/node_environment.sh
+source "$kit/hpc/lib/node_environment.sh"
+
+main() {
+  node::check_step
+  node_setup::run "$kit/hpc"
+  node_environment::export "$run_directory" "${attempt_directory%/*}"
+  secrets::export "${fact[project_directory]}"
+  cd -- "$kit" || common::die "no project at ${kit@Q} on $(uname -n): must it lie on the shared file system?"
+  cd -- "${fact[working_directory]}" || common::die "--chdir ${fact[working_directory]@Q}: no such folder on $(uname -n)"
+
+  local -a launcher=()
+  if [[ ${fact[launcher]} == torchrun ]]; then node::choose_torchrun; fi
+  exec bash "$kit/venv/run.sh" "${launcher[@]}" bash "$kit/hpc/rank.sh" "$kit" "$attempt_directory"
+}
+
+# Twice the processes, or half, is a job that trains wrongly and says nothing. What Slurm gave is compared
+# with what was asked for; nothing is derived from it again.
+node::check_step() {
+  local -r expected=$((fact[nodes] * fact[tasks_per_node]))
+  ((${SLURM_STEP_NUM_TASKS:?} == expected)) ||
+    common::die "the step has $SLURM_STEP_NUM_TASKS tasks; ${fact[launcher]} needs $expected"
+  if ((fact[gpus] > 0)) && [[ -n ${CUDA_VISIBLE_DEVICES:-} ]]; then
+    local -a devices
+    IFS=, read -ra devices <<<"$CUDA_VISIBLE_DEVICES"
+    ((${#devices[@]} == fact[gpus])) ||
+      common::die "$(uname -n) shows ${#devices[@]} GPUs ($CUDA_VISIBLE_DEVICES); the run asked for ${fact[gpus]}"
+  fi
+}
+
+# One node needs no agreed port: torchrun takes a free one. On several, the static rendezvous holds to
+# the address, the port and the node ranks that are decided already, where c10d would choose its own.
+node::choose_torchrun() {
+  launcher=(python -m torch.distributed.run --nproc-per-node="$N_PROC" --max-restarts=0 --no-python)
+  if ((NNODES == 1)); then
+    launcher+=(--standalone --nnodes=1)
+  else
+    launcher+=(--nnodes="$NNODES" --node-rank="$NODE_RANK" --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT")
+  fi
+}
+
+main

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# rank.sh KIT ATTEMPT_DIRECTORY
+#
+# Started by the launcher, once for each rank: says who it is, runs the experiment's command, and keeps
+# the status of the first rank that fails, which neither torchrun nor srun hands on.
+set -euo pipefail
+shopt -s inherit_errexit
+
+kit=$1 attempt_directory=$2
+# shellcheck source=lib/common.sh
+source "$kit/hpc/lib/common.sh"
+# shellcheck source=lib/command.sh
+source "$kit/hpc/lib/command.sh"
+
+main() {
+  local -a words
+  local status=0
+  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $(uname -n) ($(rank::address)), local rank ${LOCAL_RANK:?}, $(nproc) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
+  if command::read "${attempt_directory%/*}/command" words; then
+    # Signals reach the command by themselves (torchrun and Slurm send them to all processes of a rank);
+    # this shell stays to take its status.
+    trap : TERM INT HUP USR1 USR2
+    "${words[@]}" || status=$?
+  else
+    status=2
+  fi
+  if ((status != 0)); then rank::record_failure "$status"; fi
+  exit "$status"
+}
+
+# The address that the others see, by the route to the head node.
+rank::address() {
+  local answer
+  if [[ $NNODES -gt 1 ]] && answer=$(ip -oneline route get "$MASTER_ADDR" 2>/dev/null) && [[ $answer =~ src\ ([^ ]+) ]]; then
+    printf '%s\n' "${BASH_REMATCH[1]}"
+  else
+    printf '%s\n' "$MASTER_ADDR"
+  fi
+}
+
+# A hard link is made by one only, on a network file system too: the first to fail is the cause, and the
+# ranks that it takes along come later.
+rank::record_failure() {
+  local -r mine=$attempt_directory/failed_rank.$RANK
+  printf '%s %s %s\n' "$RANK" "$(uname -n)" "$1" >"$mine"
+  if ln -- "$mine" "$attempt_directory/failed_rank" 2>/dev/null; then
+    common::note "rank $RANK on $(uname -n) failed first: exit status $1"
+  fi
+  rm -f -- "$mine"
+}
+
+main

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# venv/create.sh [cpu|gpu]
+#
+# Makes the virtual environment for the project's Pipfile, else requirements.txt, else
+# venv/requirements.txt, and prints its folder. It is made once for each content of that file: again, it
+# only prints. Without an argument: gpu where this machine or its Slurm has GPUs, else cpu.
+#   cpu   holds torch to the version of venv/constraints-cpu.txt
+#   gpu   lets torch choose, as the requirements say
+# Uses uv when it is there, else pip. Python: $PYTHON, else python3 (3.9 or later).
+set -euo pipefail
+shopt -s inherit_errexit
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+project=${here%/*}
+# shellcheck source=../hpc/lib/common.sh
+source "$project/hpc/lib/common.sh"
+# shellcheck source=environment.sh
+source "$here/environment.sh"
+
+main() {
+  local flavour=${1:-}
+  if [[ -z $flavour ]]; then flavour=$(create::fitting_flavour); fi
+  case $flavour in
+    cpu | gpu) (($# <= 1)) || common::die_usage "too many arguments: venv/create.sh [cpu|gpu]" ;;
+    -h | --help)
+      common::print_header "${BASH_SOURCE[0]}"
+      return
+      ;;
+    *) common::die_usage "unknown argument ${flavour@Q}: venv/create.sh [cpu|gpu]" ;;
+  esac
+
+  local link lock
+  link=$(environment::path "$project" "$flavour")
+  if [[ ! -x $link/bin/python ]]; then
+    mkdir -p -- "${link%/*}"
+    exec {lock}>"$link.lock"
+    if ! flock -n "$lock"; then
+      common::note "another create.sh is making this environment: waiting for it"
+      flock "$lock"
+    fi
+    if [[ ! -x $link/bin/python ]]; then create::make "$link" "$flavour"; fi
+  fi
+  printf '%s\n' "$link"
+}
+
+create::fitting_flavour() {
+  if common::has_command nvidia-smi || [[ -z ${POCKET_CLUSTER_DIR:-} &&
+    $(timeout 10 sinfo --noheader --format=%G 2>/dev/null || true) == *gpu* ]]; then
+    echo gpu
+  else
+    echo cpu
+  fi
+}
+
+# create::make LINK FLAVOUR
+# An environment has its own path inside (in the scripts of bin/), so it cannot be renamed: it is made
+# in a folder that stays, and the link with its name appears last, by rename. Whoever is interrupted
+# leaves a folder that nobody looks at; the next who holds the lock removes it.
+create::make() {
+  local -r link=$1 flavour=$2
+  local python requirements
+  python=$(create::python)
+  requirements=$(environment::requirements "$project")
+  common::note "making the $flavour environment for ${requirements#"$project/"} (once; minutes) …"
+  rm -rf -- "$link".?????? # an interrupted one
+  building=$(mktemp -d -- "$link.XXXXXX")
+  chmod 755 "$building"
+  trap create::remove_unfinished EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+
+  if [[ $flavour == cpu ]]; then export PIP_CONSTRAINT=$here/constraints-cpu.txt; fi
+  if [[ $requirements == */Pipfile ]]; then
+    create::from_pipfile "$python" "$requirements"
+  elif common::has_command uv; then
+    create::with_uv "$python" "$requirements"
+  else
+    "$python" -m venv "$building"
+    "$building/bin/python" -m pip install --disable-pip-version-check --quiet --requirement "$requirements" >&2
+  fi
+
+  local -r name=${building##*/}
+  ln -s -- "$name" "$building.link"
+  mv -fT -- "$building.link" "$link"
+  trap - EXIT
+}
+
+create::remove_unfinished() {
+  rm -rf -- "$building" "$building.link"
+}
+
+create::python() {
+  local -r python=${PYTHON:-python3}
+  common::has_command "$python" || common::die "no ${python@Q} here: install Python 3.9 or later, or name one in PYTHON"
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
+    common::die "${python@Q} is $("$python" -V 2>&1): the kit needs 3.9 or later; name another in PYTHON"
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    common::die "${python@Q} cannot make virtual environments: install Debian's python3-venv, or load a Python module"
+  printf '%s\n' "$python"
+}
+
+# uv does not read pip's settings: what they say of where packages come from is handed on.
+create::with_uv() {
+  local -r python=$1 requirements=$2
+  local index extra links
+  index=$("$python" -m pip config get global.index-url 2>/dev/null || true)
+  extra=$("$python" -m pip config get global.extra-index-url 2>/dev/null || true)
+  links=$("$python" -m pip config get global.find-links 2>/dev/null || true)
+  links=${PIP_FIND_LINKS:-$links}
+  if [[ -n ${PIP_INDEX_URL:-$index} ]]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$index}}; fi
+  if [[ -n ${PIP_EXTRA_INDEX_URL:-$extra} ]]; then export UV_INDEX=${UV_INDEX:-${PIP_EXTRA_INDEX_URL:-$extra}}; fi
+  if [[ -n $links ]]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}; fi
+  if [[ -n ${PIP_CONSTRAINT:-} ]]; then export UV_CONSTRAINT=$PIP_CONSTRAINT; fi
+  uv venv --quiet --python "$(command -v "$python")" --allow-existing --seed "$building" >&2
+  uv pip install --quiet --python "$building/bin/python" --requirement "$requirements" >&2
+}
+
+# Pipenv reads Pipfiles; it lives in a folder of its own, so that the environment holds what was asked for.
+create::from_pipfile() {
+  local -r python=$1 pipfile=$2
+  "$python" -m venv "$building"
+  "$python" -m venv "$building/pipenv"
+  "$building/pipenv/bin/python" -m pip install --disable-pip-version-check --quiet pipenv >&2
+  local -a how=(install --skip-lock)
+  if [[ -f $pipfile.lock ]]; then how=(sync); fi
+  VIRTUAL_ENV=$building PIPENV_PIPFILE=$pipfile PIPENV_VERBOSITY=-1 \
+    "$building/pipenv/bin/python" -m pipenv "${how[@]}" >&2
+  rm -rf -- "$building/pipenv"
+}
+
+main "$@"
