@@ -9,6 +9,10 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 run_directory=$1
+# Slurm cannot open a log whose path has one of these (request.sh).
+if [[ $run_directory == *[%\\]* ]]; then
+  exec >>"$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}/log.txt" 2>&1
+fi
 declare -A fact
 # shellcheck source=/dev/null
 source "$run_directory/facts"

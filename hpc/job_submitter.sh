@@ -46,9 +46,10 @@ main() {
   site::query || silent=$site_silence
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   options::complete site
-  request::refuse_unfinished
   experiments_file::read "${options_value[configs]:-$project/experiment_configurations.txt}"
   fact[experiments]=${#experiment_lengths[@]}
+  request::find_sweep
+  request::refuse_unfinished
   request::resolve
   submit::choose_folders
   submit::choose_environment

@@ -28,8 +28,8 @@ main() {
   node_setup::run "$kit/hpc"
   node_environment::export "$run_directory" "${attempt_directory%/*}"
   secrets::export "${fact[project_directory]}"
-  cd -- "$kit" || common::die "no project at ${kit@Q} on $(uname -n): must it lie on the shared file system?"
-  cd -- "${fact[working_directory]}" || common::die "--chdir ${fact[working_directory]@Q}: no such folder on $(uname -n)"
+  cd -- "$kit" || common::die "no project at ${kit@Q} on $(common::node): must it lie on the shared file system?"
+  cd -- "${fact[working_directory]}" || common::die "--chdir ${fact[working_directory]@Q}: no such folder on $(common::node)"
 
   local -a launcher=()
   if [[ ${fact[launcher]} == torchrun ]]; then node::choose_torchrun; fi
@@ -46,7 +46,7 @@ node::check_step() {
     local -a devices
     IFS=, read -ra devices <<<"$CUDA_VISIBLE_DEVICES"
     ((${#devices[@]} == fact[gpus])) ||
-      common::die "$(uname -n) shows ${#devices[@]} GPUs ($CUDA_VISIBLE_DEVICES); the run asked for ${fact[gpus]}"
+      common::die "$(common::node) shows ${#devices[@]} GPUs ($CUDA_VISIBLE_DEVICES); the run asked for ${fact[gpus]}"
   fi
 }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # quickstart.sh
 #
-# From nothing to a trained model on a Slurm cluster: makes the environment and the data, starts a
-# pocket cluster on this machine where no Slurm answers, sends the project's experiment to two nodes
-# with two GPUs each (pretended ones on the pocket cluster), and shows its log until it ends. Run by
-# people, from any folder. Again, it has only the job to run. Ctrl-C cancels the job.
+# From nothing to a trained model on a Slurm cluster: starts a pocket cluster on this machine where no
+# Slurm answers, makes the environment and the data, sends the project's experiment to two nodes with two
+# GPUs each (pretended ones on the pocket cluster), and shows its log until it ends. Run by people, from
+# any folder. Again, it has only the job to run. Ctrl-C cancels the job; a pocket cluster is left running.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -22,28 +22,93 @@ main() {
       ;;
     *) common::die_usage "unknown argument ${1@Q}: quickstart.sh takes none" ;;
   esac
-  trap quickstart::stop INT TERM
-  quickstart::cluster
+  quickstart::find_cluster
   [[ -n ${SCRATCH:-} ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
-  quickstart::environment
-  quickstart::data
+  quickstart::make_environment
+  quickstart::make_data
 
-  quickstart::step "the job: 2 nodes, 2 GPUs each"
+  quickstart::step 'The job: 2 nodes, 2 GPUs each'
   job_file=$(mktemp)
   trap 'rm -f -- "$job_file"' EXIT
-  local status=0
+  trap 'quickstart::cancel 130' INT
+  trap 'quickstart::cancel 143' TERM
   bash "$here/job_submitter.sh" --gpus 2 --num-nodes 2 --time 10 --mem-per-gpu 2G --follow >"$job_file" &
   submitter=$!
-  while :; do
-    status=0
-    wait "$submitter" || status=$?
-    kill -0 "$submitter" 2>/dev/null || break
-  done
-  if ((status != 0)); then common::die "the job did not finish (exit status $status)"; fi
+  local status=0
+  wait "$submitter" || status=$?
+  trap - INT TERM
+  ((status == 0)) || common::die "the job did not finish (exit status $status); what it said is above"
   quickstart::report "$(<"$job_file")"
 }
 
 quickstart::step() {
-  common::note ""
+  common::note ''
   common::note "== $1"
 }
+
+quickstart::find_cluster() {
+  quickstart::step 'The cluster'
+  if common::has_command sbatch && timeout 15 scontrol ping >/dev/null 2>&1; then
+    common::note "Slurm answers here: $(scontrol show config | sed -n 's/^ClusterName *= *//p')"
+    return
+  fi
+  # A login node whose controller is away for a moment is no place for a cluster of one's own.
+  if [[ -n ${SLURM_CONF:-} || -e /etc/slurm/slurm.conf ]] && [[ -z ${POCKET_CLUSTER_DIR:-} ]]; then
+    common::die "this machine belongs to a Slurm cluster (${SLURM_CONF:-/etc/slurm/slurm.conf}) that does not answer: try again later"
+  fi
+  bash "$here/pocket_cluster.sh" up
+  # shellcheck source=/dev/null
+  source <(bash "$here/pocket_cluster.sh" env)
+}
+
+quickstart::make_environment() {
+  quickstart::step 'The environment'
+  local python=${PYTHON:-python3}
+  if ! { common::has_command "$python" && "$python" -c 'import ensurepip, venv' 2>/dev/null; } && [[ $python == python3 ]] &&
+    common::has_command apt-get; then
+    packages::install python3 python3-venv
+  fi
+  bash "$project/venv/create.sh" >&2
+}
+
+# The digits come with scikit-learn's package, of which one file is read: it is fetched without what it
+# needs, and not kept.
+quickstart::make_data() {
+  quickstart::step 'The data: UCI handwritten digits'
+  local -r folder=$SCRATCH/${project##*/}/datasets/digits
+  local packages
+  cd -- "$project"
+  if ! bash venv/run.sh python -m train.prepare digits "$folder" >/dev/null 2>&1; then
+    packages=$(mktemp -d)
+    trap 'rm -rf -- "$packages"' EXIT
+    bash venv/run.sh python -m pip install --quiet --disable-pip-version-check --no-deps --target "$packages" scikit-learn >&2
+    PYTHONPATH=$packages bash venv/run.sh python -m train.prepare digits "$folder" >/dev/null
+    rm -rf -- "$packages"
+    trap - EXIT
+  fi
+  common::note "$folder"
+}
+
+quickstart::cancel() {
+  trap '' INT TERM
+  wait "$submitter" 2>/dev/null || true # it has had the same Ctrl-C, and has the job id out by then
+  if [[ -s $job_file ]]; then scancel "$(<"$job_file")" && common::note "job $(<"$job_file") is cancelled"; fi
+  if [[ -n ${POCKET_CLUSTER_DIR:-} ]]; then common::note "the pocket cluster goes on; end it with  bash ${here@Q}/pocket_cluster.sh down"; fi
+  exit "$1"
+}
+
+quickstart::report() {
+  local -r job=$1
+  local run
+  run=$(scontrol show job "$job" | sed -n 's/^ *WorkDir=//p')
+  quickstart::step 'Done'
+  common::note "job       $job"
+  common::note "nodes     $(sed -nE 's/^rank [0-9]+ of [0-9]+: node [0-9]+, ([^,]+),.*/\1/p' "$run/task_1/log.txt" | LC_ALL=C sort -u | paste -sd ' ')"
+  common::note "accuracy  $(python3 -c 'import json, sys; print("%.4f" % json.load(open(sys.argv[1]))["validation_accuracy"])' "$run/task_1/output/result.json")"
+  common::note "outputs   $run"
+  if [[ -n ${POCKET_CLUSTER_DIR:-} ]]; then
+    common::note "The pocket cluster goes on. To use it:  eval \"\$(bash ${here@Q}/pocket_cluster.sh env)\"  To end it:  bash ${here@Q}/pocket_cluster.sh down"
+  fi
+}
+
+main "$@"

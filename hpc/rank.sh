@@ -15,7 +15,7 @@ source "$kit/hpc/lib/command.sh"
 main() {
   local -a words
   local status=0
-  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $(uname -n) ($(rank::address)), local rank ${LOCAL_RANK:?}, $(nproc) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
+  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $(common::node) ($(rank::address)), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
   if command::read "${attempt_directory%/*}/command" words; then
     # Signals reach the command by themselves (torchrun and Slurm send them to all processes of a rank);
     # this shell stays to take its status.
@@ -26,6 +26,11 @@ main() {
   fi
   if ((status != 0)); then rank::record_failure "$status"; fi
   exit "$status"
+}
+
+# Those that this process may use; nproc alone would tell OMP_NUM_THREADS.
+rank::cpus() {
+  env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
 }
 
 # The address that the others see, by the route to the head node.
@@ -42,9 +47,9 @@ rank::address() {
 # ranks that it takes along come later.
 rank::record_failure() {
   local -r mine=$attempt_directory/failed_rank.$RANK
-  printf '%s %s %s\n' "$RANK" "$(uname -n)" "$1" >"$mine"
+  printf '%s %s %s\n' "$RANK" "$(common::node)" "$1" >"$mine"
   if ln -- "$mine" "$attempt_directory/failed_rank" 2>/dev/null; then
-    common::note "rank $RANK on $(uname -n) failed first: exit status $1"
+    common::note "rank $RANK on $(common::node) failed first: exit status $1"
   fi
   rm -f -- "$mine"
 }

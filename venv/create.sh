@@ -69,14 +69,15 @@ create::make() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
 
-  if [[ $flavour == cpu ]]; then export PIP_CONSTRAINT=$here/constraints-cpu.txt; fi
+  local -a constraint=()
+  if [[ $flavour == cpu ]]; then constraint=(--constraint "$here/constraints-cpu.txt"); fi
   if [[ $requirements == */Pipfile ]]; then
     create::from_pipfile "$python" "$requirements"
   elif common::has_command uv; then
     create::with_uv "$python" "$requirements"
   else
     "$python" -m venv "$building"
-    "$building/bin/python" -m pip install --disable-pip-version-check --quiet --requirement "$requirements" >&2
+    "$building/bin/python" -m pip install --disable-pip-version-check --quiet "${constraint[@]}" --requirement "$requirements" >&2
   fi
 
   local -r name=${building##*/}
@@ -86,7 +87,7 @@ create::make() {
 }
 
 create::remove_unfinished() {
-  rm -rf -- "$building" "$building.link"
+  rm -rf -- "$building" "$building.link" "${constraint_file:-}"
 }
 
 create::python() {
@@ -110,9 +111,8 @@ create::with_uv() {
   if [[ -n ${PIP_INDEX_URL:-$index} ]]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$index}}; fi
   if [[ -n ${PIP_EXTRA_INDEX_URL:-$extra} ]]; then export UV_INDEX=${UV_INDEX:-${PIP_EXTRA_INDEX_URL:-$extra}}; fi
   if [[ -n $links ]]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}; fi
-  if [[ -n ${PIP_CONSTRAINT:-} ]]; then export UV_CONSTRAINT=$PIP_CONSTRAINT; fi
   uv venv --quiet --python "$(command -v "$python")" --allow-existing --seed "$building" >&2
-  uv pip install --quiet --python "$building/bin/python" --requirement "$requirements" >&2
+  uv pip install --quiet --python "$building/bin/python" "${constraint[@]}" --requirement "$requirements" >&2
 }
 
 # Pipenv reads Pipfiles; it lives in a folder of its own, so that the environment holds what was asked for.
@@ -121,11 +121,17 @@ create::from_pipfile() {
   "$python" -m venv "$building"
   "$python" -m venv "$building/pipenv"
   "$building/pipenv/bin/python" -m pip install --disable-pip-version-check --quiet pipenv >&2
+  # Pipenv has no option for constraints, and pip splits this variable at spaces.
+  if ((${#constraint[@]} > 0)); then
+    constraint_file=$(mktemp)
+    cp -- "${constraint[1]}" "$constraint_file"
+    export PIP_CONSTRAINT=$constraint_file
+  fi
   local -a how=(install --skip-lock)
   if [[ -f $pipfile.lock ]]; then how=(sync); fi
   VIRTUAL_ENV=$building PIPENV_PIPFILE=$pipfile PIPENV_VERBOSITY=-1 \
     "$building/pipenv/bin/python" -m pipenv "${how[@]}" >&2
-  rm -rf -- "$building/pipenv"
+  rm -rf -- "$building/pipenv" "${constraint_file:-}"
 }
 
 main "$@"

@@ -9,3 +9,4 @@ site[node_local_directory]=/tmp # where a job may make a folder on a node's own 
 site[modules]=''                # modules to load on each node
 site[environment]=''            # a virtual or conda environment to use, in place of the project's own
 site[internet]=''               # yes or no: whether compute nodes reach the internet
+site[ignored]=''                # options that mean nothing there, by name: left out, and the user is told

@@ -14,15 +14,21 @@ command::write() {
 # command::read FILE ARRAY   The words, with the environment's values in their places. Status 1 with a
 # message when a variable is not set.
 command::read() {
+  # The environment as it came, before a variable of this function hides one of its own name.
+  local -a command_environment
+  mapfile -d '' -t command_environment < <(env -0)
   local -r file=$1
   local -n command_words=$2
-  local encoded word name
+  local -A value=()
+  local encoded word text name
+  for name in "${command_environment[@]}"; do value[${name%%=*}]=${name#*=}; done
   command_words=()
   while IFS= read -r -d '' encoded; do
     word=''
     while [[ $encoded == *\$* ]]; do
-      word+=${encoded%%\$*}
-      encoded=${encoded#*\$}
+      text=${encoded%%\$*}
+      word+=$text
+      encoded=${encoded:${#text}+1}
       if [[ $encoded == \$* ]]; then
         word+=\$
         encoded=${encoded#\$}
@@ -30,11 +36,11 @@ command::read() {
       fi
       name=${encoded%%\}*}
       name=${name#\{}
-      if [[ -z ${!name+set} ]]; then
-        common::warn "the command uses \${$name}, and $name is not set on $(uname -n); the names that are set stand in the README"
+      if [[ -z ${value[$name]+set} ]]; then
+        common::warn "the command uses \${$name}, and $name is not set on $(common::node); the names that are set stand in the README"
         return 1
       fi
-      word+=${!name}
+      word+=${value[$name]}
       encoded=${encoded#*\}}
     done
     command_words+=("$word$encoded")

@@ -12,18 +12,30 @@ common::warn() {
 
 # The site or the machine refuses: exit status 1.
 common::die() {
-  printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+  common::print_error "$*"
   exit 1
 }
 
 # The user typed something wrong: exit status 2.
 common::die_usage() {
-  printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+  common::print_error "$*"
   exit 2
+}
+
+# A value of 10 kB would hide what is said of it.
+common::print_error() {
+  local message=$1
+  if ((${#message} > 2500)); then message="${message:0:1000} … ${message: -1000}"; fi
+  printf '%s: error: %s\n' "${0##*/}" "$message" >&2
 }
 
 common::has_command() {
   command -v "$1" >/dev/null 2>&1
+}
+
+# The name of this node: Slurm's, where several nodes are one machine.
+common::node() {
+  printf '%s\n' "${SLURMD_NODENAME:-$(uname -n)}"
 }
 
 # common::print_header SCRIPT   The comment at the head of a script is its help.

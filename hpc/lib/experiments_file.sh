@@ -2,7 +2,8 @@
 # The experiment configuration file: one logical line per experiment, with the shell's comments, quotes
 # and backslashes, and none of its actions. Words come out in the form of argv files: `$$` is a dollar,
 # `${NAME}` stands for an environment variable of the rank (command.sh replaces it), so a dollar that
-# the user quoted stays text.
+# the user quoted stays text. `{nodes}` and `{gpus}` outside of single quotes are the nodes of the job and
+# the processes of a node.
 
 declare -ga experiment_words=()   # the words of all experiments, one after the other
 declare -ga experiment_lengths=() # how many of them belong to each
@@ -11,9 +12,8 @@ declare -ga experiment_lengths=() # how many of them belong to each
 # no experiment.
 experiments_file::read() {
   local -r file=$1
-  local -a lines=() words=()
-  local -i number=0
-  local rest word='' in_word='' chunk
+  local -a lines=()
+  local windows=''
 
   [[ -e $file ]] || common::die_usage "no configuration file ${file@Q}: make it, or name another with --configs"
   [[ -f $file && -r $file ]] || common::die_usage "${file@Q} is not a file that you can read (--configs)"
@@ -21,7 +21,18 @@ experiments_file::read() {
     common::die_usage "${file@Q} is not a text file: it has a NUL byte (--configs)"
   fi
   mapfile -t lines <"$file"
+  if [[ ${lines[0]:-} == *$'\r' ]]; then windows=1; fi
+  experiments_file::parse_lines
+  ((${#experiment_lengths[@]} > 0)) || common::die_usage "no experiment in ${file@Q}: write its command on a line, such as: python -m train"
+}
 
+# The functions below work on the caller's variables.
+
+experiments_file::parse_lines() {
+  local LC_ALL=C # bytes: what is no character of the user's locale is kept, and long lines take no longer
+  local -a words=()
+  local -i number=0
+  local rest word='' in_word='' chunk
   while ((number < ${#lines[@]})); do
     rest=${lines[number++]%$'\r'}
     while [[ -n $rest ]]; do
@@ -42,9 +53,7 @@ experiments_file::read() {
           ;;
         \'*)
           rest=${rest#?}
-          experiments_file::until_quote \'
-          word+=${rest%%\'*}
-          rest=${rest#*\'}
+          experiments_file::single_quoted
           ;;
         \"*)
           rest=${rest#?}
@@ -53,8 +62,8 @@ experiments_file::read() {
         \$*) experiments_file::dollar ;;
         *)
           chunk=${rest%%[[:blank:]\\\'\"\$]*}
-          word+=$chunk
           rest=${rest:${#chunk}}
+          experiments_file::add_text
           ;;
       esac
     done
@@ -65,10 +74,16 @@ experiments_file::read() {
       words=()
     fi
   done
-  ((${#experiment_lengths[@]} > 0)) || common::die_usage "no experiment in ${file@Q}: write its command on a line, such as: python -m train"
 }
 
-# The functions below work on the caller's variables: rest, word, in_word, words, lines, number.
+# {nodes} and {gpus}, which system 004 appended for Lightning. Behind a quoted dollar they are text.
+experiments_file::add_text() {
+  if [[ $word != *\$ ]]; then
+    chunk=${chunk//'{nodes}'/"\${NNODES}"}
+    chunk=${chunk//'{gpus}'/"\${N_PROC}"}
+  fi
+  word+=$chunk
+}
 
 experiments_file::end_word() {
   if [[ -n $in_word ]]; then
@@ -82,27 +97,30 @@ experiments_file::end_word() {
   word='' in_word=''
 }
 
-# Takes further lines into rest until it has an (unescaped, for ") closing QUOTE.
-experiments_file::until_quote() {
-  local -r quote=$1 opened=$number
-  local pattern="^[^']*'"
-  if [[ $quote == \" ]]; then pattern='^([^"\\]|\\.)*"'; fi
-  until [[ $rest =~ $pattern ]]; do
-    if ((number == ${#lines[@]})); then
-      common::die_usage "$file, line $opened: a quote ($quote) that is never closed"
-    fi
-    rest+=$'\n'${lines[number++]%$'\r'}
-  done
-  if [[ $quote == \' ]]; then
-    local -r inside=${rest%%\'*}
-    rest=${inside//\$/\$\$}\'${rest#*\'}
+# Takes one more line into rest, for a QUOTE that was OPENED on that line.
+experiments_file::next_line() {
+  local -r quote=$1 opened=$2
+  if ((number == ${#lines[@]})); then
+    common::die_usage "$file, line $opened: a quote ($quote) that is never closed"
   fi
+  # Inside of quotes a carriage return is the user's own, but in a file of Windows.
+  if [[ -z $windows && ${lines[number - 1]} == *$'\r' ]]; then rest+=$'\r'; fi
+  rest+=$'\n'${lines[number++]%$'\r'}
+}
+
+experiments_file::single_quoted() {
+  local -r opened=$number
+  while [[ $rest != *\'* ]]; do experiments_file::next_line \' "$opened"; done
+  chunk=${rest%%\'*}
+  rest=${rest:${#chunk}+1}
+  word+=${chunk//\$/\$\$}
 }
 
 experiments_file::double_quoted() {
-  experiments_file::until_quote \"
+  local -r opened=$number
   while [[ $rest != \"* ]]; do
     case $rest in
+      '' | \\) experiments_file::next_line \" "$opened" ;;
       \\$'\n'*) rest=${rest:2} ;;
       \\[\$\`\"\\]*)
         chunk=${rest:1:1}
@@ -116,8 +134,8 @@ experiments_file::double_quoted() {
       \$*) experiments_file::dollar ;;
       *)
         chunk=${rest%%[\\\"\$]*}
-        word+=$chunk
         rest=${rest:${#chunk}}
+        experiments_file::add_text
         ;;
     esac
   done

@@ -15,9 +15,10 @@ local_disk::make() {
 }
 
 local_disk::remove() {
-  if [[ -n ${made_local_disk:-} ]]; then
-    local_disk::on_each_node rm -rf -- "$made_local_disk" || common::warn "could not remove ${made_local_disk@Q} on every node"
-  fi
+  if [[ -z ${made_local_disk:-} ]] || local_disk::on_each_node rm -rf -- "$made_local_disk"; then return; fi
+  # A cancelled job gets no further step: what can be cleared is this node.
+  rm -rf -- "$made_local_disk" || true
+  if ((fact[nodes] > 1)); then common::warn "could not remove ${made_local_disk@Q} on the other nodes of the job"; fi
 }
 
 local_disk::on_each_node() {

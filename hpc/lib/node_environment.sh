@@ -16,14 +16,20 @@ node_environment::export() {
   export scratch_dir=${fact[scratch_dir]} exp_name=${fact[exp_name]}
   export RUN_DIRECTORY=$1 OUTPUT_PATH=$2/output STOP_FILE=$2/stop
   export CHECKPOINT_DIRECTORY=${fact[checkpoint_directory]}
-  if ((fact[experiments] > 1)); then CHECKPOINT_DIRECTORY+=/${2##*/}; fi
+  if ((fact[experiments] > 1)); then
+    CHECKPOINT_DIRECTORY+=/${2##*/}
+    mkdir -p -- "$CHECKPOINT_DIRECTORY"
+  fi
   export CHECKPOINT_ARTIFACT_PATH=$CHECKPOINT_DIRECTORY
   export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]}
   if [[ ${fact[launcher]} != torchrun ]]; then
     export RANK=${SLURM_PROCID:?} LOCAL_RANK=${SLURM_LOCALID:?} WORLD_SIZE=$((NNODES * N_PROC)) LOCAL_WORLD_SIZE=$N_PROC
   fi
-  # One thread a core: a process that starts a thread for every core of the node slows all the others.
-  local -r threads=$((fact[cpus] / fact[processes_per_node]))
+  # One thread a core: a process that starts a thread for every core of the node slows all the others. On
+  # a pocket cluster the cores are fewer than Slurm was told.
+  local cores=$((fact[cpus] / fact[tasks_per_node]))
+  if (($(nproc) < cores)); then cores=$(nproc); fi
+  local -r threads=$((cores * fact[tasks_per_node] / fact[processes_per_node]))
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 }

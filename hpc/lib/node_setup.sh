@@ -10,7 +10,7 @@ node_setup::run() {
   set +eu # the scripts of sites are seldom written for these
   if [[ -n ${fact[modules]} ]]; then node_setup::load_modules; fi
   if declare -F node_setup >/dev/null; then
-    node_setup || common::die "node_setup of the profile ${fact[site]} failed on $(uname -n)"
+    node_setup || common::die "node_setup of the profile ${fact[site]} failed on $(common::node)"
   fi
   set -eu
 }
@@ -26,6 +26,6 @@ node_setup::load_modules() {
       source "$script"
     fi
   done
-  declare -F module >/dev/null || common::die "no module command on $(uname -n), and the profile ${fact[site]} loads: ${fact[modules]}"
-  module load "${modules[@]}" || common::die "module load ${fact[modules]} failed on $(uname -n) (profile ${fact[site]})"
+  declare -F module >/dev/null || common::die "no module command on $(common::node), and the profile ${fact[site]} loads: ${fact[modules]}"
+  module load "${modules[@]}" || common::die "module load ${fact[modules]} failed on $(common::node) (profile ${fact[site]})"
 }

@@ -62,7 +62,7 @@ options::parse() {
         ;;
       *)
         # A value may start with a dash (-1, a begin time) unless it is itself an option.
-        if (($# == 0)) || [[ -n ${options_owner[$1]:-} ]]; then options::die_no_value "$word"; fi
+        if (($# == 0)) || [[ -n $1 && -n ${options_owner[$1]:-} ]]; then options::die_no_value "$word"; fi
         options::set "$name" "$1" "$word"
         shift
         ;;
@@ -115,6 +115,12 @@ options::complete() {
       options_source[$name]=default
     fi
   done
+  for name in ${site_values[ignored]:-}; do
+    if [[ -n ${options_value[$name]:-} ]]; then
+      common::note "note: --${name//_/-} ${options_value[$name]} is left out: it means nothing at ${site_values[name]}"
+      options_value[$name]='' options_source[$name]=site
+    fi
+  done
 }
 
 options::given() {
@@ -130,17 +136,18 @@ options::die_unknown() {
   local -r word=$1
   local spelling nearest='' best=4 distance
   for spelling in "${!options_owner[@]}"; do
-    [[ $spelling == --* ]] || continue
+    [[ $spelling == --* && $word == --?* ]] || continue
     if [[ $spelling == "$word"* ]]; then
-      distance=1 # a beginning of an option is nearer than a misspelling
+      distance=0 # a beginning of an option is nearer than a misspelling
     else
       distance=$(options::distance "$word" "$spelling")
     fi
-    if ((distance < best)) || { ((distance == best)) && [[ $spelling < $nearest ]]; }; then
+    if ((distance < best || distance == best && ${#spelling} < ${#nearest})) ||
+      { ((distance == best && ${#spelling} == ${#nearest})) && [[ $spelling < $nearest ]]; }; then
       best=$distance nearest=$spelling
     fi
   done
-  common::die_usage "unknown option $word${nearest:+: did you mean $nearest?} (see --help)"
+  common::die_usage "unknown option ${word@Q}${nearest:+: did you mean $nearest?} (see --help)"
 }
 
 # Optimal string alignment (Levenshtein's distance, two letters in the wrong order counting as one), given

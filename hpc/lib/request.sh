@@ -3,7 +3,7 @@
 # run_directory.sh and experiments_file.sh.
 
 declare -gA options_value options_source fact
-declare -ga options_list_sbatch_arg options_list_data
+declare -ga experiment_words experiment_lengths options_list_sbatch_arg options_list_data
 
 # Options that depend on each other: the facts that follow from them, or status 2.
 request::resolve() {
@@ -38,6 +38,22 @@ request::resolve() {
     common::die_usage "--resume and --fresh contradict each other: give one"
   fi
   request::check_sbatch_arguments
+}
+
+# A line `wandb agent … ID` makes the job a sweep; its id wins over the option's.
+request::find_sweep() {
+  local -i offset=0
+  local length id
+  for length in "${experiment_lengths[@]}"; do
+    if [[ "${experiment_words[*]:offset:2}" == 'wandb agent' ]]; then
+      id=${experiment_words[offset + length - 1]}
+      if [[ -n ${options_value[wandb_sweepid]} && ${options_value[wandb_sweepid]} != "$id" ]]; then
+        common::warn "the configuration's sweep $id is run, not ${options_value[wandb_sweepid]} of --wandb-sweepid"
+      fi
+      options_value[wandb_sweepid]=$id
+    fi
+    offset+=length
+  done
 }
 
 # Options whose issue has not landed.
@@ -91,8 +107,8 @@ request::check_sbatch_arguments() {
   done
 }
 
-# request::sbatch_argv ARRAY   Fills ARRAY. The job's folder is the run directory and its log is named
-# from there, as Slurm would expand a % in a longer path.
+# request::sbatch_argv ARRAY   Fills ARRAY. The job's folder is the run directory, and its log is named from
+# there.
 request::sbatch_argv() {
   local -r run_directory=${fact[run_directory]}
   local -n argv=$1
@@ -112,10 +128,13 @@ request::sbatch_argv() {
     if [[ -n $value ]]; then argv+=("--${name//_/-}=$value"); fi
   done
   argv+=(--chdir="$run_directory" --open-mode=append)
+  local log=task_1/log.txt
   if ((fact[experiments] > 1)); then
-    argv+=(--array="1-${fact[experiments]}${options_value[max_parallel]:+%${options_value[max_parallel]}}" --output=task_%a/log.txt)
-  else
-    argv+=(--output=task_1/log.txt)
+    argv+=(--array="1-${fact[experiments]}${options_value[max_parallel]:+%${options_value[max_parallel]}}")
+    log=task_%a/log.txt
   fi
+  # Slurm replaces % and takes away \ in all of the log's path: where the folder has one, batch.sh opens it.
+  if [[ $run_directory == *[%\\]* ]]; then log=/dev/null; fi
+  argv+=(--output="$log")
   argv+=("${options_list_sbatch_arg[@]}" "${fact[project_directory]}/hpc/batch.sh" "$run_directory")
 }

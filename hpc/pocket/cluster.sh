@@ -1,0 +1,143 @@
+# shellcheck shell=bash
+# Owns where a pocket cluster lies and what is recorded about it: the associative array `cluster`.
+#
+#   POCKET_CLUSTER_DIR/
+#     cluster        the facts below, one key=value per line; there from `up` to `down`
+#     etc/ munge/ pids/ spool/ state/    what the daemons need
+#     disks/ localscratch/               the nodes' own disks
+#     log/ scratch/ next_job_id          these outlive `down`
+
+declare -A cluster=()
+
+# Sets cluster[dir], and the recorded facts of a cluster that was started there.
+cluster::locate() {
+  cluster[dir]=$(realpath -m -- "${POCKET_CLUSTER_DIR:-/var/tmp/pocket_cluster_$(id -un)}")
+  [[ ${cluster[dir]} != *[[:cntrl:]]* ]] ||
+    common::die_usage "POCKET_CLUSTER_DIR: control characters are not possible in its name"
+  local key value
+  local -r facts=${cluster[dir]}/cluster
+  [[ -r $facts ]] || return 0
+  [[ -O $facts || $(stat -c %u -- "$facts") == 0 ]] ||
+    common::die "the cluster in ${cluster[dir]} belongs to $(stat -c %U -- "$facts"), and is of use to nobody else"
+  while IFS='=' read -r key value; do
+    cluster[$key]=$value
+  done <"$facts"
+}
+
+cluster::exists() {
+  [[ -e ${cluster[dir]}/cluster ]]
+}
+
+cluster::record() {
+  local key
+  for key in slurm_dir nodes gpus_per_node gpu_type network tmpdir port subnet interface; do
+    printf '%s=%s\n' "$key" "${cluster[$key]:-}"
+  done | common::write_atomically "${cluster[dir]}/cluster"
+}
+
+# One `up` or `down` at a time. The lock is the folder itself: no file to leave behind.
+cluster::lock() {
+  local lock
+  exec {lock}<"${cluster[dir]}"
+  flock --nonblock "$lock" && return
+  common::note "another 'up' or 'down' of ${cluster[dir]} is at work: waiting for it"
+  flock --wait 180 "$lock" || common::die "${cluster[dir]} is still locked by another 'up' or 'down'"
+}
+
+# Whoever can write Slurm's files runs commands as their owner: nobody else may have made the folder. And `down`
+# removes by name: the folder may hold nothing but what an earlier cluster left.
+cluster::make_folder() {
+  local -r dir=${cluster[dir]}
+  local other
+  mkdir -p -- "$dir" || common::die "cannot make $dir: set POCKET_CLUSTER_DIR to a folder that you can write"
+  [[ -O $dir ]] ||
+    common::die "$dir belongs to $(stat -c %U -- "$dir"): set POCKET_CLUSTER_DIR to a folder of your own"
+  if ! cluster::exists; then
+    other=$(find "$dir" -mindepth 1 -maxdepth 1 ! -name scratch ! -name log ! -name next_job_id \
+      ! -name 'cluster.partial.*' -print -quit)
+    [[ -z $other ]] || common::die "$other is no part of a pocket cluster: set POCKET_CLUSTER_DIR to a new folder"
+  fi
+  chmod 755 -- "$dir"
+}
+
+cluster::make_subfolders() {
+  local -r dir=${cluster[dir]}
+  mkdir -p -- "$dir"/{etc,munge,pids,log,spool,state,scratch,localscratch}
+  chmod 1777 -- "$dir/scratch"
+  chmod 700 -- "$dir/state"
+  local name disk
+  for name in $(cluster::nodes); do
+    disk=$(cluster::disk "$name")
+    mkdir -p -- "$disk" "$dir/spool/$name"
+    chmod 1777 -- "$disk"
+  done
+}
+
+# slurm.conf cannot hold a space, and a socket's path must stay below 108 bytes: such a folder is reached through
+# a short symbolic link, in a folder that nobody else can change.
+cluster::choose_slurm_dir() {
+  local -r dir=${cluster[dir]}
+  if [[ $dir =~ ^[A-Za-z0-9_./+-]{1,60}$ ]]; then
+    cluster[slurm_dir]=$dir
+    return
+  fi
+  # The name is recorded first and made then, so that an interruption leaves nothing unknown.
+  cluster[slurm_dir]=$(mktemp --dry-run /tmp/pocket_cluster.XXXXXX)/link
+}
+
+# Also puts the link back where a cleaner of /tmp took it away.
+cluster::make_slurm_dir() {
+  local -r link=${cluster[slurm_dir]}
+  [[ $link != "${cluster[dir]}" ]] || return 0
+  mkdir -p -- "${link%/*}"
+  [[ -O ${link%/*} ]] || common::die "${link%/*} belongs to somebody else: take the cluster down and up"
+  ln -sfn -- "${cluster[dir]}" "$link"
+}
+
+# As Slurm's daemons see it.
+cluster::host_name() {
+  local name
+  name=$(uname -n)
+  printf '%s\n' "${name%%.*}"
+}
+
+cluster::nodes() {
+  printf 'node%d\n' $(seq "${cluster[nodes]}")
+}
+
+# A node's own disk as this machine sees it. In the form `hosts` each node has it mounted on localscratch.
+cluster::disk() {
+  local -r name=$1
+  case ${cluster[network]} in
+    hosts) printf '%s\n' "${cluster[dir]}/disks/$name" ;;
+    loopback) printf '%s\n' "${cluster[dir]}/localscratch/$name" ;;
+  esac
+}
+
+# A number that differs between clusters, and is the same each time for one.
+cluster::hash() {
+  local sum
+  sum=$(cksum <<<"${cluster[dir]}")
+  printf '%s\n' "${sum%% *}"
+}
+
+# A tool of Slurm, for this cluster. A controller that does not answer holds up nobody.
+cluster::slurm() {
+  SLURM_CONF=${cluster[slurm_dir]}/etc/slurm.conf timeout 10 "$@"
+}
+
+# A line for each node: name, state, when its slurmd started.
+cluster::node_states() {
+  local line
+  while read -r line; do
+    if [[ $line =~ ^NodeName=([^ ]+)\ .*\ State=([^ ]+)\ .*\ SlurmdStartTime=([^ ]+) ]]; then
+      printf '%s %s %s\n' "${BASH_REMATCH[@]:1}"
+    fi
+  done < <(cluster::slurm scontrol --oneliner show nodes 2>/dev/null)
+}
+
+# Would Slurm give this node to a job, now or when those that it has end?
+cluster::state_is_good() {
+  local -r state=$1
+  [[ $state =~ ^(IDLE|MIXED|ALLOCATED)(\+|$) && ! $state =~ DOWN|DRAIN|FAIL|NOT_RESPONDING|INVAL|REBOOT ]]
+}

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# What runs inside the namespaces of the form `hosts`. Run by daemons.sh and network.sh, as root:
+#   machine.sh try                                   inside all of them: are they good for anything?
+#   machine.sh switch INTERFACE PID                  inside a network namespace; INTERFACE goes to PID's
+#   machine.sh node NAME SWITCH_PID NUMBER ADDRESS ADDRESS6 DIRECTORY SLURMD…   inside a network namespace
+#   machine.sh init NAME DIRECTORY SLURMD…           process 1 of the node
+set -euo pipefail
+shopt -s inherit_errexit
+
+machine::try() {
+  hostname pocket
+  ip link add bridge0 type bridge
+  ip link add one type veth peer name two
+  ip link set one master bridge0
+  mount --bind /etc/hosts /etc/hosts
+}
+
+machine::switch() {
+  local -r interface=$1 pid=$2
+  ip link add bridge0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+  ip link set bridge0 up
+  ip link add login type veth peer name "$interface" netns "$pid"
+  ip link set login master bridge0 up
+  exec sleep infinity
+}
+
+machine::node() {
+  local -r name=$1 switch=$2 number=$3 address=$4 address6=$5
+  ip link set lo up
+  # The same hardware address after a restart: the other nodes remember it for a minute.
+  ip link add eth0 address "$(printf '02:00:00:00:00:%02x' "$number")" type veth peer name "$name" netns "$switch"
+  nsenter --target "$switch" --net ip link set "$name" master bridge0 up
+  ip address add "$address/24" dev eth0
+  ip link set eth0 up
+  ip -6 address add "$address6/64" dev eth0 nodad 2>/dev/null || true
+  # --kill-child: whoever ends this process ends the node, with all that its jobs started, as a power cut does.
+  exec unshare --uts --mount --pid --fork --kill-child --mount-proc -- \
+    bash "${BASH_SOURCE[0]}" init "$name" "${@:6}"
+}
+
+machine::init() {
+  local -r name=$1 directory=$2
+  shift 2
+  hostname "$name"
+  mount --bind -- "$directory/etc/hosts" /etc/hosts
+  mount --bind -- "$directory/disks/$name" "$directory/localscratch"
+  # Not exec: process 1 must reap the orphans that Slurm leaves to it. The node lives as long as its slurmd.
+  "$@" &
+  wait $!
+}
+
+"machine::${1:?}" "${@:2}"

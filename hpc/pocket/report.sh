@@ -1,0 +1,48 @@
+# shellcheck shell=bash disable=SC2154 # cluster, asked and here are set by cluster.sh and pocket_cluster.sh
+# pocket_cluster.sh env and status: the two that write to standard output.
+
+report::require_cluster() {
+  cluster::exists || common::die "no pocket cluster is up in ${cluster[dir]}: start one with 'up'"
+}
+
+report::environment() {
+  local scratch
+  report::require_cluster
+  daemons::pid slurmctld >/dev/null ||
+    common::die "the pocket cluster in ${cluster[dir]} has no living slurmctld: repair it with 'up'"
+  scratch=${cluster[dir]}/scratch/$(id -un)
+  mkdir -p -- "$scratch"
+  report::export SLURM_CONF "${cluster[slurm_dir]}/etc/slurm.conf"
+  report::export POCKET_CLUSTER_DIR "${cluster[dir]}"
+  report::export SCRATCH "$scratch"
+}
+
+report::export() {
+  local -r name=$1 value=$2
+  printf "export %s='%s'\n" "$name" "${value//\'/\'\\\'\'}"
+}
+
+report::status() {
+  local name word pid address wrong=0
+  report::require_cluster
+  local -A state=()
+  while read -r name word _; do
+    state[$name]=$word
+  done < <(! daemons::pid slurmctld >/dev/null || cluster::node_states)
+  printf '%s: %d nodes of %d GPUs (%s), network %s, tmpdir %s\n' "${cluster[dir]}" "${cluster[nodes]}" \
+    "${cluster[gpus_per_node]}" "${cluster[gpu_type]}" "${cluster[network]}" "${cluster[tmpdir]}"
+  printf '%-10s %-8s %-15s %s\n' NAME PROCESS ADDRESS STATE
+  for name in $(daemons::names); do
+    address=-
+    if [[ $name == node* ]]; then
+      address=$(network::address "$name")
+      cluster::state_is_good "${state[$name]:-}" || wrong=1
+    fi
+    pid=$(daemons::pid "$name") || {
+      pid=dead
+      wrong=1
+    }
+    printf '%-10s %-8s %-15s %s\n' "$name" "$pid" "$address" "${state[$name]:--}"
+  done
+  ((wrong == 0)) || common::die "not all are well: 'up' repairs the cluster"
+}
