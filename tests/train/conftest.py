@@ -1,0 +1,56 @@
+"""A copy of the project in a folder with an awkward name, the digits, and ways to run `python -m train` there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from runner import LAUNCHER_VARIABLES, REPOSITORY, Runner
+
+
+@pytest.fixture(autouse=True)
+def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may do so inside a job."""
+    for name in [name for name in os.environ if name.startswith(LAUNCHER_VARIABLES)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def scikit_learn() -> Path:
+    """The folder that holds scikit-learn's package, which tests/run.sh installs without its dependencies."""
+    spec = find_spec("sklearn")
+    installed = [Path(folder).parent for folder in (spec.submodule_search_locations or [])] if spec else []
+    for folder in [*installed, Path(os.environ.get("SCIKIT_LEARN_DIRECTORY", "/nonexistent"))]:
+        if (folder / "sklearn/datasets/data/digits.csv.gz").is_file():
+            return folder
+    pytest.fail(
+        "no scikit-learn: pip install --no-deps --target FOLDER scikit-learn, then SCIKIT_LEARN_DIRECTORY=FOLDER pytest"
+    )
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("session") / "some body's project"
+    shutil.copytree(REPOSITORY / "train", folder / "train", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture
+def python(project: Path, tmp_path: Path) -> Runner:
+    work = tmp_path / "a folder with spaces"
+    work.mkdir()
+    return Runner(project, work)
+
+
+@pytest.fixture(scope="session")
+def digits(project: Path, scikit_learn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits as `python -m train.prepare` makes them."""
+    work = tmp_path_factory.mktemp("the data")
+    destination = work / "data sets" / "digits"
+    path = os.pathsep.join((str(project), str(scikit_learn)))
+    done = Runner(project, work)("-m", "train.prepare", "digits", destination, PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    return destination

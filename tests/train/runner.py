@@ -1,0 +1,51 @@
+"""Runs Python programs as a user would: in a process of their own, in a folder with an awkward name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LAUNCHER_VARIABLES = (
+    *("SLURM_", "TORCHELASTIC_", "MASTER_", "GROUP_", "ROLE_", "LOCAL_", "RANK", "WORLD_SIZE", "N_PROC", "NNODES"),
+    *("NODE_RANK", "ATTEMPT", "SCRATCH", "scratch_dir", "source_dir", "project_name", "exp_name", "RUN_DIRECTORY"),
+    *("CHECKPOINT_", "OUTPUT_PATH", "STOP_FILE"),
+)
+
+
+class Runner:
+    """Runs Python in `project` with `work`, a folder of the test's own, for outputs."""
+
+    def __init__(self, project: Path, work: Path) -> None:
+        self.work = work
+        self.outputs, self.checkpoints = work / "the outputs", work / "the checkpoints"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)},
+            "OUTPUT_PATH": str(self.outputs),
+            "CHECKPOINT_DIRECTORY": str(self.checkpoints),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(project),
+        }
+
+    def start(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=self.work,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **environment)
+        try:
+            stdout, stderr = process.communicate(timeout=80)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def torchrun(self, ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return self("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *arguments)

@@ -1,0 +1,1 @@
+"""What a training program imports to be distributed, interruptible and tracked."""

@@ -1,0 +1,42 @@
+"""`python -m train [TASK] [FLAGS]`: trains a task, by default the digits. Flags: `python -m train TASK --help`.
+
+Started by torchrun or srun on every rank, or by hand as the only one. Exit status: 0 finished, 1 failed,
+2 bad arguments.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import train.tasks
+from train.config import parse
+from train.distributed import DeviceError, choose_device, process_group
+from train.environment import JobEnvironment, JobEnvironmentError
+
+
+def main(arguments: list[str]) -> int:
+    """Run one task on this rank and return the exit status."""
+    if not arguments or arguments[0].startswith("-"):
+        arguments = ["digits", *arguments]
+    task, *flags = arguments
+    tasks = [module.name for module in pkgutil.iter_modules(train.tasks.__path__)]
+    if task not in tasks:
+        print(f"python -m train: no task {task!r}; the tasks are: {', '.join(tasks)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"train.tasks.{task}")
+    config = parse(module.Config, flags, f"python -m train {task}")
+    try:
+        environment = JobEnvironment.from_environment()
+        device = choose_device(config.device, environment)
+    except (JobEnvironmentError, DeviceError) as error:
+        print(f"python -m train: {error}", file=sys.stderr)
+        return 1
+    with process_group(environment, device):
+        status: int = module.run(config, environment, device)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

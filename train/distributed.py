@@ -1,0 +1,116 @@
+"""Which device and back-end this rank uses, the process group's life, and the few collectives tasks need."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+# Before there is a process group: DistributedDataParallel imports it later, and then its default arguments
+# (`group=group.WORLD`) keep the group alive. Gloo's threads outlive destroy_process_group, and now and then
+# abort the process as Python shuts down ("terminate called without an active exception", torch 2.13).
+import torch.distributed.nn.functional
+
+from train.environment import JobEnvironment
+
+TIMEOUT = timedelta(minutes=10)
+"""For the ranks to find each other, and for each collective afterwards."""
+
+
+class DeviceError(RuntimeError):
+    """The device that was asked for is not there."""
+
+
+def choose_device(name: str, environment: JobEnvironment) -> torch.device:
+    """The device of this rank: "cpu", "cuda", "mps", or "auto" for the first there of cuda, mps and cpu.
+
+    CUDA devices are asked for, not looked up in CUDA_VISIBLE_DEVICES, which may be set where there are none.
+
+    Raises:
+        DeviceError: there is no such device, or it cannot be shared by several ranks.
+    """
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps and environment.world_size == 1 else "cpu"
+    if name == "mps" and not mps:
+        raise DeviceError("no MPS device here: use --device cpu")
+    if name == "mps" and environment.world_size > 1:
+        raise DeviceError("MPS serves one process only: use --device cpu for several")
+    if name != "cuda":
+        return torch.device(name)
+    if not torch.cuda.is_available():
+        raise DeviceError("no CUDA device here, or a CPU build of torch: use --device cpu, or ask the job for GPUs")
+    # Where Slurm shows each task its own GPU alone, that is number 0 for all: hence the modulo. Where two ranks
+    # do get one GPU, NCCL refuses ("Duplicate GPU detected").
+    return torch.device("cuda", environment.local_rank % torch.cuda.device_count())
+
+
+@contextmanager
+def process_group(environment: JobEnvironment, device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[None]:
+    """The default process group for the length of the block. One process needs none and gets none.
+
+    After an exception the group is aborted, not destroyed. Destroying waits for peers on NCCL, and on Gloo it
+    closes the connections at once, so that the peers fail before this rank has left and the launcher blames
+    one of them. Aborted, the connections close when the process ends.
+
+    Raises:
+        torch.distributed.DistError: the ranks did not find each other within `timeout`.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if environment.world_size == 1:
+        yield
+        return
+    host = environment.master_address or ""
+    dist.init_process_group(
+        # Gloo beside NCCL, for collectives of tensors on the CPU.
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        init_method=f"tcp://{f'[{host}]' if ':' in host else host}:{environment.master_port}",
+        rank=environment.rank,
+        world_size=environment.world_size,
+        timeout=timeout,
+    )
+    try:
+        yield
+    except BaseException:
+        if dist.group.WORLD is not None:
+            dist.group.WORLD.abort()
+        raise
+    dist.destroy_process_group()
+
+
+def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of every rank's `tensor`, as a new tensor that is the same on all. All must call it."""
+    total = tensor.clone()
+    if dist.is_initialized():
+        dist.all_reduce(total)
+    return total
+
+
+def shard(count: int, environment: JobEnvironment) -> range:
+    """This rank's share of `count` samples, each on exactly one rank.
+
+    For evaluation, where DistributedSampler will not do: it repeats samples until all shares are equal.
+    """
+    return range(environment.rank, count, environment.world_size)
+
+
+def failed_anywhere(problem: str | None, environment: JobEnvironment) -> bool:
+    """Whether any rank has a `problem`. The lowest such rank prints its own, once for the run. All must call it.
+
+    Afterwards all ranks may leave with an exit status: none does so before the message is out, which matters
+    as the launcher ends the others when the first leaves.
+    """
+    first = torch.tensor(environment.world_size if problem is None else environment.rank)
+    if dist.is_initialized():
+        dist.all_reduce(first, dist.ReduceOp.MIN)
+    if first == environment.world_size:
+        return False
+    if first == environment.rank:
+        print(f"python -m train: {problem}", file=sys.stderr, flush=True)
+    sum_over_ranks(first)  # Waits for the one that prints.
+    return True

@@ -1,0 +1,196 @@
+"""The one reader of the environment: this process's place among the ranks, and the run's folders.
+
+torchrun, `srun python -m train` and plain `python -m train` all give the same `JobEnvironment`. torch is
+not imported, so that a helper which must start fast can use this too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+_ALONE = {"rank": 0, "local_rank": 0, "world_size": 1, "local_world_size": 1, "node_rank": 0, "node_count": 1}
+_FIXES = {
+    "ATTEMPT": "unset it, or give the number of earlier starts",
+    "MASTER_ADDR": "export the name of one node, the same for all processes",
+    "MASTER_PORT": "export a free TCP port of the node MASTER_ADDR, the same for all processes",
+}
+_LAUNCH = "start the processes by torchrun or srun, or unset RANK and WORLD_SIZE for a single one"
+
+# Python 3.9 has no keyword-only dataclasses: there it is a convention, from 3.10 on it is enforced.
+KEYWORD_ONLY = {"kw_only": True} if sys.version_info >= (3, 10) else {}
+
+
+class JobEnvironmentError(ValueError):
+    """The environment is incomplete or contradicts itself. Names the variable, its value and the fix."""
+
+
+@dataclass(frozen=True, **KEYWORD_ONLY)
+class JobEnvironment:
+    """One process's place in the run, and the run's folders."""
+
+    rank: int
+    """Of this process in the run: 0 to world_size - 1."""
+    local_rank: int
+    """Of this process on its node: 0 to local_world_size - 1."""
+    world_size: int
+    """Processes in the run."""
+    local_world_size: int
+    """Processes on this node."""
+    node_rank: int
+    """Of this node, as the launcher counts them: 0 to node_count - 1."""
+    node_count: int
+    """Nodes in the run."""
+    master_address: str | None
+    """Name or IP address of the rendezvous. None for one process, which needs none."""
+    master_port: int | None
+    """TCP port of the rendezvous. None for one process."""
+    source_dir: Path
+    """The project's files as they were at submission. Default: the folder that holds train/."""
+    project_name: str
+    """Default: the name of source_dir."""
+    scratch_dir: Path
+    """The project's folder that all nodes share. Default: ${SCRATCH}/project_name, else the working directory."""
+    exp_name: str
+    """The experiment. Default: local."""
+    run_directory: Path | None
+    """The record of the run. None without hpc/."""
+    checkpoint_directory: Path
+    """Shared by all ranks and attempts. Default: ./checkpoints."""
+    output_directory: Path
+    """Shared by all ranks and attempts. Default: ./outputs."""
+    stop_file: Path | None
+    """When it exists, the run is asked to stop. None without hpc/."""
+    attempt: int
+    """0, and one more after each restart."""
+    node_local_directory: Path | None
+    """Fast, private to the job and the node (SLURM_TMPDIR). None where there is none."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> JobEnvironment:
+        """Read `environ`, by default the process's own. An empty value counts as unset.
+
+        RANK and WORLD_SIZE decide when RANK is set: torchrun and hpc/ set both. Otherwise a Slurm step of
+        several tasks is one run of as many ranks. Otherwise this is rank 0 of 1. SLURM_PROCID and
+        SLURM_NTASKS tell no step, for batch scripts and salloc shells have them too. SLURM_STEP_NUM_TASKS
+        does: only srun sets it, to 1 in a shell that salloc or a person starts by srun.
+
+        Raises:
+            JobEnvironmentError: a variable is missing, malformed, or contradicts another.
+        """
+        values = _Values(os.environ if environ is None else environ)
+        place = _place_from_launcher(values) if values.text("RANK") else _place_from_step(values)
+        several = place["world_size"] > 1
+        source_dir = values.path("source_dir") or Path(__file__).resolve().parent.parent
+        project_name = values.text("project_name") or source_dir.name
+        scratch = values.path("SCRATCH")
+        return cls(
+            **place,
+            master_address=values.required("MASTER_ADDR") if several else None,
+            master_port=values.integer("MASTER_PORT", low=1, high=65535) if several else None,
+            source_dir=source_dir,
+            project_name=project_name,
+            scratch_dir=values.path("scratch_dir") or (scratch / project_name if scratch else Path.cwd()),
+            exp_name=values.text("exp_name") or "local",
+            run_directory=values.path("RUN_DIRECTORY"),
+            checkpoint_directory=values.path("CHECKPOINT_DIRECTORY", "CHECKPOINT_ARTIFACT_PATH") or Path("checkpoints"),
+            output_directory=values.path("OUTPUT_PATH") or Path("outputs"),
+            stop_file=values.path("STOP_FILE"),
+            attempt=values.integer("ATTEMPT", low=0, default=0),
+            node_local_directory=values.path("SLURM_TMPDIR"),
+        )
+
+    def dataset_directory(self, name: str) -> Path:
+        """Where a data set lies unless the user says otherwise."""
+        return self.scratch_dir / "datasets" / name
+
+
+def _place_from_launcher(values: _Values) -> dict[str, int]:
+    """torchrun's own variables first: its rendezvous may number the nodes otherwise than Slurm and hpc/ do."""
+    world_size = values.integer("WORLD_SIZE", low=1)
+    rank = values.integer("RANK", high=world_size - 1)
+    if world_size == 1:
+        return _ALONE
+    local_world_size = values.integer("LOCAL_WORLD_SIZE", "N_PROC", low=1, high=world_size)
+    several_nodes = local_world_size < world_size
+    node_count = values.integer("GROUP_WORLD_SIZE", "NNODES", low=2, high=world_size) if several_nodes else 1
+    return {
+        "rank": rank,
+        "local_rank": values.integer("LOCAL_RANK", high=local_world_size - 1),
+        "world_size": world_size,
+        "local_world_size": local_world_size,
+        "node_rank": values.integer("GROUP_RANK", "NODE_RANK", high=node_count - 1) if several_nodes else 0,
+        "node_count": node_count,
+    }
+
+
+def _place_from_step(values: _Values) -> dict[str, int]:
+    """A task of `srun python -m train`, or a process that nobody started as one of several."""
+    world_size = values.integer("SLURM_STEP_NUM_TASKS", low=1, default=1)
+    if values.integer("WORLD_SIZE", low=1, default=world_size) != world_size:
+        _fail("RANK", f"is not set but WORLD_SIZE={values.required('WORLD_SIZE')!r}")
+    if world_size == 1:
+        return _ALONE
+    tasks_per_node = _expand(values.required("SLURM_STEP_TASKS_PER_NODE"))
+    node_count = values.integer("SLURM_STEP_NUM_NODES", low=len(tasks_per_node), high=len(tasks_per_node))
+    node_rank = values.integer("SLURM_NODEID", high=node_count - 1)
+    return {
+        "rank": values.integer("SLURM_PROCID", high=world_size - 1),
+        "local_rank": values.integer("SLURM_LOCALID", high=tasks_per_node[node_rank] - 1),
+        "world_size": world_size,
+        "local_world_size": tasks_per_node[node_rank],
+        "node_rank": node_rank,
+        "node_count": node_count,
+    }
+
+
+def _expand(tasks_per_node: str) -> list[int]:
+    """Slurm's short form in full: "2(x3),1" is [2, 2, 2, 1]."""
+    tasks: list[int] = []
+    for part in tasks_per_node.split(","):
+        match = re.fullmatch(r"([0-9]{1,6})(?:\(x([0-9]{1,6})\))?", part)
+        if match is None:
+            _fail("SLURM_STEP_TASKS_PER_NODE", f"is {tasks_per_node!r}, not of the form 2(x3),1")
+        tasks += [int(match[1])] * int(match[2] or 1)
+    return tasks
+
+
+class _Values:
+    """Typed access to environment variables. Of several names, the first that is set counts."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+
+    def first_set(self, *names: str) -> str | None:
+        return next((name for name in names if self.environ.get(name)), None)
+
+    def text(self, *names: str) -> str | None:
+        name = self.first_set(*names)
+        return self.environ[name] if name else None
+
+    def path(self, *names: str) -> Path | None:
+        text = self.text(*names)
+        return Path(text) if text else None
+
+    def required(self, *names: str) -> str:
+        text = self.text(*names)
+        return text if text else _fail(" or ".join(names), "is not set")
+
+    def integer(self, *names: str, low: int = 0, high: int = 10**9 - 1, default: int | None = None) -> int:
+        name = self.first_set(*names)
+        if name is None and default is not None:
+            return default
+        text = self.required(*names)
+        if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
+            expected = f"{low}" if low == high else f"a whole number from {low} to {high}"
+            _fail(name or "", f"is {text!r}, not {expected}")
+        return int(text)
+
+
+def _fail(name: str, problem: str) -> NoReturn:
+    raise JobEnvironmentError(f"{name} {problem}: {_FIXES.get(name, _LAUNCH)}")
