@@ -22,8 +22,8 @@ kit=${fact[source_dir]}
 # ignores (data, weights) is linked from the live project.
 if [[ -e $run_directory/source.tar && ! -d $kit ]]; then
   partial=$(mktemp -d -- "$kit.XXXXXX")
-  tar --extract --directory="$partial" --file="$run_directory/source.tar"
-  while IFS= read -r -d '' name; do
+  tar --extract --no-unquote --directory="$partial" --file="$run_directory/source.tar"
+  while LC_ALL=C IFS= read -r -d '' name; do # bytes: a name may end in half a character
     name=${name%/}
     mkdir -p -- "$partial/$(dirname -- "$name")"
     ln -s -- "${fact[project_directory]}/$name" "$partial/$name"

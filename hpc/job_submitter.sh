@@ -32,6 +32,7 @@ source "$project/venv/environment.sh"
 main() {
   local -a sbatch_argv=()
   local job='' silent=''
+  submit::leave_snapshot "$@"
   submit::leave_enclosing_job
   submit_options::define
   options::parse "$@"
@@ -43,6 +44,7 @@ main() {
 
   # All that can be wrong is looked at before anything is written.
   dotenv::each "$project/.env" submit::take_setting
+  preflight::begin
   site::query || silent=$site_silence
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   options::complete site
@@ -56,7 +58,9 @@ main() {
   if [[ -n $silent ]]; then
     [[ -n ${options_value[dry_run]} ]] || common::die "$silent"
     common::note "note: the request is not compared with the cluster. $silent"
-  elif [[ -z ${options_value[no_preflight]} ]]; then
+  elif [[ -n ${options_value[no_preflight]} ]]; then
+    common::note 'note: the request is not compared with the cluster (--no-preflight)'
+  else
     preflight::check
     request::sbatch_argv sbatch_argv
     preflight::ask_slurm "${sbatch_argv[@]}"
@@ -73,9 +77,22 @@ main() {
   if [[ -n ${options_value[follow]} ]]; then follow::job "$job" "${fact[run_directory]}"; fi
 }
 
+# A job runs in a copy of the project; what it submits is the project.
+submit::leave_snapshot() {
+  if [[ -z ${RUN_DIRECTORY:-} || $project != "$RUN_DIRECTORY/source" ]]; then return; fi
+  # shellcheck source=/dev/null
+  source "$RUN_DIRECTORY/facts"
+  exec bash "${fact[project_directory]}/hpc/job_submitter.sh" "$@"
+}
+
 # Inside a job, Slurm's variables and ours would bind the new job to the old one's CPUs, ranks and folders.
+# The defaults that people keep in SBATCH_ACCOUNT and its like stay theirs.
 submit::leave_enclosing_job() {
-  local name
+  local name theirs ours
+  for name in ACCOUNT PARTITION QOS CONSTRAINT RESERVATION; do
+    theirs=SBATCH_$name ours=HPC_$name
+    if [[ -n ${!theirs:-} && -z ${!ours:-} ]]; then printf -v "$ours" '%s' "${!theirs}"; fi
+  done
   for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SRUN_@}" "${!PMI@}"; do
     if [[ $name != SLURM_CONF ]]; then unset "$name"; fi
   done
@@ -92,7 +109,7 @@ submit::choose_folders() {
   local -r scratch=${SCRATCH:-${site[scratch]}}
   [[ -n $scratch ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
   [[ $scratch == /* && -d $scratch && -w $scratch ]] || common::die "SCRATCH=${scratch@Q} is not a folder in which you can write (it must be an absolute path)"
-  fact[stamp]=$(date +%Y%m%d-%H%M%S)
+  printf -v 'fact[stamp]' '%(%Y%m%d-%H%M%S)T' -1
   fact[project_directory]=$project
   fact[project_name]=${project##*/}
   fact[scratch_dir]=${scratch%/}/${fact[project_name]}
@@ -127,17 +144,20 @@ submit::confirm() {
 
 # Written beside and renamed: a run directory that has its name is complete.
 submit::write_run_directory() {
+  local commit
   unfinished=${fact[run_directory]}.partial
   trap submit::remove_unfinished EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  mkdir -p -- "${fact[scratch_dir]}/hpc_outputs"
+  [[ -d ${fact[scratch_dir]}/hpc_outputs ]] || mkdir -p -- "${fact[scratch_dir]}/hpc_outputs"
   experiment::claim
-  mkdir -- "$unfinished"
+  exec {commit}< <(snapshot::commit "$project") # git looks at all files: meanwhile they are packed
+  run_directory::make "$unfinished"
   if [[ -z ${options_value[no_snapshot]} ]]; then
     snapshot::pack "$project" "${fact[scratch_dir]}/hpc_outputs/.sources" "$unfinished/source.tar"
   fi
-  fact[commit]=$(snapshot::commit "$project")
+  read -r 'fact[commit]' <&"$commit" || fact[commit]=''
+  exec {commit}<&-
   run_directory::write "$unfinished"
   printf '%s\0' "${sbatch_argv[@]}" >"$unfinished/sbatch_argv"
   experiment::move_aside

@@ -53,7 +53,8 @@ node::check_step() {
 # One node needs no agreed port: torchrun takes a free one. On several, the static rendezvous holds to
 # the address, the port and the node ranks that are decided already, where c10d would choose its own.
 node::choose_torchrun() {
-  launcher=(python -m torch.distributed.run --nproc-per-node="$N_PROC" --max-restarts=0 --no-python)
+  # Its own folder it never removes: so not in /tmp.
+  launcher=(python -m torch.distributed.run --nproc-per-node="$N_PROC" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
   if ((NNODES == 1)); then
     launcher+=(--standalone --nnodes=1)
   else

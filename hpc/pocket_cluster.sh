@@ -51,7 +51,18 @@ source "$here/pocket/down.sh"
 # shellcheck source=pocket/report.sh
 source "$here/pocket/report.sh"
 
-# What the user asked for by option; what is absent here is taken from the recorded cluster or the defaults.
+# The options: what a value looks like, in words for people, and what it is where nobody says.
+declare -rA pattern=(
+  [nodes]='[1-9][0-9]?|1[0-9][0-9]|200' [gpus_per_node]='[0-9]|1[0-6]' [gpu_type]='[A-Za-z][A-Za-z0-9_-]*'
+  [network]='auto|hosts|loopback' [tmpdir]='site|none'
+)
+declare -rA words=(
+  [nodes]='a whole number from 1 to 200' [gpus_per_node]='a whole number from 0 to 16'
+  [gpu_type]='a name of letters, digits, _ and -' [network]='auto, hosts or loopback' [tmpdir]='site or none'
+)
+# shellcheck disable=SC2034 # read by up::plan
+declare -rA default=([nodes]=4 [gpus_per_node]=4 [gpu_type]=v100l [network]=auto [tmpdir]=site)
+# What the user asked for.
 declare -A asked=()
 
 pocket_cluster::help() {
@@ -62,31 +73,15 @@ pocket_cluster::help() {
   done <"${BASH_SOURCE[0]}"
 }
 
-pocket_cluster::check_whole_number() {
-  local -r option=$1 value=$2 low=$3 high=$4
-  if [[ ! $value =~ ^(0|[1-9][0-9]{0,4})$ ]] || ((value < low || value > high)); then
-    common::die_usage "$option: '$value' is not a whole number from $low to $high"
-  fi
-}
-
-pocket_cluster::check_word() {
-  local -r option=$1 value=$2
-  shift 2
-  local word
-  for word in "$@"; do
-    [[ $value != "$word" ]] || return 0
-  done
-  common::die_usage "$option: '$value' is not one of: $*"
-}
-
 pocket_cluster::read_options() {
-  local option value
+  local option key value
   while (($#)); do
     option=${1%%=*}
-    case $option in
-      --nodes | --gpus-per-node | --gpu-type | --network | --tmpdir) ;;
-      *) common::die_usage "unknown option '$1' (see --help)" ;;
-    esac
+    key=${option#--}
+    key=${key//-/_}
+    # Only the options, as they are written in the help.
+    [[ $option == "--${key//_/-}" && -n $key && ${pattern[$key]:-} ]] ||
+      common::die_usage "unknown option ${1@Q} (see --help)"
     if [[ $1 == *=* ]]; then
       value=${1#*=}
     else
@@ -95,18 +90,9 @@ pocket_cluster::read_options() {
       shift
     fi
     shift
-    case $option in
-      --nodes) pocket_cluster::check_whole_number "$option" "$value" 1 200 ;;
-      --gpus-per-node) pocket_cluster::check_whole_number "$option" "$value" 0 16 ;;
-      --gpu-type)
-        [[ $value =~ ^[A-Za-z][A-Za-z0-9_-]*$ ]] ||
-          common::die_usage "$option: '$value' is not a name of letters, digits, _ and -"
-        ;;
-      --network) pocket_cluster::check_word "$option" "$value" auto hosts loopback ;;
-      --tmpdir) pocket_cluster::check_word "$option" "$value" site none ;;
-    esac
-    option=${option#--}
-    asked[${option//-/_}]=$value
+    [[ $value =~ ^(${pattern[$key]})$ ]] || common::die_usage "$option: ${value@Q} is not ${words[$key]}"
+    # shellcheck disable=SC2034 # read by up.sh
+    asked[$key]=$value
   done
 }
 
@@ -120,9 +106,9 @@ main() {
   done
   case $verb in
     up) pocket_cluster::read_options "${@:2}" ;;
-    down | status | env) (($# == 1)) || common::die_usage "$verb takes no options, and got '$2'" ;;
+    down | status | env) (($# == 1)) || common::die_usage "$verb takes no options, and got ${2@Q}" ;;
     '') common::die_usage "say what to do: up, down, status or env (see --help)" ;;
-    *) common::die_usage "unknown command '$verb': up, down, status or env (see --help)" ;;
+    *) common::die_usage "unknown command ${verb@Q}: up, down, status or env (see --help)" ;;
   esac
   cluster::locate
   case $verb in

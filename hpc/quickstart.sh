@@ -91,7 +91,8 @@ quickstart::make_data() {
 
 quickstart::cancel() {
   trap '' INT TERM
-  wait "$submitter" 2>/dev/null || true # it has had the same Ctrl-C, and has the job id out by then
+  # Again, as it does not listen while it sends the job. (A background process never hears Ctrl-C itself.)
+  while kill -s TERM "$submitter" 2>/dev/null; do sleep 0.2; done
   if [[ -s $job_file ]]; then scancel "$(<"$job_file")" && common::note "job $(<"$job_file") is cancelled"; fi
   if [[ -n ${POCKET_CLUSTER_DIR:-} ]]; then common::note "the pocket cluster goes on; end it with  bash ${here@Q}/pocket_cluster.sh down"; fi
   exit "$1"

@@ -30,7 +30,10 @@ environment::path() {
 # environment::find PROJECT   The environment that is there, the one for GPUs first. Status 1 when none is.
 environment::find() {
   local flavour path
+  local -a made
   for flavour in gpu cpu; do
+    made=("$1/.venv/$flavour"-*)
+    if [[ ! -e ${made[0]} ]]; then continue; fi # nothing to compute its name for
     path=$(environment::path "$1" "$flavour")
     if [[ -x $path/bin/python ]]; then
       printf '%s\n' "$path"

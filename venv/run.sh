@@ -22,7 +22,7 @@ if [[ -z $directory ]]; then
     common::die "no environment for $(environment::requirements "$project"): run  bash ${here@Q}/create.sh"
 fi
 [[ -x $directory/bin/python ]] ||
-  common::die "no python in the environment ${directory@Q} on $(uname -n): run  bash ${here@Q}/create.sh  where all nodes see it"
+  common::die "no python in the environment ${directory@Q} on $(uname -n): make it again by the project's venv/create.sh, where all nodes see it"
 
 # What activate does, without sourcing a script that prompts and knows only interactive shells.
 export VIRTUAL_ENV=$directory PATH=$directory/bin:$PATH

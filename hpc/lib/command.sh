@@ -17,6 +17,7 @@ command::read() {
   # The environment as it came, before a variable of this function hides one of its own name.
   local -a command_environment
   mapfile -d '' -t command_environment < <(env -0)
+  local LC_ALL=C # bytes: in UTF-8, read takes half a character and the NUL behind it for one
   local -r file=$1
   local -n command_words=$2
   local -A value=()

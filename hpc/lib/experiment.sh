@@ -8,14 +8,17 @@ declare -gA options_value fact
 # there are checkpoints and neither --resume nor --fresh was given.
 experiment::claim() {
   local -r folder=${fact[checkpoint_directory]%/*}
-  local lock holder state
-  mkdir -p -- "$folder"
-  exec {lock}>"$folder/.lock"
-  flock "$lock"
+  local holder state
+  # A run without a name has a folder that is new and that nobody else can name.
+  if [[ -z ${options_value[exp_name]}${options_value[resume]} ]]; then return; fi
+  exec {experiment_lock}>"${fact[scratch_dir]}/hpc_outputs/.${fact[exp_name]}.lock"
+  flock "$experiment_lock"
   if [[ -r $folder/.job ]]; then
     holder=$(<"$folder/.job")
-    state=$(squeue --noheader --job="$holder" --format=%T 2>/dev/null) || state=''
-    if [[ -n $state ]]; then
+    # A job that Slurm has forgotten is an error to squeue, as is a controller that is away.
+    if ! state=$(squeue --noheader --job="$holder" --format=%T 2>&1); then
+      [[ $state == *'Invalid job id'* ]] || common::die "cannot tell whether job $holder still has the experiment ${fact[exp_name]@Q}: ${state##*$'\n'}"
+    elif [[ -n $state ]]; then
       common::die "the experiment ${fact[exp_name]@Q} belongs to job $holder (${state%%$'\n'*}): wait for it, end it with  scancel $holder , or give another --exp-name"
     fi
   fi
@@ -30,24 +33,33 @@ experiment::has_checkpoints() {
   [[ -d ${fact[checkpoint_directory]} && -n $(find "${fact[checkpoint_directory]}" ! -type d -print -quit) ]]
 }
 
-# With --fresh the old folder is moved aside; experiment::put_back undoes it when the job is refused.
+# With --fresh the old folder is moved aside; experiment::put_back undoes all when the job is refused.
 experiment::move_aside() {
+  local -r folder=${fact[checkpoint_directory]}
   experiment_aside=''
   if [[ -n ${options_value[fresh]} ]] && experiment::has_checkpoints; then
-    experiment_aside=${fact[checkpoint_directory]}.${fact[stamp]}
-    mv -T -- "${fact[checkpoint_directory]}" "$experiment_aside"
+    experiment_made=$folder experiment_aside=$folder.${fact[stamp]}
+    mv -T -- "$folder" "$experiment_aside"
     common::note "the old checkpoints are in $experiment_aside"
   fi
-  mkdir -p -- "${fact[checkpoint_directory]}"
+  if [[ ! -d $folder ]]; then
+    experiment_made=$folder
+    mkdir -p -- "$folder"
+  fi
 }
 
 experiment::put_back() {
-  if [[ -n ${experiment_aside:-} ]]; then
-    rmdir -- "${fact[checkpoint_directory]}"
-    mv -T -- "$experiment_aside" "${fact[checkpoint_directory]}"
+  if [[ -z ${experiment_made:-} ]]; then return; fi
+  rmdir -- "$experiment_made" 2>/dev/null || true
+  if [[ -d $experiment_aside ]]; then
+    mv -T -- "$experiment_aside" "$experiment_made"
+  else
+    rmdir -- "${experiment_made%/*}" 2>/dev/null || true
   fi
 }
 
+# From here on others see who has the experiment, and need not wait: this submitter may follow for hours.
 experiment::record_job() {
   printf '%s\n' "$1" >"${fact[checkpoint_directory]%/*}/.job"
+  if [[ -n ${experiment_lock:-} ]]; then exec {experiment_lock}>&-; fi
 }

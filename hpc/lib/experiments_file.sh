@@ -17,7 +17,7 @@ experiments_file::read() {
 
   [[ -e $file ]] || common::die_usage "no configuration file ${file@Q}: make it, or name another with --configs"
   [[ -f $file && -r $file ]] || common::die_usage "${file@Q} is not a file that you can read (--configs)"
-  if LC_ALL=C grep -qaP '\x00' -- "$file"; then
+  if LC_ALL=C IFS= read -r -d '' _ <"$file"; then # it ends well at a NUL only
     common::die_usage "${file@Q} is not a text file: it has a NUL byte (--configs)"
   fi
   mapfile -t lines <"$file"

@@ -61,13 +61,22 @@ options::parse() {
         done
         ;;
       *)
-        # A value may start with a dash (-1, a begin time) unless it is itself an option.
-        if (($# == 0)) || [[ -n $1 && -n ${options_owner[$1]:-} ]]; then options::die_no_value "$word"; fi
+        # A value may start with a dash (-1) unless it is itself an option.
+        if (($# == 0)) || options::is_one "$1"; then options::die_no_value "$word"; fi
         options::set "$name" "$1" "$word"
         shift
         ;;
     esac
   done
+}
+
+# --name, --name=value, -x or -xvalue
+options::is_one() {
+  case $1 in
+    --?*) [[ -n ${options_owner[${1%%=*}]:-} ]] ;;
+    -?*) [[ -n ${options_owner[${1:0:2}]:-} ]] ;;
+    *) return 1 ;;
+  esac
 }
 
 # --name=value and -xvalue
@@ -83,10 +92,17 @@ options::parse_joined() {
 
 # options::set NAME VALUE SPELLING [SOURCE=option]
 options::set() {
-  local -r name=$1 value=$2 spelling=$3 source=${4:-option}
+  local -r name=$1 spelling=$3 source=${4:-option}
   local -r kind=${options_kind[$name]}
+  local value=$2
   case $kind in
-    flag) ;;
+    flag)
+      case $value in
+        1 | yes | true) value=1 ;;
+        0 | no | false) value='' ;;
+        *) common::die_usage "$spelling: ${value@Q} is neither 1 nor 0" ;;
+      esac
+      ;;
     list)
       local -n list=options_list_$name
       [[ -n $value ]] || common::die_usage "$spelling: an empty value"

@@ -4,11 +4,18 @@
 
 declare -gA options_value fact slurm
 
-# preflight::check   Corrects the case of the GPU type, nothing else.
+# preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
+preflight::begin() {
+  if [[ -n ${options_value[no_preflight]:-} ]]; then return; fi
+  exec {preflight_answer}< <(timeout 15 sinfo --noheader --exact --format='%P|%D|%c|%m|%G|%l|%a' 2>/dev/null)
+}
+
+# preflight::check   After begin. Corrects the case of the GPU type, nothing else.
 preflight::check() {
   local -a groups=() # PARTITION|NODES|CPUS|MEGABYTES|GRES|TIME_LIMIT|AVAIL, as sinfo groups equal nodes
   local partition=${options_value[partition]}
-  mapfile -t groups < <(timeout 15 sinfo --noheader --exact --format='%P|%D|%c|%m|%G|%l|%a')
+  mapfile -t groups <&"$preflight_answer"
+  exec {preflight_answer}<&-
   if ((${#groups[@]} == 0)); then
     common::note "note: sinfo shows no partition: the request is not compared with the cluster"
     return
@@ -45,8 +52,8 @@ preflight::choose_partition() {
   fi
 }
 
-# preflight::gpus GRES [TYPE]   How many GPUs (of TYPE) a node with these generic resources has.
-preflight::gpus() {
+# preflight::count_gpus GRES [TYPE]   Leaves in gpus how many (of TYPE) a node with these generic resources has.
+preflight::count_gpus() {
   local -r type=${2:-}
   local -i number=0
   local gres
@@ -54,7 +61,7 @@ preflight::gpus() {
     gres=${gres%%(*}
     if [[ $gres == gpu:* && ($gres == gpu:"$type":* || -z $type) ]]; then number+=${gres##*:}; fi
   done
-  echo "$number"
+  gpus=$number
 }
 
 preflight::check_gpu_type() {
@@ -82,24 +89,22 @@ preflight::check_gpu_type() {
 }
 
 preflight::check_nodes() {
-  local group nodes cpus memory gres
+  local group nodes cpus memory gres gpus
   local -i fitting=0
   local offers=''
   for group in "${groups[@]}"; do
     IFS='|' read -r _ nodes cpus memory gres _ <<<"$group"
-    offers+="${offers:+; }$nodes nodes with $cpus CPUs, $memory MB, GPUs: $(preflight::shown_gpus "$gres")"
-    if ((cpus >= fact[cpus] && ${memory%+} >= fact[mem_megabytes])) &&
-      (($(preflight::gpus "$gres" "${options_value[gpu_type]}") >= fact[gpus])); then
+    preflight::count_gpus "$gres"
+    if ((gpus == 0)); then gpus=none; else gpus=${gres//gpu:/}; fi
+    offers+="${offers:+; }$nodes nodes with $cpus CPUs, $memory MB, GPUs: $gpus"
+    preflight::count_gpus "$gres" "${options_value[gpu_type]}"
+    if ((${cpus%+} >= fact[cpus] && ${memory%+} >= fact[mem_megabytes] && gpus >= fact[gpus])); then
       fitting+=$nodes
     fi
   done
   if ((fitting < fact[nodes])); then
     common::die "partition $partition has $fitting nodes with ${fact[cpus]} CPUs, ${fact[mem_megabytes]} MB and ${fact[gpus]} GPUs${options_value[gpu_type]:+ of type ${options_value[gpu_type]}}, and ${fact[nodes]} are asked for; it offers $offers"
   fi
-}
-
-preflight::shown_gpus() {
-  if (($(preflight::gpus "$1") == 0)); then echo none; else printf '%s\n' "${1//gpu:/}"; fi
 }
 
 preflight::check_time() {

@@ -16,22 +16,27 @@
 declare -gA fact=()
 declare -ga experiment_words experiment_lengths
 
-# run_directory::write DIRECTORY   The facts, and a folder for each experiment of the file.
+# run_directory::make DIRECTORY   It and a folder for each experiment of the file.
+run_directory::make() {
+  local -i task
+  local -a folders=()
+  for ((task = 1; task <= ${#experiment_lengths[@]}; task++)); do folders+=("$1/task_$task/output"); done
+  # In slices, as a command line has an end.
+  for ((task = 0; task < ${#folders[@]}; task += 1000)); do mkdir -p -- "${folders[@]:task:1000}"; done
+}
+
+# run_directory::write DIRECTORY   The commands and the facts.
 run_directory::write() {
   local -r directory=$1
   local -i task=0 offset=0
-  local length
+  local length name
   for length in "${experiment_lengths[@]}"; do
     task+=1
-    mkdir -p -- "$directory/task_$task/output"
     command::write "$directory/task_$task/command" "${experiment_words[@]:offset:length}"
     offset+=length
   done
 
-  local name
-  local -a names
-  mapfile -t names < <(printf '%s\n' "${!fact[@]}" | LC_ALL=C sort)
-  for name in "${names[@]}"; do
+  for name in "${!fact[@]}"; do
     printf 'fact[%s]=%s\n' "$name" "${fact[$name]@Q}"
-  done >"$directory/facts"
+  done | LC_ALL=C sort >"$directory/facts"
 }

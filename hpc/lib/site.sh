@@ -3,11 +3,11 @@
 
 # shellcheck disable=SC2034 # read by the submitter
 declare -gA site=()  # facts of the profile; clusters/default.sh lists them
-declare -gA slurm=() # `scontrol show config`, by its own names: slurm[ClusterName], slurm[MaxArraySize] …
+declare -gA slurm=() # of `scontrol show config`: ClusterName, MaxArraySize and AccountingStorageType
 
 # site::query   Fills slurm. Status 1, with site_silence saying why, when the controller does not answer.
 site::query() {
-  local answer line name value
+  local answer line name
   common::has_command sbatch ||
     common::die "no sbatch on this machine: run this on a login node of a Slurm cluster, or start one here: bash hpc/pocket_cluster.sh up"
   if ! answer=$(timeout 15 scontrol show config 2>&1); then
@@ -15,10 +15,9 @@ site::query() {
     site_silence="Slurm does not answer${line:+ ($line)}: is the cluster up? The pocket cluster tells with  bash hpc/pocket_cluster.sh status"
     return 1
   fi
-  while IFS='=' read -r name value; do
-    name=${name%%[[:blank:]]*}
-    if [[ -n $name && -n $value ]]; then slurm[$name]=${value# }; fi
-  done <<<"$answer"
+  for name in ClusterName MaxArraySize AccountingStorageType; do
+    if [[ $answer =~ (^|$'\n')"$name"\ *=\ ([^$'\n']+) ]]; then slurm[$name]=${BASH_REMATCH[2]}; fi
+  done
 }
 
 # site::load HPC_FOLDER [NAME]   The default profile, then that of this site, which says only what differs:
@@ -45,8 +44,8 @@ site::load() {
 }
 
 site::name() {
-  local -r cluster=${slurm[ClusterName]:-} host=$(uname -n)
-  local folder profile pattern
+  local -r cluster=${slurm[ClusterName]:-}
+  local host folder profile pattern line
   local -a patterns
   for folder in "$@"; do
     if [[ -n $cluster && -r $folder/$cluster.sh ]]; then
@@ -54,17 +53,21 @@ site::name() {
       return
     fi
   done
+  host=$(uname -n)
   for profile in "$1"/*.sh "$2"/*.sh; do
     [[ -r $profile ]] || continue
-    read -ra patterns < <(sed -n 's/^# hosts: //p' "$profile") || true
-    for pattern in "${patterns[@]}"; do
-      # shellcheck disable=SC2053 # the profile gives a pattern
-      if [[ $host == $pattern ]]; then
-        profile=${profile##*/}
-        printf '%s\n' "${profile%.sh}"
-        return
-      fi
-    done
+    while IFS= read -r line; do
+      if [[ $line != '# hosts: '* ]]; then continue; fi
+      read -ra patterns <<<"${line#'# hosts: '}"
+      for pattern in "${patterns[@]}"; do
+        # shellcheck disable=SC2053 # the profile gives a pattern
+        if [[ $host == $pattern ]]; then
+          profile=${profile##*/}
+          printf '%s\n' "${profile%.sh}"
+          return
+        fi
+      done
+    done <"$profile"
   done
   echo default
 }

@@ -6,56 +6,63 @@
 # Needs common.sh.
 
 readonly snapshot_most_files=20000 snapshot_most_megabytes=200
+readonly snapshot_secrets='\.env|(.*/)?wandb_credentials\.txt|(.*/)?\.netrc'
 
 # snapshot::pack PROJECT STORE DESTINATION   DESTINATION becomes the archive, DESTINATION.ignored the
 # names of what is left out, each with a NUL. Status 1 when the sources are too large.
 snapshot::pack() {
   local -r project=$1 store=$2 destination=$3
-  local key archive
-  snapshot::list "$project" "$destination.files" "$destination.ignored"
-  snapshot::describe "$project" "$destination.files" >"$destination.described"
+  local key archive partial
+  snapshot::list "$project" "$destination.ignored" | snapshot::describe "$project" >"$destination.described"
   snapshot::check_size "$project" "$destination.described"
   key=$(sha256sum <"$destination.described")
   archive=$store/${key%% *}.tar
   if [[ ! -e $archive ]]; then
-    mkdir -p -- "$store"
-    tar --create --directory="$project" --null --no-recursion --verbatim-files-from \
-      --files-from="$destination.files" --file=- | common::write_atomically "$archive"
+    [[ -d $store ]] || mkdir -p -- "$store"
+    partial=$archive.partial.$BASHPID
+    # Written in pieces of 128 kB, as parallel file systems like it.
+    if ! cut -z -d ' ' -f 4- "$destination.described" | tar --create --directory="$project" --null \
+      --no-recursion --verbatim-files-from --files-from=- --blocking-factor=256 --file="$partial"; then
+      rm -f -- "$partial"
+      common::die "tar cannot pack ${project@Q}; its own words are above"
+    fi
+    sync -- "$partial"
+    mv -T -- "$partial" "$archive"
   fi
   ln -- "$archive" "$destination" 2>/dev/null || cp -- "$archive" "$destination"
-  rm -- "$destination.files" "$destination.described"
+  rm -- "$destination.described"
 }
 
+# snapshot::list PROJECT IGNORED   Prints the names of the sources, each with a NUL; those of what git ignores
+# become IGNORED. Secrets are in neither: the job reads .env in the project itself.
 snapshot::list() {
-  local -r project=$1 files=$2 ignored=$3
-  local name
-  if git -C "$project" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+  local -r project=$1 ignored=$2
+  # A project that a repository around it ignores (a home directory under git) is in none.
+  local status=0
+  git -C "$project" check-ignore --quiet . 2>/dev/null || status=$?
+  if ((status == 1)); then # 0: ignored; 128: no repository
+    git -C "$project" ls-files -z --others --ignored --exclude-standard --directory |
+      snapshot::without "$snapshot_secrets|(.*/)?(__pycache__|\.[^/]*_cache|[^/]*\.egg-info|\.venv)/|.*\.pyc" >"$ignored" &
     {
       git -C "$project" ls-files -z --cached --recurse-submodules
       git -C "$project" ls-files -z --others --exclude-standard
-    } | while IFS= read -r -d '' name; do # a deleted file is tracked still
-      if [[ -e $project/$name || -L $project/$name ]]; then printf '%s\0' "$name"; fi
-    done >"$files"
-    git -C "$project" ls-files -z --others --ignored --exclude-standard --directory |
-      LC_ALL=C grep -zvE '(^|/)(__pycache__|\.[^/]*_cache|[^/]*\.egg-info|\.venv)/$|\.pyc$' >"$ignored" || true
+    } | snapshot::without "$snapshot_secrets"
+    wait "$!"
   else
-    (cd -- "$project" && find . -name __pycache__ -prune -o -path ./.venv -prune -o ! -type d -printf '%P\0') |
-      LC_ALL=C sort -z >"$files"
+    (cd -- "$project" && find . -name __pycache__ -prune -o -path ./.venv -prune -o -path ./.git -prune -o ! -type d -printf '%P\0') |
+      LC_ALL=C sort -z | snapshot::without "$snapshot_secrets"
     : >"$ignored"
   fi
-  # Secrets stay where they are: the job reads .env in the project itself.
-  snapshot::drop_secrets "$files"
-  snapshot::drop_secrets "$ignored"
 }
 
-snapshot::drop_secrets() {
-  LC_ALL=C grep -zvxE '\.env|(.*/)?wandb_credentials\.txt|(.*/)?\.netrc' "$1" >"$1.kept" || true
-  mv -- "$1.kept" "$1"
+snapshot::without() {
+  LC_ALL=C grep -zvxE "$1" || (($? == 1)) # 1: nothing is left
 }
 
-# Size, time, mode and name of each file: the state of the sources, without reading them.
+# Size, time, mode and name of each file: the state of the sources, without reading them. A deleted file is
+# tracked still: what is not there any more is passed over.
 snapshot::describe() {
-  (cd -- "$1" && xargs -0 --no-run-if-empty stat --printf '%s %.9Y %f %n\0' --) <"$2"
+  (cd -- "$1" && xargs -0 --no-run-if-empty stat --printf '%s %.9Y %f %n\0' -- 2>/dev/null) || (($? == 123))
 }
 
 snapshot::check_size() {

@@ -35,13 +35,17 @@ cluster::record() {
   done | common::write_atomically "${cluster[dir]}/cluster"
 }
 
-# One `up` or `down` at a time. The lock is the folder itself: no file to leave behind.
+# One `up` or `down` at a time. The lock is the folder itself: no file to leave behind. From then on Ctrl-C waits
+# for the moments where it does no harm: the installing of packages, and the waiting for nodes.
 cluster::lock() {
   local lock
   exec {lock}<"${cluster[dir]}"
-  flock --nonblock "$lock" && return
-  common::note "another 'up' or 'down' of ${cluster[dir]} is at work: waiting for it"
-  flock --wait 180 "$lock" || common::die "${cluster[dir]} is still locked by another 'up' or 'down'"
+  cluster[lock]=$lock
+  if ! flock --nonblock "$lock"; then
+    common::note "another 'up' or 'down' of ${cluster[dir]} is at work: waiting for it"
+    flock --wait 180 "$lock" || common::die "${cluster[dir]} is still locked by another 'up' or 'down'"
+  fi
+  trap '' INT
 }
 
 # Whoever can write Slurm's files runs commands as their owner: nobody else may have made the folder. And `down`
@@ -71,6 +75,9 @@ cluster::make_subfolders() {
     mkdir -p -- "$disk" "$dir/spool/$name"
     chmod 1777 -- "$disk"
   done
+  if [[ ${cluster[network]} == loopback ]]; then
+    chmod 1777 -- "$dir/localscratch"
+  fi
 }
 
 # slurm.conf cannot hold a space, and a socket's path must stay below 108 bytes: such a folder is reached through

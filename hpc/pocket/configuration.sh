@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # cluster, asked and here are set by cluster.sh and pocket_cluster.sh
+# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
 # Owns what is written into etc/ and munge/: the settings of Slurm and munge.
 
 configuration::write() {
@@ -51,9 +51,14 @@ configuration::gres() {
     "$(configuration::range "${cluster[slurm_dir]}/etc/gpu" 0 $((gpus - 1)))"
 }
 
-# Nothing here uses cgroups, but slurmd reads the file.
+# Nothing here uses cgroups, but left to itself slurmd wants them mounted. Old ones know no `disabled`, and new ones
+# will know no `cgroup/v1`, which looks for nothing unless it is used.
 configuration::cgroup() {
-  printf 'CgroupPlugin=cgroup/v1\n'
+  if [[ $(slurmd -V) =~ ([0-9]+)\. ]] && ((BASH_REMATCH[1] >= 24)); then
+    printf 'CgroupPlugin=disabled\n'
+  else
+    printf 'CgroupPlugin=cgroup/v1\n'
+  fi
 }
 
 # Slurm's own short form of a list, such as node[1-4].

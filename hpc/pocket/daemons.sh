@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # cluster, asked and here are set by cluster.sh and pocket_cluster.sh
+# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
 # Owns the processes of a cluster: munged, switch (form `hosts`), slurmctld, and one for each node.
 # pids/NAME holds a process id and its start time, by which a process that later gets the same id is told apart.
 
@@ -50,15 +50,15 @@ daemons::start() {
   rm -f -- "$record"
   (
     cd /
-    for descriptor in /proc/"$BASHPID"/fd/*; do
-      descriptor=${descriptor##*/}
-      ((descriptor <= 2)) || exec {descriptor}>&-
-    done
-    # Recorded before it starts, so that no interruption leaves an unknown process. ($BASHPID inside of $( )
-    # would be that of another process.)
+    # Recorded before it starts, and before it lets go of the lock: no interruption leaves an unknown process.
+    # ($BASHPID inside of $( ) would be that of another process.)
     pid=$BASHPID
     started=$(daemons::start_time "$pid")
     printf '%s %s\n' "$pid" "$started" >"$record"
+    for descriptor in /proc/"$pid"/fd/*; do
+      descriptor=${descriptor##*/}
+      ((descriptor <= 2)) || exec {descriptor}>&-
+    done
     exec setsid -- env -i PATH="$PATH" SLURM_CONF="${cluster[slurm_dir]}/etc/slurm.conf" "$@"
   ) </dev/null >"${cluster[dir]}/log/$name.out" 2>&1 &
   until [[ -s $record ]]; do
@@ -69,8 +69,8 @@ daemons::start() {
 daemons::start_missing() {
   local name
   local -a dead_nodes=()
-  # Without the switch the nodes and the controller have lost their addresses.
-  if [[ ${cluster[network]} == hosts ]] && ! daemons::pid switch >/dev/null; then
+  # Without the switch, or this machine's cable to it, the nodes and the controller cannot reach each other.
+  if [[ ${cluster[network]} == hosts ]] && ! { daemons::pid switch >/dev/null && network::is_joined; }; then
     down::end_processes
   fi
   for name in $(daemons::names); do

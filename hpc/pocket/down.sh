@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # cluster, asked and here are set by cluster.sh and pocket_cluster.sh
+# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
 # pocket_cluster.sh down
 
 down::run() {
@@ -10,6 +10,8 @@ down::run() {
   [[ -O $dir/cluster ]] || common::die "the cluster in $dir belongs to $(stat -c %U -- "$dir/cluster"), and only" \
     "$(stat -c %U -- "$dir/cluster") can take it down"
   cluster::lock
+  # Another `up` or `down` may have been at work.
+  cluster::locate
   cluster::exists || return 0
   down::keep_job_id
   down::end_processes

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # cluster, asked and here are set by cluster.sh and pocket_cluster.sh
+# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
 # Owns addresses and ports, and how the nodes of the form `hosts` are joined.
 #
 # A process in a network namespace of its own holds a bridge: the switch. Each node is a process in namespaces of
@@ -12,12 +12,8 @@ network::obstacle() {
   elif ! common::has_command ip; then
     printf 'iproute2 is not installed\n'
   else
-    network::try_namespaces 2>&1 || true
+    unshare --net --uts --mount --pid --fork --mount-proc -- bash "$here/pocket/machine.sh" try 2>&1 || true
   fi
-}
-
-network::try_namespaces() {
-  unshare --net --uts --mount --pid --fork --kill-child --mount-proc -- bash -euo pipefail "$here/pocket/machine.sh" try
 }
 
 # Sets cluster[network] from what was asked.
@@ -95,6 +91,11 @@ network::address6() {
   printf 'fd00:%x::%x\n' "$(($(cluster::hash) % 65536))" "$number"
 }
 
+# Does this machine's cable to the switch work?
+network::is_joined() {
+  [[ $(ip -4 address show dev "${cluster[interface]}" up 2>/dev/null) == *" $(network::login_address)/24 "* ]]
+}
+
 # Brings up the switch, and this machine's cable to it.
 network::start_switch() {
   local -r interface=${cluster[interface]}
@@ -103,9 +104,10 @@ network::start_switch() {
   daemons::start switch unshare --net -- bash "$here/pocket/machine.sh" switch "$interface" $$
   for ((try = 0; try < 100; try++)); do
     if ip link show dev "$interface" >/dev/null 2>&1; then
-      ip address add "$(network::login_address)/24" dev "$interface"
       ip link set dev "$interface" up
       ip -6 address add "$(network::address6 254)/64" dev "$interface" nodad 2>/dev/null || true
+      # Last: by it network::is_joined knows that nothing is missing.
+      ip address add "$(network::login_address)/24" dev "$interface"
       return
     fi
     sleep 0.05

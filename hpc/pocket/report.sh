@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # cluster, asked and here are set by cluster.sh and pocket_cluster.sh
+# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
 # pocket_cluster.sh env and status: the two that write to standard output.
 
 report::require_cluster() {

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # cluster, asked and here are set by cluster.sh and pocket_cluster.sh
+# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
 # pocket_cluster.sh up
 
 up::run() {
@@ -32,7 +32,6 @@ up::refuse_other_options() {
 
 # Decides all that a cluster is made of. One whose processes a reboot ended starts as it was.
 up::plan() {
-  local -A default=([nodes]=4 [gpus_per_node]=4 [gpu_type]=v100l [network]=auto [tmpdir]=site)
   local key
   for key in "${!default[@]}"; do
     cluster["$key"]=${asked[$key]:-${cluster[$key]:-${default[$key]}}}
@@ -60,12 +59,20 @@ up::install_missing() {
   for command in "${!package[@]}"; do
     common::has_command "$command" || missing[${package[$command]}]=1
   done
-  ((${#missing[@]} == 0)) || packages::install "${!missing[@]}"
+  ((${#missing[@]})) || return 0
+  # Without the lock: a daemon that a package starts would hold it for ever.
+  (
+    trap - INT
+    lock=${cluster[lock]}
+    exec {lock}<&-
+    packages::install "${!missing[@]}"
+  )
 }
 
 up::wait_until_ready() {
   local -r deadline=$((SECONDS + 20 + cluster[nodes] / 2))
   local name
+  trap - INT
   until up::is_ready; do
     for name in $(daemons::names); do
       daemons::pid "$name" >/dev/null || daemons::die_with_log "$name ended" "$name"

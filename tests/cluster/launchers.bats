@@ -1,0 +1,91 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154 # variables of ../helpers
+# The launchers that start each rank by Slurm, with the real libraries. torchrun is in jobs.bats.
+
+load ../helpers
+load reports
+
+setup_file() {
+  cluster_up
+  make_lightning_environment
+}
+
+teardown_file() {
+  cluster_down
+}
+
+setup() {
+  make_project
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch
+  mkdir -p -- "$SCRATCH"
+}
+
+# Lightning in an environment that sees the kit's, made once for each version of either, and used by a
+# profile that the user has.
+make_lightning_environment() {
+  local -r requirement=lightning==2.6.6
+  local kit key lock environment
+  kit=$(bash "$checkout/venv/create.sh" cpu)
+  key=$(printf '%s\n' "$requirement" "$kit" | sha256sum)
+  environment=$checkout/.venv/lightning-${key:0:12}
+  exec {lock}>"$environment.lock"
+  flock "$lock"
+  if [[ ! -e $environment/complete ]]; then
+    rm -rf -- "$environment"
+    "$kit/bin/python" -m venv "$environment"
+    "$environment/bin/python" -c 'import site, sys; open(site.getsitepackages()[0] + "/kit.pth", "w").write(sys.argv[1])' \
+      "$("$kit/bin/python" -c 'import site; print(site.getsitepackages()[0])')"
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$requirement" \
+      --constraint "$checkout/venv/constraints-cpu.txt"
+    touch -- "$environment/complete"
+  fi
+  exec {lock}>&-
+
+  export XDG_CONFIG_HOME=$BATS_FILE_TMPDIR/config
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  cat >"$XDG_CONFIG_HOME/hpc_kit/clusters/lightning.sh" <<PROFILE
+site[environment]=${environment@Q}
+PROFILE
+}
+
+# expect_lightning PROCESSES_PER_NODE   On two nodes.
+expect_lightning() {
+  local -r processes=$1
+  local rank
+  for ((rank = 0; rank < 2 * processes; rank++)); do
+    same "$(told "$rank" cluster rank local_rank node_rank world_size steps head port)" "\
+cluster=\"SLURMEnvironment\"
+rank=$rank
+local_rank=$((rank % processes))
+node_rank=$((rank / processes))
+world_size=$((2 * processes))
+steps=2
+head=\"$(told 0 MASTER_ADDR | cut -d = -f 2)\"
+port=$(told 0 MASTER_PORT | cut -d = -f 2)"
+    same "$(told "$rank" SLURMD_NODENAME)" "SLURMD_NODENAME=node$((rank / processes + 1))"
+    same "$(told "$rank" weight)" "$(told 0 weight)"
+  done
+}
+
+@test "lightning: its trainer finds four ranks on two nodes, the head node and the port" {
+  XDG_CONFIG_HOME=$BATS_FILE_TMPDIR/config
+  use_programs 'lightning_ranks.py --num_nodes {nodes} --gpus {gpus}'
+  submit -W lightning --cluster lightning --gpus 2 --num-nodes 2 --nodelist 'node[1-2]'
+  ended "$job" 90 COMPLETED 0:0
+  expect_lightning 2
+}
+
+@test "srun: the same trainer, one rank a node" {
+  XDG_CONFIG_HOME=$BATS_FILE_TMPDIR/config
+  use_programs 'lightning_ranks.py --num_nodes={nodes} --gpus={gpus}'
+  submit -W srun --cluster lightning --num-nodes 2 --nodelist 'node[1-2]'
+  ended "$job" 90 COMPLETED 0:0
+  expect_lightning 1
+}
+
+@test "srun: torch's own process group, four ranks on two nodes" {
+  use_programs all_reduce.py
+  submit -W srun --gpus 2 --num-nodes 2
+  ended "$job" 60 COMPLETED 0:0
+  job_log | grep -E '^sum 15 at [0-9.]+ port [0-9]+$'
+}

@@ -1,0 +1,60 @@
+# shellcheck shell=bash disable=SC2154 # project and run_directory are set by helpers.bash
+# For the tests of running jobs: the small programs that their jobs run, and what those told.
+# load ../helpers, then load reports
+
+# use_programs LINE...   The project gets programs/, and LINEs as its experiments, run with its Python.
+use_programs() {
+  cp -R -- "$BATS_TEST_DIRNAME/programs" "$project/"
+  experiments "${@/#/python programs/}"
+}
+
+# told [TASK:]RANK NAME...   What report.py kept in the last submit's run, a line `NAME=VALUE` for each: its
+# findings, as JSON, or its environment. A name that was not set gives `NAME is not set`.
+told() {
+  local task=1
+  if [[ $1 == *:* ]]; then task=${1%:*}; fi
+  python3 - "$run_directory/task_$task/output/rank_${1#*:}.json" "${@:2}" <<'PYTHON'
+import json, sys
+account = json.load(open(sys.argv[1]))
+for name in sys.argv[2:]:
+    if name in account:
+        print(f"{name}={json.dumps(account[name], ensure_ascii=False)}")
+    elif name in account["environment"]:
+        print(f"{name}={account['environment'][name]}")
+    else:
+        print(f"{name} is not set")
+PYTHON
+}
+
+# same TEXT TEXT   Shows where they differ.
+same() {
+  diff <(printf '%s\n' "$1") <(printf '%s\n' "$2") >&2
+}
+
+# ended JOB SECONDS STATE EXIT:SIGNAL   The job must end so.
+ended() {
+  wait_for_job "$1" "$2"
+  if [[ $job_states != "$3" || $(job_field "$1" ExitCode) != "$4" ]]; then
+    printf 'job %s: %s %s, not %s %s; its log:\n' "$1" "$job_states" "$(job_field "$1" ExitCode)" "$3" "$4" >&2
+    job_log >&2
+    return 1
+  fi
+}
+
+# eventually SECONDS COMMAND...   Until COMMAND succeeds.
+eventually() {
+  local -r deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    if ((SECONDS >= deadline)); then
+      printf 'in time there was no success of: %s\n' "${*@Q}" >&2
+      return 1
+    fi
+    sleep 0.1
+  done
+}
+
+# What there is of the job on the nodes' own disks, as the machine under the pocket cluster sees them.
+local_folders() {
+  find "$POCKET_CLUSTER_DIR/disks" "$POCKET_CLUSTER_DIR/localscratch" -mindepth 1 \( -name "*.$1.*" -o -name "*_$1_*" \) -print
+}

@@ -1,0 +1,151 @@
+# shellcheck shell=bash
+# What test files share:  load ../helpers
+#
+#   checkout        variable: the kit under test
+#   make_project    a copy of the kit, as the project of somebody, in a folder with an odd name
+#   experiments     writes that project's configuration file
+#   use_libraries   sources libraries of the kit into the test itself
+#   cluster_up, cluster_down, cluster_env      the pocket cluster; see below
+#   submitter, submit, wait_for_job, job_field, job_log     jobs
+#   fails_with      runs a command that must fail with one line that says why
+#   wait_until      polls until a command succeeds
+
+bats_require_minimum_version 1.5.0
+
+checkout=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Nothing of the person or the job that runs the tests decides how they end. bats reads this file again for
+# each test: what cluster_env exported for the file stays.
+for helpers_name in "${!HPC_@}" "${!SLURM_@}" "${!SBATCH_@}" RUN_DIRECTORY PYTHON; do
+  if [[ $helpers_name != SLURM_CONF ]]; then unset -v "$helpers_name"; fi
+done
+export XDG_CONFIG_HOME=$BATS_RUN_TMPDIR/config
+
+# make_project [FOLDER]   Sets `project` to a new copy of the kit: a folder of an odd name in FOLDER
+# (default: that of the test). It is no git repository, and its environment is the checkout's.
+make_project() {
+  # shellcheck disable=SC2016 # nothing is to be expanded
+  project=${1:-$BATS_TEST_TMPDIR}/'it'\''s "odd", $(touch canary) %j ü'
+  mkdir -p -- "$project"
+  cp -R -- "$checkout/hpc" "$checkout/venv" "$checkout/train" "$project/"
+  find "$project" -name __pycache__ -prune -exec rm -rf -- {} +
+  mkdir -p -- "$checkout/.venv"
+  ln -s -- "$checkout/.venv" "$project/.venv"
+  experiments 'true'
+}
+
+# experiments LINE...   The configuration file of the project.
+experiments() {
+  printf '%s\n' "$@" >"$project/experiment_configurations.txt"
+}
+
+# use_libraries NAME...   hpc/lib/NAME.sh, in the order of job_submitter.sh
+use_libraries() {
+  local name
+  for name in "$@"; do
+    # shellcheck source=/dev/null
+    source "$checkout/hpc/lib/$name.sh"
+  done
+}
+
+# A file of cluster tests calls cluster_up in setup_file and cluster_down in teardown_file. The cluster is
+# the one that POCKET_CLUSTER_DIR names, as in tests/run.sh; where it is not set, the file has its own.
+# cluster_up [OPTION...]   of pocket_cluster.sh up, for a cluster of the file's own
+cluster_up() {
+  if [[ -z ${POCKET_CLUSTER_DIR:-} ]]; then
+    export POCKET_CLUSTER_DIR=$BATS_FILE_TMPDIR/pocket helpers_own_cluster=1
+    # bats waits for all that hold its descriptors: the daemons must not
+    bash "$checkout/hpc/pocket_cluster.sh" up "$@" 3>&- 4>&-
+  fi
+  cluster_env
+}
+
+cluster_down() {
+  if [[ -n ${helpers_own_cluster:-} ]]; then
+    bash "$checkout/hpc/pocket_cluster.sh" down 3>&- 4>&-
+  fi
+}
+
+# The cluster's exports, with a SCRATCH of the test file alone.
+cluster_env() {
+  # shellcheck source=/dev/null
+  source <(bash "$checkout/hpc/pocket_cluster.sh" env)
+  export SCRATCH=$BATS_FILE_TMPDIR/scratch
+  mkdir -p -- "$SCRATCH"
+}
+
+# submitter OPTION...   The project's job_submitter.sh; for `run` and the like.
+submitter() {
+  bash "$project/hpc/job_submitter.sh" "$@" 3>&- 4>&-
+}
+
+# submit OPTION...   Sends a job that must be accepted: sets `job`, and `run_directory` of that job.
+submit() {
+  job=$(submitter "$@") || return
+  local file
+  for file in "$SCRATCH"/*/hpc_outputs/*/job_id; do
+    if [[ $(<"$file") == "$job" ]]; then run_directory=${file%/*}; fi
+  done
+}
+
+# wait_for_job JOB SECONDS   Until Slurm has ended it, all tasks of an array. Sets `job_states`, one word for
+# each task. Fails, with what it is doing, when it takes longer.
+wait_for_job() {
+  local -r wanted=$1 deadline=$((SECONDS + $2))
+  local answer
+  while :; do
+    answer=$(scontrol --oneliner show job "$wanted")
+    job_states=$(sed -nE 's/.* JobState=([A-Z_]+) .*/\1/p' <<<"$answer")
+    if ! grep -qvxE 'BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|TIMEOUT' <<<"$job_states"; then
+      return
+    fi
+    if ((SECONDS >= deadline)); then
+      printf 'job %s has not ended after %s s:\n%s\n' "$wanted" "$2" "$answer" >&2
+      return 1
+    fi
+    sleep 0.2
+  done
+}
+
+# job_field JOB NAME   The value of NAME in `scontrol show job`; nothing where Slurm does not show it.
+job_field() {
+  scontrol --oneliner show job "$1" | sed -nE "s/(^|.* )$2=([^ ]*).*/\\2/p"
+}
+
+# job_log [TASK]   What the job of the last `submit` printed.
+job_log() {
+  cat -- "$run_directory/task_${1:-1}/log.txt"
+}
+
+# fails_with STATUS PATTERN COMMAND...   COMMAND must end with STATUS, print nothing on standard output, and
+# on standard error one line that the regular expression matches.
+fails_with() {
+  local -r wanted=$1 pattern=$2
+  shift 2
+  run --separate-stderr "$@"
+  # shellcheck disable=SC2154 # bats sets it
+  if [[ $status != "$wanted" || -n $output || $stderr == *$'\n'* || ! $stderr =~ $pattern ]]; then
+    printf 'status %s (%s wanted), standard output %s, standard error:\n%s\nwanted there: %s\n' \
+      "$status" "$wanted" "${output@Q}" "$stderr" "$pattern" >&2
+    return 1
+  fi
+}
+
+# wait_until SECONDS COMMAND...   Fails when the time is over.
+wait_until() {
+  local -r deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    if ((SECONDS >= deadline)); then
+      printf 'in vain: %s\n' "${*@Q}" >&2
+      return 1
+    fi
+    sleep 0.05
+  done
+}
+
+# wait_status PROCESS   Waits for a background process of the test, and sets `status` to its own.
+wait_status() {
+  status=0
+  wait "$1" || status=$?
+}
