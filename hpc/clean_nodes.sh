@@ -20,7 +20,7 @@ declare -A node_of=() # job -> node, of the jobs that are not done
 reports='' failed=0
 
 main() {
-  clean_nodes::leave_enclosing_job
+  site::leave_enclosing_job
   clean_nodes::define_options
   options::parse "$@"
   if [[ -n ${options_value[help]:-} ]]; then
@@ -50,13 +50,6 @@ clean_nodes::define_options() {
   options::add qos text '' '--qos' 'quality of service'
   options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)"
   options::add help flag '' '--help -h' 'print this'
-}
-
-clean_nodes::leave_enclosing_job() {
-  local name
-  for name in "${!SLURM_@}" "${!SBATCH_@}"; do
-    if [[ $name != SLURM_CONF ]]; then unset "$name"; fi
-  done
 }
 
 clean_nodes::choose_partition() {

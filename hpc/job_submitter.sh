@@ -85,17 +85,15 @@ submit::leave_snapshot() {
   exec bash "${fact[project_directory]}/hpc/job_submitter.sh" "$@"
 }
 
-# Inside a job, Slurm's variables and ours would bind the new job to the old one's CPUs, ranks and folders.
-# The defaults that people keep in SBATCH_ACCOUNT and its like stay theirs.
+# Inside a job its variables, and ours, would bind the new job to the old one's CPUs, ranks and folders. The
+# defaults that people keep in SBATCH_ACCOUNT and its like stay theirs.
 submit::leave_enclosing_job() {
   local name theirs ours
   for name in ACCOUNT PARTITION QOS CONSTRAINT RESERVATION; do
     theirs=SBATCH_$name ours=HPC_$name
     if [[ -n ${!theirs:-} && -z ${!ours:-} ]]; then printf -v "$ours" '%s' "${!theirs}"; fi
   done
-  for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SRUN_@}" "${!PMI@}"; do
-    if [[ $name != SLURM_CONF ]]; then unset "$name"; fi
-  done
+  site::leave_enclosing_job
   if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
 }
 

@@ -5,6 +5,14 @@
 declare -gA site=()  # facts of the profile; clusters/default.sh lists them
 declare -gA slurm=() # of `scontrol show config`: ClusterName, MaxArraySize and AccountingStorageType
 
+# Removes what Slurm has set for the job that this is called from, if it is: the next job would inherit it.
+site::leave_enclosing_job() {
+  local name
+  for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SRUN_@}" "${!PMI@}"; do
+    if [[ $name != SLURM_CONF ]]; then unset "$name"; fi
+  done
+}
+
 # site::query   Fills slurm. Status 1, with site_silence saying why, when the controller does not answer.
 site::query() {
   local answer line name
