@@ -7,6 +7,8 @@
 # When nothing could be done REPORT.failed says why. Needs nothing of the kit: Slurm runs a copy of this file.
 set -euo pipefail
 shopt -s inherit_errexit nullglob
+# With these people choose what squeue shows them; here it must show all.
+unset -v "${!SQUEUE_@}" SLURM_CLUSTERS
 
 directory=$1 report=$2 dry_run=${3:-}
 exec >"$report.partial" 2>&1

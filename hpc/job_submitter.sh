@@ -31,7 +31,7 @@ source "$project/venv/environment.sh"
 
 main() {
   local -a sbatch_argv=()
-  local job='' silent=''
+  local job='' silent='' commit
   submit::leave_snapshot "$@"
   submit::leave_enclosing_job
   submit_options::define
@@ -45,6 +45,7 @@ main() {
   # All that can be wrong is looked at before anything is written.
   dotenv::each "$project/.env" submit::take_setting
   preflight::begin
+  exec {commit}< <(snapshot::commit "$project") # git looks at all files: meanwhile Slurm is asked
   site::query || silent=$site_silence
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   options::complete site
@@ -142,14 +143,12 @@ submit::confirm() {
 
 # Written beside and renamed: a run directory that has its name is complete.
 submit::write_run_directory() {
-  local commit
   unfinished=${fact[run_directory]}.partial
   trap submit::remove_unfinished EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
   [[ -d ${fact[scratch_dir]}/hpc_outputs ]] || mkdir -p -- "${fact[scratch_dir]}/hpc_outputs"
   experiment::claim
-  exec {commit}< <(snapshot::commit "$project") # git looks at all files: meanwhile they are packed
   run_directory::make "$unfinished"
   if [[ -z ${options_value[no_snapshot]} ]]; then
     snapshot::pack "$project" "${fact[scratch_dir]}/hpc_outputs/.sources" "$unfinished/source.tar"

@@ -39,11 +39,13 @@ follow::stop_readers() {
 }
 
 # follow::states JOB   "STATE EXIT:SIGNAL" of each task, one a line; nothing when Slurm knows the job no
-# more. A controller that is away for a moment is waited for.
+# more. A controller that is away is waited for, ten minutes long.
 follow::states() {
   local answer line
+  local -r deadline=$((SECONDS + 600))
   until answer=$(scontrol --oneliner show job "$1" 2>/dev/null); do
     if scontrol ping >/dev/null 2>&1; then return; fi
+    ((SECONDS < deadline)) || common::die "Slurm does not answer: job $1 may go on, and is not followed any longer"
     sleep 2
   done
   while IFS= read -r line; do

@@ -31,16 +31,19 @@ preflight::check() {
 # Leaves in groups those of the partition. Several may be named: Slurm then takes whichever starts first,
 # and nothing more is compared here.
 preflight::choose_partition() {
-  local group name wanted
-  local -a mine=() names=()
+  local group name
+  local -a mine=() names=() wanted=()
+  local -A known=()
   for group in "${groups[@]}"; do
     name=${group%%|*}
-    if [[ " ${names[*]} " != *" ${name%\*} "* ]]; then names+=("${name%\*}"); fi
+    if [[ -z ${known[${name%\*}]:-} ]]; then names+=("${name%\*}"); fi
+    known[${name%\*}]=1
     if [[ $name == *\* && -z $partition ]]; then partition=${name%\*}; fi
   done
   [[ -n $partition ]] || common::die "this cluster has no default partition: give --partition, one of: ${names[*]}"
-  for wanted in ${partition//,/ }; do
-    [[ " ${names[*]} " == *" $wanted "* ]] || common::die "--partition $wanted: this cluster has ${names[*]}"
+  IFS=, read -ra wanted <<<"$partition"
+  for name in "${wanted[@]}"; do
+    [[ -n $name && -n ${known[$name]:-} ]] || common::die "--partition ${name@Q}: this cluster has ${names[*]}"
   done
   for group in "${groups[@]}"; do
     name=${group%%|*}

@@ -38,5 +38,5 @@ run_directory::write() {
 
   for name in "${!fact[@]}"; do
     printf 'fact[%s]=%s\n' "$name" "${fact[$name]@Q}"
-  done | LC_ALL=C sort >"$directory/facts"
+  done >"$directory/facts"
 }

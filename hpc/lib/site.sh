@@ -6,9 +6,10 @@ declare -gA site=()  # facts of the profile; clusters/default.sh lists them
 declare -gA slurm=() # of `scontrol show config`: ClusterName, MaxArraySize and AccountingStorageType
 
 # Removes what Slurm has set for the job that this is called from, if it is: the next job would inherit it.
+# And what people have told sinfo and squeue to show: here they must show all.
 site::leave_enclosing_job() {
   local name
-  for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SRUN_@}" "${!PMI@}"; do
+  for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SRUN_@}" "${!PMI@}" "${!SINFO_@}" "${!SQUEUE_@}"; do
     if [[ $name != SLURM_CONF ]]; then unset "$name"; fi
   done
 }

@@ -45,7 +45,7 @@ snapshot::list() {
       snapshot::without "$snapshot_secrets|(.*/)?(__pycache__|\.[^/]*_cache|[^/]*\.egg-info|\.venv)/|.*\.pyc" >"$ignored" &
     {
       git -C "$project" ls-files -z --cached --recurse-submodules
-      git -C "$project" ls-files -z --others --exclude-standard
+      snapshot::list_untracked "$project"
     } | snapshot::without "$snapshot_secrets"
     wait "$!"
   else
@@ -53,6 +53,18 @@ snapshot::list() {
       LC_ALL=C sort -z | snapshot::without "$snapshot_secrets"
     : >"$ignored"
   fi
+}
+
+# To git a repository inside of the project is one name, with a slash behind: its files are listed.
+snapshot::list_untracked() {
+  local name
+  git -C "$1" ls-files -z --others --exclude-standard | while IFS= read -r -d '' name; do
+    if [[ $name == */ ]]; then
+      (cd -- "$1" && find "./$name" -name .git -prune -o ! -type d -print0)
+    else
+      printf '%s\0' "$name"
+    fi
+  done
 }
 
 snapshot::without() {

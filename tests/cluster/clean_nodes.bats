@@ -65,7 +65,8 @@ leave_behind() {
   [[ $(on node3 ls -A "$disk") == "$before" ]]
   on node1 test -e "$disk/${old}_12/data/file"
 
-  run --separate-stderr bash "$clean"
+  # What a person has told squeue to show must not hide the live job.
+  SQUEUE_PARTITION=urgent SBATCH_GPUS_PER_NODE=1 run --separate-stderr bash "$clean" --partition urgent
   ((status == 0))
   [[ $output =~ node1\ +2\ +1[0-9]{5} && $output =~ node2\ +0\ +0 && $output =~ node3\ +1\ +[0-9]{5,} && $output =~ all\ +3\  ]]
   run ! on node1 ls -d "$disk/${old}_0"

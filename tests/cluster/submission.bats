@@ -248,7 +248,7 @@ leaves_nothing() {
   leaves_nothing 2 'contradict' --exp-name named --resume --fresh
   leaves_nothing 1 'has 0 nodes' --exp-name named --gpus 5
   leaves_nothing 1 'and 5 are asked for' --exp-name named --num-nodes 5
-  leaves_nothing 1 'partition nowhere' --exp-name named --partition nowhere
+  leaves_nothing 1 "partition 'nowhere'" --exp-name named --partition nowhere
   leaves_nothing 1 'Slurm would refuse the job: ' --exp-name named --constraint nothing-has-this
   leaves_nothing 1 'Slurm refused the job: ' --exp-name named --no-preflight --constraint nothing-has-this
   leaves_nothing 1 'Slurm refused the job: ' --exp-name named --no-preflight --no-snapshot --partition nowhere

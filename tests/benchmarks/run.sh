@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# tests/benchmarks/run.sh [--rounds N] [submission|startup]...
+#
+# Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
+# the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
+# that whatever else the machine does falls on all alike; a ratio is the median of the rounds' own ratios.
+# Run by people; needs what the pocket cluster needs, and the network once, for submitit.
+#   submission   wall of job_submitter.sh, of submitit and of bare sbatch, for the same job (20 rounds)
+#   startup      from the start of the batch script to the program's first line, 2 nodes of 2 ranks each:
+#                the kit, and a batch script as people write it (7 rounds)
+set -euo pipefail
+shopt -s inherit_errexit
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+checkout=${here%/tests/benchmarks}
+source "$checkout/hpc/lib/common.sh"
+
+rounds=''
+work=$(mktemp -d)
+results=$work/results # lines of NAME SECONDS, the rounds one after the other
+project=$work/project
+
+main() {
+  local -a benchmarks=()
+  local benchmark
+  while (($# > 0)); do
+    case $1 in
+      --rounds)
+        [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || common::die_usage "--rounds needs a whole number"
+        rounds=$2
+        shift
+        ;;
+      submission | startup) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup]..." ;;
+    esac
+    shift
+  done
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup); fi
+
+  bench::prepare
+  for benchmark in "${benchmarks[@]}"; do
+    : >"$results"
+    "bench::$benchmark"
+  done
+}
+
+bench::prepare() {
+  bash "$checkout/venv/create.sh" cpu >/dev/null
+  export POCKET_CLUSTER_DIR=$work/pocket
+  bash "$checkout/hpc/pocket_cluster.sh" up
+  # shellcheck source=/dev/null
+  source <(bash "$checkout/hpc/pocket_cluster.sh" env)
+  mkdir -- "$project"
+  cp -R -- "$checkout"/{hpc,venv,train} "$project/"
+  ln -s -- "$checkout/.venv" "$project/.venv"
+}
+
+bench::submission() {
+  local -r peers=$checkout/.venv/benchmarks-submitit-1.5.4
+  local -r kit=(bash "$project/hpc/job_submitter.sh" --num-nodes 2 --gpus 2 --begin now+1hour)
+  local round
+  if [[ ! -x $peers/bin/python ]]; then
+    python3 -m venv "$peers.partial"
+    "$peers.partial/bin/python" -m pip install --quiet --disable-pip-version-check submitit==1.5.4
+    mv -T -- "$peers.partial" "$peers" # its python still finds its packages: it looks for them beside itself
+  fi
+  bench::make_project_of 1000
+  echo 'python -m train' >"$project/experiment_configurations.txt"
+  git -C "$project" add .
+  git -C "$project" -c user.name=benchmark -c user.email='' commit --quiet --message=benchmark
+
+  for ((round = 0; round < ${rounds:-20}; round++)); do
+    bench::time sbatch sbatch --parsable --nodes=2 --ntasks-per-node=1 --cpus-per-task=4 --mem=20480M \
+      --gpus-per-node=2 --time=60 --begin=now+1hour --output=/dev/null "$here/handwritten.sh"
+    bench::time kit "${kit[@]}" --no-snapshot --no-preflight
+    bench::time submitit "$peers/bin/python" "$here/submit_with_submitit.py" "$work/submitit"
+    printf 'submitit_call %s\n' "$(<"$work/output")" >>"$results"
+    echo "# round $round" >>"$project/files/1/1.py"
+    bench::time kit_first_snapshot "${kit[@]}"
+    bench::time kit_same_snapshot "${kit[@]}"
+    scancel --user="$(id -un)"
+  done
+  python3 "$here/table.py" 'submission (milliseconds)' 1000 submitit "$results" \
+    'sbatch=bare sbatch of a script' \
+    'kit=job_submitter.sh --no-snapshot --no-preflight' \
+    'kit_first_snapshot=job_submitter.sh, new snapshot of 1,000 files' \
+    'kit_same_snapshot=job_submitter.sh, unchanged sources' \
+    'submitit=submitit 1.5.4, a Python process: import and submit' \
+    'submitit_call=submitit 1.5.4, submit() alone, imported before'
+}
+
+# A repository of N files of 4 kB, in folders of 50, the kit's own among them.
+bench::make_project_of() {
+  local -i i have
+  git -C "$project" init --quiet
+  printf '/.venv\n' >"$project/.gitignore"
+  have=$(find "$project" -name .git -prune -o -type f -print | wc -l)
+  for ((i = have; i < $1 - 1; i++)); do # one more is the configuration file
+    mkdir -p -- "$project/files/$((i / 50))"
+    printf '# %4093d\n' "$i" >"$project/files/$((i / 50))/$i.py"
+  done
+  mkdir -p -- "$project/files/1"
+  touch -- "$project/files/1/1.py"
+}
+
+# bench::time NAME COMMAND...
+bench::time() {
+  local -r name=$1
+  local begun ended
+  shift
+  begun=${EPOCHREALTIME/[.,]/}
+  "$@" >"$work/output" 2>"$work/error" || bench::die_of "$*"
+  ended=${EPOCHREALTIME/[.,]/}
+  printf '%s %d.%06d\n' "$name" $(((ended - begun) / 1000000)) $(((ended - begun) % 1000000)) >>"$results"
+}
+
+bench::die_of() {
+  cat -- "$work/error" >&2
+  common::die "this failed: $1"
+}
+
+bench::startup() {
+  local -r run=$work/handwritten
+  local round log job environment
+  environment=$(bash "$checkout/venv/create.sh" cpu)
+  cp -- "$here/first_line.py" "$project/"
+  echo 'python first_line.py' >"$project/experiment_configurations.txt"
+  mkdir -- "$run"
+  for ((round = 0; round < ${rounds:-7}; round++)); do
+    job=$(bash "$project/hpc/job_submitter.sh" --num-nodes 2 --gpus 2 --time 10 --mem-per-gpu 2G 2>"$work/error") ||
+      bench::die_of job_submitter.sh
+    log=$(scontrol --oneliner show job "$job" | sed -E 's/.* StdOut=([^ ]+).*/\1/')
+    bench::read_start kit "$job" "$log"
+
+    log=$run/$round.txt
+    job=$(sbatch --parsable --nodes=2 --ntasks-per-node=1 --cpus-per-task=4 --mem=4096M --gpus-per-node=2 --time=10 \
+      --chdir="$project" --output="$log" "$here/handwritten.sh" "$environment" first_line.py)
+    bench::read_start handwritten "$job" "$log"
+  done
+  python3 "$here/table.py" 'start-up (seconds)' 1 handwritten "$results" \
+    'kit=the kit: snapshot, rendezvous, torchrun' \
+    'handwritten=srun torchrun, as in handwritten.sh'
+}
+
+# bench::read_start NAME JOB LOG   The batch script starts when Slurm makes its log; rank 0 prints the time.
+bench::read_start() {
+  local -r name=$1 job=$2 log=$3
+  local begun first
+  until [[ $(scontrol --oneliner show job "$job") =~ JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT|OUT_OF_MEMORY) ]]; do sleep 0.3; done
+  first=$(sed -n 's/^FIRST LINE //p' "$log") begun=$(stat --format=%.6W -- "$log")
+  [[ -n $first && $begun != 0* ]] || {
+    cat -- "$log" >&2
+    common::die "job $job has not told its times (is there a file system that keeps times of birth?)"
+  }
+  printf '%s %s\n' "$name" "$(awk "BEGIN { print $first - $begun }")" >>"$results"
+}
+
+bench::leave() {
+  trap '' INT TERM
+  if [[ -n ${POCKET_CLUSTER_DIR:-} ]]; then bash "$checkout/hpc/pocket_cluster.sh" down; fi
+  rm -rf -- "$work"
+}
+
+trap bench::leave EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+main "$@"

@@ -1,0 +1,26 @@
+"""table.py TITLE SCALE PEER RESULTS NAME=DESCRIPTION...   Prints the table of a benchmark, in Markdown.
+
+RESULTS holds lines of NAME SECONDS, as many of each name as there were rounds. A ratio is the median over
+the rounds of NAME's time divided by PEER's in the same round.
+"""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+title, scale, peer, results, *rows = sys.argv[1:]
+times = defaultdict(list)
+for line in Path(results).read_text().splitlines():
+    name, seconds = line.split()
+    times[name].append(float(seconds) * float(scale))
+
+print(f"\n| {title}, {len(times[peer])} rounds | median | fastest | slowest | ratio to {peer} |")
+print("|---|---|---|---|---|")
+for row in rows:
+    name, description = row.split("=", 1)
+    mine = times[name]
+    ratio = median(a / b for a, b in zip(mine, times[peer]))
+    digits = 1 if float(scale) > 1 else 2
+    figures = " | ".join(f"{figure:.{digits}f}" for figure in (median(mine), min(mine), max(mine)))
+    print(f"| {description} | {figures} | {ratio:.2f} |")

@@ -1,0 +1,73 @@
+#!/usr/bin/env bats
+# hpc/completion.bash, called as readline calls it.
+
+# shellcheck disable=SC2154 # the helpers set them
+load ../helpers
+
+setup() {
+  cd -- "$BATS_TEST_TMPDIR" || return
+  source "$checkout/hpc/completion.bash"
+}
+
+# complete_last WORD...   The answers for the last WORD, one a line.
+complete_last() {
+  COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+  local -r registered=$(complete -p -- "${1##*/}")
+  [[ $registered =~ -F\ ([^ ]+) ]]
+  "${BASH_REMATCH[1]}" "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+  printf '%s\n' "${COMPREPLY[@]}"
+}
+
+@test "every spelling of the table is offered, and nothing else" {
+  use_libraries common checks options submit_options
+  submit_options::define
+  diff <(printf '%s\n' "${!options_owner[@]}" | LC_ALL=C sort) <(complete_last job_submitter.sh '')
+  diff <(printf '%s\n' "${!options_owner[@]}" | LC_ALL=C sort) <(complete_last bash hpc/job_submitter.sh '')
+}
+
+@test "a beginning is completed" {
+  [[ $(complete_last bash "$checkout/hpc/job_submitter.sh" --gpus 2 --wan) == --wandb-sweepid ]]
+  [[ $(complete_last job_submitter.sh --mem) == --mem$'\n'--mem-per-gpu ]]
+  [[ $(complete_last job_submitter.sh --no-snapshot --dry) == --dry-run ]]
+  [[ -z $(complete_last job_submitter.sh --nonsense) ]]
+}
+
+@test "choices are offered as values, in each form of an option" {
+  [[ $(complete_last job_submitter.sh -W l) == lightning ]]
+  [[ $(complete_last bash job_submitter.sh --job-type '') == standard$'\n'distributed$'\n'sweep ]]
+  [[ $(complete_last job_submitter.sh --which-distributed =) == torchrun$'\n'lightning$'\n'srun$'\n'script ]]
+  [[ $(complete_last job_submitter.sh --which-distributed = s) == srun$'\n'script ]]
+}
+
+@test "files are offered for paths, and for all values of a list" {
+  touch -- 'my configs.txt' mydata other
+  [[ $(complete_last job_submitter.sh --configs my | sort) == 'my configs.txt'$'\n'mydata ]]
+  [[ $(complete_last job_submitter.sh --data other my | sort) == 'my configs.txt'$'\n'mydata ]]
+  [[ $(complete_last job_submitter.sh --configs = oth) == other ]]
+}
+
+@test "numbers and names are left to the user" {
+  touch -- 5file
+  [[ -z $(complete_last job_submitter.sh --gpus '') ]]
+  [[ -z $(complete_last job_submitter.sh --time 5) ]]
+  [[ $(complete_last job_submitter.sh --gpus 2 '' | head -n 1) == --account ]]
+}
+
+@test "other scripts of bash's are left alone" {
+  [[ -z $(complete_last bash other.sh --g) && -z $(complete_last bash job_sub) && -z $(complete_last bash '') ]]
+  [[ $(complete -p bash) == *'-o bashdefault'*'-o default'* ]]
+}
+
+@test "the table is that of the submitter on the command line" {
+  make_project
+  sed -i "s/options::add gpus .*/options::add gpus count 1 '--accelerators' 'x'/" "$project/hpc/lib/submit_options.sh"
+  [[ $(complete_last bash "$project/hpc/job_submitter.sh" --acce) == --accelerators ]]
+  [[ -z $(complete_last bash "$checkout/hpc/job_submitter.sh" --acce) ]]
+}
+
+@test "nothing of the kit stays in the interactive shell" {
+  # shellcheck disable=SC2016 # for the inner shell
+  run env -i PATH="$PATH" bash --norc -c 'source "$1"; COMP_WORDS=(job_submitter.sh --g) COMP_CWORD=1; hpc_completion::complete
+    compgen -A function; compgen -v options_' completion "$checkout/hpc/completion.bash"
+  [[ $output == $'hpc_completion::complete\nhpc_completion::option_of_value\nhpc_completion::table' ]]
+}
