@@ -95,7 +95,7 @@ wait_for_job() {
   local answer
   while :; do
     answer=$(scontrol --oneliner show job "$wanted")
-    job_states=$(sed -nE 's/.* JobState=([A-Z_]+) .*/\1/p' <<<"$answer")
+    job_states=$(LC_ALL=C sed -nE 's/.* JobState=([A-Z_]+) .*/\1/p' <<<"$answer")
     if ! grep -qvxE 'BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|TIMEOUT' <<<"$job_states"; then
       return
     fi
@@ -109,7 +109,7 @@ wait_for_job() {
 
 # job_field JOB NAME   The value of NAME in `scontrol show job`; nothing where Slurm does not show it.
 job_field() {
-  scontrol --oneliner show job "$1" | sed -nE "s/(^|.* )$2=([^ ]*).*/\\2/p"
+  scontrol --oneliner show job "$1" | LC_ALL=C sed -nE "s/(^|.* )$2=([^ ]*).*/\\2/p"
 }
 
 # job_log [TASK]   What the job of the last `submit` printed.

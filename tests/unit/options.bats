@@ -1,0 +1,253 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
+# The option table: how words become values (hpc/lib/options.sh), and the submitter's own rows.
+
+load ../helpers
+
+setup() {
+  use_libraries common checks options
+}
+
+define_some() {
+  options::heading 'Some'
+  options::add size count 1 '--size --how-large -s' 'how large'
+  options::add colour 'choice red green' red '--colour -c' 'which colour'
+  options::add note text '' '--note -N' 'a text'
+  options::add loud flag '' '--loud -l' 'louder'
+  options::add files list '' '--files -f' 'some files'
+}
+
+define_submitters() {
+  use_libraries submit_options
+  submit_options::define
+}
+
+@test "an option's value follows it, or is joined to it" {
+  local form
+  for form in '--size 7' '--size=7' '-s 7' '-s7' '--how-large 7' '--how-large=7'; do
+    options_value=() options_source=()
+    define_some
+    # shellcheck disable=SC2086 # words
+    options::parse $form
+    [[ ${options_value[size]} == 7 && ${options_source[size]} == option ]]
+  done
+}
+
+@test "values arrive as they are written" {
+  define_some
+  local value
+  for value in 'two words' "it's" '"' '$HOME' '*' '`id`' 'a=b=c' '--not-known' '-5' 'ü' '\n' ' '; do
+    options::parse --note "$value"
+    [[ ${options_value[note]} == "$value" ]]
+    options::parse "--note=$value"
+    [[ ${options_value[note]} == "$value" ]]
+    options::parse "-N$value"
+    [[ ${options_value[note]} == "$value" ]]
+  done
+}
+
+@test "the last of several values counts" {
+  define_some
+  options::parse --size 1 -s 2 --how-large=3
+  [[ ${options_value[size]} == 3 ]]
+}
+
+@test "a flag takes no value" {
+  define_some
+  options::parse --loud --size 2
+  [[ ${options_value[loud]} == 1 && ${options_value[size]} == 2 ]]
+  fails_with 2 "--loud takes no value, and was given 'yes'" options::parse --loud=yes
+  fails_with 2 "--loud takes no value, and was given ''" options::parse --loud=
+  fails_with 2 "-l takes no value, and was given 'v'" options::parse -lv
+  fails_with 2 "unexpected argument 'yes'" options::parse --loud yes
+}
+
+@test "a list goes on to the next option, and may be repeated" {
+  define_some
+  options::parse --files a 'b c' --size 2 -f d --files=e -fg '--files=-h'
+  [[ ${options_list_files[*]@Q} == "'a' 'b c' 'd' 'e' 'g' '-h'" ]]
+  [[ ${options_value[size]} == 2 ]]
+  fails_with 2 '--files needs a value' options::parse --files
+  fails_with 2 '--files needs a value' options::parse --files --size 2
+  fails_with 2 '--files: an empty value' options::parse --files=
+  fails_with 2 '--files: an empty value' options::parse --files a ''
+}
+
+@test "a value that is missing" {
+  define_some
+  fails_with 2 'error: --size needs a value: -s\|--size\|--how-large N$' options::parse --size
+  fails_with 2 '--size needs a value' options::parse --size --loud
+  fails_with 2 '-s needs a value' options::parse -s -l
+  fails_with 2 '--note needs a value' options::parse --note --size=2
+  fails_with 2 '--note needs a value' options::parse --note -s2
+  fails_with 2 "--size: '' is not a whole number" options::parse --size=
+  fails_with 2 "--size: '' is not a whole number" options::parse --size ''
+}
+
+@test "a word that is no option" {
+  define_some
+  local word
+  for word in gpus '' - 'a b' '$(touch x)'; do
+    fails_with 2 'unexpected argument' options::parse --loud "$word" --size 2
+    [[ $stderr == *"unexpected argument ${word@Q}: options start with a dash"* ]]
+  done
+}
+
+@test "an unknown option, with the nearest known one" {
+  define_submitters
+  local -r wanted='--gpu --gpus
+--gpsu --gpus
+--num_node --num_nodes
+--num-noeds --num-nodes
+--tme --time
+--exp_name --exp-name
+--mem-per-gp --mem-per-gpu
+--depndency --dependency
+--configuration-file
+--partitoin --partition
+--dryrun --dry-run'
+  local word nearest
+  while read -r word nearest; do
+    if [[ -n $nearest ]]; then
+      fails_with 2 "unknown option '$word': did you mean $nearest\?" options::parse "$word" 1
+      fails_with 2 "unknown option '$word': did you mean $nearest\?" options::parse "$word=1"
+    else
+      fails_with 2 "unknown option '$word' \(see --help\)" options::parse "$word" 1
+    fi
+  done <<<"$wanted"
+  fails_with 2 "unknown option '-x' \\(see" options::parse -x
+  fails_with 2 "unknown option '-x' \\(see" options::parse -xyz
+  fails_with 2 "unknown option '--' \\(see" options::parse --
+}
+
+@test "an unknown option of odd characters or 10 kB is told on one short line" {
+  define_submitters
+  fails_with 2 'unknown option' options::parse $'--gpus\nerror: x'
+  fails_with 2 'unknown option' options::parse $'--\e[31m=3'
+  fails_with 2 'unknown option' options::parse $'-\n'
+  local long
+  printf -v long '%010000d' 0
+  fails_with 2 'unknown option' options::parse "--$long"
+  ((${#stderr} < 2500))
+  fails_with 2 'is not a whole number' options::parse --gpus "$long"
+  ((${#stderr} < 2500))
+}
+
+@test "an option comes before the environment, that before the site, that before the default" {
+  define_some
+  # shellcheck disable=SC2034 # given by name
+  declare -A nothing=() profile=([size]=3 [colour]=green)
+  options::complete nothing
+  [[ ${options_value[size]}${options_source[size]} == 1default ]]
+  [[ -z ${options_value[note]} && ${options_value[colour]} == red ]]
+  run ! options::given size
+
+  options_value=() options_source=()
+  options::complete profile
+  [[ ${options_value[size]}${options_source[size]} == 3site ]]
+  [[ ${options_value[colour]}${options_source[colour]} == greensite ]]
+  options::given size
+
+  options_value=() options_source=()
+  export HPC_SIZE=4 HPC_LOUD=1
+  options::complete profile
+  [[ ${options_value[size]}${options_source[size]} == 4environment ]]
+  [[ -n ${options_value[loud]} ]]
+
+  options_value=() options_source=()
+  options::parse --size 5
+  options::complete profile
+  [[ ${options_value[size]}${options_source[size]} == 5option ]]
+}
+
+@test "an empty variable of the environment says nothing" {
+  define_some
+  # shellcheck disable=SC2034 # given by name
+  declare -A profile=([size]=3)
+  HPC_SIZE='' options::complete profile
+  [[ ${options_value[size]} == 3 ]]
+}
+
+@test "a flag of the environment or the site is 1 or 0" {
+  local value
+  # shellcheck disable=SC2034 # given by name
+  declare -A nothing=() profile=([loud]=0)
+  define_some
+  for value in 1 yes true 0 no false; do
+    options_value=() options_source=()
+    HPC_LOUD=$value options::complete nothing
+    [[ ${options_value[loud]} == "$([[ $value == [1yt]* ]] && echo 1)" && ${options_source[loud]} == environment ]]
+  done
+  options_value=() options_source=()
+  options::complete profile
+  [[ -z ${options_value[loud]} ]]
+  options_value=() options_source=()
+  HPC_LOUD=maybe fails_with 2 '\$HPC_LOUD: .maybe. is neither 1 nor 0' options::complete nothing
+}
+
+@test "values of the environment and of the site are checked, and told by where they come from" {
+  define_some
+  # shellcheck disable=SC2034 # given by name
+  declare -A nothing=() profile=([size]=many)
+  HPC_COLOUR=blue fails_with 2 '\$HPC_COLOUR: .blue. is none of: red, green' options::complete nothing
+  fails_with 2 'site profile, size: .many. is not a whole number' options::complete profile
+}
+
+@test "help lists every option in all its spellings, with its default" {
+  define_submitters
+  local help name spelling line
+  help=$(options::print_help)
+  for name in "${options_order[@]}"; do
+    if [[ $name == '# '* ]]; then
+      grep -qxF -- "${name#\# }" <<<"$help"
+      continue
+    fi
+    line=$(options::shown_names "$name")
+    grep -qxF -- "  $line" <<<"$help"
+    for spelling in ${options_names[$name]}; do
+      [[ " ${line//,/} " == *" $spelling "* ]]
+    done
+    grep -qF -- "      ${options_help[$name]}" <<<"$help"
+    if [[ -n ${options_default[$name]} ]]; then grep -qF -- "[${options_default[$name]}]" <<<"$help"; fi
+  done
+}
+
+@test "job_submitter.sh --help needs no Slurm, and no right options behind it" {
+  PATH=/usr/bin:/bin run -0 --separate-stderr env -u SCRATCH bash "$checkout/hpc/job_submitter.sh" --gpus 2 -h
+  [[ ${lines[0]} == 'job_submitter.sh [OPTIONS]' && $output == *'--gpus N'* && -z $stderr ]]
+}
+
+@test "no spelling belongs to two options, and every row can be filled" {
+  define_submitters
+  local name spelling
+  local -A owners=()
+  for name in "${!options_names[@]}"; do
+    for spelling in ${options_names[$name]}; do
+      [[ -z ${owners[$spelling]:-} ]]
+      [[ $spelling =~ ^(--[a-z][a-z_-]+|-[a-zA-Z])$ ]]
+      owners[$spelling]=$name
+    done
+    if [[ -n ${options_default[$name]} ]]; then
+      checks::accept "${options_kind[$name]}" "${options_default[$name]}" "$name"
+    fi
+    case ${options_kind[$name]} in
+      flag | list) ;;
+      *) fails_with 2 "$name: " checks::accept "${options_kind[$name]}" '' "$name" ;;
+    esac
+  done
+  ((${#owners[@]} > 40))
+}
+
+# The spellings of system 004, whose users come here.
+@test "the spellings of old are known" {
+  define_submitters
+  options::parse -a acc -g 2 --cpu 4 --num_nodes 3 -t 10 -m 5G -G V100 -e name -j distributed -W script \
+    -w id -d one two -s image.sif --workdir /w -C file
+  local expected='account=acc gpus=2 cpus=4 num_nodes=3 time=10 mem_per_gpu=5G gpu_type=V100 exp_name=name
+    job_type=distributed launcher=script wandb_sweepid=id singularity_container=image.sif workdir=/w configs=file'
+  local pair
+  for pair in $expected; do
+    [[ ${options_value[${pair%%=*}]} == "${pair#*=}" ]]
+  done
+  [[ ${options_list_data[*]} == 'one two' ]]
+}

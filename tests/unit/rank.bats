@@ -1,0 +1,102 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2154 # dollars meant as such; sourced files
+# One rank: hpc/rank.sh runs the command and keeps the status of the first that fails.
+
+load ../helpers
+
+setup() {
+  use_libraries common command
+  task=$BATS_TEST_TMPDIR/"it's a task"
+  attempt=$task/attempt_0
+  mkdir -p -- "$attempt"
+  export NNODES=1 NODE_RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1
+}
+
+# rank RANK WORD...   Runs this command as that rank.
+rank() {
+  local -r number=$1
+  shift
+  command::write "$task/command" "$@"
+  RANK=$number bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" 3>&-
+}
+
+@test "it says who it is, and hands on arguments and output" {
+  CUDA_VISIBLE_DEVICES=0,1 run -0 --separate-stderr rank 1 printf '<%s>' 'a  b' '' '$$' '${RANK}' "it's" '*'
+  [[ $output == "<a  b><><\$><1><it's><*>" ]]
+  [[ $stderr =~ ^rank\ 1\ of\ 2:\ node\ 0,\ .+\(127\.0\.0\.1\),\ local\ rank\ 0,\ [0-9]+\ CPUs,\ GPUs\ 0,1$ ]]
+  [[ ! -e $attempt/failed_rank ]]
+}
+
+@test "without GPUs it says none" {
+  unset CUDA_VISIBLE_DEVICES
+  run -0 --separate-stderr rank 0 true
+  [[ $stderr == *'GPUs none' ]]
+}
+
+@test "the command's status is the rank's, and is kept with its name" {
+  local status_given
+  for status_given in 1 3 75 127 255; do
+    rm -f -- "$attempt/failed_rank"
+    run -"$status_given" rank 5 sh -c "exit $status_given"
+    [[ $(<"$attempt/failed_rank") == "5 $(uname -n) $status_given" ]]
+    [[ $output == *"rank 5 on $(uname -n) failed first: exit status $status_given" ]]
+  done
+}
+
+@test "a command that a signal ends has 128 and the signal's number" {
+  run -137 rank 0 sh -c 'kill -KILL $$$$'
+  [[ $(<"$attempt/failed_rank") == *' 137' ]]
+}
+
+@test "a command that is not there" {
+  run -127 rank 0 no-such-program
+  [[ $output == *no-such-program* ]]
+  [[ $(<"$attempt/failed_rank") == *' 127' ]]
+}
+
+@test "a variable that is not set ends the rank before the program starts" {
+  run -2 --separate-stderr rank 0 touch '${NOT_SET_ANYWHERE}' "$BATS_TEST_TMPDIR/started"
+  [[ $stderr == *'the command uses ${NOT_SET_ANYWHERE}, and NOT_SET_ANYWHERE is not set on'* ]]
+  [[ ! -e $BATS_TEST_TMPDIR/started && $(<"$attempt/failed_rank") == *' 2' ]]
+}
+
+@test "the first to fail is kept, not those that it takes along" {
+  run -3 rank 1 sh -c 'exit 3'
+  run -143 rank 0 sh -c 'kill -TERM $$$$'
+  [[ $(<"$attempt/failed_rank") == "1 $(uname -n) 3" ]]
+  [[ $output != *'failed first'* ]]
+  [[ -z $(find "$attempt" -name 'failed_rank.*') ]]
+}
+
+@test "of many that fail at once one is kept, whole" {
+  local -a ranks=()
+  local number messages=$BATS_TEST_TMPDIR/messages
+  command::write "$task/command" sh -c 'exit 4'
+  for number in {0..15}; do
+    RANK=$number bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" 2>>"$messages" 3>&- &
+    ranks+=($!)
+  done
+  for number in "${ranks[@]}"; do
+    wait_status "$number"
+    [[ $status == 4 ]]
+  done
+  [[ $(<"$attempt/failed_rank") =~ ^([0-9]+)\ [^\ ]+\ 4$ ]]
+  [[ $(grep -c 'failed first' "$messages") == 1 ]]
+  grep -q "rank ${BASH_REMATCH[1]} on .* failed first" "$messages"
+}
+
+@test "a signal to all processes of the rank reaches the program, whose status counts" {
+  local process signal
+  command::write "$task/command" bash -c 'trap "sleep 0.2; exit 75" TERM USR1; : >"$$1"; while :; do sleep 0.05; done' \
+    shell "$BATS_TEST_TMPDIR/ready"
+  for signal in TERM USR1; do
+    rm -f -- "$BATS_TEST_TMPDIR/ready" "$attempt/failed_rank"
+    RANK=0 setsid bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" 3>&- &
+    process=$!
+    wait_until 10 test -e "$BATS_TEST_TMPDIR/ready"
+    kill -s "$signal" -- "-$process"
+    wait_status "$process"
+    [[ $status == 75 ]]
+    [[ $(<"$attempt/failed_rank") == *' 75' ]]
+  done
+}

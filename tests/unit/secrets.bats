@@ -1,0 +1,130 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
+# .env and the W&B key: hpc/lib/secrets.sh.
+
+load ../helpers
+
+setup() {
+  use_libraries common secrets
+  folder=$BATS_TEST_TMPDIR/"it's here"
+  mkdir -- "$folder"
+  export HOME=$BATS_TEST_TMPDIR/home
+  mkdir -- "$HOME"
+  unset WANDB_API_KEY
+  taken=()
+}
+
+take() {
+  taken+=("$1=$2")
+}
+
+# reads TEXT NAME=VALUE...   A file with this text must give these, and no warning.
+reads() {
+  printf '%s' "$1" >"$folder/.env"
+  shift
+  local -a wanted=("$@")
+  taken=()
+  dotenv::each "$folder/.env" take 2>"$BATS_TEST_TMPDIR/messages"
+  if [[ ${taken[*]@Q} != "${wanted[*]@Q}" || -s $BATS_TEST_TMPDIR/messages ]]; then
+    printf 'got     %s\nwanted  %s\n' "${taken[*]@Q}" "${wanted[*]@Q}" >&2
+    cat -- "$BATS_TEST_TMPDIR/messages" >&2
+    return 1
+  fi
+}
+
+@test "names and values, comments, blanks, quotes" {
+  reads $'# comment\n\n  # another\nA=1\n B = two words  \nexport C=3\nexport\tD=4\nE=\nF=a#b # comment\n_g9=x=y\n' \
+    A=1 'B=two words' C=3 D=4 E= 'F=a#b' '_g9=x=y'
+  reads $'A=\'a # b\' # c\nB="a \' b"\nC=\'a " b\'\nD=""\nE=\' x \'\nF="a" b\nG="a\n' \
+    'A=a # b' "B=a ' b" 'C=a " b' D= 'E= x ' 'F="a" b' 'G="a'
+  reads $'A=1\r\nB="2"\r\nC=3' A=1 B=2 C=3
+  reads ''
+}
+
+@test "nothing is executed or replaced" {
+  cd -- "$BATS_TEST_TMPDIR" || return
+  reads $'A=$(touch canary)\nB=`touch canary`\nC="$(touch canary) $HOME"\nD=${HOME}\nE=a;touch canary\nF=*\nG=\\n\nH=a[$(touch canary)]\n' \
+    'A=$(touch canary)' 'B=`touch canary`' 'C=$(touch canary) $HOME' 'D=${HOME}' 'E=a;touch canary' 'F=*' 'G=\n' \
+    'H=a[$(touch canary)]'
+  secrets::export "$folder"
+  [[ $A == '$(touch canary)' && $F == '*' && ! -e canary && ! -e "$folder/canary" ]]
+}
+
+@test "a line that is none is told by its number, never by what it says" {
+  printf 'A=1\nsk-SECRET\n9B=SECRET\nC D=SECRET\n=SECRET\nunset A SECRET\n$(SECRET)=1\nE=2\n' >"$folder/.env"
+  dotenv::each "$folder/.env" take 2>"$BATS_TEST_TMPDIR/messages"
+  [[ ${taken[*]} == 'A=1 E=2' ]]
+  [[ $(grep -o 'line [0-9]* is not NAME=VALUE' "$BATS_TEST_TMPDIR/messages" | tr -dc '0-9\n' | tr '\n' ' ') == '2 3 4 5 6 7 ' ]]
+  run ! grep -q SECRET "$BATS_TEST_TMPDIR/messages"
+}
+
+@test "no file is no error" {
+  dotenv::each "$folder/.env" take
+  secrets::export "$folder"
+  ((${#taken[@]} == 0))
+}
+
+@test "what the environment has already comes first, empty or not" {
+  export A=mine B=
+  unset C
+  printf 'A=file\nB=file\nC=file\n' >"$folder/.env"
+  secrets::export "$folder"
+  [[ $A == mine && -z $B && $C == file ]]
+  [[ $(printenv C) == file ]]
+}
+
+@test "a name that the shell holds read-only harms nothing" {
+  printf 'BASHPID=1\nUID=0\nEUID=0\nSHELLOPTS=x\nPPID=1\nBASHOPTS=x\nAFTER=1\n' >"$folder/.env"
+  run -0 --separate-stderr bash -c '
+    set -euo pipefail
+    source "$1/hpc/lib/common.sh"
+    source "$1/hpc/lib/secrets.sh"
+    secrets::export "$2"
+    printenv AFTER
+  ' shell "$checkout" "$folder"
+  [[ $output == 1 ]]
+}
+
+@test "the key of wandb_credentials.txt" {
+  local -r key=0123456789abcdef0123456789abcdef01234567
+  printf '%s\n' "$key" >"$HOME/wandb_credentials.txt"
+  secrets::export "$folder"
+  [[ $(printenv WANDB_API_KEY) == "$key" ]]
+
+  unset WANDB_API_KEY
+  printf '%s' "$key" >"$HOME/wandb_credentials.txt" # no newline
+  secrets::export "$folder"
+  [[ $WANDB_API_KEY == "$key" ]]
+
+  WANDB_API_KEY=mine
+  secrets::export "$folder"
+  [[ $WANDB_API_KEY == mine ]]
+
+  unset WANDB_API_KEY
+  printf 'WANDB_API_KEY=%s\n' "$key" >"$folder/.env"
+  rm -- "$HOME/wandb_credentials.txt"
+  secrets::export "$folder"
+  [[ $WANDB_API_KEY == "$key" ]]
+}
+
+@test "a file that begins with no key is left aside, and not shown" {
+  printf 'my SECRET key is\n' >"$HOME/wandb_credentials.txt"
+  run -0 --separate-stderr secrets::export "$folder"
+  [[ $stderr == *'wandb_credentials.txt does not begin with a W&B key'* && $stderr != *SECRET* ]]
+  : >"$HOME/wandb_credentials.txt"
+  run -0 --separate-stderr secrets::export "$folder"
+  [[ $stderr == *'does not begin with'* ]]
+}
+
+@test "of .env the submitter takes SCRATCH and HPC_ only" {
+  make_project
+  mkdir -- "$BATS_TEST_TMPDIR/bin" "$BATS_TEST_TMPDIR/scratch"
+  printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/sbatch"
+  cp -- "$BATS_TEST_TMPDIR/bin/sbatch" "$BATS_TEST_TMPDIR/bin/scontrol"
+  chmod +x -- "$BATS_TEST_TMPDIR"/bin/*
+  printf 'SCRATCH=%q\nHPC_GPUS=3\nHPC_CLUSTER=default\nSBATCH_ACCOUNT=x\nBASH_ENV=%q\nPATH=/nowhere\n' \
+    "$BATS_TEST_TMPDIR/scratch" "$BATS_TEST_TMPDIR/canary.sh" >"$project/.env"
+  unset SCRATCH
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH run -0 --separate-stderr submitter --dry-run
+  [[ $output == *"'--gpus-per-node=3'"* && $output == *"--chdir=$BATS_TEST_TMPDIR/scratch/"* ]]
+}

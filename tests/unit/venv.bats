@@ -1,0 +1,151 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2154 # dollars that sh expands; sourced files
+# The virtual environment: venv/environment.sh, create.sh and run.sh.
+
+load ../helpers
+
+# A project of which the environment is made in seconds, and without a registry: nothing is required.
+setup() {
+  use_libraries common
+  # shellcheck source=../../venv/environment.sh
+  source "$checkout/venv/environment.sh"
+  project=$BATS_TEST_TMPDIR/"it's a project"
+  mkdir -p -- "$project/hpc"
+  cp -R -- "$checkout/venv" "$project/"
+  cp -R -- "$checkout/hpc/lib" "$project/hpc/"
+  printf '# nothing\n' >"$project/requirements.txt"
+}
+
+create() {
+  bash "$project/venv/create.sh" "$@" 3>&-
+}
+
+# begin_create NAME   create.sh in the background, in a process group of its own, until it is at work. What it
+# prints goes to the files NAME.output and NAME.messages.
+begin_create() {
+  local -r name=$BATS_TEST_TMPDIR/$1
+  : >"$name.messages"
+  setsid bash "$project/venv/create.sh" cpu >"$name.output" 2>>"$name.messages" 3>&- &
+  creating=$!
+  wait_until 20 grep -q 'making the cpu environment for requirements.txt' "$name.messages"
+  wait_until 20 folder_is_there
+}
+
+folder_is_there() {
+  compgen -G "$project/.venv/cpu-*.??????/pyvenv.cfg" >/dev/null
+}
+
+@test "Pipfile, else requirements.txt, else the kit's" {
+  [[ $(environment::requirements "$project") == "$project/requirements.txt" ]]
+  touch -- "$project/Pipfile"
+  [[ $(environment::requirements "$project") == "$project/Pipfile" ]]
+  rm -- "$project/Pipfile" "$project/requirements.txt"
+  [[ $(environment::requirements "$project") == "$project/venv/requirements.txt" ]]
+  rm -- "$project/venv/requirements.txt"
+  fails_with 1 'no Pipfile, requirements.txt or venv/requirements.txt in ' environment::requirements "$project"
+}
+
+@test "the name follows from what is required, and from nothing else" {
+  local cpu gpu
+  cpu=$(environment::path "$project" cpu)
+  gpu=$(environment::path "$project" gpu)
+  [[ $cpu =~ ^"$project/.venv/cpu-"[0-9a-f]{12}$ && $gpu =~ ^"$project/.venv/gpu-"[0-9a-f]{12}$ ]]
+  [[ ${cpu##*-} != "${gpu##*-}" ]] # the constraints hold for cpu only
+
+  touch -d yesterday -- "$project/requirements.txt"
+  printf 'numpy\n' >"$project/venv/requirements.txt" # not the one that counts
+  [[ $(environment::path "$project" cpu) == "$cpu" ]]
+
+  printf 'torch==0\n' >"$project/venv/constraints-cpu.txt"
+  [[ $(environment::path "$project" cpu) != "$cpu" && $(environment::path "$project" gpu) == "$gpu" ]]
+  printf '# nothing more\n' >"$project/requirements.txt"
+  [[ $(environment::path "$project" gpu) != "$gpu" ]]
+
+  cp -- "$project/requirements.txt" "$project/Pipfile"
+  gpu=$(environment::path "$project" gpu)
+  printf 'locked\n' >"$project/Pipfile.lock"
+  [[ $(environment::path "$project" gpu) != "$gpu" ]]
+}
+
+@test "the environment that is there is found, the one for GPUs first" {
+  run -1 environment::find "$project"
+  local flavour path
+  for flavour in cpu gpu; do
+    path=$(environment::path "$project" "$flavour")
+    mkdir -p -- "$path/bin"
+    ln -s -- "$(command -v python3)" "$path/bin/python"
+    [[ $(environment::find "$project") == "$path" ]]
+  done
+  printf '# other needs\n' >"$project/requirements.txt"
+  run -1 environment::find "$project"
+}
+
+@test "two at once make it once, and what was interrupted harms nothing" {
+  local path first second
+  path=$(environment::path "$project" cpu)
+
+  # told to end: nothing is left
+  begin_create one
+  kill -s TERM -- "-$creating"
+  wait_status "$creating"
+  [[ $status == 143 && ! -s $BATS_TEST_TMPDIR/one.output ]]
+  [[ -z $(find "$project/.venv" -mindepth 1 ! -name '*.lock') ]]
+
+  # killed: what is left is taken for nothing
+  begin_create two
+  kill -s KILL -- "-$creating"
+  wait_status "$creating"
+  folder_is_there
+  [[ ! -e $path ]]
+  run -1 environment::find "$project"
+
+  begin_create three
+  first=$creating
+  second=$(create cpu 2>"$BATS_TEST_TMPDIR/four.messages")
+  wait_status "$first"
+  [[ $status == 0 && $second == "$path" && $(<"$BATS_TEST_TMPDIR/three.output") == "$path" ]]
+  [[ $(<"$BATS_TEST_TMPDIR/four.messages") == 'another create.sh is making this environment: waiting for it' ]]
+  [[ $(find "$project/.venv" -mindepth 1 -maxdepth 1 -type d | wc -l) == 1 && -L $path ]]
+
+  # again: only its name
+  run -0 --separate-stderr create cpu
+  [[ $output == "$path" && -z $stderr ]]
+
+  # and run.sh runs inside of it
+  run -0 --separate-stderr bash "$project/venv/run.sh" python -c 'import sys; print(sys.prefix)'
+  [[ $output == "$path"* ]]
+}
+
+@test "requirements that cannot be met leave nothing, and are told" {
+  printf './no-such-package\n' >"$project/requirements.txt"
+  run --separate-stderr create cpu
+  [[ $status != 0 && -z $output && $stderr == *no-such-package* ]]
+  [[ -z $(find "$project/.venv" -mindepth 1 ! -name '*.lock') ]]
+}
+
+@test "wrong arguments, no python, one that is too old" {
+  fails_with 2 "unknown argument 'tpu': venv/create.sh \[cpu\|gpu\]" create tpu
+  fails_with 2 'too many arguments' create cpu gpu
+  PYTHON=no-such-python fails_with 1 "no 'no-such-python' here: install Python 3.9 or later, or name one in PYTHON" create cpu
+  printf '#!/bin/sh\nif [ "$1" = -V ]; then echo Python 3.6.8; else exit 1; fi\n' >"$BATS_TEST_TMPDIR/python"
+  chmod +x -- "$BATS_TEST_TMPDIR/python"
+  PYTHON=$BATS_TEST_TMPDIR/python fails_with 1 'is Python 3.6.8: the kit needs 3.9 or later' create cpu
+  run -0 --separate-stderr create --help
+  [[ ${lines[0]} == 'venv/create.sh [cpu|gpu]' ]]
+}
+
+@test "run.sh: the program's own arguments and status, in the environment that is named" {
+  local -r environment=$BATS_TEST_TMPDIR/"an environment"
+  mkdir -p -- "$environment/bin"
+  ln -s -- "$(command -v python3)" "$environment/bin/python"
+  export VIRTUAL_ENV_DIRECTORY=$environment PYTHONHOME=/nowhere
+  run -7 --separate-stderr bash "$project/venv/run.sh" sh -c 'printf "<%s>" "$@" "$VIRTUAL_ENV" "${PYTHONHOME-none}" "${PATH%%:*}"; exit 7' \
+    sh 'a  b' '' '*'
+  [[ $output == "<a  b><><*><$environment><none><$environment/bin>" ]]
+}
+
+@test "run.sh without a command, and without an environment" {
+  fails_with 2 'no command: bash venv/run.sh python -m train' bash "$project/venv/run.sh"
+  fails_with 1 'no environment for .*/requirements.txt: run  bash .*/create.sh' bash "$project/venv/run.sh" true
+  VIRTUAL_ENV_DIRECTORY=/nowhere fails_with 1 "no python in the environment '/nowhere' on " bash "$project/venv/run.sh" true
+}
