@@ -7,6 +7,7 @@
 #   use_libraries   sources libraries of the kit into the test itself
 #   cluster_up, cluster_down, cluster_env      the pocket cluster; see below
 #   submitter, submit, wait_for_job, job_field, job_log     jobs
+#   stub_slurm      for tests of the submitter alone: takes every job, and writes down what it is given
 #   fails_with      runs a command that must fail with one line that says why
 #   wait_until      polls until a command succeeds
 
@@ -72,6 +73,39 @@ cluster_env() {
   source <(bash "$checkout/hpc/pocket_cluster.sh" env)
   export SCRATCH=$BATS_FILE_TMPDIR/scratch
   mkdir -p -- "$SCRATCH"
+}
+
+# stub_slurm   Puts a Slurm in front that takes every job, as number 4711, and writes the arguments to the file RECORD,
+# each with a NUL. What sinfo shows is in the file partitions of its folder, stub.
+stub_slurm() {
+  stub=$BATS_TEST_TMPDIR/stub
+  export RECORD=$stub/record STUB=$stub
+  mkdir -- "$stub"
+  cat >"$stub/sbatch" <<'STUB'
+#!/bin/sh
+if [ "$1" = --test-only ]; then exit 0; fi
+printf '%s\0' sbatch "$@" >>"$RECORD"
+echo 4711
+STUB
+  cat >"$stub/scontrol" <<'STUB'
+#!/bin/sh
+printf 'ClusterName             = stub\nMaxArraySize            = 1001\nAccountingStorageType   = accounting_storage/slurmdbd\n'
+STUB
+  # shellcheck disable=SC2016 # sh expands it
+  printf '#!/bin/sh\ncat -- "$STUB/partitions"\n' >"$stub/sinfo"
+  printf '#!/bin/sh\nexit 1\n' >"$stub/squeue"
+  printf '#!/bin/sh\nprintf "mine\\nours\\n"\n' >"$stub/sacctmgr"
+  chmod +x -- "$stub"/*
+  cat >"$stub/partitions" <<'PARTITIONS'
+main*|4|16|64000|gpu:v100l:4(S:0-1)|infinite|up
+urgent|4|16|64000|gpu:v100l:4(S:0-1)|infinite|up
+big|2|64|512000|gpu:a100:8|7-00:00:00|up
+big|1|64+|256000+|gpu:A40:4|7-00:00:00|up
+short|2|16|64000|gpu:v100l:4|1:00:00|up
+cpu|8|32|128000|(null)|2-00:00:00|up
+PARTITIONS
+  unset SLURM_CONF
+  PATH=$stub:$PATH
 }
 
 # submitter OPTION...   The project's job_submitter.sh; for `run` and the like.

@@ -15,10 +15,12 @@ local_disk::make() {
 }
 
 local_disk::remove() {
-  if [[ -z ${made_local_disk:-} ]] || local_disk::on_each_node rm -rf -- "$made_local_disk"; then return; fi
-  # A cancelled job gets no further step: what can be cleared is this node.
+  if [[ -z ${made_local_disk:-} ]]; then return; fi
+  # This node first: a cancelled job gets no further step, and srun may ask for one until the job is killed.
   rm -rf -- "$made_local_disk" || true
-  if ((fact[nodes] > 1)); then common::warn "could not remove ${made_local_disk@Q} on the other nodes of the job"; fi
+  if ((fact[nodes] > 1)) && ! local_disk::on_each_node rm -rf -- "$made_local_disk"; then
+    common::warn "could not remove ${made_local_disk@Q} on the other nodes of the job: hpc/clean_nodes.sh does"
+  fi
 }
 
 local_disk::on_each_node() {

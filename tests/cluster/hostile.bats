@@ -24,30 +24,6 @@ no_canary() {
   [[ -z $(find "$BATS_TEST_TMPDIR" "$SCRATCH" -name 'canary*') ]]
 }
 
-# A Slurm that writes down, whole, what it is given.
-stub_slurm() {
-  local -r bin=$BATS_TEST_TMPDIR/bin
-  mkdir -- "$bin"
-  cat >"$bin/sbatch" <<'STUB'
-#!/bin/sh
-if [ "$1" = --test-only ]; then exit 0; fi
-printf '%s\0' sbatch "$@" >>"$RECORD"
-echo 4711
-STUB
-  cat >"$bin/scontrol" <<'STUB'
-#!/bin/sh
-printf 'ClusterName             = stub\nMaxArraySize            = 1001\n'
-STUB
-  cat >"$bin/sinfo" <<'STUB'
-#!/bin/sh
-printf 'main*|4|16|64000|gpu:v100l:4|infinite|up\nurgent|4|16|64000|gpu:v100l:4|infinite|up\n'
-STUB
-  printf '#!/bin/sh\nexit 1\n' >"$bin/squeue"
-  chmod +x -- "$bin"/*
-  unset SLURM_CONF
-  PATH=$bin:$PATH
-}
-
 @test "500 hostile values in all options: refused in one line, or given to sbatch as they are" {
   stub_slurm
   project=$BATS_TEST_TMPDIR/project

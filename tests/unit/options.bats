@@ -110,11 +110,11 @@ define_submitters() {
   while read -r word nearest; do
     if [[ -n $nearest ]]; then
       fails_with 2 "unknown option '$word': did you mean $nearest\?" options::parse "$word" 1
-      fails_with 2 "unknown option '$word': did you mean $nearest\?" options::parse "$word=1"
     else
       fails_with 2 "unknown option '$word' \(see --help\)" options::parse "$word" 1
     fi
   done <<<"$wanted"
+  fails_with 2 "unknown option '--gpsu': did you mean --gpus\?" options::parse --gpsu=1
   fails_with 2 "unknown option '-x' \\(see" options::parse -x
   fails_with 2 "unknown option '-x' \\(see" options::parse -xyz
   fails_with 2 "unknown option '--' \\(see" options::parse --

@@ -1,0 +1,197 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
+# Requests that are wrong, or that the cluster cannot meet: one clear line, before anything is queued or written.
+# What right ones become is in golden.bats.
+
+load ../helpers
+
+setup() {
+  stub_slurm
+  make_project
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch
+  mkdir -- "$SCRATCH"
+  cd -- "$BATS_TEST_TMPDIR" || return
+}
+
+nothing_is_left() {
+  [[ ! -e $RECORD && -z $(find "$SCRATCH" -mindepth 1) ]]
+}
+
+# refuses   Reads lines STATUS|OPTIONS|PATTERN.
+refuses() {
+  local status pattern line
+  local -a options
+  while IFS='|' read -r status line pattern; do
+    mapfile -d '' options < <(xargs printf '%s\0' <<<"$line")
+    fails_with "$status" "^job_submitter.sh: error: .*$pattern" submitter "${options[@]}"
+    nothing_is_left
+  done
+}
+
+@test "requests that contradict themselves" {
+  refuses <<'REQUESTS'
+2|--gpus x|--gpus: 'x' is not a whole number
+2|--gpus -1|--gpus: '-1' is not a whole number
+2|--num-nodes 0|--num-nodes: '0' is not a whole number from 1 up
+2|--time banana|--time: 'banana' is not a time: write it like 30
+2|--mem 5G --mem-per-gpu 1G|--mem and --mem-per-gpu contradict each other
+2|--resume --fresh|--resume and --fresh contradict each other
+2|--job-type standard --gpus 2|standard is one process, and --num-nodes 1 --gpus 2 are 2
+2|--job-type standard -n 3 -g 0|standard is one process, and --num-nodes 3 --gpus 0 are 3
+2|--job-type sweep|--job-type sweep needs a sweep
+2|-j distribted|-j: 'distribted' is none of: standard, distributed, sweep
+2|-W slurm|'slurm' is none of: torchrun, lightning, srun, script
+2|-W srun --gpus 4 --cpus 6|--cpus 6 cannot be shared evenly by the 4 processes of a node: take 4 or 8
+2|-W lightning --gpus 3 --cpus 2|cannot be shared evenly by the 3 processes of a node: take 3
+2|--exp-name ../other|cannot name a folder
+2|--cluster nowhere|--cluster 'nowhere': no such profile: the kit has .*default
+2|--sbatch-arg=--nodes=3|--sbatch-arg=--nodes=3: the kit decides this itself
+2|--sbatch-arg=--array=1-5|the kit decides this itself
+2|--sbatch-arg=--export=NONE|the kit decides this itself
+2|--sbatch-arg=--wrap=true|the kit decides this itself
+2|--sbatch-arg=-H|write a long option of sbatch
+2|--sbatch-arg=run.sh|write a long option of sbatch
+2|--sbatch-arg=|an empty value
+2|-C nowhere.txt|no configuration file 'nowhere.txt': make it, or name another with --configs
+2|-C .|'.' is not a file that you can read
+REQUESTS
+}
+
+@test "configuration files without an experiment" {
+  experiments '# nothing yet'
+  refuses <<<"2|-g 1|no experiment in .*experiment_configurations.txt.*: write its command on a line"
+  experiments "python 'train"
+  refuses <<<"2|-g 1|line 1: a quote \(') that is never closed"
+  rm -- "$project/experiment_configurations.txt"
+  refuses <<<"2|-g 1|no configuration file "
+}
+
+@test "requests that the cluster cannot meet: what it offers" {
+  refuses <<'REQUESTS'
+1|-p nowhere|--partition 'nowhere': this cluster has main urgent big short cpu
+1|-p main,nowhere|--partition 'nowhere': this cluster has main
+1|-p 'main urgent'|--partition 'main urgent': this cluster has main
+1|-p ,|--partition '': this cluster has main
+1|-g 5|partition main has 0 nodes with 10 CPUs, 51200 MB and 5 GPUs, and 1 are asked for; it offers 4 nodes with 16 CPUs, 64000 MB, GPUs: v100l:4
+1|-n 5|has 4 nodes with .*, and 5 are asked for
+1|-c 17|has 0 nodes with 17 CPUs
+1|--mem 65G|has 0 nodes with 2 CPUs, 66560 MB
+1|-G a100|--gpu-type a100: partition main has v100l
+1|-p cpu|partition cpu has 0 nodes with .* 1 GPUs.*GPUs: none
+1|-p cpu -G a100|partition cpu has no types of GPU: leave the option out
+1|-p big -g 8 -n 3|has 2 nodes with 16 CPUs, 81920 MB and 8 GPUs, and 3
+1|-p big -g 8 -G a40|has 0 nodes .* 8 GPUs of type A40
+1|-p short -t 61|--time 0-01:01:00: partition short allows 1:00:00 at most
+1|-p big -t 7-1|partition big allows 7-00:00:00 at most
+1|-a theirs|--account theirs: you have mine, ours
+REQUESTS
+}
+
+@test "requests that it can just meet" {
+  local options
+  for options in '-g 4 -n 4 -c 16 --mem 64000M' '-p cpu -g 0 -n 8 -c 32' '-p big -n 3 -g 4 -c 64 --mem 250G' \
+    '-p big -G a100 -g 8 -n 2 -t 7-0' '-G V100L' '-a OURS' '-p short -t 60' '-p main,urgent -n 4'; do
+    # shellcheck disable=SC2086 # words
+    run -0 --separate-stderr submitter --dry-run $options
+    [[ $output == "'sbatch' '--parsable' "* && ${#lines[@]} == 1 ]]
+  done
+  [[ $(submitter --dry-run -G V100L) == *"'--gpus-per-node=v100l:1'"* ]]
+  nothing_is_left
+}
+
+@test "a partition that is not up is said" {
+  sed -i '/^urgent/s/up$/drain/' "$stub/partitions"
+  run -0 --separate-stderr submitter --dry-run -p urgent
+  [[ $stderr == 'job_submitter.sh: warning: partition urgent is drain: the job will wait until it is up' ]]
+}
+
+@test "a cluster without a default partition" {
+  sed -i 's/\*//' "$stub/partitions"
+  refuses <<<'1|-g 1|this cluster has no default partition: give --partition, one of: main urgent big short cpu$'
+  [[ $(submitter --dry-run -p main) == *"'--partition=main'"* ]]
+}
+
+@test "more experiments than an array can have" {
+  local -i i
+  for ((i = 0; i < 1001; i++)); do echo true; done >"$project/experiment_configurations.txt"
+  refuses <<<"1|-g 0|1001 experiments: this cluster's arrays end at 1000 tasks \(MaxArraySize\); split the file"
+  sed -i '$d' "$project/experiment_configurations.txt"
+  [[ $(submitter --dry-run -g 0) == *"'--array=1-1000'"* ]]
+}
+
+@test "Slurm's own refusals are handed on in one line" {
+  printf '#!/bin/sh\necho "sbatch: error: It is\nsbatch: error: not possible" >&2\nexit 1\n' >"$stub/sbatch"
+  refuses <<<'1|-g 1|Slurm would refuse the job: It is; not possible$'
+  run -1 --separate-stderr submitter --no-preflight --no-snapshot
+  [[ -z $output && $stderr == *'error: Slurm refused the job: It is; not possible' ]]
+}
+
+@test "a Slurm that answers something else than a job's number" {
+  printf '#!/bin/sh\n[ "$1" = --test-only ] || echo "Usage: sbatch"\n' >"$stub/sbatch"
+  fails_with 1 'Slurm refused the job: Usage: sbatch$' submitter
+  [[ -z $(find "$SCRATCH" -path '*/hpc_outputs/[!.]*') ]]
+}
+
+@test "SCRATCH: not set, or no folder to write in" {
+  mkdir -- "$BATS_TEST_TMPDIR/folder"
+  local -r where=$SCRATCH
+  unset SCRATCH
+  fails_with 1 'SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER$' submitter
+  SCRATCH=$where/none fails_with 1 'is not a folder in which you can write' submitter
+  SCRATCH=folder fails_with 1 'it must be an absolute path' submitter
+  [[ ! -e $RECORD ]]
+}
+
+@test "no environment: the command that makes it" {
+  rm -- "$project/.venv"
+  refuses <<<'1|-g 1|no virtual environment for .*/venv/requirements.txt: make it once with  bash .*/venv/create.sh$'
+}
+
+@test "no Slurm on this machine, and one that does not answer" {
+  printf '#!/bin/sh\necho "no connection" >&2\nexit 1\n' >"$stub/scontrol"
+  refuses <<<'1|-g 1|Slurm does not answer \(no connection\): is the cluster up\?'
+  # A dry run shows what would be sent.
+  run -0 --separate-stderr submitter --dry-run
+  [[ $output == "'sbatch' "* && $stderr == 'note: the request is not compared with the cluster. Slurm does not answer (no connection)'* ]]
+  rm -- "$stub/sbatch"
+  if ! command -v sbatch >/dev/null; then
+    refuses <<<'1|-g 1|no sbatch on this machine: run this on a login node of a Slurm cluster, or start one here'
+  fi
+}
+
+@test "--time 24:00 is 24 minutes, and that is said" {
+  run -0 --separate-stderr submitter --dry-run --time 24:00
+  [[ $output == *"'--time=0-00:24:00'"* ]]
+  [[ $stderr == 'note: to Slurm, --time 24:00 is 24 minutes; the same in hours is 24:00:00' ]]
+}
+
+@test "a preflight that is left out is said" {
+  run -0 --separate-stderr submitter --dry-run --no-preflight -g 9
+  [[ $output == *"'--gpus-per-node=9'"* && $stderr == 'note: the request is not compared with the cluster (--no-preflight)' ]]
+}
+
+@test "a job that is sent: its number alone on standard output, the run on the other" {
+  run -0 --separate-stderr submitter -g 2 -n 2
+  [[ $output == 4711 ]]
+  [[ $stderr == "job 4711 (${project##*/}): 2 x 2 processes; $SCRATCH/${project##*/}/hpc_outputs/${project##*/}_"* ]]
+  local -r run_directory=${stderr#*processes; }
+  [[ $(<"$run_directory/job_id") == 4711 && -d $run_directory/task_1/output && -e $run_directory/source.tar ]]
+  cmp -- "$RECORD" "$run_directory/sbatch_argv"
+}
+
+# answer TEXT OPTION...   The submitter on a terminal, where somebody types TEXT.
+answer() {
+  python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' \
+    bash "$project/hpc/job_submitter.sh" "${@:2}" <<<"$1" 3>&-
+}
+
+@test "--confirm shows the request, and sends nothing without a yes" {
+  run -1 --separate-stderr submitter --confirm </dev/null
+  [[ -z $output && $stderr == *'error: --confirm asks on a terminal, and there is none' ]]
+  run -1 answer n --confirm
+  [[ $output == *"'sbatch' '--parsable'"*'Submit this? [y/N]'*'not submitted'* ]]
+  run -1 answer '' --confirm
+  nothing_is_left
+  run -0 answer y --confirm
+  [[ $output == *'Submit this? [y/N]'*4711* && -e $RECORD ]]
+}
