@@ -85,6 +85,7 @@ batch::wait_for_step() {
 
 batch::end_step() {
   common::note "job $SLURM_JOB_ID: told to end"
+  if [[ -z ${step:-} ]]; then exit 143; fi
   kill -s TERM "$step" 2>/dev/null || true
 }
 

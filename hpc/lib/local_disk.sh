@@ -10,7 +10,9 @@ local_disk::make() {
   local -r name=$(id -un)_${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}
   export SLURM_TMPDIR=${fact[node_local_directory]}/$name
   made_local_disk=$SLURM_TMPDIR
-  local_disk::on_each_node mkdir -p -m 700 -- "$SLURM_TMPDIR" ||
+  # In the background: a srun in the foreground would keep a cancelled job from clearing up in time.
+  local_disk::on_each_node mkdir -p -m 700 -- "$SLURM_TMPDIR" &
+  wait "$!" ||
     common::die "cannot make ${SLURM_TMPDIR@Q} on every node: the profile's node_local_directory must be there and writable"
 }
 
