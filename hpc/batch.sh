@@ -74,12 +74,14 @@ main() {
   return "$status"
 }
 
-# `wait` returns when a trapped signal arrives: go on until the step is gone.
+# `wait` returns when a trapped signal arrives: go on until the step is gone, or was waited for too long.
 batch::wait_for_step() {
+  local late=''
+  trap 'late=1' ALRM
   while :; do
     status=0
     wait "$step" || status=$?
-    kill -0 "$step" 2>/dev/null || break
+    if [[ -n $late ]] || ! kill -0 "$step" 2>/dev/null; then break; fi
   done
 }
 
@@ -87,6 +89,8 @@ batch::end_step() {
   common::note "job $SLURM_JOB_ID: told to end"
   if [[ -z ${step:-} ]]; then exit 143; fi
   kill -s TERM "$step" 2>/dev/null || true
+  # Slurm kills this script together with the ranks that do not leave (KillWait): it clears up before that.
+  (sleep 4 && kill -s ALRM "$$") &
 }
 
 main

@@ -11,6 +11,10 @@ setup_file() {
   # Not below bats' own folder: other users cannot enter that.
   folder=$(mktemp -d "${TMPDIR:-/tmp}/it's a test.XXXXXX")
   chmod 755 -- "$folder"
+  # Nor may they be able to enter the checkout's.
+  mkdir -- "$folder.kit"
+  cp -R -- "$checkout/hpc" "$folder.kit/"
+  chmod -R a+rX -- "$folder.kit"
   export folder POCKET_CLUSTER_DIR="$folder/first cluster"
   pocket up --nodes 3 --gpus-per-node 2
 }
@@ -19,9 +23,9 @@ teardown_file() {
   local cluster
   for cluster in "$folder"/*/; do
     POCKET_CLUSTER_DIR=$cluster pocket down
-    as_nobody env POCKET_CLUSTER_DIR="$cluster" bash "$checkout/hpc/pocket_cluster.sh" down || true
+    as_nobody env POCKET_CLUSTER_DIR="$cluster" bash "$folder.kit/hpc/pocket_cluster.sh" down || true
   done
-  rm -rf -- "$folder"
+  rm -rf -- "$folder" "$folder.kit"
 }
 
 setup() {
@@ -41,13 +45,13 @@ no_jobs() {
 
 # pocket VERB...   Descriptors 3 and 4 stay open on purpose: bats waits for whoever holds them.
 pocket() {
-  bash "$checkout/hpc/pocket_cluster.sh" "$@"
+  bash "$folder.kit/hpc/pocket_cluster.sh" "$@"
 }
 
 # use [COMMAND...]   Sets `conf`, as somebody else with COMMAND. Not exported, so that `processes` finds the
 # cluster's own and not those of the test.
 use() {
-  conf=$("$@" bash "$checkout/hpc/pocket_cluster.sh" env | sed -n "s/^export SLURM_CONF='\\(.*\\)'$/\\1/p")
+  conf=$("$@" bash "$folder.kit/hpc/pocket_cluster.sh" env | sed -n "s/^export SLURM_CONF='\\(.*\\)'$/\\1/p")
 }
 
 slurm() {
@@ -127,8 +131,8 @@ needs_hosts() {
   POCKET_CLUSTER_DIR=$folder/taken fails_with 1 thesis pocket up
   [[ $(stat -c %a -- "$folder/taken") == 700 && $(ls -A -- "$folder/taken") == thesis ]]
   ((EUID == 0)) || skip 'only root can be somebody else'
-  fails_with 1 'belongs to root' as_nobody env POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$checkout/hpc/pocket_cluster.sh" up
-  fails_with 1 'belongs to root' as_nobody env POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$checkout/hpc/pocket_cluster.sh" down
+  fails_with 1 'belongs to root' as_nobody env POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" up
+  fails_with 1 'belongs to root' as_nobody env POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" down
 }
 
 @test "up again is quick and the same; with other options it is refused; several at once are one" {
@@ -265,7 +269,7 @@ fails_with_dead() {
 @test "an ordinary user submits to the cluster that root started" {
   ((EUID == 0)) || skip 'only root can be somebody else'
   needs_hosts
-  run --separate-stderr as_nobody bash -c 'cd /; eval "$(bash "$1/hpc/pocket_cluster.sh" env)" && stat -c "%a %U" "$SCRATCH" && srun -N2 sh -c "id -un; stat -c %U \"\$SLURM_TMPDIR\""' - "$checkout"
+  run --separate-stderr as_nobody bash -c 'cd /; eval "$(bash "$1/hpc/pocket_cluster.sh" env)" && stat -c "%a %U" "$SCRATCH" && srun -N2 sh -c "id -un; stat -c %U \"\$SLURM_TMPDIR\""' - "$folder.kit"
   [[ $output == $'755 nobody\nnobody\nnobody\nnobody\nnobody' ]]
 }
 
@@ -294,13 +298,13 @@ fails_with_dead() {
     whoever=(as_nobody env)
   fi
   export POCKET_CLUSTER_DIR=$mine
-  "${whoever[@]}" bash "$checkout/hpc/pocket_cluster.sh" up --nodes 2 --network=loopback
+  "${whoever[@]}" bash "$folder.kit/hpc/pocket_cluster.sh" up --nodes 2 --network=loopback
   use "${whoever[@]}"
   job=$("${whoever[@]}" SLURM_CONF="$conf" sbatch --chdir=/ --parsable --output="$mine/scratch/log" --wrap 'srun setsid sleep 1234 & setsid sleep 1234 & wait')
   both() { (($(processes | xargs -I{} cat /proc/{}/cmdline 2>/dev/null | tr '\0' ' ' | grep -o 'sleep 1234' | wc -l) >= 2)); }
   eventually 10 both
-  "${whoever[@]}" bash "$checkout/hpc/pocket_cluster.sh" status
-  "${whoever[@]}" bash "$checkout/hpc/pocket_cluster.sh" down
+  "${whoever[@]}" bash "$folder.kit/hpc/pocket_cluster.sh" status
+  "${whoever[@]}" bash "$folder.kit/hpc/pocket_cluster.sh" down
   [[ -z $(processes) ]]
 }
 
@@ -308,9 +312,9 @@ fails_with_dead() {
   export POCKET_CLUSTER_DIR="$folder/third cluster"
   local how
   for how in 'TERM 0.05' 'INT 0.1' 'TERM 0.15' 'INT 0.2' 'TERM 0.25' 'TERM 0.35' 'INT 0.5'; do
-    timeout --signal="${how% *}" "${how#* }" bash "$checkout/hpc/pocket_cluster.sh" up --nodes 2 || true
+    timeout --signal="${how% *}" "${how#* }" bash "$folder.kit/hpc/pocket_cluster.sh" up --nodes 2 || true
     if [[ $how == *.25 ]]; then pocket down; else pocket up; fi
-    timeout --signal="${how% *}" 0.08 bash "$checkout/hpc/pocket_cluster.sh" down || true
+    timeout --signal="${how% *}" 0.08 bash "$folder.kit/hpc/pocket_cluster.sh" down || true
   done
   pocket up
   use env
