@@ -257,7 +257,9 @@ fails_with_dead() {
 @test "all processes gone, as after a reboot: up starts the cluster as it was, and jobs go on" {
   job=$(slurm sbatch --parsable --begin=now+1hour --output=/dev/null --wrap true)
   sleep 6 # Slurm saves its state every few seconds
-  cut -d' ' -f1 "$POCKET_CLUSTER_DIR"/pids/* | xargs kill -KILL
+  local -a pids
+  mapfile -t pids < <(cut -d' ' -f1 "$POCKET_CLUSTER_DIR"/pids/*)
+  kill -KILL "${pids[@]}"
   eventually 5 fails_with_dead slurmctld
   pocket up
   use env
