@@ -2,9 +2,10 @@
 # batch.sh RUN_DIRECTORY
 #
 # The batch script: Slurm runs it on the job's head node, once for each attempt. It chooses where the
-# ranks meet, starts node.sh on all nodes in one step, waits, and ends with the status of the first rank
-# that failed. Slurm runs a copy of this file, so it finds the rest of the kit by the run directory: in
-# the snapshot of the project, which it unpacks first, or in the project itself.
+# ranks meet, has each node's disk made ready (keep_node.sh), starts node.sh on all nodes in one step,
+# waits, and ends with the status of the first rank that failed. Slurm runs a copy of this file, so it
+# finds the rest of the kit by the run directory: in the snapshot of the project, which it unpacks first,
+# or in the project itself.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -36,8 +37,8 @@ fi
 source "$kit/hpc/lib/common.sh"
 # shellcheck source=lib/rendezvous.sh
 source "$kit/hpc/lib/rendezvous.sh"
-# shellcheck source=lib/local_disk.sh
-source "$kit/hpc/lib/local_disk.sh"
+# shellcheck source=lib/keeper.sh
+source "$kit/hpc/lib/keeper.sh"
 
 main() {
   local -r task_directory=$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}
@@ -53,8 +54,8 @@ main() {
   export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
 
   trap 'batch::end_step' TERM INT
-  trap local_disk::remove EXIT
-  local_disk::make
+  trap keeper::leave EXIT
+  keeper::start "$kit" "$run_directory" "$attempt_directory"
   # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step, and
   # a rank that stays long after the others have left is ended too.
   srun --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
@@ -89,8 +90,8 @@ batch::end_step() {
   common::note "job $SLURM_JOB_ID: told to end"
   if [[ -z ${step:-} ]]; then exit 143; fi
   kill -s TERM "$step" 2>/dev/null || true
-  # Slurm kills this script together with the ranks that do not leave (KillWait): it clears up before that.
-  (sleep 4 && kill -s ALRM "$$") &
+  # Slurm kills this script together with the ranks that do not leave (KillWait).
+  (sleep "$((fact[kill_wait] / 2))" && kill -s ALRM "$$") &
 }
 
 main

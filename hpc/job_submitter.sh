@@ -24,13 +24,15 @@ source "$here/lib/node_environment.sh"
 source "$here/lib/request.sh"
 source "$here/lib/preflight.sh"
 source "$here/lib/snapshot.sh"
+source "$here/lib/packing.sh"
+source "$here/lib/staging.sh"
 source "$here/lib/experiment.sh"
 source "$here/lib/follow.sh"
 # shellcheck source=../venv/environment.sh
 source "$project/venv/environment.sh"
 
 main() {
-  local -a sbatch_argv=()
+  local -a sbatch_argv=() pack_argv=()
   local job='' silent='' commit
   submit::leave_snapshot "$@"
   submit::leave_enclosing_job
@@ -56,6 +58,7 @@ main() {
   request::resolve
   submit::choose_folders
   submit::choose_environment
+  staging::check
   if [[ -n $silent ]]; then
     [[ -n ${options_value[dry_run]} ]] || common::die "$silent"
     common::note "note: the request is not compared with the cluster. $silent"
@@ -67,12 +70,18 @@ main() {
     preflight::ask_slurm "${sbatch_argv[@]}"
   fi
 
+  if [[ -n ${options_value[pack_in_job]} ]]; then
+    request::pack_argv pack_argv
+    fact[pack_job]=PACK_JOB # its id, when it has one
+  fi
   request::sbatch_argv sbatch_argv
   if [[ -n ${options_value[dry_run]} ]]; then
+    if [[ -n ${pack_argv[*]} ]]; then printf '%s\n' "${pack_argv[*]@Q}"; fi
     printf '%s\n' "${sbatch_argv[*]@Q}"
     return
   fi
   if [[ -n ${options_value[confirm]} ]]; then submit::confirm; fi
+  if [[ -z ${pack_argv[*]} ]] && staging::is_wanted; then staging::prepare; fi
   submit::write_run_directory
   submit::send
   if [[ -n ${options_value[follow]} ]]; then follow::job "$job" "${fact[run_directory]}"; fi
@@ -124,6 +133,8 @@ submit::choose_folders() {
   fact[node_local_directory]=${site[node_local_directory]}
   fact[site]=${site[name]}
   fact[modules]=${site[modules]}
+  fact[kill_wait]=${slurm[KillWait]:-30}
+  fact[kill_wait]=${fact[kill_wait]%% *}
 }
 
 submit::choose_environment() {
@@ -157,6 +168,9 @@ submit::write_run_directory() {
   exec {commit}<&-
   run_directory::write "$unfinished"
   printf '%s\0' "${sbatch_argv[@]}" >"$unfinished/sbatch_argv"
+  if ((${#staging_plan[@]} > 0)); then staging::write "$unfinished/staging"; fi
+  if [[ -n ${pack_argv[*]} ]]; then printf '%s\0' "${staging_paths[@]}" >"$unfinished/data"; fi
+  if ((${#options_list_collect[@]} > 0)); then printf '%s\0' "${options_list_collect[@]}" >"$unfinished/collect"; fi
   experiment::move_aside
   mv -T -- "$unfinished" "${fact[run_directory]}"
   unfinished=${fact[run_directory]}
@@ -169,12 +183,16 @@ submit::remove_unfinished() {
 
 # From here to the job id an interrupt could leave a job that nobody knows of: it waits.
 submit::send() {
-  local answer status=0
+  local answer
   trap '' INT TERM
-  answer=$(timeout 120 "${sbatch_argv[@]}" 2>&1) || status=$?
-  job=${answer##*$'\n'}
-  job=${job%%;*}
-  if ((status != 0)) || [[ ! $job =~ ^[0-9]+$ ]]; then
+  if [[ -n ${pack_argv[*]} ]]; then
+    submit::call_sbatch "${pack_argv[@]}" || common::die "Slurm refused the job that packs: $(preflight::tidy "$answer")"
+    fact[pack_job]=$job
+    request::sbatch_argv sbatch_argv
+    printf '%s\0' "${sbatch_argv[@]}" >"${fact[run_directory]}/sbatch_argv"
+  fi
+  if ! submit::call_sbatch "${sbatch_argv[@]}"; then
+    if [[ -n ${pack_argv[*]} ]]; then scancel "${fact[pack_job]}" || true; fi
     common::die "Slurm refused the job: $(preflight::tidy "$answer")"
   fi
   printf '%s\n' "$job" >"${fact[run_directory]}/job_id"
@@ -182,7 +200,16 @@ submit::send() {
   trap - EXIT INT TERM
   if [[ $answer == *$'\n'* ]]; then common::note "${answer%$'\n'*}"; fi
   common::note "job $job (${fact[job_name]}): $( ((fact[experiments] == 1)) || printf '%s experiments of ' "${fact[experiments]}")${fact[nodes]} x ${fact[processes_per_node]} processes; ${fact[run_directory]}"
+  if [[ -n ${pack_argv[*]} ]]; then common::note "job ${fact[pack_job]} packs the data first; its log: ${fact[run_directory]}/pack_log.txt"; fi
   printf '%s\n' "$job"
+}
+
+# Leaves sbatch's words in the caller's answer, and the id in job; status 1 when it gives none.
+submit::call_sbatch() {
+  answer=$(timeout 120 "$@" 2>&1) || return 1
+  job=${answer##*$'\n'}
+  job=${job%%;*}
+  [[ $job =~ ^[0-9]+$ ]]
 }
 
 main "$@"

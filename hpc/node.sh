@@ -18,6 +18,8 @@ source "$kit/hpc/lib/common.sh"
 source "$kit/hpc/lib/site.sh"
 # shellcheck source=lib/node_setup.sh
 source "$kit/hpc/lib/node_setup.sh"
+# shellcheck source=lib/local_disk.sh
+source "$kit/hpc/lib/local_disk.sh"
 # shellcheck source=lib/secrets.sh
 source "$kit/hpc/lib/secrets.sh"
 # shellcheck source=lib/node_environment.sh
@@ -26,6 +28,8 @@ source "$kit/hpc/lib/node_environment.sh"
 main() {
   node::check_step
   node_setup::run "$kit/hpc"
+  local_disk::choose || true
+  local_disk::hold
   node_environment::export "$run_directory" "${attempt_directory%/*}"
   secrets::export "${fact[project_directory]}"
   cd -- "$kit" || common::die "no project at ${kit@Q} on $(common::node): must it lie on the shared file system?"

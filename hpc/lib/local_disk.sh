@@ -1,30 +1,50 @@
 # shellcheck shell=bash
-# A folder of the job on each node's own disk. Sites like those of the Alliance make one, in SLURM_TMPDIR;
-# elsewhere (PLAI) batch.sh makes it before the ranks start and removes it at the end. Needs common.sh
-# and run_directory.sh.
+# The job's folder on a node's own disk, SLURM_TMPDIR. Sites like those of the Alliance make one; elsewhere
+# (PLAI) it is the kit's, made and removed by keep_node.sh. What the kit itself needs there is in its folder
+# .hpc_kit. Needs common.sh and run_directory.sh.
 
 declare -gA fact
 
-local_disk::make() {
-  if [[ -n ${SLURM_TMPDIR:-} ]]; then return; fi
-  local -r name=$(id -un)_${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}
-  export SLURM_TMPDIR=${fact[node_local_directory]}/$name
-  made_local_disk=$SLURM_TMPDIR
-  # In the background: a srun in the foreground would keep a cancelled job from clearing up in time.
-  local_disk::on_each_node mkdir -p -m 700 -- "$SLURM_TMPDIR" &
-  wait "$!" ||
-    common::die "cannot make ${SLURM_TMPDIR@Q} on every node: the profile's node_local_directory must be there and writable"
+# local_disk::choose   Exports SLURM_TMPDIR. Status 1 when it is the site's.
+local_disk::choose() {
+  if [[ -n ${SLURM_TMPDIR:-} ]]; then return 1; fi
+  SLURM_TMPDIR=${fact[node_local_directory]}/$(id -un)_${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}
+  export SLURM_TMPDIR
 }
 
-local_disk::remove() {
-  if [[ -z ${made_local_disk:-} ]]; then return; fi
-  # This node first: a cancelled job gets no further step, and srun may ask for one until the job is killed.
-  rm -rf -- "$made_local_disk" || true
-  if ((fact[nodes] > 1)) && ! local_disk::on_each_node rm -rf -- "$made_local_disk"; then
-    common::warn "could not remove ${made_local_disk@Q} on the other nodes of the job: hpc/clean_nodes.sh does"
+# local_disk::hold   For as long as this process and its children live, keep_node.sh leaves the folder alone.
+local_disk::hold() {
+  local in_use
+  if [[ ! -d $SLURM_TMPDIR/.hpc_kit ]]; then return; fi
+  exec {in_use}<"$SLURM_TMPDIR/.hpc_kit"
+  flock --shared "$in_use"
+}
+
+# local_disk::wait_until_free SECONDS   Until the ranks have gone, or the time is over.
+local_disk::wait_until_free() {
+  flock --timeout "$1" "$SLURM_TMPDIR/.hpc_kit" true || true
+}
+
+# local_disk::erase FOLDER   rm follows no symbolic link, neither inside of the folder nor in its place, and
+# enters no other file system.
+local_disk::erase() {
+  local_disk::unmount_below "$1"
+  if ! rm -rf --one-file-system -- "$1" 2>/dev/null; then
+    # Folders that a program has closed to writing.
+    find "$1" -xdev -type d ! -perm -u=rwx -exec chmod u+rwx -- {} \; 2>/dev/null || true
+    rm -rf --one-file-system -- "$1"
   fi
 }
 
-local_disk::on_each_node() {
-  srun --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task=1 --mem=0 --overlap "$@"
+# Images of data, also those whose server was killed.
+local_disk::unmount_below() {
+  local line point
+  local -a fields
+  while IFS= read -r line; do
+    read -ra fields <<<"${line//\\/\\\\}"
+    printf -v point '%b' "${fields[4]//\\/\\0}"
+    if [[ $point != "$1"/* ]]; then continue; fi
+    { fusermount3 -u -z -- "$point" || fusermount -u -z -- "$point" || umount --lazy -- "$point"; } 2>/dev/null ||
+      common::warn "cannot unmount ${point@Q} on $(common::node)"
+  done < <(tac /proc/self/mountinfo)
 }

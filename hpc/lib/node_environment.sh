@@ -23,6 +23,7 @@ node_environment::export() {
   export CHECKPOINT_ARTIFACT_PATH=$CHECKPOINT_DIRECTORY
   export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]}
+  if [[ -n ${fact[stage_venv]} ]]; then VIRTUAL_ENV_DIRECTORY=$SLURM_TMPDIR/.hpc_kit/environment; fi
   if [[ ${fact[launcher]} != torchrun ]]; then
     export RANK=${SLURM_PROCID:?} LOCAL_RANK=${SLURM_LOCALID:?} WORLD_SIZE=$((NNODES * N_PROC)) LOCAL_WORLD_SIZE=$N_PROC
   fi

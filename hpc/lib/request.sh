@@ -3,7 +3,7 @@
 # run_directory.sh and experiments_file.sh.
 
 declare -gA options_value options_source fact
-declare -ga experiment_words experiment_lengths options_list_sbatch_arg options_list_data
+declare -ga experiment_words experiment_lengths options_list_sbatch_arg options_list_collect
 
 # Options that depend on each other: the facts that follow from them, or status 2.
 request::resolve() {
@@ -37,7 +37,26 @@ request::resolve() {
   if [[ -n ${options_value[resume]} && -n ${options_value[fresh]} ]]; then
     common::die_usage "--resume and --fresh contradict each other: give one"
   fi
+  request::resolve_data
   request::check_sbatch_arguments
+}
+
+request::resolve_data() {
+  local pattern
+  fact[data_format]=${options_value[data_format]}
+  fact[broadcast]=${options_value[broadcast]}
+  fact[stage_venv]=${options_value[stage_venv]}
+  fact[staging_days]=$((10#${options_value[staging_days]}))
+  fact[staging_megabytes]=$(checks::megabytes "${options_value[staging_limit]}")
+  for pattern in "${options_list_collect[@]}"; do
+    case /$pattern/ in
+      //* | */../*) common::die_usage "--collect ${pattern@Q}: give a pattern below SLURM_TMPDIR, such as 'results/*.json'" ;;
+    esac
+  done
+  # Packing waits for what the job waits for; the job then waits for both.
+  if [[ -n ${options_value[pack_in_job]} && ${options_value[dependency]} == *\?* ]]; then
+    common::die_usage "--dependency ${options_value[dependency]}: with --pack-in-job all of its conditions must hold, so ',' between them, not '?'"
+  fi
 }
 
 # A line `wandb agent … ID` makes the job a sweep; its id wins over the option's.
@@ -62,7 +81,6 @@ request::refuse_unfinished() {
   for name in wandb_sweepid singularity_container workdir; do
     if [[ -n ${options_value[$name]} ]]; then common::die_usage "--${name//_/-} is not there yet"; fi
   done
-  if ((${#options_list_data[@]} > 0)); then common::die_usage "--data is not there yet"; fi
 }
 
 request::resolve_job_type() {
@@ -107,10 +125,28 @@ request::check_sbatch_arguments() {
   done
 }
 
+# request::pack_argv ARRAY   For the job of --pack-in-job.
+request::pack_argv() {
+  # shellcheck disable=SC2178 # the name of an array
+  local -n argv=$1
+  local name
+  argv=(
+    sbatch --parsable --job-name="pack_${fact[job_name]}" --nodes=1 --ntasks=1 --cpus-per-task=4 --mem=4G
+    --time="${fact[time]}"
+  )
+  local -r partition=${options_value[pack_partition]:-${options_value[partition]}}
+  if [[ -n $partition ]]; then argv+=(--partition="$partition"); fi
+  for name in account qos reservation dependency; do
+    if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
+  done
+  argv+=(--chdir="${fact[run_directory]}" --open-mode=append --output=pack_log.txt "${fact[project_directory]}/hpc/pack.sh" "${fact[run_directory]}")
+}
+
 # request::sbatch_argv ARRAY   Fills ARRAY. The job's folder is the run directory, and its log is named from
 # there.
 request::sbatch_argv() {
   local -r run_directory=${fact[run_directory]}
+  # shellcheck disable=SC2178 # the name of an array
   local -n argv=$1
   local name value
   argv=(
@@ -125,8 +161,10 @@ request::sbatch_argv() {
   if ((fact[gpus] > 0)); then argv+=(--gpus-per-node="${options_value[gpu_type]:+${options_value[gpu_type]}:}${fact[gpus]}"); fi
   for name in account partition qos constraint nodelist exclude reservation dependency begin mail_user mail_type; do
     value=${options_value[$name]}
+    if [[ $name == dependency && -n ${fact[pack_job]:-} ]]; then value=afterok:${fact[pack_job]}${value:+,$value}; fi
     if [[ -n $value ]]; then argv+=("--${name//_/-}=$value"); fi
   done
+  if [[ -n ${fact[pack_job]:-} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
   argv+=(--chdir="$run_directory" --open-mode=append)
   local log=task_1/log.txt
   if ((fact[experiments] > 1)); then

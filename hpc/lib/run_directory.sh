@@ -5,11 +5,13 @@
 #   source.tar          the project as it was, unpacked into source/ when the job starts
 #   job_id
 #   sbatch_argv         the exact sbatch command, words that end in NUL
+#   staging             what the job takes to its nodes' disks (staging.sh); pack_log.txt, of --pack-in-job
+#   collect             patterns of --collect, words that end in NUL
 #   task_N/command      the command of experiment N, an argv file (command.sh)
 #   task_N/log.txt      what its processes printed, all attempts
 #   task_N/output       the program's own folder, OUTPUT_PATH
 #   task_N/exit_status  of the last attempt that could tell
-#   task_N/attempt_K    failed_rank: "RANK HOST STATUS" of the first rank that failed
+#   task_N/attempt_K    failed_rank: "RANK HOST STATUS" of the first rank that failed; collected/NODE
 #
 # Nothing secret is ever in it. Needs common.sh and command.sh.
 

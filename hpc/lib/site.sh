@@ -3,7 +3,7 @@
 
 # shellcheck disable=SC2034 # read by the submitter
 declare -gA site=()  # facts of the profile; clusters/default.sh lists them
-declare -gA slurm=() # of `scontrol show config`: ClusterName, MaxArraySize and AccountingStorageType
+declare -gA slurm=() # of `scontrol show config`: ClusterName, MaxArraySize, AccountingStorageType and KillWait
 
 # Removes what Slurm has set for the job that this is called from, if it is: the next job would inherit it.
 # And what people have told sinfo and squeue to show: here they must show all.
@@ -24,7 +24,7 @@ site::query() {
     site_silence="Slurm does not answer${line:+ ($line)}: is the cluster up? The pocket cluster tells with  bash hpc/pocket_cluster.sh status"
     return 1
   fi
-  for name in ClusterName MaxArraySize AccountingStorageType; do
+  for name in ClusterName MaxArraySize AccountingStorageType KillWait; do
     if [[ $answer =~ (^|$'\n')"$name"\ *=\ ([^$'\n']+) ]]; then slurm[$name]=${BASH_REMATCH[2]}; fi
   done
 }

@@ -20,11 +20,21 @@ submit_options::define() {
   options::add launcher 'choice torchrun lightning srun script' torchrun '--which-distributed -W' 'what starts the processes of a node; script is an old name of torchrun'
   options::add max_parallel positive '' '--max-parallel' 'experiments of the file that run at the same time (default: as many as fit)'
   options::add wandb_sweepid text '' '--wandb-sweepid -w' 'W&B sweep to run as an array job (not there yet)'
-  options::add data list '' '--data -d' "files and folders below the project's folder on scratch, to bring to each node's own disk (not there yet)"
   options::add singularity_container path '' '--singularity-container -s' 'container image to run in, in place of the virtual environment (not there yet)'
   options::add workdir path '' '--workdir' 'folder inside the container that shall be writable (not there yet)'
   options::add chdir path '' '--chdir' "folder in which the command runs, from the project's (default: the project's)"
   options::add no_snapshot flag '' '--no-snapshot' 'run the project as it is when the job starts, not a copy of it as it is now'
+
+  options::heading 'Data'
+  options::add data list '' '--data -d' "files and folders to bring to each node's own disk: paths below the project's folder on scratch, the same below SLURM_TMPDIR"
+  options::add data_format 'choice auto tar zst image' auto '--data-format' 'how they travel: an archive, a compressed one, or an image that is mounted read-only; auto takes an image for many small files, and compresses what becomes smaller'
+  options::add broadcast 'choice auto read sbcast' auto '--broadcast' 'each node reads the archive, or one does and Slurm hands it on (auto: from 9 nodes on)'
+  options::add pack_in_job flag '' '--pack-in-job' 'pack in a job of its own, for which this one waits, as login nodes kill long work'
+  options::add pack_partition text '' '--pack-partition' "partition of that job (default: the job's)"
+  options::add stage_venv flag '' '--stage-venv' "bring the virtual environment to each node's own disk, too"
+  options::add collect list '' '--collect' 'what the program leaves in SLURM_TMPDIR and shall be copied to the run directory at the end; patterns, in quotes'
+  options::add staging_days positive 30 '--staging-days' 'remove packed data that no job has used for so many days'
+  options::add staging_limit memory 500G '--staging-limit' 'keep at most so much packed data: what was not used longest goes first'
 
   options::heading 'Slurm'
   options::add account text '' '--account -a' 'account to charge'

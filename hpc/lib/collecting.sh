@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# --collect: what the program has written into SLURM_TMPDIR goes to attempt_K/collected/NODE of the run
+# directory, when the ranks have ended in whichever way. It appears as a whole. Needs common.sh,
+# local_disk.sh, unpacking.sh and run_directory.sh.
+
+declare -ga kinds paths
+
+# collecting::collect RUN_DIRECTORY ATTEMPT_DIRECTORY
+collecting::collect() {
+  local -r patterns=$1/collect destination=$2/collected
+  local node pattern path entry
+  local -a found=() excluded=(--exclude=.hpc_kit)
+  if [[ ! -e $patterns || ! -d $SLURM_TMPDIR ]]; then return; fi
+  node=$(common::node)
+  cd -- "$SLURM_TMPDIR" || return
+  while IFS= read -r -d '' pattern; do
+    local -a matches=()
+    collecting::expand "$pattern"
+    if ((${#matches[@]} == 0)); then common::note "--collect ${pattern@Q}: nothing on $node"; fi
+    found+=("${matches[@]}")
+  done <"$patterns"
+  # Not what was brought there.
+  for entry in "${!paths[@]}"; do
+    if [[ ${kinds[entry]} == data ]]; then excluded+=("--exclude=${paths[entry]}"); fi
+  done
+  if ((${#found[@]} == 0)); then return; fi
+  rm -rf -- "$destination/.$node.partial"
+  mkdir -p -- "$destination/.$node.partial"
+  path=$destination/.$node.partial
+  if ! printf '%s\0' "${found[@]}" |
+    tar --create --anchored --no-wildcards "${excluded[@]}" --null --verbatim-files-from --files-from=- --sparse --file=- |
+    tar --extract --no-same-owner --directory="$path" --file=-; then
+    common::warn "$node: --collect: not all could be copied; what could is in $path"
+    return
+  fi
+  sync --file-system -- "$path"
+  rm -rf -- "${destination:?}/$node"
+  mv -T -- "$path" "$destination/$node"
+}
+
+# collecting::expand PATTERN   Adds to the caller's matches. As the shell does it, ** included.
+collecting::expand() {
+  local IFS=''
+  shopt -s nullglob globstar
+  # shellcheck disable=SC2206 # a pattern
+  matches=($1)
+  shopt -u nullglob globstar
+}

@@ -1,0 +1,78 @@
+# shellcheck shell=bash
+# batch.sh's side of keep_node.sh: one task on each node, in a step beside the ranks'. The tasks end when
+# their input does, also when this script is killed. Needs common.sh and run_directory.sh.
+
+declare -gA fact
+
+# keeper::start KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Returns when every node has its folder and its data; status 1
+# when one cannot.
+keeper::start() {
+  local -r kit=$1 run_directory=$2 attempt_directory=$3
+  local line way
+  local -i missing=0 node
+  local -A folders=()
+  # Where the site makes the folder, and there is nothing to bring or collect, nobody has to stay.
+  if [[ -n ${SLURM_TMPDIR:-} && ! -e $run_directory/staging && ! -e $run_directory/collect ]]; then return; fi
+  way=$(keeper::way)
+  coproc keeper_step {
+    # Beside the ranks' step: it may use all of the job's CPUs while there are no ranks.
+    exec srun --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
+      --mem=0 --overlap --export=ALL --kill-on-bad-exit=0 --wait=0 \
+      bash "$kit/hpc/keep_node.sh" "$run_directory" "$attempt_directory" "$way"
+  }
+  # shellcheck disable=SC2154 # coproc sets it
+  keeper=$keeper_step_PID
+  # Copies: bash forgets the array when the step has ended. The way in must stay as coproc made it, closed for
+  # the programs that this script starts: the nodes wait for its end.
+  exec {keeper_answers}<&"${keeper_step[0]}"
+  keeper_orders=${keeper_step[1]}
+
+  for ((node = 0; node < fact[nodes]; node++)); do
+    keeper::hear prepared
+    missing+=${line%% *}
+    folders[${line#* }]=1
+  done
+  if ((missing > 0)) && [[ $way == sbcast ]]; then
+    ((${#folders[@]} == 1)) || common::die "the nodes name their local folders differently: submit with --broadcast read"
+    keeper::broadcast "$run_directory" "${!folders[@]}"
+  fi
+  printf 'unpack\n' >&"$keeper_orders"
+  for ((node = 0; node < fact[nodes]; node++)); do keeper::hear ready; done
+}
+
+# keeper::hear WORD   The next answer, which must begin with WORD; leaves the rest of it in line.
+keeper::hear() {
+  read -r line <&"$keeper_answers" || line='the step has ended'
+  [[ $line == "$1"* ]] || common::die "the nodes could not be made ready ($line): see above"
+  line=${line#"$1"}
+  line=${line# }
+}
+
+# Whether each node reads the archives from the shared file system, or one does and Slurm hands them on. The only place that
+# decides. Reading was three times as fast on 4 nodes (tests/benchmarks/README.md); a shared file
+# system has to serve all nodes at once, which many do not do well for many.
+keeper::way() {
+  case ${fact[broadcast]} in
+    auto) if ((fact[nodes] > 8)); then echo sbcast; else echo read; fi ;;
+    *) printf '%s\n' "${fact[broadcast]}" ;;
+  esac
+}
+
+# keeper::broadcast RUN_DIRECTORY FOLDER
+keeper::broadcast() {
+  local key format part
+  while IFS= read -r -d '' _ && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' _; do
+    for part in "${fact[scratch_dir]}/.staging/$key.$format"{,.[2-9]}; do
+      if [[ ! -e $part ]]; then continue; fi
+      sbcast --force -- "$part" "$2/.hpc_kit/archives/${part##*/}" &
+      wait "$!" || common::die "sbcast of ${part@Q} failed: submit with --broadcast read"
+    done
+  done <"$1/staging"
+}
+
+# keeper::leave   The nodes collect and remove; returns when they have.
+keeper::leave() {
+  if [[ -z ${keeper:-} ]]; then return; fi
+  exec {keeper_orders}>&-
+  while kill -0 "$keeper" 2>/dev/null; do wait "$keeper" || true; done
+}

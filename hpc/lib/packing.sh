@@ -1,0 +1,296 @@
+# shellcheck shell=bash
+# The archives of ${scratch_dir}/.staging. KEY.FORMAT is made once for each state of a tree: beside, then
+# flushed, then renamed; KEY.FORMAT.manifest is made last, and what has one is complete. A tree of many files
+# is packed as several parts (KEY.FORMAT, KEY.FORMAT.2, …), which nodes unpack at the same time; the last part
+# then holds the folders alone, as their modes may close them. A tree is named by FOLDER and START: `.` for
+# all of the folder, ./NAME for a file in it. Needs common.sh and run_directory.sh.
+
+declare -gA fact tree
+declare -ga staging_plan
+
+readonly packing_part_files=20000 packing_most_parts=8
+readonly packing_sample_files=256 packing_sample_bytes=131072 packing_least_gain=20 # percent
+
+# packing::open STORE   Sets packing_store, and packing_list: the list of the tree that was described last.
+packing::open() {
+  packing_store=$1
+  mkdir -p -- "$packing_store" || common::die "cannot write into ${packing_store%/*}"
+  packing_list=$(mktemp -- "$packing_store/.list.XXXXXX")
+  packing_partial=''
+  trap packing::remove_unfinished EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
+packing::close() {
+  packing::remove_unfinished
+  trap - EXIT INT TERM
+}
+
+packing::remove_unfinished() {
+  local -a running
+  mapfile -t running < <(jobs -p)
+  if ((${#running[@]} > 0)); then
+    kill -- "${running[@]}" 2>/dev/null || true
+    wait || true
+  fi
+  rm -rf -- "$packing_list" ${packing_partial:+"$packing_partial"}
+}
+
+packing::is_packed() {
+  [[ -e $packing_store/$1.$2.manifest ]]
+}
+
+# packing::list FOLDER START   A record for each file, folder and link of the tree: type, mode, size, time and
+# name, sorted by name. The nodes list what they have unpacked in the same way.
+packing::list() {
+  (cd -- "$1" && find "$2" \( -type f -printf 'f %m %s %T@ %p\0' \) -o \( -type d -printf 'd %m 0 0 %p\0' \) \
+    -o \( -type l -printf 'l 0 %s %T@ %p\0' \) -o -printf 'other 0 0 0 %p\0') | LC_ALL=C sort -z -k 5
+}
+
+# packing::describe FOLDER START   Fills tree: files, folders, links, others, entries, bytes, key.
+packing::describe() {
+  packing::list "$1" "$2" >"$packing_list"
+  packing::count <"$packing_list"
+  tree[key]=$(sha256sum <"$packing_list")
+  tree[key]=${tree[key]:0:32}
+}
+
+# Reads a list; fills the numbers of tree.
+packing::count() {
+  read -r 'tree[files]' 'tree[folders]' 'tree[links]' 'tree[others]' 'tree[bytes]' < <(
+    LC_ALL=C awk 'BEGIN { RS = "\0" } { n[$1]++; if ($1 == "f") bytes += $3 }
+      END { printf "%d %d %d %d %.0f\n", n["f"], n["d"], n["l"], n["other"], bytes }'
+  )
+  tree[entries]=$((tree[files] + tree[folders] + tree[links]))
+}
+
+# The fingerprint that the unpacked tree must have: archives keep times in whole seconds.
+packing::fingerprint() {
+  LC_ALL=C sed -z -E 's/^([fl] [0-7]+ [0-9]+ -?[0-9]+)\.[0-9]+ /\1 /' | sha256sum | cut -d ' ' -f 1
+}
+
+# packing::compresses FOLDER   Whether a sample of the tree just described becomes so much smaller that it pays.
+packing::compresses() {
+  local -i before after
+  if ((tree[bytes] < (1 << 20))) || ! common::has_command zstd; then return 1; fi
+  before=$(packing::sample "$1" | wc -c)
+  after=$(packing::sample "$1" | zstd -q -1 -c | wc -c)
+  ((after * 100 <= before * (100 - packing_least_gain)))
+}
+
+# The beginnings of files from all over the tree.
+packing::sample() {
+  local -r step=$((tree[files] / packing_sample_files + 1))
+  cd -- "$1" || return
+  LC_ALL=C grep -az '^f' "$packing_list" | LC_ALL=C awk -v step="$step" 'BEGIN { RS = "\0"; ORS = "\0" } NR % step == 0' |
+    cut -z -d ' ' -f 5- | xargs -0 --no-run-if-empty head -q -c "$packing_sample_bytes" --
+}
+
+# packing::pack KEY FORMAT FOLDER START NAME   Packs the tree just described, unless that was done before. NAME
+# is the user's own.
+packing::pack() {
+  local -r key=$1 format=$2 folder=$3 start=$4 name=$5
+  local -r archive=$packing_store/$key.$format
+  local lock started tenths
+  exec {lock}>"$packing_store/.$key.lock"
+  flock --nonblock "$lock" || {
+    common::note "${name@Q}: another submitter is packing it; waiting"
+    flock "$lock"
+  }
+  if packing::is_packed "$key" "$format"; then
+    touch -- "$archive.manifest" # used now: see packing::prune
+    common::note "${name@Q}: packed before, unchanged"
+  else
+    common::note "packing ${name@Q} as $format: ${tree[files]} files, $(packing::size "${tree[bytes]}")"
+    started=${EPOCHREALTIME/[^0-9]/}
+    rm -rf -- "$archive".partial.* # of a packer that was killed
+    packing_partial=$archive.partial.$BASHPID
+    mkdir -- "$packing_partial"
+    packing::check_space "$name"
+    packing::fill "$packing_partial" "$format" "$folder" "$start" ||
+      common::die "cannot pack ${name@Q}; why is said above"
+    packing::install "$key" "$archive" "$folder" "$start" "$name"
+    tenths=$(((${EPOCHREALTIME/[^0-9]/} - started) / 100000 + 1))
+    common::note "packed ${name@Q} in $((tenths / 10)).$((tenths % 10)) s ($(packing::size $((tree[bytes] * 10 / tenths)))/s)"
+  fi
+  exec {lock}>&-
+}
+
+# packing::size BYTES   1.5GB
+packing::size() {
+  numfmt --to=si --suffix=B -- "$1"
+}
+
+packing::check_space() {
+  local free
+  free=$(df --output=avail --block-size=1 -- "$packing_store" 2>/dev/null) || return 0
+  free=${free##*[!0-9]}
+  # A sparse file is smaller than it looks: only what is said to be free is compared, not refused for it.
+  if ((free < tree[bytes])); then
+    common::warn "${1@Q} has $(packing::size "${tree[bytes]}"); $(packing::size "$free") are free in $packing_store"
+  fi
+}
+
+# packing::fill PARTIAL FORMAT FOLDER START   Makes part 1, 2, … in PARTIAL. Status 1 when one fails.
+packing::fill() {
+  local -r partial=$1 format=$2 folder=$3 start=$4
+  local process watch='' list failed=0
+  local -a processes=()
+  if [[ -t 2 ]]; then
+    packing::watch "$partial" "${tree[bytes]}" &
+    watch=$!
+  fi
+  if [[ $format == squashfs ]]; then
+    packing::image "$folder" "$partial/1" &
+    processes+=("$!")
+  else
+    packing::divide "$partial" "$folder" "$start"
+    for list in "$partial"/list.*; do
+      packing::tar "$format" "$folder" "$list" "$partial/${list##*.}" &
+      processes+=("$!")
+      # As many at a time as there are processors.
+      if ((${#processes[@]} % $(nproc) == 0)); then wait "${processes[-1]}" || failed=1; fi
+    done
+  fi
+  for process in "${processes[@]}"; do wait "$process" || failed=1; done
+  if [[ -n $watch ]]; then
+    kill "$watch" 2>/dev/null || true
+    wait "$watch" 2>/dev/null || true
+    printf '\r\e[K' >&2
+  fi
+  return "$failed"
+}
+
+# packing::divide PARTIAL FOLDER START   Names to pack, in PARTIAL/list.N. Hard links stay in one part.
+packing::divide() {
+  local -r partial=$1 folder=$2 start=$3
+  local parts=$(((tree[files] + packing_part_files - 1) / packing_part_files))
+  if ((parts > packing_most_parts)); then parts=$packing_most_parts; fi
+  if ((parts > 1)) && [[ -n $(cd -- "$folder" && find "$start" -type f -links +1 -print -quit | tr '\0\n' '??') ]]; then parts=1; fi
+  if ((parts <= 1)); then
+    cut -z -d ' ' -f 5- "$packing_list" >"$partial/list.1"
+    return
+  fi
+  LC_ALL=C grep -avz '^d' "$packing_list" | cut -z -d ' ' -f 5- >"$partial/files"
+  split --separator='\0' --number="l/$parts" --numeric-suffixes=1 --suffix-length=1 "$partial/files" "$partial/list."
+  LC_ALL=C grep -az '^d' "$packing_list" | cut -z -d ' ' -f 5- >"$partial/list.$((parts + 1))"
+  rm -- "$partial/files"
+}
+
+# packing::tar FORMAT FOLDER LIST OUTPUT
+packing::tar() {
+  # In pieces of a megabyte, as parallel file systems like it. --sparse: holes stay holes.
+  local -ra options=(--create --format=gnu --sparse --no-recursion --blocking-factor=2048
+    --directory="$2" --null --verbatim-files-from --files-from="$3")
+  if [[ $1 == tar.zst ]]; then
+    common::has_command zstd || common::die "no zstd on this machine: leave --data-format out, or say tar"
+    tar "${options[@]}" | zstd -q -1 --threads=0 -o "$4"
+  else
+    tar "${options[@]}" --file="$4"
+  fi
+}
+
+# packing::image FOLDER OUTPUT
+packing::image() {
+  local answer status=0
+  local -a options=(-noI -noD -noF -noX)
+  common::has_command mksquashfs || common::die "no mksquashfs on this machine (squashfs-tools): leave --data-format out, or say tar"
+  if packing::compresses "$1" && [[ $(mksquashfs -help 2>&1) == *zstd* ]]; then options=(-comp zstd -Xcompression-level 1); fi
+  # It goes on without a file that it cannot read, and says so.
+  answer=$(mksquashfs "$1" "$2" -noappend -no-progress -no-xattrs -quiet "${options[@]}" 2>&1) || status=$?
+  if [[ -n $answer ]] || ((status != 0)); then common::die "mksquashfs (exit status $status): ${answer//$'\n'/; }"; fi
+}
+
+# packing::install KEY ARCHIVE FOLDER START NAME   Looks whether the tree is still the same, and gives the parts
+# their names.
+packing::install() {
+  local -r key=$1 archive=$2 folder=$3 start=$4 name=$5
+  local -i parts=0 bytes=0 unpacked
+  local part fingerprint
+  local -A packed=()
+  for part in "${!tree[@]}"; do packed[$part]=${tree[$part]}; done
+  fingerprint=$(packing::fingerprint <"$packing_list")
+  packing::describe "$folder" "$start"
+  [[ ${tree[key]} == "$key" ]] || common::die "${name@Q} was changed while it was packed: submit again when nobody writes to it"
+  while [[ -e $packing_partial/$((parts + 1)) ]]; do
+    parts+=1
+    bytes+=$(stat --format=%s -- "$packing_partial/$parts")
+    sync -- "$packing_partial/$parts"
+  done
+  # What it takes on a node's disk: a tar archive has the files without their holes.
+  unpacked=$bytes
+  if [[ $archive == *.zst ]]; then unpacked=${packed[bytes]}; fi
+  for ((part = 2; part <= parts; part++)); do mv -fT -- "$packing_partial/$part" "$archive.$part"; done
+  mv -fT -- "$packing_partial/1" "$archive"
+  rm -rf -- "$packing_partial"
+  packing_partial=''
+  common::write_atomically "$archive.manifest" <<MANIFEST
+parts $parts
+archive_bytes $bytes
+unpacked_bytes $unpacked
+files ${packed[files]}
+folders ${packed[folders]}
+links ${packed[links]}
+bytes ${packed[bytes]}
+fingerprint $fingerprint
+MANIFEST
+}
+
+# packing::watch PARTIAL BYTES   How far it is, on the terminal.
+packing::watch() {
+  local -r partial=$1 total=$2 started=$SECONDS
+  local -i done_bytes seconds rate
+  while sleep 0.5; do
+    done_bytes=$(find "$partial" -name '[0-9]*' -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
+    seconds=$((SECONDS - started + 1))
+    rate=$((done_bytes / seconds))
+    if ((rate == 0 || done_bytes > total)); then continue; fi
+    printf '\r\e[K%d %% of %s, %s/s, %d s left' $((done_bytes * 100 / total)) "$(packing::size "$total")" \
+      "$(packing::size "$rate")" $(((total - done_bytes) / rate)) >&2
+  done
+}
+
+# packing::prune   Removes archives that were not used for long, then the longest unused while all are larger
+# than the limit; never one that the plan or a job of the user's names, or that was used within the hour.
+packing::prune() {
+  local -r days=${fact[staging_days]} limit=$((fact[staging_megabytes] << 20))
+  local -A needed=()
+  local -a oldest=()
+  local total age
+  local record archive bytes
+  mapfile -t oldest < <(find "$packing_store" -maxdepth 1 -name '*.manifest' -printf '%T@ %f\n' | LC_ALL=C sort -n)
+  total=$(find "$packing_store" -maxdepth 1 -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
+  for record in "${oldest[@]}"; do
+    archive=${record#* }
+    archive=${archive%.manifest}
+    age=$((EPOCHSECONDS - ${record%%.*}))
+    if ((age < 3600 || (age < days * 86400 && total <= limit))); then continue; fi
+    if ((${#needed[@]} == 0)); then packing::find_needed || return 0; fi
+    if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
+    bytes=$(find "$packing_store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
+    total=$((total - bytes))
+    rm -f -- "$packing_store/$archive.manifest" # first: from here on it is not packed
+    rm -f -- "$packing_store/$archive" "$packing_store/$archive".[2-9]
+    common::note "removed from $packing_store: ${archive:0:8}… ($(packing::size "$bytes"), unused for $((age / 86400)) days)"
+  done
+  if ((total > limit)); then
+    common::warn "the archives in $packing_store take $(packing::size "$total"), and were all used lately (--staging-limit ${fact[staging_megabytes]}M)"
+  fi
+}
+
+# The keys in the plan, and in those of the user's jobs. Status 1 when Slurm does not tell.
+packing::find_needed() {
+  local answer plan job key
+  local -i word
+  answer=$(timeout 15 squeue --noheader --user="$(id -un)" --format=%F 2>/dev/null) || return 1
+  for ((word = 1; word < ${#staging_plan[@]}; word += 4)); do needed[${staging_plan[word]}]=1; done
+  for plan in "${packing_store%/*}"/hpc_outputs/*/staging; do
+    [[ -e $plan ]] || continue
+    job=$(cat -- "${plan%/*}/job_id" 2>/dev/null) || job=''
+    if [[ -n $job && $'\n'$answer$'\n' != *$'\n'"$job"$'\n'* ]]; then continue; fi
+    while IFS= read -r -d '' _ && IFS= read -r -d '' key && IFS= read -r -d '' _ && IFS= read -r -d '' _; do
+      needed[$key]=1
+    done <"$plan"
+  done
+}

@@ -1,0 +1,181 @@
+# shellcheck shell=bash
+# What a job takes along to its nodes' own disks, before it starts: which files and folders, in which form, in
+# which archives. An entry is one path of --data, or the environment (--stage-venv). Archives lie
+# in ${scratch_dir}/.staging (packing.sh); the run directory's file `staging` names them, four words for each
+# entry, each with a NUL:
+#
+#   data|environment  KEY  FORMAT  PATH     PATH: below ${scratch_dir}, or the environment's folder
+#
+# KEY is the fingerprint of the entry's names, sizes, times and modes; FORMAT is tar, tar.zst or squashfs.
+# unpacking.sh is the nodes' side. Needs common.sh, run_directory.sh and packing.sh; check also options.sh.
+
+declare -gA options_source fact
+declare -ga options_list_data staging_paths=() staging_plan=()
+
+# An image pays where there are many small files: making a file costs far more than moving its bytes.
+readonly staging_image_files=10000 staging_image_mean_bytes=$((1 << 20))
+
+# staging::check   What --data names is there and may be taken along: leaves the paths in staging_paths, as
+# the program will name them. Status 1 or 2 else.
+staging::check() {
+  local -r folder=${fact[scratch_dir]}
+  local given path real base
+  local -A seen=()
+  if ((${#options_list_data[@]} == 0)); then
+    staging::check_alone
+    return
+  fi
+  base=$(realpath -m -- "$folder")
+  for given in "${options_list_data[@]}"; do
+    path=$(staging::tidy "$given" && printf x)
+    path=${path%x}
+    case $path in
+      /*) common::die_usage "--data ${given@Q}: give the path below ${folder@Q}, not an absolute one" ;;
+      '' | .. | ../* | */.. | */../*) common::die_usage "--data ${given@Q}: name a file or folder below ${folder@Q}, without '..'" ;;
+      .staging | .staging/*) common::die_usage "--data ${given@Q}: .staging is the kit's own" ;;
+    esac
+    [[ -e $folder/$path || -L $folder/$path ]] || common::die "--data ${given@Q}: there is no ${path@Q} in ${folder@Q}"
+    [[ -e $folder/$path ]] || common::die "--data ${given@Q} is a symbolic link to nothing"
+    real=$(realpath -- "$folder/$path" && printf x)
+    real=${real%$'\n'x}
+    [[ $real == "$base"/* ]] || common::die "--data ${given@Q} is a link that leads out of ${base@Q}, to ${real@Q}: copy or move the data there"
+    [[ -f $real || -d $real ]] || common::die "--data ${given@Q} is neither a file nor a folder"
+    [[ -r $real && (! -d $real || -x $real) ]] || common::die "--data ${given@Q}: you may not read it"
+    if [[ -z ${seen[$path]:-} ]]; then staging_paths+=("$path"); fi
+    seen[$path]=1
+  done
+  staging::leave_out_inner
+}
+
+# Without --data some options mean nothing.
+staging::check_alone() {
+  local name
+  for name in pack_in_job data_format broadcast; do
+    if [[ ${options_source[$name]} == option && -z ${fact[stage_venv]} ]]; then
+      common::die_usage "--${name//_/-} is about --data and --stage-venv: give one of them"
+    fi
+  done
+}
+
+# ./a//b/ is a/b
+staging::tidy() {
+  local path=$1
+  while [[ $path == *//* ]]; do path=${path//\/\//\/}; done
+  while [[ $path == */./* ]]; do path=${path//\/.\//\/}; done
+  while [[ $path == ./* ]]; do path=${path#./}; done
+  path=${path%/.}
+  if [[ $path == . ]]; then path=''; fi
+  printf '%s' "${path%/}"
+}
+
+# `a/b` comes along with `a`.
+staging::leave_out_inner() {
+  local inner outer
+  local -a kept=()
+  for inner in "${staging_paths[@]}"; do
+    for outer in "${staging_paths[@]}"; do
+      if [[ $inner == "$outer"/* ]]; then
+        common::note "note: --data: ${inner@Q} is in ${outer@Q}"
+        continue 2
+      fi
+    done
+    kept+=("$inner")
+  done
+  staging_paths=("${kept[@]}")
+}
+
+staging::is_wanted() {
+  ((${#staging_paths[@]} > 0)) || [[ -n ${fact[stage_venv]} ]]
+}
+
+# staging::prepare   Packs what is not packed yet; leaves the plan in staging_plan.
+staging::prepare() {
+  local path
+  packing::open "${fact[scratch_dir]}/.staging"
+  for path in "${staging_paths[@]}"; do staging::prepare_entry data "$path"; done
+  if [[ -n ${fact[stage_venv]} ]]; then staging::prepare_entry environment "$(realpath -- "${fact[environment]}")"; fi
+  packing::prune
+  packing::close
+}
+
+# staging::write PLAN
+staging::write() {
+  printf '%s\0' "${staging_plan[@]}" | common::write_atomically "$1"
+}
+
+# staging::prepare_entry KIND PATH   Adds to the plan.
+staging::prepare_entry() {
+  local -r kind=$1 path=$2
+  local full=$path start=. key format
+  local -A tree=()
+  if [[ $kind == data ]]; then full=${fact[scratch_dir]}/$path; fi
+  if [[ ! -d $full || -L $full ]]; then
+    start=./${full##*/}
+    full=${full%/*}
+  fi
+  packing::describe "$full" "$start"
+  if [[ $kind == data ]]; then staging::check_links "$full" "$start" "$path"; fi
+  ((tree[others] == 0)) || common::die "${path@Q} has ${tree[others]} pipes, sockets or devices; only files, folders and links can be taken along"
+  key=${tree[key]}
+  format=$(staging::choose_format "$key" "$full" "$start" "$path")
+  packing::pack "$key" "$format" "$full" "$start" "$path"
+  staging_plan+=("$kind" "$key" "$format" "$path")
+}
+
+# Links are kept, so they must lead to what comes along too, by a way that the node has as well.
+staging::check_links() {
+  local -r folder=$1 start=$2 path=$3
+  local name target real root
+  local -a roots=()
+  ((tree[links] > 0)) || return 0
+  for root in "${staging_paths[@]}"; do
+    real=$(realpath -- "${fact[scratch_dir]}/$root" && printf x)
+    roots+=("${real%$'\n'x}")
+  done
+  exec {resolved}< <(cd -- "$folder" && find "$start" -type l -print0 | xargs -0 --no-run-if-empty realpath -zm --)
+  while IFS= read -r -d '' name && IFS= read -r -d '' target && IFS= read -r -d '' real <&"$resolved"; do
+    if [[ $target != /* ]]; then
+      for root in "${roots[@]}"; do
+        if [[ $real == "$root" || $real == "$root"/* ]]; then continue 2; fi
+      done
+    fi
+    common::die "--data ${path@Q}: the link ${name@Q} leads out of what is taken along, to ${target@Q}: make it relative, to a path that --data names as well, or put the file in its place"
+  done < <(cd -- "$folder" && find "$start" -type l -printf '%p\0%l\0')
+  exec {resolved}<&-
+}
+
+# staging::choose_format KEY FOLDER START PATH   What has been packed before stays as it is.
+staging::choose_format() {
+  local -r key=$1 folder=$2 start=$3 path=$4
+  local format
+  case ${fact[data_format]} in
+    tar) format=tar ;;
+    zst) format=tar.zst ;;
+    image) format=squashfs ;;
+    auto)
+      for format in squashfs tar.zst tar; do
+        if packing::is_packed "$key" "$format"; then
+          printf '%s\n' "$format"
+          return
+        fi
+      done
+      format=tar
+      if [[ $start == . ]] && staging::pays_as_image; then
+        if common::has_command mksquashfs && { common::has_command squashfuse || [[ -n ${fact[container]:-} ]]; }; then
+          format=squashfs
+        else
+          common::note "note: ${path@Q} has ${tree[files]} files: as an image it would come faster, but there is no $(common::has_command mksquashfs && echo squashfuse || echo mksquashfs) here"
+        fi
+      elif packing::compresses "$folder"; then
+        format=tar.zst
+      fi
+      ;;
+  esac
+  # A file alone is no file system.
+  if [[ $format == squashfs && $start != . ]]; then format=tar; fi
+  printf '%s\n' "$format"
+}
+
+staging::pays_as_image() {
+  ((tree[files] >= staging_image_files && tree[bytes] / tree[files] < staging_image_mean_bytes))
+}

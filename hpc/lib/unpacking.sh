@@ -1,0 +1,218 @@
+# shellcheck shell=bash
+# The nodes' side of staging.sh: brings what the plan names to this node's own disk, and looks whether it has
+# come as it was. Archives are unpacked; images are mounted, which makes no files. Run once on each node, by
+# keep_node.sh. Needs common.sh, packing.sh, local_disk.sh and run_directory.sh.
+
+declare -gA fact tree
+
+# unpacking::read PLAN   Sets the arrays kinds, keys, formats and paths, one element an entry.
+unpacking::read() {
+  local kind key format path
+  declare -ga kinds=() keys=() formats=() paths=()
+  [[ -e $1 ]] || return 0
+  while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' path; do
+    kinds+=("$kind") keys+=("$key") formats+=("$format") paths+=("$path")
+  done <"$1"
+}
+
+# unpacking::load ENTRY   Sets manifest, archive (on the shared file system), image (on the node) and target.
+unpacking::load() {
+  local -r entry=$1
+  local name value
+  declare -gA manifest=()
+  archive=${fact[scratch_dir]}/.staging/${keys[entry]}.${formats[entry]}
+  image=$SLURM_TMPDIR/.hpc_kit/archives/${archive##*/}
+  target=$SLURM_TMPDIR/${paths[entry]}
+  if [[ ${kinds[entry]} == environment ]]; then target=$SLURM_TMPDIR/.hpc_kit/environment.tree; fi
+  [[ -r $archive.manifest ]] || common::die "${paths[entry]@Q}: its archive ${archive@Q} is gone: submit the job again"
+  while read -r name value; do manifest[$name]=$value; done <"$archive.manifest"
+}
+
+# unpacking::is_there ENTRY   What a job that was requeued has left here for itself is not brought again.
+unpacking::is_there() {
+  unpacking::load "$1"
+  if [[ ${formats[$1]} == squashfs ]]; then
+    [[ -e $image && $(stat --format=%s -- "$image") == "${manifest[archive_bytes]}" ]]
+  else
+    [[ -e $SLURM_TMPDIR/.hpc_kit/arrived.$1 ]] && unpacking::is_right
+  fi
+}
+
+# unpacking::check_space WAY   What is missing, in total, against what the disk has free.
+unpacking::check_space() {
+  local -r way=$1
+  local -i entry bytes=0 entries=0
+  local free free_inodes inodes
+  for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
+    if [[ -n ${there[entry]:-} ]]; then continue; fi
+    unpacking::load "$entry"
+    if [[ ${formats[entry]} == squashfs ]]; then
+      bytes+=${manifest[archive_bytes]}
+    else
+      # A file takes whole blocks. An archive that is broadcast lies beside what comes out of it.
+      entries+=$((manifest[files] + manifest[folders] + manifest[links]))
+      bytes+=$((manifest[unpacked_bytes] + (manifest[files] + manifest[folders]) * 4096))
+      if [[ $way == sbcast ]]; then bytes+=${manifest[archive_bytes]}; fi
+    fi
+  done
+  read -r free free_inodes inodes < <(df --output=avail,iavail,itotal --block-size=1 -- "$SLURM_TMPDIR" | tail -n 1)
+  ((free >= bytes)) ||
+    common::die "no space on $(common::node): the data need $(packing::size "$bytes") in $SLURM_TMPDIR, and $(packing::size "$free") are free"
+  # Some file systems count no inodes.
+  if [[ $inodes =~ ^[1-9] ]] && ((free_inodes < entries)); then
+    common::die "no space on $(common::node): the data are $entries files and folders, and $SLURM_TMPDIR has room for $free_inodes (inodes); try --data-format image"
+  fi
+}
+
+# unpacking::bring ENTRY WAY   What arrives otherwise than it was is brought once more, then given up.
+unpacking::bring() {
+  local -r entry=$1 way=$2
+  local try
+  unpacking::load "$entry"
+  for try in 1 2; do
+    if unpacking::try "$entry" "$way"; then
+      : >"$SLURM_TMPDIR/.hpc_kit/arrived.$entry"
+      return
+    fi
+    common::warn "$(common::node): ${paths[entry]@Q} has not arrived as it was: ${reason:-unpacking it failed} (try $try)"
+  done
+  common::die "$(common::node): ${paths[entry]@Q} does not arrive as it was packed; is the disk of $SLURM_TMPDIR, or the archive ${archive@Q}, damaged?"
+}
+
+unpacking::try() {
+  local -r entry=$1 way=$2
+  reason=''
+  if [[ ${formats[entry]} == squashfs ]]; then
+    unpacking::bring_image "$way" && unpacking::mount "$entry"
+  else
+    local_disk::erase "$target"
+    unpacking::extract "$entry" "$way" && unpacking::is_right
+  fi
+}
+
+# unpacking::extract ENTRY WAY   All parts at the same time, except the folders', which come last.
+unpacking::extract() {
+  local -r format=${formats[$1]} way=$2
+  local folder=$target part process from=$archive failed=0
+  local -a processes=()
+  if [[ $way == sbcast ]]; then from=$image; fi
+  if ((manifest[folders] == 0)); then folder=${target%/*}; fi
+  mkdir -p -- "$folder"
+  for ((part = 1; part < manifest[parts]; part++)); do
+    unpacking::untar "$format" "$folder" "$from$(unpacking::suffix "$part")" &
+    processes+=("$!")
+  done
+  for process in "${processes[@]}"; do wait "$process" || failed=1; done
+  unpacking::untar "$format" "$folder" "$from$(unpacking::suffix "${manifest[parts]}")" || failed=1
+  if [[ $way == sbcast ]]; then rm -f -- "$image" "$image".[2-9]; fi
+  return "$failed"
+}
+
+unpacking::suffix() {
+  if (($1 > 1)); then printf '.%s' "$1"; fi
+}
+
+# unpacking::untar FORMAT FOLDER ARCHIVE
+unpacking::untar() {
+  local -ra options=(--extract --directory="$2" --same-permissions --no-same-owner --delay-directory-restore --blocking-factor=2048)
+  if [[ $1 == tar.zst ]]; then
+    common::has_command zstd || common::die "$(common::node) has no zstd: submit with --data-format tar"
+    zstd -q -d -c -- "$3" | tar "${options[@]}"
+  else
+    tar "${options[@]}" --file="$3"
+  fi
+}
+
+# Whether the tree at target has the names, sizes, times and modes of the one that was packed; reason says
+# what has not.
+unpacking::is_right() {
+  local folder=$target start=. found
+  if ((manifest[folders] == 0)); then
+    folder=${target%/*}
+    start=./${target##*/}
+  fi
+  [[ -e $folder/$start ]] || return 1
+  packing::list "$folder" "$start" >"$SLURM_TMPDIR/.hpc_kit/list"
+  found=$(packing::fingerprint <"$SLURM_TMPDIR/.hpc_kit/list")
+  if [[ $found != "${manifest[fingerprint]}" ]]; then
+    packing::count <"$SLURM_TMPDIR/.hpc_kit/list"
+    reason="${tree[files]} files, ${tree[folders]} folders, ${tree[links]} links, ${tree[bytes]} bytes; ${manifest[files]}, ${manifest[folders]}, ${manifest[links]}, ${manifest[bytes]} were packed"
+    return 1
+  fi
+}
+
+# unpacking::bring_image WAY
+unpacking::bring_image() {
+  if [[ $1 == read ]]; then cp --sparse=never -- "$archive" "$image.partial" && mv -fT -- "$image.partial" "$image"; fi
+  reason="an image of $(stat --format=%s -- "$image") bytes in place of ${manifest[archive_bytes]}"
+  [[ $(stat --format=%s -- "$image") == "${manifest[archive_bytes]}" ]]
+}
+
+# unpacking::mount ENTRY   A container mounts the image itself: it is told so in .hpc_kit/images. A node without
+# FUSE unpacks it.
+unpacking::mount() {
+  local -r entry=$1
+  local files
+  local_disk::unmount_below "$SLURM_TMPDIR"
+  mkdir -p -- "$target"
+  if [[ -n ${fact[container]:-} ]]; then
+    printf '%s\0' "$image" "${paths[entry]}" >>"$SLURM_TMPDIR/.hpc_kit/images"
+  elif unpacking::squashfuse "$image" "$target"; then
+    files=$(stat --file-system --format=%c -- "$target")
+    reason="$files files and folders in the image, $((manifest[files] + manifest[folders] + manifest[links])) were packed"
+    ((files == 0 || files >= manifest[files]))
+  else
+    common::has_command unsquashfs ||
+      common::die "$(common::node) can neither mount an image (squashfuse, /dev/fuse) nor unpack it (unsquashfs): submit with --data-format tar"
+    common::note "$(common::node): no squashfuse here: unpacking the image of ${paths[entry]@Q}"
+    unsquashfs -quiet -no-progress -force -dest "$target" "$image" >/dev/null && unpacking::is_right
+  fi
+}
+
+# Its server ignores the signal that tells the ranks to save: it ends when the image is unmounted.
+unpacking::squashfuse() {
+  local program
+  for program in squashfuse_ll squashfuse; do
+    if common::has_command "$program"; then
+      (trap '' TERM INT HUP && exec "$program" "$1" "$2") >/dev/null 2>&1 </dev/null || return 1
+      return
+    fi
+  done
+  return 1
+}
+
+# unpacking::make_environment   From the staged environment, which names itself by its old folder, one that
+# works here: its scripts begin with a path to its python.
+unpacking::make_environment() {
+  local -r old=$SLURM_TMPDIR/.hpc_kit/environment.tree new=$SLURM_TMPDIR/.hpc_kit/environment
+  local file first second
+  rm -rf -- "$new"
+  mkdir -p -- "$new/bin"
+  for file in "$old"/* "$old"/.[!.]*; do
+    if [[ ${file##*/} != bin && -e $file ]]; then ln -s -- "$file" "$new/"; fi
+  done
+  for file in "$old"/bin/*; do
+    first='' second=''
+    if [[ -f $file && ! -L $file ]]; then
+      { IFS= read -r first && IFS= read -r second; } 2>/dev/null <"$file" || true
+    fi
+    if [[ $first == '#!'*/python* ]]; then
+      unpacking::make_script "$file" 2
+    elif [[ $first == '#!/bin/sh' && $second == "'''exec' "*/python* ]]; then
+      unpacking::make_script "$file" 4
+    else
+      ln -s -- "$file" "$new/bin/"
+    fi
+  done
+}
+
+# unpacking::make_script FILE FIRST_LINE   As pip writes it where the path has a space or is long.
+unpacking::make_script() {
+  local -r script=$SLURM_TMPDIR/.hpc_kit/environment/bin/${1##*/}
+  {
+    # shellcheck disable=SC2016 # for that shell
+    printf '#!/bin/sh\n'"'''exec' "'"%s/bin/python" "$0" "$@"\n'"' '''\n" "$SLURM_TMPDIR/.hpc_kit/environment"
+    tail -n "+$2" -- "$1"
+  } >"$script"
+  chmod 755 -- "$script"
+}
