@@ -32,7 +32,7 @@ leftovers::find() {
 leftovers::ask_slurm() {
   local answer job array state
   if ! answer=$(unset -v "${!SQUEUE_@}" SLURM_CLUSTERS && timeout 30 squeue --noheader --user="$1" --states=all --format='%A %F %T' 2>&1); then
-    leftovers_silence="squeue: ${answer##*$'\n'}"
+    leftovers_silence=${answer##*$'\n'}
     return 1
   fi
   while read -r job array state; do
