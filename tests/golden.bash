@@ -34,12 +34,14 @@ golden::words() {
   done
 }
 
-# golden::project   Sets `project`, with the files that the blocks name; its folder is to be the working directory.
+# golden::project   Sets `project`, with the files that the blocks name, its data in SCRATCH; its folder is to be the
+# working directory.
 golden::project() {
   make_project
   local -r plain=$BATS_TEST_TMPDIR/project
   mv -- "$project" "$plain"
   project=$plain
+  mkdir -p -- "$SCRATCH/project/one" "$SCRATCH/project/two words"
   printf 'true 1\n' >"$project/one.txt"
   printf 'true 1\ntrue 2\n\ntrue 3\n' >"$project/three.txt"
 }

@@ -8,11 +8,11 @@ load ../helpers
 load ../golden
 
 setup() {
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default LC_ALL=C.UTF-8
   golden::project
   cd -- "$project" || return
-  export SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default LC_ALL=C.UTF-8
   # A Slurm that does not answer, so that the request is not compared with any cluster.
-  mkdir -- "$SCRATCH" "$BATS_TEST_TMPDIR/bin"
+  mkdir -- "$BATS_TEST_TMPDIR/bin"
   printf '#!/bin/sh\n: >>"%s"\nexit 1\n' "$BATS_TEST_TMPDIR/sbatch was called" >"$BATS_TEST_TMPDIR/bin/sbatch"
   printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/scontrol"
   chmod +x -- "$BATS_TEST_TMPDIR"/bin/*
@@ -53,8 +53,9 @@ argv() {
   ((${#golden_options[@]} >= 60))
   [[ -z $(printf '%s\n' "${golden_options[@]}" | sort | uniq --repeated) ]]
 
-  # These give no job, or show one; the others that are left out here say `not there yet`.
-  local -r without=' help dry_run confirm follow wandb_sweepid data singularity_container workdir '
+  # These give no job, show one, make it two, or pack a gigabyte (staging.bats); the others that are left out here
+  # say `not there yet`.
+  local -r without=' help dry_run confirm follow pack_in_job pack_partition stage_venv wandb_sweepid singularity_container workdir '
   local name spelling all
   printf -v all ' %s \n' "${golden_options[@]}"
   for name in "${!options_names[@]}"; do
