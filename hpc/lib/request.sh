@@ -53,6 +53,9 @@ request::resolve_data() {
       //* | */../*) common::die_usage "--collect ${pattern@Q}: give a pattern below SLURM_TMPDIR, such as 'results/*.json'" ;;
     esac
   done
+  if [[ ${options_source[pack_partition]} == option && -z ${options_value[pack_in_job]} ]]; then
+    common::die_usage "--pack-partition is about --pack-in-job: give both"
+  fi
   # Packing waits for what the job waits for; the job then waits for both.
   if [[ -n ${options_value[pack_in_job]} && ${options_value[dependency]} == *\?* ]]; then
     common::die_usage "--dependency ${options_value[dependency]}: with --pack-in-job all of its conditions must hold, so ',' between them, not '?'"
@@ -117,7 +120,7 @@ request::check_sbatch_arguments() {
   for argument in "${options_list_sbatch_arg[@]}"; do
     case $argument in
       --nodes* | --ntasks* | --cpus-per* | --gpus* | --gres=gpu* | --mem=* | --mem-per* | --time=* | --output* | --chdir* | --array* | --export* | --job-name* | --parsable* | --wrap* | --test-only* | --wait* | --open-mode* | --signal*)
-        common::die_usage "--sbatch-arg=$argument: the kit decides this itself; see --help for its option"
+        common::die_usage "--sbatch-arg=${argument@Q}: the kit decides this itself; see --help for its option"
         ;;
       --[a-z]*) ;;
       *) common::die_usage "--sbatch-arg=${argument@Q}: write a long option of sbatch, as in --sbatch-arg=--licenses=matlab" ;;

@@ -115,7 +115,18 @@ def expected_argv(option, value, project, run_directory):
     elif option == "cluster":
         if value not in ("default", "pocket", "cedar", "plai", "oscer"):
             return None
-    elif option != "chdir" and not (option == "max-parallel" and NUMBER.fullmatch(value)):
+    elif option == "pack-partition":  # of the environment; on the command line it needs --pack-in-job
+        if not value or re.search(r"[\x00-\x1f\x7f]", value):
+            return None
+    elif option == "staging-limit":
+        megabytes(value)
+    elif option == "collect":
+        if not value or value.startswith("/") or ".." in value.split("/"):
+            return None
+    elif option in ("max-parallel", "staging-days"):
+        if not NUMBER.fullmatch(value):
+            return None
+    elif option != "chdir":
         return None
     return [
         *("sbatch", "--parsable"),
