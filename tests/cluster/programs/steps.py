@@ -1,6 +1,6 @@
-"""A program of the user's own, without train/: counts steps, saves when it is told to stop, and goes on from there.
+"""A program of somebody's own, without train/: counts steps, saves when told to stop, goes on from there.
 
-steps.py STEPS [--seconds PER_STEP] [--deaf] [--hang AT]: writes a line `STEP ATTEMPT` a step into OUTPUT_PATH/rank_RANK.
+Each rank adds a line `STEP ATTEMPT` for each step to OUTPUT_PATH/rank_RANK.
 """
 
 import argparse
@@ -12,41 +12,35 @@ from pathlib import Path
 
 parser = argparse.ArgumentParser()
 parser.add_argument("steps", type=int)
-parser.add_argument("--seconds", type=float, default=0.1)
-parser.add_argument("--deaf", action="store_true", help="do not heed SIGTERM")
+parser.add_argument("--seconds", type=float, default=0.1, help="of a step")
+parser.add_argument("--deaf", action="store_true", help="heed neither signal nor stop file")
 parser.add_argument("--hang", type=int, help="at this step of the first attempt")
-parser.add_argument("--at-end", type=int, default=0, help="exit status")
 options = parser.parse_args()
 
-rank, attempt = os.environ["RANK"], int(os.environ["ATTEMPT"])
-told = False
-
-
-def heed(number: int, frame: object) -> None:
-    global told
-    told = not options.deaf
-
-
-signal.signal(signal.SIGTERM, heed)
+rank = os.environ["RANK"]
 saved = Path(os.environ["CHECKPOINT_DIRECTORY"], f"step_{rank}")
-stop_file = Path(os.environ["STOP_FILE"])
-beat = Path(os.environ["HEARTBEAT_FILE"])
+stop_file, heartbeat = Path(os.environ["STOP_FILE"]), Path(os.environ["HEARTBEAT_FILE"])
+signals: list[int] = []
+signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+
+
+def save(step: int) -> None:
+    partial = saved.with_suffix(".partial")
+    partial.write_text(str(step))
+    partial.replace(saved)
+
+
 step = int(saved.read_text()) if saved.exists() else 0
-with open(Path(os.environ["OUTPUT_PATH"], f"rank_{rank}"), "a") as log:
+with Path(os.environ["OUTPUT_PATH"], f"rank_{rank}").open("a") as log:
     while step < options.steps:
-        if told or (stop_file.exists() and not options.deaf):
-            temporary = saved.with_suffix(".partial")
-            temporary.write_text(str(step))
-            temporary.replace(saved)
+        if not options.deaf and (signals or stop_file.exists()):
+            save(step)
             print(f"rank {rank} saved at step {step}", flush=True)
             sys.exit(75)
-        if step == options.hang and attempt == 0:
-            temporary = saved.with_suffix(".partial")
-            temporary.write_text(str(step))
-            temporary.replace(saved)
+        if step == options.hang and os.environ["ATTEMPT"] == "0":
+            save(step)
             time.sleep(10000)
-        beat.touch()
+        heartbeat.touch()
         time.sleep(options.seconds)
         step += 1
-        print(step, attempt, file=log, flush=True)
-sys.exit(options.at_end)
+        print(step, os.environ["ATTEMPT"], file=log, flush=True)
