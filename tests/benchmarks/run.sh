@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|staging]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -8,12 +8,15 @@
 #   submission   wall of job_submitter.sh, of submitit and of bare sbatch, for the same job (20 rounds)
 #   startup      from the start of the batch script to the program's first line, 2 nodes of 2 ranks each:
 #                the kit, and a batch script as people write it (7 rounds)
+#   staging      data to the nodes' own disks: packing, and bringing them to 1, 2 and 4 nodes (3 rounds; about
+#                15 minutes and 25 GB of disk): staging.sh
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
+source "$here/staging.sh"
 
 rounds=''
 work=$(mktemp -d)
@@ -30,12 +33,12 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup]..." ;;
+      submission | startup | staging) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|staging]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup staging); fi
 
   bench::prepare
   for benchmark in "${benchmarks[@]}"; do
