@@ -20,7 +20,6 @@ main() {
     # Signals reach the command by themselves (torchrun and Slurm send them to all processes of a rank);
     # this shell stays to take its status.
     trap : TERM INT HUP USR1 USR2
-    trap 'common::note "rank $RANK on $(common::node) was where the stack above says"' ABRT # interruption.sh
     "${words[@]}" || status=$?
   else
     status=2
