@@ -55,6 +55,7 @@ bench::staging_make_disks() {
 bench::staging_make_data() {
   local -i folder
   mkdir -p -- "$data/small" "$data/big" "$plain"
+  echo 'python -m train' >"$project/experiment_configurations.txt"
   for ((folder = 0; folder < staging_folders; folder++)); do
     mkdir -- "$data/small/$folder"
     head -c "$((staging_files * staging_file_bytes))" /dev/urandom |
@@ -112,7 +113,7 @@ bench::staging_tar_and_flush() {
 
 bench::staging_unchanged() {
   local round
-  bench::staging_submit tar small
+  bench::staging_submit tar small >/dev/null 2>"$work/error" || bench::die_of job_submitter.sh
   for ((round = -1; round < ${rounds:-3}; round++)); do
     bench::time kit bench::staging_prepare small
     bench::time plain bench::staging_find_and_sum small
