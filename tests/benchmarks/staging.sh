@@ -176,17 +176,14 @@ bench::staging_allocate() {
   cat -- "$work/output" >>"$results"
 }
 
-# All nodes take both as well. The first, of all nodes, is not counted, as above.
+# All nodes take both as well: that is also the round that is not counted, as above.
 bench::staging_bringing() {
   local round nodes
-  local -a sets
-  for ((round = -1; round < ${rounds:-3}; round++)); do
-    for nodes in "${staging_nodes[@]}"; do
-      sets=(small big)
-      if ((nodes == staging_nodes[-1])); then sets+=(both); elif ((round < 0)); then continue; fi
-      bench::staging_allocate "$nodes" time "${sets[@]}"
-    done
-    if ((round < 0)); then : >"$results"; fi
+  bench::staging_allocate "${staging_nodes[-1]}" time both
+  : >"$results"
+  for ((round = 0; round < ${rounds:-3}; round++)); do
+    for nodes in "${staging_nodes[@]}"; do bench::staging_allocate "$nodes" time small big; done
+    bench::staging_allocate "${staging_nodes[-1]}" time both
   done
   python3 "$here/staging_table.py" time "$results" "${staging_nodes[@]}"
   : >"$results"
@@ -194,6 +191,6 @@ bench::staging_bringing() {
 
 bench::staging_shared_side() {
   local nodes
-  for nodes in "${staging_nodes[@]}"; do bench::staging_allocate "$nodes" count both; done
+  for nodes in "${staging_nodes[@]}"; do bench::staging_allocate "$nodes" count small; done
   python3 "$here/staging_table.py" count "$results" "${staging_nodes[@]}"
 }
