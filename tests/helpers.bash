@@ -28,7 +28,7 @@ make_project() {
   # shellcheck disable=SC2016 # nothing is to be expanded
   project=${1:-$BATS_TEST_TMPDIR}/'it'\''s "odd", $(touch canary) %j ü'
   mkdir -p -- "$project"
-  cp -R -- "$checkout/hpc" "$checkout/venv" "$checkout/train" "$project/"
+  cp -R -- "$checkout/hpc" "$checkout/venv" "$checkout/singularity" "$checkout/train" "$project/"
   find "$project" -name __pycache__ -prune -exec rm -rf -- {} +
   mkdir -p -- "$checkout/.venv"
   ln -s -- "$checkout/.venv" "$project/.venv"
