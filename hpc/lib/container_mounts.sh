@@ -1,7 +1,9 @@
 # shellcheck shell=bash
 # What a job's container sees of the node. Needs common.sh, and of the caller `fact` and the array `options`.
 
-declare -gA fact container_mounts=() # where inside -> the runtime's option
+declare -gA fact
+declare -gA container_mounts=()  # where inside -> the runtime's option
+declare -gA container_sources=() # where inside -> what is shown there
 declare -ga options
 
 container_mounts::add_options() {
@@ -12,12 +14,32 @@ container_mounts::add_options() {
   container_mounts::users
   # A folder before those inside of it, or it would hide them.
   mapfile -d '' -t names < <(printf '%s\0' "${!container_mounts[@]}" | LC_ALL=C sort -z)
-  for name in "${names[@]}"; do options+=(--mount "${container_mounts[$name]}"); done
+  for name in "${names[@]}"; do
+    container_mounts::make_place "$name"
+    options+=(--mount "${container_mounts[$name]}")
+  done
+}
+
+# The runtime makes the place for a mount itself, but two that do so at one time in a folder that they share
+# disturb each other: what lies in one of ours is made before.
+container_mounts::make_place() {
+  local name folder='' place
+  for name in "${names[@]}"; do
+    if [[ $1 == "$name"/* ]]; then folder=$name; fi # the last is the nearest, as they are sorted
+  done
+  if [[ -z $folder || ${container_sources[$folder]}/ != "${SLURM_TMPDIR:-/nowhere}"/* ]]; then return; fi
+  place=${container_sources[$folder]}/${1#"$folder"/}
+  if [[ -d ${container_sources[$1]} || ${container_mounts[$1]} == *image-src=* ]]; then
+    mkdir -p -- "$place"
+  else
+    mkdir -p -- "${place%/*}" && : >>"$place"
+  fi
 }
 
 # container_mounts::add SOURCE DESTINATION [OPTIONS]   In quotes as CSV has them, as names may hold anything. Of two
 # at one place the later counts.
 container_mounts::add() {
+  container_sources[$2]=$1
   container_mounts[$2]="type=bind,\"source=${1//\"/\"\"}\",\"destination=${2//\"/\"\"}\"${3:+,$3}"
 }
 
