@@ -131,7 +131,7 @@ PYTHON
 
   # The node's disk is as it was; what was meant to stay is on scratch.
   same "$(local_folders "$job")" ''
-  same "$(ls -A -- "$HOME")" ''
+  same "$(ls -A -- "$HOME")" .apptainer # the runtime's own, outside
   [[ ! -e $project/probe && ! -e $run_directory/source/probe ]]
   same "$(ls -- "$SCRATCH/${project##*/}/two words/singularity_${job}_0")" $'kept.0\nkept.1'
   same "$(find "$BATS_TEST_TMPDIR" -name canary)" ''
