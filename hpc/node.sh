@@ -40,6 +40,8 @@ main() {
   local inside=$kit/venv/run.sh
   if [[ -n ${fact[container]} ]]; then
     export CONTAINER_IMAGE=${fact[container]}
+    # The copy on this node's own disk, if keep_node.sh has made one.
+    if [[ -r $SLURM_TMPDIR/.hpc_kit/container_image ]]; then CONTAINER_IMAGE=$(<"$SLURM_TMPDIR/.hpc_kit/container_image"); fi
     inside=$kit/singularity/run.sh
   fi
   exec bash "$inside" "${launcher[@]}" bash "$kit/hpc/rank.sh" "$kit" "$attempt_directory"

@@ -12,6 +12,9 @@ container::choose() {
   local bind
   [[ -r $project/singularity/run.sh ]] ||
     common::die "there is no singularity/ in ${project@Q}, which --singularity-container needs: copy it from the kit, as hpc/ was"
+  if [[ -n ${options_value[stage_venv]:-} ]]; then
+    common::die_usage "--stage-venv and --singularity-container contradict each other: a container has no virtual environment"
+  fi
   container::check_image "$image"
   fact[container]=$(realpath -- "$image")
   fact[container_workdir]=''
