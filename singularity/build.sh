@@ -8,7 +8,7 @@
 #   cpu, gpu   the kind of torch, as for venv/create.sh (default: gpu)
 #   --from     a folder with a Debian inside, or an image, in place of the public Python base
 #   --output   the image's name (default: one in .venv/, by what is in it)
-# APPTAINER_MKSQUASHFS_ARGS is Apptainer's own: how the image is compressed.
+# APPTAINER_MKSQUASHFS_ARGS is Apptainer's own: how the image is compressed, here for a fast start.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -93,6 +93,8 @@ build::make() {
   build::write_definition
   build::bring_pip_settings
 
+  # Each start reads torch anew out of the image: gzip, the default, takes longer for that than zstd.
+  export APPTAINER_MKSQUASHFS_ARGS=${APPTAINER_MKSQUASHFS_ARGS:--comp zstd -Xcompression-level 3}
   local -a how=(build --force "${binds[@]}")
   if ((EUID != 0)); then how+=(--fakeroot); fi
   common::note "building the $flavour image from $base (once; minutes) …"

@@ -43,8 +43,7 @@ make::image() {
   # What a user of no privilege can unpack has one owner, and no devices.
   find "$work/debian/dev" -mindepth 1 -delete
   chown --no-dereference -R 0:0 -- "$work/debian"
-  export APPTAINER_MKSQUASHFS_ARGS='-comp zstd -Xcompression-level 1'
-  if ! { apptainer --quiet build "$work/base.sif" "$work/debian" &&
+  if ! { apptainer --quiet build --mksquashfs-args '-comp zstd -Xcompression-level 1' "$work/base.sif" "$work/debian" &&
     runuser -u "$user" -- env HOME="$work/home" PATH="$PATH" \
       bash "$work/project/singularity/build.sh" cpu --from "$work/base.sif" --output "$work/home/test.sif"; } >"$work/log" 2>&1; then
     tail -n 40 -- "$work/log" >&2
