@@ -137,25 +137,18 @@ PYTHON
   same "$(find "$BATS_TEST_TMPDIR" -name canary)" ''
 }
 
-@test "data that is staged as an image is at /data and in SLURM_TMPDIR, by its path" {
-  local -r folder=$BATS_TEST_TMPDIR/one
+@test "data of --data are at /data and in SLURM_TMPDIR, unpacked or as an image that the runtime mounts" {
+  local -r folder="$SCRATCH/${project##*/}/datasets/d, \"1\""
+  local format
   mkdir -p -- "$folder/deep er"
   printf 'data\n' >"$folder/deep er/file"
-  mksquashfs "$folder" "$BATS_TEST_TMPDIR/image of, \"it\".squashfs" -no-progress -quiet >/dev/null
-  # In place of the keeper of a node: a site that has already staged it.
-  export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
-  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
-  cat >"$XDG_CONFIG_HOME/hpc_kit/clusters/staged.sh" <<PROFILE
-site[node_local_directory]=/tmp
-node_setup() {
-  mkdir -p "\$SLURM_TMPDIR/.hpc_kit" && printf '%s\0' ${BATS_TEST_TMPDIR@Q}'/image of, "it".squashfs' 'datasets/d, 1' >"\$SLURM_TMPDIR/.hpc_kit/images"
-}
-PROFILE
   use_programs 'inside.py'
-  in_container -W srun --cluster staged --workdir '/work dir/of, mine'
-  ended "$job" 60 COMPLETED 0:0
-  same "$(told 0 data disk)" $'data=["datasets/d, 1", "datasets/d, 1/deep er", "datasets/d, 1/deep er/file"]\ndisk=["d, 1", "deep er", "file"]'
-  same "$(local_folders "$job")" ''
+  for format in image tar; do
+    in_container -W srun --gpus 2 --data "datasets/${folder##*/}" --data-format "$format" --workdir '/work dir/of, mine'
+    ended "$job" 60 COMPLETED 0:0
+    same "$(told 1 data disk)" $'data=["datasets/d, \\\"1\\\"", "datasets/d, \\\"1\\\"/deep er", "datasets/d, \\\"1\\\"/deep er/file"]\ndisk=["d, \\\"1\\\"", "deep er", "file"]'
+    same "$(local_folders "$job")" ''
+  done
 }
 
 @test "the W&B key reaches the program, and no command line has it" {
