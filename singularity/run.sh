@@ -44,7 +44,7 @@ fi
 
 # Not --contain: it hides the node's /dev, with InfiniBand, and its /dev/shm, where the ranks of a node meet that have
 # a container each. What the site binds for all stays.
-options=(--cleanenv --no-home --no-mount cwd,tmp --writable-tmpfs --pwd /)
+options=(--cleanenv --no-home --no-mount 'cwd,tmp' --writable-tmpfs --pwd /)
 if [[ -e /proc/driver/nvidia/version || -e /dev/nvidiactl ]]; then options+=(--nv); fi
 if [[ -e /dev/kfd ]]; then options+=(--rocm); fi
 container_mounts::add_options
