@@ -201,7 +201,7 @@ are_here() {
     in_container -W "$launcher" --gpus 2 --num-nodes 2
     eventually 30 are_here 4
     if [[ $launcher == srun ]]; then
-      scancel --signal=TERM "$job.0"
+      scancel --signal=TERM "$job" # all steps of it
       eventually 20 all_told_of_a_signal
     fi
     touch -- "$run_directory/task_1/stop"
