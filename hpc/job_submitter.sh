@@ -28,6 +28,8 @@ source "$here/lib/packing.sh"
 source "$here/lib/staging.sh"
 source "$here/lib/experiment.sh"
 source "$here/lib/follow.sh"
+source "$here/lib/container_runtime.sh"
+source "$here/lib/container.sh"
 # shellcheck source=../venv/environment.sh
 source "$project/venv/environment.sh"
 
@@ -138,6 +140,13 @@ submit::choose_folders() {
 }
 
 submit::choose_environment() {
+  fact[container]='' fact[environment]=''
+  if [[ -n ${options_value[singularity_container]} ]]; then
+    container::choose "$project"
+    if [[ -z ${options_value[no_preflight]} ]]; then container::ask "$project"; fi
+    return
+  fi
+  container::refuse_options_of_it
   fact[environment]=${site[environment]:-$(environment::find "$project" || true)}
   [[ -n ${fact[environment]} ]] ||
     common::die "no virtual environment for $(environment::requirements "$project"): make it once with  bash ${project@Q}/venv/create.sh"
