@@ -2,7 +2,7 @@
 # A request for a container: what can be known of it before the queue, and the facts that singularity/run.sh
 # reads. Needs common.sh, options.sh, run_directory.sh and container_runtime.sh.
 
-declare -gA options_value fact
+declare -gA options_value options_source fact
 declare -ga options_list_bind
 
 # container::choose PROJECT   Sets the facts container, container_workdir and container_binds. Status 2 when what was
@@ -10,6 +10,10 @@ declare -ga options_list_bind
 container::choose() {
   local -r project=$1 image=${options_value[singularity_container]} workdir=${options_value[workdir]}
   local bind
+  if [[ ${options_source[stage_venv]} == option ]]; then
+    common::die_usage "--stage-venv and --singularity-container contradict each other: a container has no virtual environment"
+  fi
+  fact[stage_venv]=''
   [[ -r $project/singularity/run.sh ]] ||
     common::die "there is no singularity/ in ${project@Q}, which --singularity-container needs: copy it from the kit, as hpc/ was"
   if [[ -n ${options_value[stage_venv]:-} ]]; then
@@ -29,6 +33,7 @@ container::choose() {
 }
 
 container::refuse_options_of_it() {
+  if [[ ${options_source[stage_image]} == option ]]; then common::die_usage "--stage-image is about a container's image: give --singularity-container too"; fi
   if [[ -n ${options_value[workdir]} ]]; then common::die_usage "--workdir is a folder in a container: give --singularity-container too"; fi
   if ((${#options_list_bind[@]} > 0)); then common::die_usage "--bind is for a container: give --singularity-container too"; fi
 }
