@@ -15,7 +15,7 @@ bench::containers() {
   for ((round = 0; round < ${rounds:-10}; round++)); do
     for launcher in srun torchrun; do
       bench::container_job "venv_$launcher" -W "$launcher"
-      bench::container_job "container_$launcher" -W "$launcher" --singularity-container "$image"
+      bench::container_job "container_$launcher" -W "$launcher" --singularity-container "$image" --no-stage-image
     done
     VIRTUAL_ENV_DIRECTORY=$environment bench::time venv_alone bash "$project/venv/run.sh" true
     CONTAINER_IMAGE=$image bench::time container_alone bash "$project/singularity/run.sh" true

@@ -119,9 +119,9 @@ HOME=$HOME"
   python3 - "$run_directory/task_1/output/rank_0.json" <<'PYTHON'
 import json, re, sys
 names = json.load(open(sys.argv[1]))["environment"]
-families = r"(SLURM|SLURMD|CUDA|NCCL|OMP|APPTAINER|SINGULARITY|PMI)_.*|ROCR_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|FROM_DOTENV|USER|LOGNAME"
+families = r"(SLURM|SLURMD|CUDA|NCCL|OMP|APPTAINER|SINGULARITY|PMI)_.*|ROCR_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|PYTHONFAULTHANDLER|FROM_DOTENV|USER|LOGNAME"
 kit = """source_dir project_name scratch_dir exp_name RUN_DIRECTORY CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH
-OUTPUT_PATH STOP_FILE ATTEMPT MASTER_ADDR MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC RANK LOCAL_RANK WORLD_SIZE
+OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC RANK LOCAL_RANK WORLD_SIZE
 LOCAL_WORLD_SIZE""".split()
 own = "PATH HOME PWD OLDPWD SHLVL _ LANG LC_CTYPE LD_LIBRARY_PATH PS1 PROMPT_COMMAND TERM VIRTUAL_ENV".split()
 unknown = [name for name in names if name not in kit + own and not re.fullmatch(families, name)]
@@ -198,13 +198,13 @@ are_here() {
   use_programs notices.py
   local launcher
   for launcher in srun torchrun; do
-    in_container -W "$launcher" --gpus 2 --num-nodes 2
+    in_container -W "$launcher" --gpus 2 --num-nodes 2 --max-restarts 0
     eventually 30 are_here 4
     if [[ $launcher == srun ]]; then
       scancel --signal=TERM "$job" # all steps of it
       eventually 20 all_told_of_a_signal
     fi
-    touch -- "$run_directory/task_1/stop"
+    touch -- "$run_directory/task_1/attempt_0/stop"
     ended "$job" 30 FAILED 75:0
     if [[ $launcher == srun ]]; then same "$(signals_told)" $'rank 0 got signal 15\nrank 1 got signal 15\nrank 2 got signal 15\nrank 3 got signal 15'; fi
   done
