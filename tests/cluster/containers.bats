@@ -151,6 +151,53 @@ PYTHON
   done
 }
 
+# On the disks of node1 and node2, the copies of the image: name, inode and size of each.
+copies() {
+  find "$POCKET_CLUSTER_DIR"/disks/node[12]/"$(id -un)_images" -type f -printf '%f %i %s\n'
+}
+
+@test "--stage-image: on each node's disk once, whole, for later jobs too; clean_nodes.sh takes it away" {
+  local -r wanted="$(sha256sum <"$image" | cut -d ' ' -f 1).sif" size=$(stat --dereference --format=%s -- "$image")
+  local before way file
+  experiments "sh -c 'echo image \$APPTAINER_CONTAINER'"
+
+  # It lies on the same file system as the nodes' disks: there is nothing to gain.
+  in_container -W srun --num-nodes 2 --nodelist 'node[1-2]'
+  ended "$job" 60 COMPLETED 0:0
+  same "$(job_log | grep -c "^image $(realpath -- "$image")\$")" 2
+  same "$(copies 2>/dev/null)" ''
+
+  for way in read sbcast; do
+    in_container -W srun --num-nodes 2 --nodelist 'node[1-2]' --stage-image --broadcast "$way"
+    ended "$job" 120 COMPLETED 0:0
+    same "$(job_log | grep -c "^image $POCKET_CLUSTER_DIR/localscratch/$(id -un)_images/$wanted\$")" 2
+    for file in "$POCKET_CLUSTER_DIR"/disks/node[12]/"$(id -un)_images/$wanted"; do cmp -- "$image" "$file"; done
+    before=$(copies)
+    if [[ $way == read ]]; then
+      in_container -W srun --num-nodes 2 --nodelist 'node[1-2]' --stage-image
+      ended "$job" 60 COMPLETED 0:0
+      same "$(copies)" "$before"
+      # One that broke off is not used.
+      truncate --size=1000 -- "$POCKET_CLUSTER_DIR/disks/node2/$(id -un)_images/$wanted"
+    fi
+  done
+  same "$(cut -d ' ' -f 1,3 <<<"$before" | sort -u)" "$wanted $size"
+
+  touch --date='2 hours ago' -- "$POCKET_CLUSTER_DIR"/disks/node[12]/"$(id -un)_images/$wanted"
+  SCRATCH=$BATS_TEST_TMPDIR/scratch bash "$project/hpc/clean_nodes.sh" >/dev/null 3>&-
+  same "$(copies 2>/dev/null)" ''
+}
+
+@test "an image that was replaced after the submission: the job fails before its ranks start" {
+  cp --reflink=auto -- "$image" "$BATS_TEST_TMPDIR/mine.sif"
+  experiments 'true'
+  submit -s "$BATS_TEST_TMPDIR/mine.sif" --stage-image --begin now+2
+  printf 'other' | dd of="$BATS_TEST_TMPDIR/mine.sif" bs=1 seek=100000000 conv=notrunc status=none
+  ended "$job" 120 FAILED 1:0
+  [[ $(job_log) == *'does not arrive as it was at submission; was it replaced?'* ]]
+  [[ $(job_log) != *'rank 0 of'* ]]
+}
+
 @test "the W&B key reaches the program, and no command line has it" {
   use_programs 'checksums.py WANDB_API_KEY OTHER_KEY'
   local key other
