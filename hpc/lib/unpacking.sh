@@ -153,7 +153,7 @@ unpacking::bring_image() {
 unpacking::mount() {
   local -r entry=$1
   local files
-  local_disk::unmount_below "$SLURM_TMPDIR"
+  local_disk::unmount_below "$target" itself
   mkdir -p -- "$target"
   if [[ -n ${fact[container]:-} ]]; then
     printf '%s\0' "$image" "${paths[entry]}" >>"$SLURM_TMPDIR/.hpc_kit/images"
