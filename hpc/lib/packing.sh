@@ -48,11 +48,12 @@ packing::list() {
     -o \( -type l -printf 'l 0 %s %T@ %p\0' \) -o -printf 'other 0 0 0 %p\0') | LC_ALL=C sort -z -k 5
 }
 
-# packing::describe FOLDER START   Fills tree: files, folders, links, others, entries, bytes, key.
+# packing::describe FOLDER START   Fills tree: files, folders, links, others, entries, bytes, key. The path is part of
+# the key: two folders may have files of the same names, sizes and times.
 packing::describe() {
   packing::list "$1" "$2" >"$packing_list"
   packing::count <"$packing_list"
-  tree[key]=$(sha256sum <"$packing_list")
+  tree[key]=$(printf '%s\0' "$1" | cat - "$packing_list" | sha256sum)
   tree[key]=${tree[key]:0:32}
 }
 
