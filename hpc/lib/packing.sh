@@ -28,12 +28,9 @@ packing::close() {
 }
 
 packing::remove_unfinished() {
-  local -a running
-  mapfile -t running < <(jobs -p)
-  if ((${#running[@]} > 0)); then
-    kill -- "${running[@]}" 2>/dev/null || true
-    wait || true
-  fi
+  local process
+  for process in $(jobs -p); do kill -- "-$process" 2>/dev/null || true; done
+  wait || true
   rm -rf -- "$packing_list" ${packing_partial:+"$packing_partial"}
 }
 
@@ -138,6 +135,7 @@ packing::fill() {
   local -r partial=$1 format=$2 folder=$3 start=$4
   local process watch='' list failed=0
   local -a processes=()
+  set -m # each a process group, to be ended with all that it has started
   if [[ -t 2 ]]; then
     packing::watch "$partial" "${tree[bytes]}" &
     watch=$!
@@ -154,9 +152,10 @@ packing::fill() {
       if ((${#processes[@]} % $(nproc) == 0)); then wait "${processes[-1]}" || failed=1; fi
     done
   fi
+  set +m
   for process in "${processes[@]}"; do wait "$process" || failed=1; done
   if [[ -n $watch ]]; then
-    kill "$watch" 2>/dev/null || true
+    kill -- "-$watch" 2>/dev/null || true
     wait "$watch" 2>/dev/null || true
     printf '\r\e[K' >&2
   fi
@@ -242,7 +241,7 @@ MANIFEST
 packing::watch() {
   local -r partial=$1 total=$2 started=$SECONDS
   local -i done_bytes seconds rate
-  while sleep 0.5; do
+  while sleep 0.5 && kill -0 "$$" 2>/dev/null; do # it may have been killed
     done_bytes=$(find "$partial" -name '[0-9]*' -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
     seconds=$((SECONDS - started + 1))
     rate=$((done_bytes / seconds))
