@@ -258,9 +258,10 @@ packing::prune() {
   local -A needed=()
   local -a oldest=()
   local total age
-  local record archive bytes
+  local record archive bytes lock removed
   mapfile -t oldest < <(find "$packing_store" -maxdepth 1 -name '*.manifest' -printf '%T@ %f\n' | LC_ALL=C sort -n)
   total=$(find "$packing_store" -maxdepth 1 -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
+  packing::remove_orphans
   for record in "${oldest[@]}"; do
     archive=${record#* }
     archive=${archive%.manifest}
@@ -268,15 +269,35 @@ packing::prune() {
     if ((age < 3600 || (age < days * 86400 && total <= limit))); then continue; fi
     if ((${#needed[@]} == 0)); then packing::find_needed || return 0; fi
     if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
+    removed=''
     bytes=$(find "$packing_store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
+    exec {lock}>"$packing_store/.${archive%%.*}.lock"
+    # Another submitter may have taken it meanwhile.
+    if flock --nonblock "$lock" && [[ -n $(find "$packing_store/$archive.manifest" -mmin +59) ]]; then
+      rm -f -- "$packing_store/$archive.manifest" # first: from here on it is not packed
+      rm -f -- "$packing_store/$archive" "$packing_store/$archive".[2-9]
+      removed=1
+    fi
+    exec {lock}>&-
+    if [[ -z $removed ]]; then continue; fi
     total=$((total - bytes))
-    rm -f -- "$packing_store/$archive.manifest" # first: from here on it is not packed
-    rm -f -- "$packing_store/$archive" "$packing_store/$archive".[2-9]
     common::note "removed from $packing_store: ${archive:0:8}… ($(packing::size "$bytes"), unused for $((age / 86400)) days)"
   done
   if ((total > limit)); then
     common::warn "the archives in $packing_store take $(packing::size "$total"), and were all used lately (--staging-limit ${fact[staging_megabytes]}M)"
   fi
+}
+
+# What killed packers have left, of data that changed since: nobody else would ever remove it.
+packing::remove_orphans() {
+  local orphan name lock
+  for orphan in "$packing_store"/*; do
+    name=${orphan##*/}
+    if [[ $name == *.manifest || ($name != *.partial.* && -e ${orphan%.[2-9]}.manifest) ]]; then continue; fi
+    exec {lock}>"$packing_store/.${name%%.*}.lock"
+    if flock --nonblock "$lock" && [[ -z $(find "$orphan" -mmin -60 -print -quit 2>&1) ]]; then rm -rf -- "$orphan"; fi
+    exec {lock}>&-
+  done
 }
 
 # The keys in the plan, and in those of the user's jobs. Status 1 when Slurm does not tell.
