@@ -2,7 +2,8 @@
 # clean_node.sh HPC_FOLDER DIRECTORY REPORT [--dry-run]
 #
 # The batch script of clean_nodes.sh: Slurm runs it on one node. Removes from DIRECTORY, on the node's own
-# disk, what ended jobs of this user have left there (leftovers.sh). Writes REPORT, of lines
+# disk, what ended jobs of this user have left there (leftovers.sh), and images of containers that no job has
+# begun to use for an hour. Writes REPORT, of lines
 # "removed|found|stuck BYTES NAME"; it appears whole. When nothing could be done REPORT.failed says why.
 set -euo pipefail
 shopt -s inherit_errexit nullglob
@@ -39,6 +40,19 @@ main() {
     fi
     printf '%s %s %s\n' "$what" "${bytes:-0}" "${path##*/}"
   done
+  clean_node::images "$directory/$(id -un)_images"
+}
+
+# Images of containers (container_image.sh). A job that runs from one has it open.
+clean_node::images() {
+  local bytes
+  if [[ ! -d $1 || -L $1 || ! -O $1 ]]; then return; fi
+  bytes=$(du --summarize --one-file-system --block-size=1 -- "$1" 2>/dev/null) || true
+  if [[ -z $dry_run ]]; then
+    find "$1" -maxdepth 1 -type f -mmin +60 -delete
+    rmdir -- "$1" 2>/dev/null || true
+  fi
+  printf '%s %s %s\n' "$(if [[ -n $dry_run ]]; then echo found; else echo removed; fi)" "${bytes%%[[:blank:]]*}" "${1##*/}"
 }
 
 main

@@ -31,6 +31,8 @@ source "$kit/hpc/lib/leftovers.sh"
 source "$kit/hpc/lib/packing.sh"
 # shellcheck source=lib/unpacking.sh
 source "$kit/hpc/lib/unpacking.sh"
+# shellcheck source=lib/container_image.sh
+source "$kit/hpc/lib/container_image.sh"
 # shellcheck source=lib/collecting.sh
 source "$kit/hpc/lib/collecting.sh"
 
@@ -89,8 +91,8 @@ keep::look() {
   rm -f -- "$SLURM_TMPDIR/.hpc_kit/images"
   for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
     if unpacking::is_there "$entry"; then
-      common::note "$(common::node): ${paths[entry]@Q} is there from an earlier attempt"
       there[entry]=1
+      if [[ ${kinds[entry]} != image ]]; then common::note "$(common::node): ${paths[entry]@Q} is there from an earlier attempt"; fi
     fi
   done
 }
@@ -100,7 +102,9 @@ keep::bring() {
   trap - EXIT
   trap '' TERM # also for tar and its like: keep::told_to_end decides
   for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
-    if [[ -z ${there[entry]:-} ]]; then
+    if [[ -z ${there[entry]:-} && ${kinds[entry]} == image ]]; then
+      container_image::bring "$entry" "$way"
+    elif [[ -z ${there[entry]:-} ]]; then
       unpacking::bring "$entry" "$way"
     elif [[ ${formats[entry]} == squashfs ]]; then
       unpacking::load "$entry"

@@ -60,14 +60,22 @@ keeper::way() {
 
 # keeper::broadcast RUN_DIRECTORY FOLDER
 keeper::broadcast() {
-  local key format part
-  while IFS= read -r -d '' _ && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' _; do
+  local kind key format path part
+  while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' path; do
+    if [[ $kind == image ]]; then
+      keeper::send "$path" "$2/.hpc_kit/archives/$key.$format"
+      continue
+    fi
     for part in "${fact[scratch_dir]}/.staging/$key.$format"{,.[2-9]}; do
-      if [[ ! -e $part ]]; then continue; fi
-      sbcast --force -- "$part" "$2/.hpc_kit/archives/${part##*/}" &
-      wait "$!" || common::die "sbcast of ${part@Q} failed: submit with --broadcast read"
+      if [[ -e $part ]]; then keeper::send "$part" "$2/.hpc_kit/archives/${part##*/}"; fi
     done
   done <"$1/staging"
+}
+
+# In the background, as a trap waits for what is in the foreground.
+keeper::send() {
+  sbcast --force -- "$1" "$2" &
+  wait "$!" || common::die "sbcast of ${1@Q} failed: submit with --broadcast read"
 }
 
 # keeper::leave   The nodes collect and remove; returns when they have.

@@ -237,6 +237,19 @@ fingerprint $fingerprint
 MANIFEST
 }
 
+# packing::record_image KEY PATH   A manifest for an image that is not packed but taken as it is.
+packing::record_image() {
+  local -r manifest=$packing_store/$1.sif.manifest
+  local hash
+  if packing::is_packed "$1" sif; then
+    touch -- "$manifest"
+    return
+  fi
+  common::note "reading the image ${2@Q} once, for its hash: $(packing::size "${tree[bytes]}")"
+  hash=$(sha256sum <"$2")
+  printf '%s\n' "archive_bytes ${tree[bytes]}" "sha256 ${hash%% *}" | common::write_atomically "$manifest"
+}
+
 # packing::watch PARTIAL BYTES   How far it is, on the terminal.
 packing::watch() {
   local -r partial=$1 total=$2 started=$SECONDS

@@ -46,6 +46,11 @@ request::resolve_data() {
   fact[data_format]=${options_value[data_format]}
   fact[broadcast]=${options_value[broadcast]}
   fact[stage_venv]=${options_value[stage_venv]}
+  fact[stage_image]=${options_value[stage_image]:+always}
+  if [[ -n ${options_value[no_stage_image]} ]]; then
+    if [[ -n ${options_value[stage_image]} ]]; then common::die_usage "--stage-image and --no-stage-image contradict each other: give one"; fi
+    fact[stage_image]=never
+  fi
   fact[staging_days]=$((10#${options_value[staging_days]}))
   fact[staging_megabytes]=$(checks::megabytes "${options_value[staging_limit]}")
   for pattern in "${options_list_collect[@]}"; do

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 # What a job takes along to its nodes' own disks, before it starts: which files and folders, in which form, in
-# which archives. An entry is one path of --data, or the environment (--stage-venv). Archives lie
-# in ${scratch_dir}/.staging (packing.sh); the run directory's file `staging` names them, four words for each
+# which archives. An entry is one path of --data, the environment (--stage-venv), or a container's image, which is
+# its own archive. Archives lie in ${scratch_dir}/.staging (packing.sh); the run directory's file `staging` names them, four words for each
 # entry, each with a NUL:
 #
-#   data|environment  KEY  FORMAT  PATH     PATH: below ${scratch_dir}, or the environment's folder
+#   data|environment|image  KEY  FORMAT  PATH     PATH: below ${scratch_dir}, or of the environment or image
 #
-# KEY is the fingerprint of the entry's names, sizes, times and modes; FORMAT is tar, tar.zst or squashfs.
+# KEY is the fingerprint of the entry's names, sizes, times and modes; FORMAT is tar, tar.zst, squashfs or sif.
 # unpacking.sh is the nodes' side. Needs common.sh, run_directory.sh and packing.sh; check also options.sh.
 
 declare -gA options_source fact
@@ -85,7 +85,12 @@ staging::leave_out_inner() {
 }
 
 staging::is_wanted() {
-  ((${#staging_paths[@]} > 0)) || [[ -n ${fact[stage_venv]} ]]
+  ((${#staging_paths[@]} > 0)) || [[ -n ${fact[stage_venv]} ]] || staging::wants_image
+}
+
+# A sandbox of Singularity's, a folder, stays where it is.
+staging::wants_image() {
+  [[ -f ${fact[container]:-} && ${fact[stage_image]} != never ]]
 }
 
 # staging::prepare   Packs what is not packed yet; leaves the plan in staging_plan.
@@ -94,6 +99,7 @@ staging::prepare() {
   packing::open "${fact[scratch_dir]}/.staging"
   for path in "${staging_paths[@]}"; do staging::prepare_entry data "$path"; done
   if [[ -n ${fact[stage_venv]} ]]; then staging::prepare_entry environment "$(realpath -- "${fact[environment]}")"; fi
+  if staging::wants_image; then staging::prepare_image "${fact[container]}"; fi
   packing::prune
   packing::close
 }
@@ -120,6 +126,14 @@ staging::prepare_entry() {
   format=$(staging::choose_format "$key" "$full" "$start" "$path")
   packing::pack "$key" "$format" "$full" "$start" "$path"
   staging_plan+=("$kind" "$key" "$format" "$path")
+}
+
+# staging::prepare_image PATH   Its hash is computed once for each state of the file.
+staging::prepare_image() {
+  local -A tree=()
+  packing::describe "${1%/*}" "./${1##*/}"
+  packing::record_image "${tree[key]}" "$1"
+  staging_plan+=(image "${tree[key]}" sif "$1")
 }
 
 # Links are kept, so they must lead to what comes along too, by a way that the node has as well.

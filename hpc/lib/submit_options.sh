@@ -32,6 +32,8 @@ submit_options::define() {
   options::add pack_in_job flag '' '--pack-in-job' 'pack in a job of its own, for which this one waits, as login nodes kill long work'
   options::add pack_partition text '' '--pack-partition' "partition of that job (default: the job's)"
   options::add stage_venv flag '' '--stage-venv' "bring the virtual environment to each node's own disk, too"
+  options::add stage_image flag '' '--stage-image' "bring the container's image to each node's own disk, where later jobs find it (default: where it lies on another file system, and fits)"
+  options::add no_stage_image flag '' '--no-stage-image' 'leave it where it is'
   options::add collect list '' '--collect' 'what the program leaves in SLURM_TMPDIR and shall be copied to the run directory at the end; patterns, in quotes'
   options::add staging_days positive 30 '--staging-days' 'remove packed data that no job has used for so many days'
   options::add staging_limit memory 500G '--staging-limit' 'keep at most so much packed data: what was not used longest goes first'

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The nodes' side of staging.sh: brings what the plan names to this node's own disk, and looks whether it has
 # come as it was. Archives are unpacked; images are mounted, which makes no files. Run once on each node, by
-# keep_node.sh. Needs common.sh, packing.sh, local_disk.sh and run_directory.sh.
+# keep_node.sh. Needs common.sh, packing.sh, container_image.sh, local_disk.sh and run_directory.sh.
 
 declare -gA fact tree
 
@@ -30,6 +30,10 @@ unpacking::load() {
 
 # unpacking::is_there ENTRY   What a job that was requeued has left here for itself is not brought again.
 unpacking::is_there() {
+  if [[ ${kinds[$1]} == image ]]; then
+    container_image::is_settled "$1"
+    return
+  fi
   unpacking::load "$1"
   if [[ ${formats[$1]} == squashfs ]]; then
     [[ -e $image && $(stat --format=%s -- "$image") == "${manifest[archive_bytes]}" ]]
@@ -44,7 +48,7 @@ unpacking::check_space() {
   local -i entry bytes=0 entries=0
   local free free_inodes inodes
   for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
-    if [[ -n ${there[entry]:-} ]]; then continue; fi
+    if [[ -n ${there[entry]:-} || ${kinds[entry]} == image ]]; then continue; fi
     unpacking::load "$entry"
     if [[ ${formats[entry]} == squashfs ]]; then
       bytes+=${manifest[archive_bytes]}

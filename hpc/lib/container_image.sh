@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# A container's image on the node's own disk. It outlives the job, for later ones of the same user: in
+# USER_images beside the jobs' folders, by its content's name. Where that folder cannot be, it goes with the
+# job. Run by keep_node.sh; node.sh reads the result, .hpc_kit/container_image. Needs common.sh, unpacking.sh,
+# local_disk.sh and run_directory.sh.
+
+declare -gA fact manifest
+
+# Images that no job has used for so long are removed.
+readonly container_image_days=14
+
+# container_image::is_settled ENTRY   Status 0 when there is nothing to bring: the image is there, or stays where
+# it is. Else container_image_copy is where it shall be.
+container_image::is_settled() {
+  local -r entry=$1
+  local folder
+  unpacking::load "$entry"
+  folder=$(container_image::folder)
+  container_image_copy=$folder/${manifest[sha256]}.sif
+  if [[ -e $container_image_copy && $(stat --format=%s -- "$container_image_copy") == "${manifest[archive_bytes]}" ]]; then
+    touch -- "$container_image_copy"
+    container_image::use "$container_image_copy"
+  elif [[ -z ${fact[stage_image]} ]] && container_image::is_better_left "$folder"; then
+    container_image::use "${fact[container]}"
+  else
+    return 1
+  fi
+}
+
+container_image::folder() {
+  local -r shared=${fact[node_local_directory]}/$(id -un)_images
+  local kind
+  kind=$(stat --file-system --format=%T -- "${fact[node_local_directory]}" 2>/dev/null) || kind=none
+  if [[ $kind != none && $kind != tmpfs && $kind != ramfs ]] && mkdir -p -- "$shared" 2>/dev/null && [[ -O $shared && ! -L $shared ]]; then
+    chmod 700 -- "$shared"
+    printf '%s\n' "$shared"
+  else
+    printf '%s\n' "$SLURM_TMPDIR/.hpc_kit/archives"
+  fi
+}
+
+# Unless it was asked for: an image that lies on this very disk, or does not fit.
+container_image::is_better_left() {
+  local free
+  if [[ $(stat --format=%d -- "${fact[container]}") == "$(stat --format=%d -- "$1")" ]]; then return; fi
+  free=$(df --output=avail --block-size=1 -- "$1" | tail -n 1)
+  if ((free < 2 * manifest[archive_bytes])); then
+    common::note "$(common::node): the image stays on the shared file system: it has $(packing::size "${manifest[archive_bytes]}"), and $(packing::size "$free") are free in $1"
+    return
+  fi
+  return 1
+}
+
+container_image::use() {
+  printf '%s' "$1" >"$SLURM_TMPDIR/.hpc_kit/container_image"
+}
+
+# container_image::bring ENTRY WAY   After is_settled has said no.
+container_image::bring() {
+  local -r entry=$1 way=$2
+  local -r partial=$container_image_copy.partial.$SLURM_JOB_ID
+  local try found
+  unpacking::load "$entry"
+  find "${container_image_copy%/*}" -maxdepth 1 -name '*.sif*' -mtime "+$container_image_days" -delete
+  for try in 1 2; do
+    if [[ $way == sbcast && $try == 1 ]]; then
+      # shellcheck disable=SC2154 # unpacking::load sets it
+      mv -fT -- "$image" "$partial"
+    else
+      cp -T -- "${fact[container]}" "$partial"
+    fi
+    found=$(sha256sum <"$partial")
+    if [[ ${found%% *} == "${manifest[sha256]}" ]]; then
+      mv -fT -- "$partial" "$container_image_copy"
+      container_image::use "$container_image_copy"
+      return
+    fi
+    rm -f -- "$partial"
+    common::warn "$(common::node): the container's image has not arrived as it was (try $try)"
+  done
+  common::die "$(common::node): ${fact[container]@Q} does not arrive as it was at submission; was it replaced? Submit again"
+}
