@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; each test is a subshell; ../helpers
+# shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2154 # odd names; dollars meant as such; each test is a subshell; ../helpers
 # Data on the nodes' own disks: what arrives there, what comes back, and that nothing stays, whatever ends the job.
 # One cluster gives each job a folder there (site), the other leaves that to the kit (none).
 
@@ -113,12 +113,16 @@ recall() {
   if [[ ${clusters[$1]} == "$none_cluster" ]]; then use_cluster none; else use_cluster site; fi
 }
 
-# arrived NAME SECONDS NODE...   The job must end well, having found all on each of the nodes.
+# arrived NAME SECONDS [NODE...]   The job must end well, having found all on each of the nodes: on those of
+# the job, which must be these if any are named.
 arrived() {
   local node
+  local -a nodes
   recall "$1"
   ended "$job" "$2" COMPLETED 0:0
-  for node in "${@:3}"; do
+  mapfile -t nodes < <(scontrol show hostnames "$(job_field "$job" NodeList)")
+  if (($# > 2)); then same "${nodes[*]}" "${*:3}"; fi
+  for node in "${nodes[@]}"; do
     # Where a mounted file has its holes is not told.
     run -0 diff <(sed 's/, true]$/]/; s/, false]$/]/' "$BATS_TEST_TMPDIR/expected") <(sed 's/, true]$/]/; s/, false]$/]/' "$run_directory/task_1/output/inventory.$node")
   done
@@ -226,22 +230,10 @@ not_started() {
   send third --data-format tar "--data=$one" --data "$two"
   (($(grep -c '^packed ' "$BATS_TEST_TMPDIR/said.third") == 1))
   (($(grep -c ': packed before, unchanged$' "$BATS_TEST_TMPDIR/said.third") == 1))
-  recall 1
-  wait_for_job "$job" 30
-  arrived 1 30 $(node_of_inventory)
-  recall 2
-  wait_for_job "$job" 30
-  arrived 2 30 $(node_of_inventory)
+  arrived 1 30
+  arrived 2 30
   expect_inventory
-  recall third
-  wait_for_job "$job" 30
-  arrived third 30 $(node_of_inventory)
-}
-
-# Of the last job, which ran on one node.
-node_of_inventory() {
-  local -a files=("$run_directory"/task_1/output/inventory.*)
-  printf '%s\n' "${files[0]##*.}"
+  arrived third 30
 }
 
 @test "packing as a job of its own: the training waits for it, and is cancelled when it fails" {
@@ -466,7 +458,7 @@ state_is() {
   send again --nodelist node2,node3 --num-nodes 2 --data-format tar "--data=$one" --data "$two"
   send images --nodelist node3 --data-format image "--data=$one" --data "$two"
   send left --nodelist node3 --data-format image "--data=$one" --data "$two"
-  local name leftovers
+  local name
   for name in again images left; do
     recall "$name"
     wait_for_reading

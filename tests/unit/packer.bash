@@ -30,6 +30,7 @@ case $verb in
     mkdir -p -- "$SLURM_TMPDIR/.hpc_kit/archives"
     unpacking::read "$plan"
     unpacking::check_space "${WAY:-read}"
+    # shellcheck disable=SC2154 # unpacking::read sets it
     for entry in "${!kinds[@]}"; do
       if unpacking::is_there "$entry"; then
         common::note "entry $entry is there"

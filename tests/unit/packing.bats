@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; each test is a subshell; ../helpers
+# shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2154 # odd names; dollars meant as such; each test is a subshell; ../helpers
 # The archives of --data: hpc/lib/packing.sh and staging.sh, and what unpacking.sh makes of them. No Slurm.
 
 load ../helpers
@@ -46,8 +46,8 @@ stub() {
 
 # formats   Of the entries of the plan, and the parts of each.
 formats() {
-  local kind key format path
-  while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' path; do
+  local key format
+  while IFS= read -r -d '' _ && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' _; do
     printf '%s %s\n' "$format" "$(sed -n 's/^parts //p' "$store/$key.$format.manifest")"
   done <"$plan"
 }
@@ -561,7 +561,7 @@ unused() {
   : >"$old/.hidden"
 
   use_libraries common unpacking
-  SLURM_TMPDIR=$new
+  export SLURM_TMPDIR=$new
   mkdir -p -- "$new/.hpc_kit"
   mv -- "$old" "$new/.hpc_kit/environment.tree"
   unpacking::make_environment
