@@ -3,9 +3,9 @@
 #
 # The batch script: Slurm runs it on the job's head node, once for each attempt. It chooses where the
 # ranks meet, has each node's disk made ready (keep_node.sh), starts node.sh on all nodes in one step,
-# waits, and ends with the status of the first rank that failed. Slurm runs a copy of this file, so it
-# finds the rest of the kit by the run directory: in the snapshot of the project, which it unpacks first,
-# or in the project itself.
+# waits, and ends with the status of the first rank that failed, or starts the job again (interruption.sh).
+# Slurm runs a copy of this file, so it finds the rest of the kit by the run directory: in the snapshot of
+# the project, which it unpacks first, or in the project itself.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -37,41 +37,59 @@ fi
 source "$kit/hpc/lib/common.sh"
 # shellcheck source=lib/rendezvous.sh
 source "$kit/hpc/lib/rendezvous.sh"
+# shellcheck source=lib/site.sh
+source "$kit/hpc/lib/site.sh"
+# shellcheck source=lib/node_environment.sh
+source "$kit/hpc/lib/node_environment.sh"
+# shellcheck source=lib/interruption.sh
+source "$kit/hpc/lib/interruption.sh"
 # shellcheck source=lib/keeper.sh
 source "$kit/hpc/lib/keeper.sh"
 
 main() {
   local -r task_directory=$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}
-  export ATTEMPT=${SLURM_RESTART_COUNT:-0}
-  local -r attempt_directory=$task_directory/attempt_$ATTEMPT
-  mkdir -p -- "$attempt_directory"
+  interruption::begin "$task_directory"
   printf '== job %s, attempt %s, on %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$SLURM_JOB_NODELIST" "$(date '+%F %T %Z')"
   ((${SLURM_JOB_NUM_NODES:?} == fact[nodes])) ||
     common::die "Slurm gave $SLURM_JOB_NUM_NODES nodes; the run asked for ${fact[nodes]}"
 
-  local rendezvous status=0
+  local rendezvous status=0 ending='' cause
   rendezvous=$(rendezvous::choose "$kit" "$ATTEMPT")
   export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
 
-  trap 'batch::end_step' TERM INT
-  trap keeper::leave EXIT
+  trap batch::end_step TERM INT
+  trap batch::heed_warning USR1
+  trap batch::end_hung_step USR2
+  trap batch::leave EXIT
   keeper::start "$kit" "$run_directory" "$attempt_directory"
   # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step, and
   # a rank that stays long after the others have left is ended too.
-  srun --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
+  srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
     --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))" \
     --export=ALL --kill-on-bad-exit=1 --wait=600 \
     bash "$kit/hpc/node.sh" "$run_directory" "$attempt_directory" &
   step=$!
+  if ((fact[hang_seconds] > 0)); then
+    interruption::watch "$$" &
+    watcher=$!
+  fi
   batch::wait_for_step
 
-  if ((status != 0)) && [[ -r $attempt_directory/failed_rank ]]; then
+  if [[ -r $attempt_directory/failed_rank ]]; then
     local rank host
     read -r rank host status <"$attempt_directory/failed_rank"
-    common::note "the first rank that failed: rank $rank on $host, exit status $status"
+    if ((status != interruption_again)); then
+      common::note "the first rank that failed: rank $rank on $host, exit status $status"
+    fi
   fi
+  cause=$(interruption::cause "$status" "$ending")
+  interruption::record "$attempt_directory" "$cause"
   printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
-  printf '== job %s, attempt %s: exit status %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status"
+  printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$cause"
+  if interruption::shall_restart "$cause"; then
+    batch::leave
+    interruption::restart "$run_directory"
+  fi
   return "$status"
 }
 
@@ -86,12 +104,38 @@ batch::wait_for_step() {
   done
 }
 
+# Slurm's warning before the time limit (--grace-seconds).
+batch::heed_warning() {
+  common::note "job $SLURM_JOB_ID: the time limit is near: asking the program to save and stop"
+  ending=warned
+  interruption::ask
+}
+
 batch::end_step() {
   common::note "job $SLURM_JOB_ID: told to end"
+  ending=told_to_end
   if [[ -z ${step:-} ]]; then exit 143; fi
+  interruption::ask
   kill -s TERM "$step" 2>/dev/null || true
-  # Slurm kills this script together with the ranks that do not leave (KillWait).
-  (sleep "$((fact[kill_wait] / 2))" && kill -s ALRM "$$") &
+  batch::limit_wait "$((fact[kill_wait] / 2))" # with KillWait Slurm kills this script and all ranks
+}
+
+batch::end_hung_step() {
+  common::note "job $SLURM_JOB_ID: no progress for ${fact[hang_seconds]} s: the stacks of all ranks, then the end"
+  ending=hung
+  interruption::show_stacks
+  (sleep 5 && kill -s KILL "$step") 2>/dev/null &
+  batch::limit_wait 15
+}
+
+batch::limit_wait() {
+  (sleep "$1" && kill -s ALRM "$$") 2>/dev/null &
+}
+
+batch::leave() {
+  trap - EXIT
+  if [[ -n ${watcher:-} ]]; then kill "$watcher" 2>/dev/null || true; fi
+  keeper::leave
 }
 
 main

@@ -30,7 +30,7 @@ main() {
   node_setup::run "$kit/hpc"
   local_disk::choose || true
   local_disk::hold
-  node_environment::export "$run_directory" "${attempt_directory%/*}"
+  node_environment::export "$run_directory" "$attempt_directory"
   secrets::export "${fact[project_directory]}"
   cd -- "$kit" || common::die "no project at ${kit@Q} on $(common::node): must it lie on the shared file system?"
   cd -- "${fact[working_directory]}" || common::die "--chdir ${fact[working_directory]@Q}: no such folder on $(common::node)"

@@ -25,6 +25,9 @@ main() {
     status=2
   fi
   if ((status != 0)); then rank::record_failure "$status"; fi
+  # 75: it has saved, and shall go on later. To the launcher that is an end like any other: a failure would have
+  # it kill the ranks that are still saving.
+  if ((status == 75)); then status=0; fi
   exit "$status"
 }
 
@@ -48,7 +51,7 @@ rank::address() {
 rank::record_failure() {
   local -r mine=$attempt_directory/failed_rank.$RANK
   printf '%s %s %s\n' "$RANK" "$(common::node)" "$1" >"$mine"
-  if ln -- "$mine" "$attempt_directory/failed_rank" 2>/dev/null; then
+  if ln -- "$mine" "$attempt_directory/failed_rank" 2>/dev/null && (($1 != 75)); then
     common::note "rank $RANK on $(common::node) failed first: exit status $1"
   fi
   rm -f -- "$mine"

@@ -4,8 +4,8 @@
 
 # follow::job JOB RUN_DIRECTORY
 follow::job() {
-  local -r job=$1 run_directory=$2
-  local states='' shown='' log
+  local -r run_directory=$2
+  local job=$1 states='' shown='' log
   local -A reader=() # log -> process
   trap 'follow::stop_readers; common::note "job $job goes on; see $run_directory"; exit 130' INT TERM
   while :; do
@@ -20,7 +20,12 @@ follow::job() {
         reader[$log]=$!
       fi
     done
-    follow::is_live "$states" || break
+    if ! follow::is_live "$states"; then
+      # Where a site forbids requeueing, another job continues this one (interruption.sh).
+      if [[ $(<"$run_directory/job_id") == "$job" ]]; then break; fi
+      job=$(<"$run_directory/job_id")
+      shown=''
+    fi
     sleep 0.5
   done
   sleep 0.5 # the readers' last look

@@ -6,22 +6,25 @@ declare -gA fact
 
 # shellcheck disable=SC2034 # job_submitter.sh removes these when it is called inside a job
 readonly -a node_environment_names=(source_dir project_name scratch_dir exp_name RUN_DIRECTORY
-  CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH OUTPUT_PATH STOP_FILE ATTEMPT MASTER_ADDR MASTER_PORT
+  CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR MASTER_PORT
   NNODES NODE_RANK N_PROC RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE VIRTUAL_ENV_DIRECTORY)
 
-# node_environment::export RUN_DIRECTORY TASK_DIRECTORY   For one node. ATTEMPT, MASTER_ADDR and
+# node_environment::export RUN_DIRECTORY ATTEMPT_DIRECTORY   For one node. ATTEMPT, MASTER_ADDR and
 # MASTER_PORT come from batch.sh; torchrun sets RANK and its kin, and for the other launchers Slurm has them.
 node_environment::export() {
   export source_dir=${fact[source_dir]} project_name=${fact[project_name]}
   export scratch_dir=${fact[scratch_dir]} exp_name=${fact[exp_name]}
-  export RUN_DIRECTORY=$1 OUTPUT_PATH=$2/output STOP_FILE=$2/stop
+  local -r task_directory=${2%/*}
+  export RUN_DIRECTORY=$1 OUTPUT_PATH=$task_directory/output STOP_FILE=$2/stop HEARTBEAT_FILE=$2/heartbeat
   export CHECKPOINT_DIRECTORY=${fact[checkpoint_directory]}
   if ((fact[experiments] > 1)); then
-    CHECKPOINT_DIRECTORY+=/${2##*/}
+    CHECKPOINT_DIRECTORY+=/${task_directory##*/}
     mkdir -p -- "$CHECKPOINT_DIRECTORY"
   fi
   export CHECKPOINT_ARTIFACT_PATH=$CHECKPOINT_DIRECTORY
   export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
+  # A program that hangs is ended by SIGABRT, at which Python then prints its stacks.
+  export PYTHONFAULTHANDLER=${PYTHONFAULTHANDLER:-1}
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]}
   if [[ -n ${fact[stage_venv]} ]]; then VIRTUAL_ENV_DIRECTORY=$SLURM_TMPDIR/.hpc_kit/environment; fi
   if [[ ${fact[launcher]} != torchrun ]]; then

@@ -37,8 +37,26 @@ request::resolve() {
   if [[ -n ${options_value[resume]} && -n ${options_value[fresh]} ]]; then
     common::die_usage "--resume and --fresh contradict each other: give one"
   fi
+  request::resolve_interruptions
   request::resolve_data
   request::check_sbatch_arguments
+}
+
+request::resolve_interruptions() {
+  local -r seconds=$(checks::seconds "${options_value[time]}") grace=${options_value[grace_seconds]}
+  fact[max_restarts]=$((10#${options_value[max_restarts]}))
+  fact[hang_seconds]=$((10#${options_value[hang_minutes]} * 60))
+  fact[watch_log]=${options_value[watch_log]}
+  # Slurm may warn a minute early: a short job would be asked to stop as it begins.
+  fact[grace_seconds]=0
+  if [[ -n $grace ]]; then
+    fact[grace_seconds]=$((10#$grace))
+    if ((fact[grace_seconds] + 60 > seconds)); then
+      common::die_usage "--grace-seconds $grace: --time ${options_value[time]} must be a minute longer at least, as Slurm may warn that much early"
+    fi
+  elif ((seconds >= 300)); then
+    fact[grace_seconds]=120
+  fi
 }
 
 request::resolve_data() {
@@ -124,7 +142,7 @@ request::check_sbatch_arguments() {
   local argument
   for argument in "${options_list_sbatch_arg[@]}"; do
     case $argument in
-      --nodes* | --ntasks* | --cpus-per* | --gpus* | --gres=gpu* | --mem=* | --mem-per* | --time=* | --output* | --chdir* | --array* | --export* | --job-name* | --parsable* | --wrap* | --test-only* | --wait* | --open-mode* | --signal*)
+      --nodes* | --ntasks* | --cpus-per* | --gpus* | --gres=gpu* | --mem=* | --mem-per* | --time=* | --output* | --chdir* | --array* | --export* | --job-name* | --parsable* | --wrap* | --test-only* | --wait* | --open-mode* | --signal* | --requeue*)
         common::die_usage "--sbatch-arg=${argument@Q}: the kit decides this itself; see --help for its option"
         ;;
       --[a-z]*) ;;
@@ -174,6 +192,8 @@ request::sbatch_argv() {
     if [[ $name == dependency && -n ${fact[pack_job]:-} ]]; then value=afterok:${fact[pack_job]}${value:+,$value}; fi
     if [[ -n $value ]]; then argv+=("--${name//_/-}=$value"); fi
   done
+  if ((fact[grace_seconds] > 0)); then argv+=(--signal="B:USR1@${fact[grace_seconds]}"); fi
+  if ((fact[max_restarts] > 0)); then argv+=(--requeue); else argv+=(--no-requeue); fi
   if [[ -n ${fact[pack_job]:-} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
   argv+=(--chdir="$run_directory" --open-mode=append)
   local log=task_1/log.txt

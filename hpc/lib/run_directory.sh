@@ -12,7 +12,8 @@
 #   task_N/log.txt      what its processes printed, all attempts
 #   task_N/output       the program's own folder, OUTPUT_PATH
 #   task_N/exit_status  of the last attempt that could tell
-#   task_N/attempt_K    failed_rank: "RANK HOST STATUS" of the first rank that failed; collected/NODE
+#   task_N/attempt_K    nodes; failed_rank: "RANK HOST STATUS" of the first rank that failed; stop, heartbeat
+#                       and cause (interruption.sh); collected/NODE
 #
 # Nothing secret is ever in it. Needs common.sh and command.sh.
 

@@ -38,6 +38,12 @@ submit_options::define() {
   options::add staging_days positive 30 '--staging-days' 'remove packed data that no job has used for so many days'
   options::add staging_limit memory 500G '--staging-limit' 'keep at most so much packed data: what was not used longest goes first'
 
+  options::heading 'Interruptions'
+  options::add max_restarts count 50 '--max-restarts' 'start the job again so many times, after an interruption that the program has saved at, or a hang'
+  options::add grace_seconds positive '' '--grace-seconds' 'ask the program to save so many seconds before the time limit (default: 120, for jobs of five minutes and more)'
+  options::add hang_minutes count 30 '--hang-minutes' 'end and restart a job whose ranks beat no more for so long (train/ beats at each step); 0: never'
+  options::add watch_log flag '' '--watch-log' "the log's growth is such a beat, too, for programs that give none"
+
   options::heading 'Slurm'
   options::add account text '' '--account -a' 'account to charge'
   options::add partition text '' '--partition -p' "partition (default: the cluster's own)"

@@ -129,6 +129,10 @@ $(configuration::hooks)
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+# Memory limits hold, as on a real cluster, by Slurm's own look at the processes each second.
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 MpiDefault=none
 
 SchedulerType=sched/backfill

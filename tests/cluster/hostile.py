@@ -64,6 +64,7 @@ HANDED_ON = [
     *("account", "partition", "qos", "constraint", "nodelist", "exclude", "reservation"),
     *("dependency", "begin", "mail-user", "mail-type"),
 ]
+COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
 NUMBER = re.compile(r"0*[1-9][0-9]{0,5}", re.ASCII)
 NAME = re.compile(r"[\w.+-][\w.+ -]{0,99}")
 
@@ -83,13 +84,14 @@ def slurm_time(value):
     else:
         hours, (minutes, seconds) = 0, (*parts, 0)[:2]
     total = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
-    return f"{total // 86400}-{total // 3600 % 24:02d}:{total // 60 % 60:02d}:{total % 60:02d}"
+    return f"{total // 86400}-{total // 3600 % 24:02d}:{total // 60 % 60:02d}:{total % 60:02d}", total
 
 
 def expected_argv(option, value, project, run_directory):
     """What sbatch is to be given when the submitter accepts VALUE for OPTION; None when it must not."""
     words = dict(BASE)
     handed_on, last = {}, []
+    restarts, grace = 50, 120
     if option == "gpus" and re.fullmatch("[0-9]{1,6}", value, re.ASCII):
         processes = int(value) or 1
         words |= {"--cpus-per-task": str(2 * processes), "--mem": f"{10240 * processes}M"}
@@ -103,7 +105,9 @@ def expected_argv(option, value, project, run_directory):
     elif option in ("mem-per-gpu", "mem"):
         words["--mem"] = f"{megabytes(value)}M"
     elif option == "time":
-        words["--time"] = slurm_time(value)
+        words["--time"], seconds = slurm_time(value)
+        if seconds < 300:
+            grace = 0
     elif option == "gpu-type":
         words["--gpus-per-node"] = f"{value}:1"
     elif option == "exp-name" and NAME.fullmatch(value) and value not in (".", "..") and value[0] != "-":
@@ -118,6 +122,12 @@ def expected_argv(option, value, project, run_directory):
     elif option == "pack-partition":  # of the environment; on the command line it needs --pack-in-job
         if not value or re.search(r"[\x00-\x1f\x7f]", value):
             return None
+    elif option == "max-restarts" and COUNT.fullmatch(value):
+        restarts = int(value)
+    elif option == "hang-minutes" and COUNT.fullmatch(value):
+        pass
+    elif option == "grace-seconds" and NUMBER.fullmatch(value) and int(value) <= 3540:
+        grace = int(value)
     elif option == "staging-limit":
         megabytes(value)
     elif option == "collect":
@@ -132,6 +142,8 @@ def expected_argv(option, value, project, run_directory):
         *("sbatch", "--parsable"),
         *(f"{name}={word}" for name, word in words.items()),
         *(f"--{name}={handed_on[name]}" for name in HANDED_ON if name in handed_on),
+        *([f"--signal=B:USR1@{grace}"] if grace else []),
+        "--requeue" if restarts else "--no-requeue",
         *(f"--chdir={run_directory}", "--open-mode=append", "--output=task_1/log.txt"),
         *(*last, f"{project}/hpc/batch.sh", run_directory),
     ]

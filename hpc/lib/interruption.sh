@@ -1,0 +1,188 @@
+# shellcheck shell=bash
+# batch.sh's side of the interruption protocol: each attempt of a task ends for a cause that is written down,
+# and one that was interrupted and can go on is started again, under the same job id.
+#
+#   attempt_K/stop    STOP_FILE: who makes it asks the program to save and to end with status 75
+#   attempt_K/cause   how the attempt ended: one of
+#       finished
+#       notice time_limit|signal|request   the program saved, and shall go on: Slurm's warning, a signal, a stop file
+#       preempted | cancelled | time_limit | node_failed | hung
+#       out_of_memory | failed STATUS RANK NODE
+#
+# Only status 75 (EX_TEMPFAIL), a hang, and what Slurm itself restarts begin again, within --max-restarts. Needs
+# common.sh, site.sh, node_environment.sh and run_directory.sh.
+
+declare -gA fact
+declare -ga node_environment_names
+
+readonly interruption_again=75
+
+# interruption::begin TASK_DIRECTORY   Sets ATTEMPT and attempt_directory, and says how the attempt before ended
+# when it could not do so itself.
+interruption::begin() {
+  local -r task_directory=$1
+  local before
+  ATTEMPT=${SLURM_RESTART_COUNT:-0}
+  # A job that continues another begins to count anew.
+  while [[ -d $task_directory/attempt_$ATTEMPT ]]; do ATTEMPT=$((ATTEMPT + 1)); done
+  export ATTEMPT
+  attempt_directory=$task_directory/attempt_$ATTEMPT
+  mkdir -p -- "$attempt_directory"
+  printf '%s\n' "$SLURM_JOB_NODELIST" >"$attempt_directory/nodes"
+  before=$task_directory/attempt_$((ATTEMPT - 1))
+  if [[ ! -d $before ]]; then return; fi
+  if [[ ! -e $before/cause ]]; then
+    interruption::record "$before" node_failed
+  elif [[ $(<"$before/cause") == cancelled ]]; then
+    interruption::record "$before" preempted # what a user cancels does not come back
+  fi
+}
+
+# interruption::record ATTEMPT_DIRECTORY CAUSE...
+interruption::record() {
+  printf '%s\n' "${*:2}" | common::write_atomically "$1/cause"
+}
+
+# interruption::ask   Makes the stop file: the program ends with status 75 at its next step.
+interruption::ask() {
+  : >>"$attempt_directory/stop"
+}
+
+# interruption::watch PROCESS   Tells PROCESS by USR2 when the ranks have made no progress for --hang-minutes. The
+# heartbeat counts from its first beat: nobody knows how long a start may take.
+interruption::watch() {
+  local -r process=$1
+  local beat
+  while sleep "$((fact[hang_seconds] < 50 ? 1 : 10))"; do
+    if ! beat=$(stat --format=%Y -- "$attempt_directory/heartbeat" 2>/dev/null); then
+      if [[ -z ${fact[watch_log]} ]]; then continue; fi
+      beat=$(stat --format=%Y -- "${attempt_directory%/*}/log.txt")
+    fi
+    if ((EPOCHSECONDS - beat > fact[hang_seconds])); then
+      kill -s USR2 "$process"
+      return
+    fi
+  done
+}
+
+# interruption::show_stacks   Of each rank that is a Python program: faulthandler prints them at SIGABRT
+# (node_environment.sh). Only ranks are in the step of this name.
+interruption::show_stacks() {
+  local id name
+  while read -r id name; do
+    if [[ $name == ranks ]]; then timeout 20 scancel --signal=ABRT "$id" || true; fi
+  done < <(timeout 20 squeue --steps --noheader --jobs="$SLURM_JOB_ID" --format='%i %j')
+}
+
+# interruption::cause STATUS ENDING   Prints the cause. ENDING: what batch.sh was told, if anything: warned,
+# told_to_end, hung.
+interruption::cause() {
+  local -r status=$1 ending=$2
+  local shown rank=- node=-
+  shown=$(interruption::job)
+  if ((status == 0)); then
+    echo finished
+  elif [[ $ending == hung ]]; then
+    echo hung
+  elif [[ $shown == *' PreemptTime='[0-9]* ]]; then
+    echo preempted
+  elif [[ $shown != *' JobState=RUNNING '* ]]; then
+    interruption::cause_of_slurm "$shown"
+  elif ((status == interruption_again)); then
+    if [[ $ending == warned ]]; then
+      echo notice time_limit
+    elif [[ -e $attempt_directory/stop ]]; then
+      echo notice request
+    else
+      echo notice signal
+    fi
+  elif interruption::log | grep -qE 'oom.kill|Out Of Memory|Exceeded job memory limit|exceeded memory limit'; then
+    echo out_of_memory # Slurm tells it in two ways: of cgroups, and of its own accounting
+  else
+    if [[ -r $attempt_directory/failed_rank ]]; then read -r rank node _ <"$attempt_directory/failed_rank"; fi
+    echo "failed $status $rank $node"
+  fi
+}
+
+# Why Slurm ends a job stands in its log, in words that have not changed for many versions.
+interruption::cause_of_slurm() {
+  if [[ $1 == *' Reason=TimeLimit '* ]]; then
+    echo time_limit
+  elif interruption::log | grep -qE '\*\*\* JOB .* DUE TO (PREEMPTION|JOB REQUEUE)'; then
+    echo preempted
+  elif interruption::log | grep -q '\*\*\* JOB .* DUE TO NODE FAILURE'; then
+    echo node_failed
+  else
+    echo cancelled
+  fi
+}
+
+# This attempt's part of the log.
+interruption::log() {
+  sed -n "/^== job [0-9]*, attempt $ATTEMPT,/,\$p" "${attempt_directory%/*}/log.txt"
+}
+
+# What Slurm shows of the job, between blanks.
+interruption::job() {
+  printf ' %s ' "$(timeout 20 scontrol --oneliner show job "$SLURM_JOB_ID" 2>/dev/null)"
+}
+
+# interruption::shall_restart CAUSE   Slurm itself restarts what it preempts, unless it was told to cancel it.
+interruption::shall_restart() {
+  case $1 in
+    notice* | hung | preempted) ;;
+    *) return 1 ;;
+  esac
+  # A job that is ending has been taken out of our hands.
+  [[ $(interruption::job) == *' JobState=RUNNING '* ]] || return 1
+  if ((ATTEMPT >= fact[max_restarts])); then
+    common::note "job $SLURM_JOB_ID: not started again: it was $ATTEMPT times, and --max-restarts is ${fact[max_restarts]}"
+    return 1
+  fi
+}
+
+# interruption::restart RUN_DIRECTORY   Under the same id; where the site forbids that, as a new job that continues this one.
+interruption::restart() {
+  local -r id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+  local answer
+  common::note "job $SLURM_JOB_ID: to be started again"
+  if answer=$(timeout 60 scontrol requeue "${id:-$SLURM_JOB_ID}" 2>&1); then
+    # Slurm ends this script; not by a failure, until then.
+    sleep 60 &
+    wait "$!" || true
+  else
+    common::note "scontrol requeue: ${answer##*$'\n'}"
+    interruption::continue_in_new_job "$1"
+  fi
+}
+
+interruption::continue_in_new_job() {
+  local -r run_directory=$1
+  local -a argv=() words=()
+  local word answer
+  mapfile -d '' words <"$run_directory/sbatch_argv"
+  for word in "${words[@]}"; do
+    case $word in
+      --dependency=* | --begin=*) continue ;;
+      --array=*) word=--array=$SLURM_ARRAY_TASK_ID ;;
+    esac
+    argv+=("$word")
+    if [[ $word == sbatch ]]; then argv+=(--dependency="afterany:$SLURM_JOB_ID"); fi
+  done
+  if answer=$(
+    site::leave_enclosing_job
+    unset "${node_environment_names[@]}"
+    timeout 120 "${argv[@]}" 2>&1
+  ); then
+    answer=${answer##*$'\n'}
+    answer=${answer%%;*}
+    common::note "job $SLURM_JOB_ID: job $answer continues it"
+    if ((fact[experiments] == 1)); then
+      printf '%s\n' "$answer" | common::write_atomically "$run_directory/job_id"
+      printf '%s\n' "$answer" >"${fact[checkpoint_directory]%/*}/.job"
+    fi
+  else
+    common::warn "it cannot be continued: ${answer##*$'\n'}; submit again with --resume"
+    return 1
+  fi
+}

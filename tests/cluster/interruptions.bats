@@ -1,0 +1,220 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; ../helpers
+# The cluster's side of the interruption protocol, with a program that knows nothing of train/ (programs/steps.py):
+# what ends an attempt, what is written down about it, and what goes on. Jobs that take long run beside the others.
+
+load ../helpers
+load reports
+
+setup_file() {
+  cluster_up
+  make_project "$BATS_FILE_TMPDIR"
+  export project
+  # Warned half a minute or more before its two minutes are over; a hang is known after one.
+  begin warned 'steps.py 700' --time 2 --grace-seconds 30
+  begin limit 'steps.py 100000 --deaf' --time 1
+  begin hang 'steps.py 60 --hang 30' --num-nodes 2 --hang-minutes 1 -W torchrun
+}
+
+teardown_file() {
+  cluster_down
+}
+
+# begin NAME PROGRAM OPTION...   Sends a job, on nodes that no test kills; `recall NAME` finds it again.
+begin() {
+  use_programs "$2"
+  submit --exclude 'node[3-4]' --gpus 0 -W srun --exp-name "$1" "${@:3}"
+  printf '%s\n%s\n' "$job" "$run_directory" >"$BATS_FILE_TMPDIR/$1"
+}
+
+recall() {
+  { read -r job && read -r run_directory; } <"$BATS_FILE_TMPDIR/$1"
+}
+
+# causes [TASK]   Of each attempt, a line `ATTEMPT CAUSE`.
+causes() {
+  local file
+  for file in "$run_directory/task_${1:-1}"/attempt_*/cause; do
+    [[ $file =~ attempt_([0-9]+)/cause$ ]]
+    printf '%s %s\n' "${BASH_REMATCH[1]}" "$(<"$file")"
+  done
+}
+
+# went_on STEPS RANKS [TASK]   Each rank did each step once, and none twice.
+went_on() {
+  local rank
+  for ((rank = 0; rank < $2; rank++)); do
+    same "$(cut -d ' ' -f 1 "$run_directory/task_${3:-1}/output/rank_$rank")" "$(seq "$1")"
+  done
+}
+
+# has_begun [TASK]   Some steps of the first attempt are done.
+has_begun() {
+  wait_until 60 test -s "$run_directory/task_${1:-1}/output/rank_0" || { squeue && job_log "${1:-1}" && return 1; }
+}
+
+ask_to_stop() {
+  : >"$run_directory/task_${1:-1}/attempt_0/stop"
+}
+
+@test "a stop file: the ranks save, and the job goes on under its id, in the same log" {
+  begin stop 'steps.py 60' --num-nodes 2
+  has_begun
+  ask_to_stop
+  ended "$job" 90 COMPLETED 0:0
+  same "$(causes)" $'0 notice request\n1 finished'
+  went_on 60 2
+  same "$(job_field "$job" Restarts)" 1
+  [[ $(grep -c "^== job $job, attempt [01], on " "$run_directory/task_1/log.txt") == 2 ]]
+  [[ $(job_log) != *'failed first'* ]]
+}
+
+@test "the same under torchrun, with several ranks on a node" {
+  begin stop_torchrun 'steps.py 60' --gpus 2 --num-nodes 2 -W torchrun
+  has_begun
+  ask_to_stop
+  ended "$job" 90 COMPLETED 0:0
+  same "$(causes)" $'0 notice request\n1 finished'
+  went_on 60 4
+}
+
+@test "of an array, one task is started again alone" {
+  use_programs 'steps.py 40' 'steps.py 60'
+  submit --exclude 'node[3-4]' -W srun --exp-name array
+  has_begun 2
+  ask_to_stop 2
+  wait_for_job "$job" 90
+  same "$(causes 1)" '0 finished'
+  same "$(causes 2)" $'0 notice request\n1 finished'
+  went_on 40 1 1
+  went_on 60 1 2
+}
+
+@test "where the site forbids to requeue, a new job continues the old one; --follow follows it" {
+  local follower
+  use_programs 'steps.py 60'
+  submitter --exclude 'node[3-4]' -W srun --exp-name continued --sbatch-arg=--no-requeue --follow \
+    >"$BATS_TEST_TMPDIR/id" 2>"$BATS_TEST_TMPDIR/messages" &
+  follower=$!
+  wait_until 20 test -s "$BATS_TEST_TMPDIR/id"
+  job=$(<"$BATS_TEST_TMPDIR/id")
+  run_directory=$(echo "$SCRATCH/${project##*/}"/hpc_outputs/continued_*)
+  has_begun
+  ask_to_stop
+  wait_status "$follower"
+  cat -- "$BATS_TEST_TMPDIR/messages" >&2
+  ((status == 0))
+  same "$(causes)" $'0 notice request\n1 finished'
+  went_on 60 1
+  [[ $(<"$run_directory/job_id") != "$job" ]]
+  grep -q "job $job: job $(<"$run_directory/job_id") continues it" "$BATS_TEST_TMPDIR/messages"
+}
+
+@test "the budget of restarts ends: the job fails with 75, and says so" {
+  begin budget 'steps.py 600' --max-restarts 1
+  has_begun
+  ask_to_stop
+  wait_until 60 test -e "$run_directory/task_1/attempt_1/heartbeat"
+  : >"$run_directory/task_1/attempt_1/stop"
+  ended "$job" 60 FAILED 75:0
+  same "$(causes)" $'0 notice request\n1 notice request'
+  [[ $(job_log) == *'not started again: it was 1 times, and --max-restarts is 1'* ]]
+}
+
+@test "--max-restarts 0: Slurm does not start it again either" {
+  use_programs 'steps.py 600'
+  submit -W srun --max-restarts 0 --begin now+1hour
+  same "$(job_field "$job" Requeue)" 0
+  scancel "$job"
+}
+
+@test "scancel: saved, never started again, gone within KillWait" {
+  begin cancelled 'steps.py 600' --num-nodes 2
+  has_begun
+  scancel "$job"
+  SECONDS=0
+  wait_for_job "$job" 15
+  wait_until 12 test -e "$run_directory/task_1/attempt_0/cause"
+  ((SECONDS < 12))
+  same "$job_states" CANCELLED
+  same "$(causes)" '0 cancelled'
+  [[ $(job_log) == *'saved at step'* ]]
+  sleep 7 # a requeue would show by now
+  same "$(job_field "$job" JobState)" CANCELLED
+  same "$(job_field "$job" Restarts)" 0
+}
+
+# preempt JOB   A job of the partition urgent takes all of node4 for a moment.
+preempt() {
+  sbatch --parsable --partition=urgent --nodelist=node4 --exclusive --output=/dev/null --wrap 'sleep 1' >/dev/null
+}
+
+@test "preemption: saved in the grace time, and started again" {
+  use_programs 'steps.py 150'
+  submit --nodelist node4 -W srun --exp-name preempted
+  has_begun
+  preempt
+  ended "$job" 90 COMPLETED 0:0
+  same "$(causes)" $'0 preempted\n1 finished'
+  went_on 150 1
+  [[ $(job_log) == *'saved at step'* ]]
+}
+
+@test "preemption of a program that does not listen: Slurm ends it, and starts it again" {
+  use_programs 'steps.py 350 --deaf'
+  submit --nodelist node4 -W srun --exp-name deaf
+  has_begun
+  preempt
+  ended "$job" 120 COMPLETED 0:0
+  same "$(causes)" $'0 preempted\n1 finished'
+  same "$(job_field "$job" Restarts)" 1
+  [[ $(job_log) != *'saved at step'* ]]
+}
+
+@test "a node dies: the job begins again, and the record says why" {
+  use_programs 'steps.py 60'
+  submit --nodelist 'node[3-4]' --num-nodes 2 -W srun --exp-name died
+  has_begun
+  kill -KILL "$(cut -d ' ' -f 1 "$POCKET_CLUSTER_DIR/pids/node3")"
+  bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
+  ended "$job" 90 COMPLETED 0:0
+  same "$(causes)" $'0 node_failed\n1 finished'
+  same "$(sinfo --noheader --states=drain,down --format=%N)" ''
+}
+
+@test "more memory than asked for: out_of_memory, and no restart" {
+  experiments "python -c 'held = [bytearray(10**8) for _ in range(40)]; import time; time.sleep(20)'"
+  submit --exclude 'node[3-4]' -W srun --mem 1G
+  wait_for_job "$job" 60
+  same "$(causes)" '0 out_of_memory'
+  same "$(job_field "$job" Restarts)" 0
+}
+
+@test "a rank that fails is no interruption" {
+  use_programs 'fail.py exit 1'
+  submit --exclude 'node[3-4]' --num-nodes 2 -W srun
+  ended "$job" 60 FAILED 3:0
+  same "$(causes)" '0 failed 3 1 node2'
+}
+
+@test "a hang: the stacks of all ranks in the log, and the job goes on" {
+  recall hang
+  ended "$job" 150 COMPLETED 0:0
+  same "$(causes)" $'0 hung\n1 finished'
+  went_on 60 2
+  [[ $(grep -c 'programs/steps.py", line [0-9]* in <module>' "$run_directory/task_1/log.txt") == 2 ]]
+}
+
+@test "the warning before the time limit: saved, and the job goes on" {
+  recall warned
+  ended "$job" 240 COMPLETED 0:0
+  same "$(causes)" $'0 notice time_limit\n1 finished'
+  went_on 700 1
+}
+
+@test "the time limit without a warning: the end, and the record says so" {
+  recall limit
+  wait_for_job "$job" 150
+  same "$job_states" TIMEOUT
+  same "$(causes)" '0 time_limit'
+}
