@@ -12,6 +12,9 @@ setup_file() {
   folder=$(mktemp -d /tmp/hpc_kit_test.XXXXXX)
   chmod 755 -- "$folder"
   export folder site_cluster=$POCKET_CLUSTER_DIR none_cluster=$folder/pocket
+  # No job has the number of one of the other cluster.
+  mkdir -- "$none_cluster"
+  echo 100000 >"$none_cluster/next_job_id"
   POCKET_CLUSTER_DIR=$none_cluster bash "$checkout/hpc/pocket_cluster.sh" up --tmpdir none 3>&- 4>&-
   # Jobs that run into their time limit, which takes more than a minute: a test waits for them.
   make_project "$BATS_FILE_TMPDIR"
@@ -146,7 +149,7 @@ no_traces() {
 
 # nothing_stays   Shows what does. The job has ended: what the site removes takes a moment longer.
 nothing_stays() {
-  eventually 5 no_traces || {
+  wait_until 5 no_traces || {
     traces >&2
     job_log >&2
     return 1
@@ -269,7 +272,7 @@ small_disk() {
 remove_small_disk() {
   use_cluster site
   if in_node "$1" test -e "$POCKET_CLUSTER_DIR/localscratch/lost+found"; then
-    eventually 20 in_node "$1" umount -- "$POCKET_CLUSTER_DIR/localscratch"
+    wait_until 20 in_node "$1" umount -- "$POCKET_CLUSTER_DIR/localscratch"
   fi
 }
 
@@ -352,7 +355,7 @@ remove_small_disk() {
 
 # wait_for_reading   Its ranks have read the data once.
 wait_for_reading() {
-  eventually 30 grep -qs 'right: ' "$run_directory/task_1/output/read.0"
+  wait_until 30 grep -qs 'right: ' "$run_directory/task_1/output/read.0"
 }
 
 # batch_script   The process of the last job's.
@@ -389,7 +392,7 @@ batch_script() {
     SLOW=1 send "early $cluster" --nodelist node2 --cpus 10 --data-format tar "--data=$one" --data "$two"
     for name in bringing early; do
       recall "$name $cluster"
-      eventually 10 is_bringing
+      wait_until 10 is_bringing
     done
     urgent[$cluster]=$(sbatch --parsable --partition=urgent --nodelist=node3 --cpus-per-task=16 --mem=100M --chdir=/ --output=/dev/null --wrap='sleep 60')
     sbatch --partition=urgent --nodelist=node2 --cpus-per-task=10 --mem=100M --chdir=/ --output=/dev/null --wrap='sleep 1'
@@ -412,7 +415,7 @@ batch_script() {
   ((SECONDS <= 20))
   for cluster in site none; do
     recall "preempted $cluster"
-    eventually 40 state_is "${urgent[$cluster]}" RUNNING
+    wait_until 40 state_is "${urgent[$cluster]}" RUNNING
     nothing_stays
     scancel "${urgent[$cluster]}"
     # Told, and reading still, for as long as the grace time.
@@ -446,7 +449,7 @@ state_is() {
     job=${limited#*:}
     wait_for_job "$job" 130
     [[ $job_states == TIMEOUT ]]
-    eventually 5 no_traces
+    wait_until 5 no_traces
   done
 }
 
@@ -525,7 +528,7 @@ PROGRAM
   watch_collected 3>&- 4>&- &
   watcher=$!
   recall stay
-  eventually 30 test -e "$run_directory/task_1/output/here.0" -a -e "$run_directory/task_1/output/here.1"
+  wait_until 30 test -e "$run_directory/task_1/output/here.0" -a -e "$run_directory/task_1/output/here.1"
   scancel "$job"
   for how in end fail stay; do
     recall "$how"
