@@ -505,7 +505,10 @@ chmod 500 "results/a folder/deep"
 touch "$OUTPUT_PATH/here.$RANK"
 case $1 in
   end) ;;
-  fail) exit 7 ;;
+  fail) # when the other has all, too: the first failure ends it
+    until [ -e "$OUTPUT_PATH/here.0" ] && [ -e "$OUTPUT_PATH/here.1" ]; do sleep 0.1; done
+    exit 7
+    ;;
   stay)
     trap '' TERM
     sleep 100 &
