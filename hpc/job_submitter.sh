@@ -195,7 +195,7 @@ submit::write_run_directory() {
   run_directory::write "$unfinished"
   printf '%s\0' "${sbatch_argv[@]}" >"$unfinished/sbatch_argv"
   if ((${#staging_plan[@]} > 0)); then staging::write "$unfinished/staging"; fi
-  if [[ -n ${pack_argv[*]} ]]; then printf '%s\0' "${staging_paths[@]}" >"$unfinished/data"; fi
+  if ((${#staging_paths[@]} > 0)); then printf '%s\0' "${staging_paths[@]}" >"$unfinished/data"; fi
   if ((${#options_list_collect[@]} > 0)); then printf '%s\0' "${options_list_collect[@]}" >"$unfinished/collect"; fi
   experiment::move_aside
   mv -T -- "$unfinished" "${fact[run_directory]}"

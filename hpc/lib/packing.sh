@@ -28,12 +28,9 @@ packing::close() {
 }
 
 packing::remove_unfinished() {
-  local -a running
-  mapfile -t running < <(jobs -p)
-  if ((${#running[@]} > 0)); then
-    kill -- "${running[@]}" 2>/dev/null || true
-    wait || true
-  fi
+  local process
+  for process in $(jobs -p); do kill -- "-$process" 2>/dev/null || true; done
+  wait || true
   rm -rf -- "$packing_list" ${packing_partial:+"$packing_partial"}
 }
 
@@ -48,11 +45,12 @@ packing::list() {
     -o \( -type l -printf 'l 0 %s %T@ %p\0' \) -o -printf 'other 0 0 0 %p\0') | LC_ALL=C sort -z -k 5
 }
 
-# packing::describe FOLDER START   Fills tree: files, folders, links, others, entries, bytes, key.
+# packing::describe FOLDER START   Fills tree: files, folders, links, others, entries, bytes, key. The path is part of
+# the key: two folders may have files of the same names, sizes and times.
 packing::describe() {
   packing::list "$1" "$2" >"$packing_list"
   packing::count <"$packing_list"
-  tree[key]=$(sha256sum <"$packing_list")
+  tree[key]=$(printf '%s\0' "$1" | cat - "$packing_list" | sha256sum)
   tree[key]=${tree[key]:0:32}
 }
 
@@ -137,6 +135,7 @@ packing::fill() {
   local -r partial=$1 format=$2 folder=$3 start=$4
   local process watch='' list failed=0
   local -a processes=()
+  set -m # each a process group, to be ended with all that it has started
   if [[ -t 2 ]]; then
     packing::watch "$partial" "${tree[bytes]}" &
     watch=$!
@@ -153,9 +152,10 @@ packing::fill() {
       if ((${#processes[@]} % $(nproc) == 0)); then wait "${processes[-1]}" || failed=1; fi
     done
   fi
+  set +m
   for process in "${processes[@]}"; do wait "$process" || failed=1; done
   if [[ -n $watch ]]; then
-    kill "$watch" 2>/dev/null || true
+    kill -- "-$watch" 2>/dev/null || true
     wait "$watch" 2>/dev/null || true
     printf '\r\e[K' >&2
   fi
@@ -254,7 +254,7 @@ packing::record_image() {
 packing::watch() {
   local -r partial=$1 total=$2 started=$SECONDS
   local -i done_bytes seconds rate
-  while sleep 0.5; do
+  while sleep 0.5 && kill -0 "$$" 2>/dev/null; do # it may have been killed
     done_bytes=$(find "$partial" -name '[0-9]*' -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
     seconds=$((SECONDS - started + 1))
     rate=$((done_bytes / seconds))
@@ -271,9 +271,10 @@ packing::prune() {
   local -A needed=()
   local -a oldest=()
   local total age
-  local record archive bytes
+  local record archive bytes lock removed
   mapfile -t oldest < <(find "$packing_store" -maxdepth 1 -name '*.manifest' -printf '%T@ %f\n' | LC_ALL=C sort -n)
   total=$(find "$packing_store" -maxdepth 1 -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
+  packing::remove_orphans
   for record in "${oldest[@]}"; do
     archive=${record#* }
     archive=${archive%.manifest}
@@ -281,15 +282,35 @@ packing::prune() {
     if ((age < 3600 || (age < days * 86400 && total <= limit))); then continue; fi
     if ((${#needed[@]} == 0)); then packing::find_needed || return 0; fi
     if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
+    removed=''
     bytes=$(find "$packing_store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
+    exec {lock}>"$packing_store/.${archive%%.*}.lock"
+    # Another submitter may have taken it meanwhile.
+    if flock --nonblock "$lock" && [[ -n $(find "$packing_store/$archive.manifest" -mmin +59) ]]; then
+      rm -f -- "$packing_store/$archive.manifest" # first: from here on it is not packed
+      rm -f -- "$packing_store/$archive" "$packing_store/$archive".[2-9]
+      removed=1
+    fi
+    exec {lock}>&-
+    if [[ -z $removed ]]; then continue; fi
     total=$((total - bytes))
-    rm -f -- "$packing_store/$archive.manifest" # first: from here on it is not packed
-    rm -f -- "$packing_store/$archive" "$packing_store/$archive".[2-9]
     common::note "removed from $packing_store: ${archive:0:8}… ($(packing::size "$bytes"), unused for $((age / 86400)) days)"
   done
   if ((total > limit)); then
     common::warn "the archives in $packing_store take $(packing::size "$total"), and were all used lately (--staging-limit ${fact[staging_megabytes]}M)"
   fi
+}
+
+# What killed packers have left, of data that changed since: nobody else would ever remove it.
+packing::remove_orphans() {
+  local orphan name lock
+  for orphan in "$packing_store"/*; do
+    name=${orphan##*/}
+    if [[ $name == *.manifest || ($name != *.partial.* && -e ${orphan%.[2-9]}.manifest) ]]; then continue; fi
+    exec {lock}>"$packing_store/.${name%%.*}.lock"
+    if flock --nonblock "$lock" && [[ -z $(find "$orphan" -mmin -60 -print -quit 2>&1) ]]; then rm -rf -- "$orphan"; fi
+    exec {lock}>&-
+  done
 }
 
 # The keys in the plan, and in those of the user's jobs. Status 1 when Slurm does not tell.

@@ -41,19 +41,6 @@ ended() {
   fi
 }
 
-# eventually SECONDS COMMAND...   Until COMMAND succeeds.
-eventually() {
-  local -r deadline=$((SECONDS + $1))
-  shift
-  until "$@"; do
-    if ((SECONDS >= deadline)); then
-      printf 'in time there was no success of: %s\n' "${*@Q}" >&2
-      return 1
-    fi
-    sleep 0.1
-  done
-}
-
 # What there is of the job on the nodes' own disks, as the machine under the pocket cluster sees them.
 local_folders() {
   find "$POCKET_CLUSTER_DIR/disks" "$POCKET_CLUSTER_DIR/localscratch" -mindepth 1 \( -name "*.$1.*" -o -name "*_$1_*" \) -print
