@@ -51,8 +51,8 @@ staging::check() {
 staging::check_alone() {
   local name
   for name in pack_in_job data_format broadcast; do
-    if [[ ${options_source[$name]} == option && -z ${fact[stage_venv]} ]]; then
-      common::die_usage "--${name//_/-} is about --data and --stage-venv: give one of them"
+    if [[ ${options_source[$name]} == option ]] && ! staging::is_wanted; then
+      common::die_usage "--${name//_/-} is about --data, --stage-venv and containers: give one of them"
     fi
   done
 }

@@ -135,9 +135,9 @@ CHECK
 }
 
 @test "options that contradict each other" {
-  refused 2 '--pack-in-job is about --data and --stage-venv: give one of them$' --pack-in-job
-  refused 2 '--data-format is about --data and --stage-venv' --data-format tar
-  refused 2 '--broadcast is about --data and --stage-venv' --broadcast read
+  refused 2 '--pack-in-job is about --data, --stage-venv and containers: give one of them$' --pack-in-job
+  refused 2 '--data-format is about --data, --stage-venv and containers' --data-format tar
+  refused 2 '--broadcast is about --data, --stage-venv and containers' --broadcast read
   refused 2 "--data-format: 'zip' is none of: auto, tar, zst, image$" --data data --data-format zip
   refused 2 "--broadcast: 'mail' is none of: auto, read, sbcast$" --data data --broadcast mail
   refused 2 '--dependency afterok:1\?afterok:2: with --pack-in-job all of its conditions must hold' \
