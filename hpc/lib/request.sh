@@ -103,10 +103,7 @@ request::find_sweep() {
 
 # Options whose issue has not landed.
 request::refuse_unfinished() {
-  local name
-  for name in wandb_sweepid singularity_container workdir; do
-    if [[ -n ${options_value[$name]} ]]; then common::die_usage "--${name//_/-} is not there yet"; fi
-  done
+  if [[ -n ${options_value[wandb_sweepid]} ]]; then common::die_usage "--wandb-sweepid is not there yet"; fi
 }
 
 request::resolve_job_type() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -8,12 +8,14 @@
 #   submission   wall of job_submitter.sh, of submitit and of bare sbatch, for the same job (20 rounds)
 #   startup      from the start of the batch script to the program's first line, 2 nodes of 2 ranks each:
 #                the kit, and a batch script as people write it (7 rounds)
+#   containers   the same way in a container and in the virtual environment (10 rounds); needs root, or Apptainer
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
+source "$here/containers.bash"
 
 rounds=''
 work=$(mktemp -d)
@@ -30,12 +32,12 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup]..." ;;
+      submission | startup | containers) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers); fi
 
   bench::prepare
   for benchmark in "${benchmarks[@]}"; do

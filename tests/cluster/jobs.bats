@@ -39,15 +39,6 @@ teardown() {
   fi
 }
 
-# prepare_digits FOLDER   With whichever Python here finds scikit-learn's data.
-prepare_digits() {
-  local python
-  for python in "$checkout"/.venv/tests-*/bin/python python3; do
-    if (cd -- "$checkout" && "$python" -m train.prepare digits "$1" >/dev/null); then return; fi
-  done
-  return 1
-}
-
 @test "the shipped experiment: four ranks on two nodes with addresses of their own" {
   cp -- "$checkout/experiment_configurations.txt" "$project/"
   prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
