@@ -246,10 +246,10 @@ are_here() {
   local launcher
   for launcher in srun torchrun; do
     in_container -W "$launcher" --gpus 2 --num-nodes 2 --max-restarts 0
-    eventually 30 are_here 4
+    wait_until 30 are_here 4
     if [[ $launcher == srun ]]; then
       scancel --signal=TERM "$job" # all steps of it
-      eventually 20 all_told_of_a_signal
+      wait_until 20 all_told_of_a_signal
     fi
     touch -- "$run_directory/task_1/attempt_0/stop"
     ended "$job" 30 FAILED 75:0
@@ -268,11 +268,11 @@ all_told_of_a_signal() {
 @test "scancel: no process, mount or folder of the job is left" {
   use_programs stay.py
   in_container --gpus 2 --num-nodes 2
-  eventually 30 are_here 4
+  wait_until 30 are_here 4
   scancel "$job"
   wait_for_job "$job" 30
-  eventually 15 no_processes
-  eventually 5 no_local_folders
+  wait_until 15 no_processes
+  wait_until 5 no_local_folders
   if grep -F "$run_directory" /proc/mounts; then return 1; fi
 }
 

@@ -458,6 +458,8 @@ state_is() {
   make_data
   use_cluster none
   use_programs read_on.py
+  on_each_node 'brought() { echo "$SLURMD_NODENAME ${SLURM_RESTART_COUNT:-0}" >>"$run_directory/brought"; }' \
+    'tar() { brought; command tar "$@"; }' 'cp() { brought; command cp "$@"; }'
   send again --nodelist node2,node3 --num-nodes 2 --data-format tar "--data=$one" --data "$two"
   send images --nodelist node3 --data-format image "--data=$one" --data "$two"
   send left --nodelist node3 --data-format image "--data=$one" --data "$two"
@@ -481,8 +483,9 @@ state_is() {
   done
   recall again
   (($(grep -c '^node3: .* is there from an earlier attempt$' "$run_directory/task_1/log.txt") == 2))
-  run ! grep 'node2: .* is there from an earlier attempt' "$run_directory/task_1/log.txt"
+  same "$(sort -u -- "$run_directory/brought")" $'node2 0\nnode2 1\nnode3 0'
   recall images
+  same "$(sort -u -- "$run_directory/brought")" 'node3 0'
   (($(grep -c '^node3: .* is there from an earlier attempt$' "$run_directory/task_1/log.txt") == 2))
   cat -- "${run_directories[again]}/task_1/log.txt" "${run_directories[images]}/task_1/log.txt" |
     grep -xF "node3: removing $POCKET_CLUSTER_DIR/localscratch/$(id -un)_${jobs[left]}_0, which a job of yours has left"

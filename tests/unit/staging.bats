@@ -155,7 +155,7 @@ CHECK
   run -0 --separate-stderr submitter --dry-run --data data --stage-venv
   run -0 --separate-stderr submitter --dry-run --data data --pack-in-job
   ((${#lines[@]} == 2))
-  [[ ${lines[0]} == *"'--job-name=pack_"*"/hpc/pack.sh"* && ${lines[1]} == *"'--dependency=afterok:PACK_JOB' '--kill-on-invalid-dep=yes'"* ]]
+  [[ ${lines[0]} == *"'--job-name=pack_"*"/hpc/pack.sh"* && ${lines[1]} == *"'--dependency=afterok:PACK_JOB'"* && ${lines[1]} == *"'--kill-on-invalid-dep=yes'"* ]]
   nothing_is_sent
 }
 
@@ -176,7 +176,7 @@ CHECK
   mapfile -d '' words <"$RECORD"
   local -r said=" ${words[*]} "
   [[ $said == *' --job-name=pack_'*' --nodes=1 --ntasks=1 '*' --partition=cpu --account=mine --dependency=afterany:5 '*"/hpc/pack.sh $run_directory sbatch "* ]]
-  [[ ${said##*pack.sh} == *' --dependency=afterok:4711,afterany:5 --kill-on-invalid-dep=yes '* ]]
+  [[ ${said##*pack.sh} == *' --dependency=afterok:4711,afterany:5 '* && ${said##*pack.sh} == *' --kill-on-invalid-dep=yes '* ]]
   # Its log is where it can be opened: Slurm replaces the % of this path.
   [[ $said == *' --output=/dev/null '*pack.sh* && $stderr == *"job 4711 packs the data first; its log: $run_directory/pack_log.txt"* ]]
 
