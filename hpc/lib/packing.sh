@@ -65,7 +65,7 @@ packing::count() {
 
 # The fingerprint that the unpacked tree must have: archives keep times in whole seconds.
 packing::fingerprint() {
-  LC_ALL=C sed -z -E 's/^([fl] [0-7]+ [0-9]+ -?[0-9]+)\.[0-9]+ /\1 /' | sha256sum | cut -d ' ' -f 1
+  LC_ALL=C sed -z -E '/^[fl]/s/\.[0-9]+ / /' | sha256sum | cut -d ' ' -f 1
 }
 
 # packing::compresses FOLDER   Whether a sample of the tree just described becomes so much smaller that it pays.
@@ -194,11 +194,13 @@ packing::tar() {
 # packing::image FOLDER OUTPUT
 packing::image() {
   local answer status=0
-  local -a options=(-noI -noD -noF -noX)
+  # Small files by themselves, not with others in blocks of 128 kB, as they are read by themselves.
+  local -a options=(-noI -noD -noF -noX -no-fragments)
   common::has_command mksquashfs || common::die "no mksquashfs on this machine (squashfs-tools): leave --data-format out, or say tar"
   if packing::compresses "$1" && [[ $(mksquashfs -help 2>&1) == *zstd* ]]; then options=(-comp zstd -Xcompression-level 1); fi
-  # It goes on without a file that it cannot read, and says so.
-  answer=$(mksquashfs "$1" "$2" -noappend -no-progress -no-xattrs -quiet "${options[@]}" 2>&1) || status=$?
+  # It goes on without a file that it cannot read, and says so. Among many files of one size it would look for
+  # equal ones for ever.
+  answer=$(mksquashfs "$1" "$2" -noappend -no-progress -no-xattrs -no-duplicates -quiet "${options[@]}" 2>&1) || status=$?
   if [[ -n $answer ]] || ((status != 0)); then common::die "mksquashfs (exit status $status): ${answer//$'\n'/; }"; fi
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -9,6 +9,8 @@
 #   startup      from the start of the batch script to the program's first line, 2 nodes of 2 ranks each:
 #                the kit, and a batch script as people write it (7 rounds)
 #   containers   the same way in a container and in the virtual environment (10 rounds); needs root, or Apptainer
+#   staging      data to the nodes' own disks: packing, and bringing them to 1, 2 and 4 nodes (3 rounds; about
+#                15 minutes and 25 GB of disk): staging.sh
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -16,6 +18,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
 source "$here/containers.bash"
+source "$here/staging.sh"
 
 rounds=''
 work=$(mktemp -d)
@@ -32,12 +35,12 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | containers) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers]..." ;;
+      submission | startup | containers | staging) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging); fi
 
   bench::prepare
   for benchmark in "${benchmarks[@]}"; do
