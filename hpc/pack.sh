@@ -15,6 +15,8 @@ here=${fact[project_directory]}/hpc
 source "$here/lib/common.sh"
 # shellcheck source=lib/packing.sh
 source "$here/lib/packing.sh"
+# shellcheck source=lib/pruning.sh
+source "$here/lib/pruning.sh"
 # shellcheck source=lib/staging.sh
 source "$here/lib/staging.sh"
 

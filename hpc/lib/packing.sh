@@ -3,10 +3,9 @@
 # flushed, then renamed; KEY.FORMAT.manifest is made last, and what has one is complete. A tree of many files
 # is packed as several parts (KEY.FORMAT, KEY.FORMAT.2, …), which nodes unpack at the same time; the last part
 # then holds the folders alone, as their modes may close them. A tree is named by FOLDER and START: `.` for
-# all of the folder, ./NAME for a file in it. Needs common.sh and run_directory.sh.
+# all of the folder, ./NAME for a file in it. Needs common.sh.
 
-declare -gA fact tree
-declare -ga staging_plan
+declare -gA tree
 
 readonly packing_part_files=20000 packing_most_parts=8
 readonly packing_sample_files=256 packing_sample_bytes=131072 packing_least_gain=20 # percent
@@ -97,7 +96,7 @@ packing::pack() {
     flock "$lock"
   }
   if packing::is_packed "$key" "$format"; then
-    touch -- "$archive.manifest" # used now: see packing::prune
+    touch -- "$archive.manifest" # used now: see pruning.sh
     common::note "${name@Q}: packed before, unchanged"
   else
     common::note "packing ${name@Q} as $format: ${tree[files]} files, $(packing::size "${tree[bytes]}")"
@@ -263,70 +262,5 @@ packing::watch() {
     if ((rate == 0 || done_bytes > total)); then continue; fi
     printf '\r\e[K%d %% of %s, %s/s, %d s left' $((done_bytes * 100 / total)) "$(packing::size "$total")" \
       "$(packing::size "$rate")" $(((total - done_bytes) / rate)) >&2
-  done
-}
-
-# packing::prune   Removes archives that were not used for long, then the longest unused while all are larger
-# than the limit; never one that the plan or a job of the user's names, or that was used within the hour.
-packing::prune() {
-  local -r days=${fact[staging_days]} limit=$((fact[staging_megabytes] << 20))
-  local -A needed=()
-  local -a oldest=()
-  local total age
-  local record archive bytes lock removed
-  mapfile -t oldest < <(find "$packing_store" -maxdepth 1 -name '*.manifest' -printf '%T@ %f\n' | LC_ALL=C sort -n)
-  total=$(find "$packing_store" -maxdepth 1 -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
-  packing::remove_orphans
-  for record in "${oldest[@]}"; do
-    archive=${record#* }
-    archive=${archive%.manifest}
-    age=$((EPOCHSECONDS - ${record%%.*}))
-    if ((age < 3600 || (age < days * 86400 && total <= limit))); then continue; fi
-    if ((${#needed[@]} == 0)); then packing::find_needed || return 0; fi
-    if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
-    removed=''
-    bytes=$(find "$packing_store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
-    exec {lock}>"$packing_store/.${archive%%.*}.lock"
-    # Another submitter may have taken it meanwhile.
-    if flock --nonblock "$lock" && [[ -n $(find "$packing_store/$archive.manifest" -mmin +59) ]]; then
-      rm -f -- "$packing_store/$archive.manifest" # first: from here on it is not packed
-      rm -f -- "$packing_store/$archive" "$packing_store/$archive".[2-9]
-      removed=1
-    fi
-    exec {lock}>&-
-    if [[ -z $removed ]]; then continue; fi
-    total=$((total - bytes))
-    common::note "removed from $packing_store: ${archive:0:8}… ($(packing::size "$bytes"), unused for $((age / 86400)) days)"
-  done
-  if ((total > limit)); then
-    common::warn "the archives in $packing_store take $(packing::size "$total"), and were all used lately (--staging-limit ${fact[staging_megabytes]}M)"
-  fi
-}
-
-# What killed packers have left, of data that changed since: nobody else would ever remove it.
-packing::remove_orphans() {
-  local orphan name lock
-  for orphan in "$packing_store"/*; do
-    name=${orphan##*/}
-    if [[ $name == *.manifest || ($name != *.partial.* && -e ${orphan%.[2-9]}.manifest) ]]; then continue; fi
-    exec {lock}>"$packing_store/.${name%%.*}.lock"
-    if flock --nonblock "$lock" && [[ -z $(find "$orphan" -mmin -60 -print -quit 2>&1) ]]; then rm -rf -- "$orphan"; fi
-    exec {lock}>&-
-  done
-}
-
-# The keys in the plan, and in those of the user's jobs. Status 1 when Slurm does not tell.
-packing::find_needed() {
-  local answer plan job key
-  local -i word
-  answer=$(timeout 15 squeue --noheader --user="$(id -un)" --format=%F 2>/dev/null) || return 1
-  for ((word = 1; word < ${#staging_plan[@]}; word += 4)); do needed[${staging_plan[word]}]=1; done
-  for plan in "${packing_store%/*}"/hpc_outputs/*/staging; do
-    [[ -e $plan ]] || continue
-    job=$(cat -- "${plan%/*}/job_id" 2>/dev/null) || job=''
-    if [[ -n $job && $'\n'$answer$'\n' != *$'\n'"$job"$'\n'* ]]; then continue; fi
-    while IFS= read -r -d '' _ && IFS= read -r -d '' key && IFS= read -r -d '' _ && IFS= read -r -d '' _; do
-      needed[$key]=1
-    done <"$plan"
   done
 }

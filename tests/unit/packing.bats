@@ -260,7 +260,7 @@ is_at_work() {
     wait_status "$packer"
     wanted=${signal#*:}
     ((status == wanted))
-    wait_until 2 not test -d "/proc/$(<"$STARTED")"
+    wait_until 2 not test -e "/proc/$(<"$STARTED")/exe" # a zombie has none
     [[ -z $(find "$store" -type f ! -name '.*.lock') && ! -e $plan ]]
   done
 }
