@@ -36,7 +36,8 @@ class SamplerError(RuntimeError):
 class _Resumable(Sampler[Item], Generic[Item]):
     """Epoch, place and their checks. An item is what the sampler yields: an index, or a batch of them.
 
-    A subclass tells in `_remaining` what is left of the epoch, for all ranks, and in `_use` what was used.
+    A subclass tells in `_items` all that the epoch has, for all ranks, and keeps in `_position` how many of
+    them were used when the state was loaded.
     """
 
     def __init__(self, environment: JobEnvironment, seed: int, shuffle: bool, first_epoch: int) -> None:
@@ -44,23 +45,20 @@ class _Resumable(Sampler[Item], Generic[Item]):
         self.seed, self.shuffle = seed, shuffle
         self.epoch = first_epoch
         """The epoch to begin or to go on with."""
+        self._position = 0
         self._used = 0  # Of this rank, since the epoch's start or since the state was loaded.
         self._fetched_all = False
         self._inside = False
 
-    def _remaining(self) -> Sequence[Item]:
-        raise NotImplementedError
-
-    def _use(self, count: int) -> None:
-        """Take the first `count` of what remains for all ranks as used for good."""
+    def _items(self) -> Sequence[Item]:
         raise NotImplementedError
 
     def _begin(self) -> None:
         """Nothing of the epoch is used yet."""
-        raise NotImplementedError
+        self._position = self._used = 0
 
     def _begun(self) -> bool:
-        raise NotImplementedError
+        return self._position > 0 or self._used > 0
 
     def _order(self, count: int) -> torch.Tensor:
         """order_N of the epoch. As torch's DistributedSampler makes it, so that a program may change over."""
@@ -69,8 +67,12 @@ class _Resumable(Sampler[Item], Generic[Item]):
         return torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + self.epoch))
 
     def _total(self) -> int:
-        """Items of this rank in the rest of the epoch, counted from where `_remaining` begins."""
-        return math.ceil(len(self._remaining()) / self.world_size)
+        """Items of this rank in the rest of the epoch, those since `_position`."""
+        return math.ceil((len(self._items()) - self._position) / self.world_size)
+
+    def _reached(self) -> int:
+        """Items that all ranks together have used by now."""
+        return min(len(self._items()), self._position + self._used * self.world_size)
 
     def __len__(self) -> int:
         """Items of this rank that are left in the epoch."""
@@ -79,17 +81,17 @@ class _Resumable(Sampler[Item], Generic[Item]):
     def __iter__(self) -> Iterator[Item]:
         """What is left of the epoch for this rank.
 
-        Where the ranks do not come out even, the last of them repeat items from the front of what remained:
-        at most world_size - 1 items of an epoch, for no rank may take a step that the others do not.
+        Where the ranks do not come out even, the last of them repeat items from the epoch's front: at most
+        world_size - 1 in an epoch, for no rank may take a step that the others do not.
 
         Raises:
             SamplerError: outside `in_epoch`.
         """
         if not self._inside:
             raise SamplerError("the sampler was asked outside an epoch: use it inside `with sampler.in_epoch(epoch):`")
-        remaining, self._fetched_all = self._remaining(), False
+        items, self._fetched_all = self._items(), False
         for place in range(self._used, self._total()):
-            yield remaining[(place * self.world_size + self.rank) % len(remaining)]
+            yield items[(self._position + place * self.world_size + self.rank) % len(items)]
         self._fetched_all = True
 
     def advance(self, count: int) -> None:
@@ -140,17 +142,16 @@ class _Resumable(Sampler[Item], Generic[Item]):
 
     def reset(self) -> None:
         """Give up the rest of the epoch."""
-        self._used = 0
         self._begin()
 
     def _is_midway(self) -> bool:
-        return (self._used > 0 or self._begun()) and len(self) > 0
+        return self._begun() and len(self) > 0
 
     def _load(self, state: dict[str, Any], **expected: object) -> None:
         for name, value in {"seed": self.seed, "shuffle": self.shuffle, **expected}.items():
             if state.get(name) != value:
                 raise SamplerError(f"the checkpoint's sampler had {name} {state.get(name)!r}, this one has {value!r}")
-        self.epoch, self._used = state["epoch"], 0
+        self.epoch, self._position, self._used = state["epoch"], 0, 0
 
 
 class ResumableSampler(_Resumable[int]):
@@ -169,27 +170,16 @@ class ResumableSampler(_Resumable[int]):
             raise ValueError(f"a sampler needs at least one sample, not {count}")
         super().__init__(environment, seed, shuffle, first_epoch)
         self.count = count
-        self._position = 0  # Samples of the epoch that all ranks together have used, when the state was loaded.
         self._cached: tuple[int, torch.Tensor] | None = None
 
-    def _remaining(self) -> Sequence[int]:
+    def _items(self) -> Sequence[int]:
         if self._cached is None or self._cached[0] != self.epoch:
             self._cached = (self.epoch, self._order(self.count))
-        return _Integers(self._cached[1][self._position :])
-
-    def _total(self) -> int:
-        return math.ceil((self.count - self._position) / self.world_size)
-
-    def _begin(self) -> None:
-        self._position = 0
-
-    def _begun(self) -> bool:
-        return self._position > 0
+        return _Integers(self._cached[1])
 
     def state_dict(self) -> dict[str, Any]:
         """The same on all ranks."""
-        position = min(self.count, self._position + self._used * self.world_size)
-        state = {"epoch": self.epoch, "position": position}
+        state = {"epoch": self.epoch, "position": self._reached()}
         return {**state, "count": self.count, "seed": self.seed, "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -241,11 +231,11 @@ class ResumableGroupedBatchSampler(_Resumable[list[int]]):
             raise ValueError(f"a sampler needs samples and a batch size above 0, not {len(groups)} and {batch_size}")
         super().__init__(environment, seed, shuffle, first_epoch)
         self.groups, self.batch_size = groups, batch_size
-        # (batch size, batches of all ranks used), one for each time the state was loaded in this epoch.
+        # (batch size, batches of all ranks used) of the epoch's earlier parts, which had other batch sizes.
         self._stretches: list[tuple[int, int]] = []
         self._cached: tuple[int, list[list[int]]] | None = None
 
-    def _remaining(self) -> Sequence[list[int]]:
+    def _items(self) -> Sequence[list[int]]:
         if self._cached is None or self._cached[0] != self.epoch:
             order = [int(index) for index in self._order(len(self.groups))]
             for batch_size, used in self._stretches:
@@ -265,17 +255,15 @@ class ResumableGroupedBatchSampler(_Resumable[list[int]]):
         return full + list(open_batches.values())
 
     def _begin(self) -> None:
+        super()._begin()
         self._stretches, self._cached = [], None
 
     def _begun(self) -> bool:
-        return bool(self._stretches)
+        return super()._begun() or bool(self._stretches)
 
     def state_dict(self) -> dict[str, Any]:
         """The same on all ranks."""
-        stretches = list(self._stretches)
-        if self._used:
-            stretches.append((self.batch_size, min(self._used * self.world_size, len(self._remaining()))))
-        state = {"epoch": self.epoch, "stretches": stretches}
+        state = {"epoch": self.epoch, "stretches": [*self._stretches, (self.batch_size, self._reached())]}
         return {**state, "count": len(self.groups), "seed": self.seed, "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -286,3 +274,5 @@ class ResumableGroupedBatchSampler(_Resumable[list[int]]):
         """
         self._load(state, count=len(self.groups))
         self._stretches, self._cached = [(size, used) for size, used in state["stretches"]], None
+        if self._stretches[-1][0] == self.batch_size:
+            self._position = self._stretches.pop()[1]

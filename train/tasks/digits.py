@@ -19,11 +19,10 @@ from typing import Literal, Optional
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 
 from train import idx
 from train.checkpoint import CheckpointError, Checkpoints
-from train.distributed import failed_anywhere, shard, sum_over_ranks
+from train.distributed import data_parallel, failed_anywhere, shard, sum_over_ranks
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.files import replaced
 from train.interruption import NOT_FINISHED, Interruption
@@ -154,7 +153,7 @@ def run(config: Config, environment: JobEnvironment, device: torch.device) -> in
 
     torch.manual_seed(config.seed)
     model = network(*train_images_NCHW.shape[2:]).to(device)
-    wrapped = DistributedDataParallel(model) if environment.world_size > 1 else model
+    wrapped = data_parallel(model, environment)
     sampler = ResumableSampler(len(train_labels_N), environment, seed=config.seed, first_epoch=1)
     local_batch_size = math.ceil(config.global_batch_size / environment.world_size)
     steps = config.epochs * math.ceil(len(sampler) / local_batch_size)
