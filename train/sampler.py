@@ -6,12 +6,15 @@ order, which depends on the seed and the epoch alone and is dealt out to the ran
 
     for epoch in range(sampler.epoch, epochs):
         with sampler.in_epoch(epoch):
-            for batch in DataLoader(data, batch_size, sampler=sampler, num_workers=2):
+            for batch in DataLoader(data, batch_size, sampler=sampler, num_workers=2, generator=torch.Generator()):
                 ...  # one step
                 sampler.advance(len(batch))
                 if interruption.agreed():
                     checkpoints.save(step)
                     return NOT_FINISHED
+
+The loader's own generator matters: it draws a number each time that it is begun, so once more after a resume, and
+would take it from the generator of dropout.
 """
 
 from __future__ import annotations

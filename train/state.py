@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from train import random_state
 
@@ -81,12 +82,19 @@ class State:
         """
         try:
             tensors: dict[str, Any] = {}
+            buffers: dict[str, Any] = {}
             unused = [name for name, optimizer in self.optimizers.items() if not optimizer.state]
             for name, module in self.modules.items():
                 parameters = {_address(parameter) for parameter in module.parameters()}
-                state = dcp_state.get_model_state_dict(module)
-                # Buffers change in the next forward pass, so before a step's end.
-                tensors[name] = {key: v if _address(v) in parameters else _cloned(v) for key, v in state.items()}
+                state: dict[str, Any] = dcp_state.get_model_state_dict(module)
+                own = [key for key, value in state.items() if _address(value) not in parameters]
+                # Buffers change in the next forward pass, before a step's end, and each rank has its own. Rank
+                # 0's are for ranks that are new, and for all under DDP, which hands rank 0's on.
+                buffers[name] = {key: _cloned(state[key]) for key in own}
+                shared = buffers[name] if rank == 0 else {k: v for k, v in buffers[name].items() if _is_sharded(v)}
+                tensors[name] = {**{key: value for key, value in state.items() if key not in own}, **shared}
+                if isinstance(module, DistributedDataParallel):
+                    buffers[name] = {}
             for name, optimizer in self.optimizers.items():
                 whole: dict[str, Any] = dcp_state.get_optimizer_state_dict(self._owners[name], optimizer)
                 tensors[name] = {"state": whole["state"], "param_groups": _cloned(whole["param_groups"])}
@@ -99,8 +107,12 @@ class State:
                 "unused": unused,
                 "items": {name: item.state_dict() for name, item in self.common.items()},
             }
-            own = {"random": random_state.capture(), "items": {n: item.state_dict() for n, item in self.own.items()}}
-            return Snapshot(tensors, _pickled(common) if rank == 0 else b"", _pickled(own))
+            mine = {
+                "random": random_state.capture(),
+                "buffers": {n: {k: v for k, v in part.items() if not _is_sharded(v)} for n, part in buffers.items()},
+                "items": {name: item.state_dict() for name, item in self.own.items()},
+            }
+            return Snapshot(tensors, _pickled(common) if rank == 0 else b"", _pickled(mine))
         except Exception as error:  # Whatever the objects' own methods raise.
             raise StateError(f"the state cannot be collected: {type(error).__name__}: {error}") from error
 
@@ -137,6 +149,10 @@ class State:
                 item.load_state_dict(common["items"][name])
             whose = range(rank, world_size_then, world_size)
             owns = [torch.load(folder / own_file(r), map_location="cpu", weights_only=False) for r in whose]
+            for name, module in self.modules.items() if owns else ():
+                values: dict[str, Any] = dcp_state.get_model_state_dict(module)
+                for key, value in owns[0]["buffers"][name].items():
+                    values[key].copy_(value)
             for name, item in self.own.items():
                 item.load_state_dicts([own["items"][name] for own in owns])
         except (KeyError, ValueError, RuntimeError, CheckpointException) as error:
@@ -217,6 +233,10 @@ def _address(value: object) -> int:
     if isinstance(value, DTensor):
         value = value.to_local()
     return value.data_ptr() if isinstance(value, torch.Tensor) else 0
+
+
+def _is_sharded(value: object) -> bool:
+    return isinstance(value, DTensor)
 
 
 def _cloned(value: Any) -> Any:  # noqa: ANN401  (a nested state dict)
