@@ -179,6 +179,7 @@ class Checkpoints:
                 try:
                     found = self._fetch(name) if in_mirror else self._verify(name)
                 except _FailedError as error:
+                    self._remove_partial()
                     if not in_mirror:
                         self._bad.add(name)
                     where = self.environment.checkpoint_url if in_mirror else self.folder
@@ -269,9 +270,7 @@ class Checkpoints:
         except (Exception, CheckpointException) as error:  # noqa: BLE001  (nothing here may end the training)
             last = "there is none before it" if self._step is None else f"that of step {self._step} is unharmed"
             self._say(f"the checkpoint of step {step} was not saved: {_cause(error)}; {last}")
-            if rank == 0 and self.folder.is_dir():
-                for entry in self.folder.glob(".step_*.partial"):
-                    shutil.rmtree(entry, ignore_errors=True)
+            self._remove_partial()
             return
         finally:
             self._staged.set()
@@ -425,6 +424,16 @@ class Checkpoints:
         if keep:
             results[self.environment.rank] = result
         return results
+
+    def _remove_partial(self) -> None:
+        """What a failed save or download has left, before any rank goes on."""
+
+        def remove() -> None:
+            for entry in self.folder.glob(".step_*.partial"):
+                shutil.rmtree(entry, ignore_errors=True)
+
+        with contextlib.suppress(_FailedError, RuntimeError):  # The failure itself is said already.
+            self._together(lambda: remove() if self.environment.rank == 0 else None)
 
     def _wait_for_stage(self) -> None:
         self._staged.wait()

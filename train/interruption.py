@@ -74,6 +74,7 @@ class Interruption:
         self._beat = 0
         self._bound = sys.maxsize  # The boundary that this rank does not pass before the answer is there.
         self._stop_at = sys.maxsize
+        self._counted = False
         self._answered, self._ended, self._wake = threading.Event(), threading.Event(), threading.Event()
         self._lock = threading.Lock()  # Between this rank's step and its promise.
         self._store: Any = None
@@ -125,13 +126,14 @@ class Interruption:
     def close(self) -> None:
         """End the threads, give SIGTERM back unless the run stops, and let the peers do so first on rank 0.
 
-        Rank 0 may hold the store, which the others' threads read until they are here: it waits for them, for
-        10 s at most. A rank that has no more steps no longer holds up where the others stop.
+        A rank that has no more steps no longer holds up where the others stop. Rank 0 counts their promises,
+        and may hold the store, which their threads read until they are here: it waits for them, for 10 s at
+        most.
         """
         self._leave()
         if self._store is not None and self._environment.rank == 0:
             with contextlib.suppress(RuntimeError):
-                self._poll_until(lambda: self._store.add("closed", 0) == self._environment.world_size, LEAVING_SECONDS)
+                self._poll_until(lambda: self._count("closed") == self._environment.world_size, LEAVING_SECONDS)
 
     def __enter__(self) -> Interruption:
         return self
@@ -151,8 +153,7 @@ class Interruption:
             thread.join(2 * notices.TIMEOUT_SECONDS)
         if self._store is not None:
             with contextlib.suppress(RuntimeError):
-                if self._bound == sys.maxsize:
-                    self._promise()
+                self._promise()
                 self._store.add("closed", 1)
         if self._handles_signal and self.reason is None:
             signal.signal(signal.SIGTERM, self._previous)
@@ -199,28 +200,39 @@ class Interruption:
 
     def _agree(self) -> None:
         self._promise()
-        ranks = self._environment.world_size
-        if self._environment.rank == 0:
-            self._poll_until(lambda: self._store.add("promises", 0) == ranks, AGREEMENT_SECONDS)
-            promises = self._store.multi_get([f"promise {rank}" for rank in range(ranks)])
-            self._store.set("stop at", str(max(map(int, promises))))
-        self._poll_until(lambda: self._store.check(["stop at"]), AGREEMENT_SECONDS)
+        self._poll_until(lambda: bool(self._store.check(["stop at"])), AGREEMENT_SECONDS)
         self._stop_at = int(self._store.get("stop at"))
         self._notice = self.reason = self._store.get("notice").decode()
         self._answered.set()
 
     def _promise(self) -> None:
+        """Once, be it by the thread at a notice, or at the end of the steps."""
         with self._lock:
+            if self._bound != sys.maxsize:
+                return
             self._bound = self._step + 1
         self._store.set(f"promise {self._environment.rank}", str(self._bound))
         self._store.add("promises", 1)
 
+    def _count(self, key: str) -> int:
+        return int(self._store.add(key, 0))
+
     def _poll_until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Never a blocking read: that would hold the store's connection against the rest of the process."""
-        limit = time.monotonic() + seconds
+        """On rank 0 give the answer meanwhile, once all ranks have promised.
+
+        Never a blocking read: that would hold the store's connection against the rest of the process.
+
+        Raises:
+            InterruptionError: it did not become so in time.
+        """
+        limit, ranks = time.monotonic() + seconds, self._environment.world_size
         while not condition():
             if time.monotonic() > limit:
                 raise InterruptionError("no answer from all ranks")
+            if self._environment.rank == 0 and not self._counted and self._count("promises") == ranks:
+                self._counted = True
+                promises = self._store.multi_get([f"promise {rank}" for rank in range(ranks)])
+                self._store.set("stop at", str(max(map(int, promises))))
             time.sleep(0.02)
 
     def _stop_file_is_there(self) -> bool:

@@ -16,7 +16,9 @@ from typing import Any, Callable
 from train.environment import JobEnvironment
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["torch.distributed.fsdp", "torch.distributed.checkpoint", "fsspec", "numpy"])
+context.set_forkserver_preload(
+    ["torch._dynamo", "torch.distributed.fsdp", "torch.distributed.checkpoint", "fsspec", "numpy"]
+)
 
 
 class Ranks:

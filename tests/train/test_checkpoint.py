@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from torch import nn
 
 from train.checkpoint import CheckpointError, Checkpoints
 from train.environment import JobEnvironment
+from train.interruption import Interruption
 
 
 def environment_of(folder: Path, **values: object) -> JobEnvironment:
@@ -135,9 +137,9 @@ def test_the_same_step_is_saved_once(tmp_path: Path) -> None:
 
 def test_what_changes_after_a_save_is_not_saved(tmp_path: Path) -> None:
     """Neither by the optimizer's next step, which waits, nor a buffer by the forward pass, which does not."""
-    model = nn.Sequential(nn.Linear(3000, 3000), nn.BatchNorm1d(3000), nn.Linear(3000, 3000))
+    model = nn.Sequential(nn.Linear(2000, 2000), nn.BatchNorm1d(2000), nn.Linear(2000, 2000))
     optimizer = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9)
-    model(torch.randn(2, 3000)).sum().backward()
+    model(torch.randn(2, 2000)).sum().backward()
     optimizer.step()
     expected = {name: value.clone() for name, value in model.state_dict().items()}
     momentum = [optimizer.state[parameter]["momentum_buffer"].clone() for parameter in model.parameters()]
@@ -149,7 +151,7 @@ def test_what_changes_after_a_save_is_not_saved(tmp_path: Path) -> None:
     optimizer.step()
     assert not torch.equal(model.state_dict()["2.weight"], expected["2.weight"])
     checkpoints.close()
-    again = nn.Sequential(nn.Linear(3000, 3000), nn.BatchNorm1d(3000), nn.Linear(3000, 3000))
+    again = nn.Sequential(nn.Linear(2000, 2000), nn.BatchNorm1d(2000), nn.Linear(2000, 2000))
     optimizer = torch.optim.SGD(again.parameters(), 1.0, momentum=0.9)
     checkpoints = Checkpoints(environment_of(tmp_path), {"model": again, "optimizer": optimizer})
     assert (checkpoints.resume(), checkpoints.notes) == (7, {"answer": 42})
@@ -269,6 +271,39 @@ def test_killed_at_random_moments(tmp_path: Path, saver: Callable, world_size: i
         assert int(lines[0][1]) >= whole, ranks.errors()
         whole = max(whole, *(int(step) for _, step in lines))
     assert whole > kills / 3
+
+
+def told_to_stop(environment: JobEnvironment) -> int:
+    model = filled(0, size=1500)
+    with Interruption(environment) as interruption, Checkpoints(environment, {"model": model}) as checkpoints:
+        for step in range(1, 10_000):
+            nn.init.constant_(model.weight, step)
+            checkpoints.save(step)
+            (environment.checkpoint_directory.parent / "begun").touch()
+            if interruption.agreed():
+                checkpoints.save(step)
+                assert checkpoints.wait()
+                return step
+    raise AssertionError("never told to stop")
+
+
+def test_signals_during_a_save(tmp_path: Path) -> None:
+    """To one of two ranks, again and again while it saves: what is saved at the end is whole."""
+    ranks = Ranks(2, told_to_stop, folder=tmp_path)
+    limit = time.monotonic() + 40
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+    while ranks.processes[1].is_alive():
+        assert time.monotonic() < limit
+        os.kill(ranks.processes[1].pid, signal.SIGTERM)
+        time.sleep(0.003)
+    first, second = ranks.results()
+    assert first == second
+    model = filled(-1, size=1500)
+    assert Checkpoints(environment_of(tmp_path / "checkpoints"), {"model": model}).resume() == first
+    assert model.weight.unique().tolist() == [first]
+    assert ranks.errors() == ""
 
 
 def test_half_an_upload_is_never_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
