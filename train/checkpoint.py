@@ -38,6 +38,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from train import manifest
 from train.environment import JobEnvironment
 from train.files import replaced
+from train.interruption import in_order
 from train.manifest import MANIFEST, InvalidCheckpointError, Manifest
 from train.mirror import Mirror, MirrorError
 from train.state import COMMON, Snapshot, Stage, State, StateError, bytes_of, first_cause, own_file
@@ -115,7 +116,7 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
+        if in_order(error):
             self.close()
 
     def close(self) -> None:

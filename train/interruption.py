@@ -41,6 +41,11 @@ LEAVING_SECONDS = 10.0
 _serial = itertools.count()
 
 
+def in_order(error: BaseException | None) -> bool:
+    """Whether a block is left as it should be: at its end, by return, or by sys.exit(0) or sys.exit(75)."""
+    return error is None or (isinstance(error, SystemExit) and error.code in (None, 0, NOT_FINISHED))
+
+
 class InterruptionError(RuntimeError):
     """The ranks could not agree on where to stop: one is gone, or the store is."""
 
@@ -141,7 +146,7 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
+        if in_order(error):
             self.close()
         else:
             self._leave()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|interruptions]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -8,6 +8,7 @@
 #   submission   wall of job_submitter.sh, of submitit and of bare sbatch, for the same job (20 rounds)
 #   startup      from the start of the batch script to the program's first line, 2 nodes of 2 ranks each:
 #                the kit, and a batch script as people write it (7 rounds)
+#   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -30,14 +31,14 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup]..." ;;
+      submission | startup | interruptions) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|interruptions]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup interruptions); fi
 
-  bench::prepare
+  if [[ ${benchmarks[*]} != interruptions ]]; then bench::prepare; fi
   for benchmark in "${benchmarks[@]}"; do
     : >"$results"
     "bench::$benchmark"
@@ -153,6 +154,12 @@ bench::read_start() {
     common::die "job $job has not told its times (is there a file system that keeps times of birth?)"
   }
   printf '%s %s\n' "$name" "$(awk "BEGIN { print $first - $begun }")" >>"$results"
+}
+
+bench::interruptions() {
+  local environment
+  environment=$(bash "$checkout/venv/create.sh" cpu)
+  "$environment/bin/python" "$here/interruptions.py" --rounds "${rounds:-3}" --folder "$work"
 }
 
 bench::leave() {

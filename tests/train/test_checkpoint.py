@@ -430,6 +430,17 @@ def unpicklable(environment: JobEnvironment) -> bool:
         return checkpoints.wait()
 
 
+def test_a_program_that_leaves_by_sys_exit_has_saved(tmp_path: Path) -> None:
+    for status in (75, 0):
+        with (
+            pytest.raises(SystemExit),
+            Checkpoints(environment_of(tmp_path), {"model": filled(1, 1500)}) as checkpoints,
+        ):
+            checkpoints.save(status)
+            sys.exit(status)
+        assert (tmp_path / f"step_{status:08d}").is_dir()
+
+
 def test_the_manifest_names_every_file(tmp_path: Path) -> None:
     save(tmp_path, 1)
     folder = tmp_path / "step_00000001"
