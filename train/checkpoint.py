@@ -46,6 +46,8 @@ from train.state import COMMON, Snapshot, Stage, State, StateError, bytes_of, fi
 TIMEOUT = timedelta(hours=2)
 """For all ranks to have written, or uploaded, their parts."""
 
+_LINK = ".step_latest"
+
 Result = TypeVar("Result")
 
 
@@ -201,7 +203,10 @@ class Checkpoints:
         local = set()
         if self.folder.is_dir():
             for entry in self.folder.iterdir():
-                if entry.name.startswith(".step_"):  # What an earlier attempt was writing or removing when it ended.
+                # What an earlier attempt was writing or removing when it ended.
+                if entry.name == _LINK:
+                    entry.unlink()
+                elif entry.name.startswith(".step_"):
                     shutil.rmtree(entry, ignore_errors=True)
             local = {path.name for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink()}
         mirrored = set()
@@ -356,7 +361,7 @@ class Checkpoints:
             file.write(described.encode())
         partial.rename(self.folder / name)
         _sync(self.folder)
-        link = self.folder / ".step_latest"
+        link = self.folder / _LINK
         with contextlib.suppress(OSError):  # A file system without links has none.
             link.unlink(missing_ok=True)
             link.symlink_to(name)

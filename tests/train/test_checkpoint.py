@@ -245,7 +245,7 @@ def saver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     del sys.modules["a_saver"]
 
 
-@pytest.mark.parametrize(("world_size", "kills", "mirrored"), [(1, 14, False), (2, 6, False), (1, 6, True)])
+@pytest.mark.parametrize(("world_size", "kills", "mirrored"), [(1, 10, False), (2, 5, False), (1, 5, True)])
 def test_killed_at_random_moments(tmp_path: Path, saver: Callable, world_size: int, kills: int, mirrored: bool) -> None:
     """By kill -9, with keep_last=1: nothing that was whole is ever lost, and what is loaded was saved so.
 
@@ -271,6 +271,50 @@ def test_killed_at_random_moments(tmp_path: Path, saver: Callable, world_size: i
         assert int(lines[0][1]) >= whole, ranks.errors()
         whole = max(whole, *(int(step) for _, step in lines))
     assert whole > kills / 3
+
+
+def killed_at(environment: JobEnvironment, event: int) -> int:
+    """Kills itself by kill -9 at one of the second save's calls of the file system, and counts them."""
+    model, count, counting = filled(1), 0, False
+
+    def hook(name: str, _: tuple) -> None:
+        nonlocal count
+        if counting and name in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.listdir"):
+            count += 1
+            if count == event:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    with Checkpoints(environment, {"model": model}, keep_last=1) as checkpoints:
+        checkpoints.save(1)
+        assert checkpoints.wait()
+        nn.init.constant_(model.weight, 2)
+        sys.addaudithook(hook)
+        counting = True
+        checkpoints.save(2)
+        assert checkpoints.wait()
+    return count
+
+
+def test_killed_at_each_call_of_the_file_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also of an upload: neither the disk nor the bucket ever shows a checkpoint that is not whole, or none."""
+
+    def ranks(event: int) -> Ranks:
+        folder = tmp_path / str(event)
+        return Ranks(1, killed_at, event, folder=folder, CHECKPOINT_URL=f"file://{folder}/bucket")
+
+    (calls,) = ranks(0).results()
+    assert calls > 30
+    found = []
+    for event in range(1, calls + 1):
+        assert ranks(event).wait() == [-signal.SIGKILL]
+        folder = tmp_path / str(event)
+        found.append(
+            (resumed(folder / "checkpoints"), resumed(folder / "empty", CHECKPOINT_URL=f"file://{folder}/bucket"))
+        )
+        assert "skipped" not in capsys.readouterr().err, event
+        assert not list((folder / "checkpoints").glob(".*"))
+    assert found == sorted(found)
+    assert set(found) == {(1, 1), (2, 1), (2, 2)}
 
 
 def told_to_stop(environment: JobEnvironment) -> int:
@@ -431,13 +475,14 @@ def unpicklable(environment: JobEnvironment) -> bool:
 
 
 def test_a_program_that_leaves_by_sys_exit_has_saved(tmp_path: Path) -> None:
-    for status in (75, 0):
-        with (
-            pytest.raises(SystemExit),
-            Checkpoints(environment_of(tmp_path), {"model": filled(1, 1500)}) as checkpoints,
-        ):
+    def leave(status: int) -> None:
+        with Checkpoints(environment_of(tmp_path), {"model": filled(1, 1500)}) as checkpoints:
             checkpoints.save(status)
             sys.exit(status)
+
+    for status in (75, 0):
+        with pytest.raises(SystemExit):
+            leave(status)
         assert (tmp_path / f"step_{status:08d}").is_dir()
 
 

@@ -35,6 +35,12 @@ def test_means_over_ranks(tmp_path: Path) -> None:
         assert empty == {}
 
 
+def test_one_process_has_its_names_sorted_too() -> None:
+    tracker = MetricsTracker()
+    tracker.update({"b": 1.0, "a": torch.tensor(2.0)}, 3)
+    assert list(tracker.means().items()) == [("a", 2.0), ("b", 1.0)]
+
+
 @pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4), (3, 2)])
 def test_sums_survive_another_number_of_ranks(before: int, after: int) -> None:
     states = []
