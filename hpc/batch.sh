@@ -41,6 +41,8 @@ source "$kit/hpc/lib/rendezvous.sh"
 source "$kit/hpc/lib/site.sh"
 # shellcheck source=lib/node_environment.sh
 source "$kit/hpc/lib/node_environment.sh"
+# shellcheck source=lib/bad_nodes.sh
+source "$kit/hpc/lib/bad_nodes.sh"
 # shellcheck source=lib/interruption.sh
 source "$kit/hpc/lib/interruption.sh"
 # shellcheck source=lib/keeper.sh
@@ -86,6 +88,7 @@ main() {
   interruption::record "$attempt_directory" "$cause"
   printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
   printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$cause"
+  interruption::blame_node "$cause"
   if interruption::shall_restart "$cause"; then
     batch::leave
     interruption::restart "$run_directory"

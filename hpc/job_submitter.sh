@@ -25,9 +25,13 @@ source "$here/lib/request.sh"
 source "$here/lib/preflight.sh"
 source "$here/lib/snapshot.sh"
 source "$here/lib/packing.sh"
+source "$here/lib/pruning.sh"
 source "$here/lib/staging.sh"
 source "$here/lib/experiment.sh"
 source "$here/lib/follow.sh"
+source "$here/lib/bad_nodes.sh"
+source "$here/lib/container_runtime.sh"
+source "$here/lib/container.sh"
 # shellcheck source=../venv/environment.sh
 source "$project/venv/environment.sh"
 
@@ -58,6 +62,7 @@ main() {
   request::resolve
   submit::choose_folders
   submit::choose_environment
+  submit::leave_out_bad_nodes
   staging::check
   if [[ -n $silent ]]; then
     [[ -n ${options_value[dry_run]} ]] || common::die "$silent"
@@ -132,16 +137,38 @@ submit::choose_folders() {
   fact[working_directory]=${options_value[chdir]:-.}
   fact[node_local_directory]=${site[node_local_directory]}
   fact[site]=${site[name]}
+  fact[cluster]=${slurm[ClusterName]:-}
   fact[modules]=${site[modules]}
   fact[kill_wait]=${slurm[KillWait]:-30}
   fact[kill_wait]=${fact[kill_wait]%% *}
 }
 
 submit::choose_environment() {
+  fact[container]='' fact[environment]=''
+  if [[ -n ${options_value[singularity_container]} ]]; then
+    container::choose "$project"
+    if [[ -z ${options_value[no_preflight]} ]]; then container::ask "$project"; fi
+    return
+  fi
+  container::refuse_options_of_it
   fact[environment]=${site[environment]:-$(environment::find "$project" || true)}
   [[ -n ${fact[environment]} ]] ||
     common::die "no virtual environment for $(environment::requirements "$project"): make it once with  bash ${project@Q}/venv/create.sh"
   [[ -x ${fact[environment]}/bin/python ]] || common::die "no python in the environment ${fact[environment]@Q} of the profile ${site[name]}"
+}
+
+# What the user asks for by name stays.
+submit::leave_out_bad_nodes() {
+  local -a bad=()
+  mapfile -t bad < <(bad_nodes::list "${fact[cluster]}")
+  if ((${#bad[@]} == 0)); then return; fi
+  if [[ -n ${options_value[nodelist]} ]]; then
+    common::warn "failed twice within a day: ${bad[*]}; --nodelist decides"
+    return
+  fi
+  common::warn "left out, as your jobs have failed there twice within a day: ${bad[*]}; see  bash hpc/experiments.sh nodes"
+  printf -v 'options_value[exclude]' '%s,' ${options_value[exclude]:+"${options_value[exclude]}"} "${bad[@]}"
+  options_value[exclude]=${options_value[exclude]%,}
 }
 
 submit::confirm() {
@@ -169,7 +196,7 @@ submit::write_run_directory() {
   run_directory::write "$unfinished"
   printf '%s\0' "${sbatch_argv[@]}" >"$unfinished/sbatch_argv"
   if ((${#staging_plan[@]} > 0)); then staging::write "$unfinished/staging"; fi
-  if [[ -n ${pack_argv[*]} ]]; then printf '%s\0' "${staging_paths[@]}" >"$unfinished/data"; fi
+  if ((${#staging_paths[@]} > 0)); then printf '%s\0' "${staging_paths[@]}" >"$unfinished/data"; fi
   if ((${#options_list_collect[@]} > 0)); then printf '%s\0' "${options_list_collect[@]}" >"$unfinished/collect"; fi
   experiment::move_aside
   mv -T -- "$unfinished" "${fact[run_directory]}"

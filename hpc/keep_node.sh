@@ -40,7 +40,7 @@ declare -a there=() # entries of the plan that are on the node already
 ours='' leaving='' bringing=''
 
 main() {
-  local order
+  local order status
   node_setup::run "$kit/hpc"
   unpacking::read "$run_directory/staging"
   trap 'echo failed; keep::leave' EXIT
@@ -56,7 +56,12 @@ main() {
     keep::bring &
     bringing=$!
     set +m
-    wait "$bringing"
+    while :; do # `wait` also returns for a signal
+      status=0
+      wait "$bringing" || status=$?
+      if ! kill -0 "$bringing" 2>/dev/null; then break; fi
+    done
+    if ((status != 0)); then exit "$status"; fi
     bringing=''
     printf 'ready\n'
     while read -r _; do :; done
@@ -94,7 +99,8 @@ keep::look() {
 
 keep::bring() {
   local -i entry
-  trap - EXIT TERM
+  trap - EXIT
+  trap '' TERM # also for tar and its like: keep::told_to_end decides
   for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
     if [[ -z ${there[entry]:-} && ${kinds[entry]} == image ]]; then
       container_image::bring "$entry" "$way"
@@ -121,7 +127,7 @@ keep::leave() {
   leaving=1
   trap '' TERM
   if [[ -n $bringing ]]; then
-    kill -s TERM -- "-$bringing" 2>/dev/null || true
+    kill -s KILL -- "-$bringing" 2>/dev/null || true
     wait "$bringing" || true
   fi
   if [[ ! -d $SLURM_TMPDIR/.hpc_kit ]]; then return; fi

@@ -37,7 +37,14 @@ main() {
 
   local -a launcher=()
   if [[ ${fact[launcher]} == torchrun ]]; then node::choose_torchrun; fi
-  exec bash "$kit/venv/run.sh" "${launcher[@]}" bash "$kit/hpc/rank.sh" "$kit" "$attempt_directory"
+  local inside=$kit/venv/run.sh
+  if [[ -n ${fact[container]} ]]; then
+    export CONTAINER_IMAGE=${fact[container]}
+    # The copy on this node's own disk, if keep_node.sh has made one.
+    if [[ -r $SLURM_TMPDIR/.hpc_kit/container_image ]]; then CONTAINER_IMAGE=$(<"$SLURM_TMPDIR/.hpc_kit/container_image"); fi
+    inside=$kit/singularity/run.sh
+  fi
+  exec bash "$inside" "${launcher[@]}" bash "$kit/hpc/rank.sh" "$kit" "$attempt_directory"
 }
 
 # Twice the processes, or half, is a job that trains wrongly and says nothing. What Slurm gave is compared

@@ -15,11 +15,13 @@ here=${fact[project_directory]}/hpc
 source "$here/lib/common.sh"
 # shellcheck source=lib/packing.sh
 source "$here/lib/packing.sh"
+# shellcheck source=lib/pruning.sh
+source "$here/lib/pruning.sh"
 # shellcheck source=lib/staging.sh
 source "$here/lib/staging.sh"
 
 if [[ $run_directory == *[%\\]* ]]; then exec >>"$run_directory/pack_log.txt" 2>&1; fi
 printf '== job %s packs, on %s, %s\n' "$SLURM_JOB_ID" "$(common::node)" "$(date '+%F %T %Z')"
-mapfile -d '' staging_paths <"$run_directory/data"
+if [[ -e $run_directory/data ]]; then mapfile -d '' staging_paths <"$run_directory/data"; fi
 staging::prepare
 staging::write "$run_directory/staging"

@@ -15,7 +15,7 @@ source "$kit/hpc/lib/command.sh"
 main() {
   local -a words
   local status=0
-  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $(common::node) ($(rank::address)), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
+  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $(common::node) (${NODE_ADDRESS:?}), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
   if command::read "${attempt_directory%/*}/command" words; then
     # Signals reach the command by themselves (torchrun and Slurm send them to all processes of a rank);
     # this shell stays to take its status.
@@ -34,16 +34,6 @@ main() {
 # Those that this process may use; nproc alone would tell OMP_NUM_THREADS.
 rank::cpus() {
   env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
-}
-
-# The address that the others see, by the route to the head node.
-rank::address() {
-  local answer
-  if [[ $NNODES -gt 1 ]] && answer=$(ip -oneline route get "$MASTER_ADDR" 2>/dev/null) && [[ $answer =~ src\ ([^ ]+) ]]; then
-    printf '%s\n' "${BASH_REMATCH[1]}"
-  else
-    printf '%s\n' "$MASTER_ADDR"
-  fi
 }
 
 # A hard link is made by one only, on a network file system too: the first to fail is the cause, and the

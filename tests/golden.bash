@@ -43,6 +43,7 @@ golden::project() {
   project=$plain
   mkdir -p -- "$SCRATCH/project/one" "$SCRATCH/project/two words"
   printf 'true 1\n' >"$project/one.txt"
+  make_sif "$project/image.sif"
   printf 'true 1\ntrue 2\n\ntrue 3\n' >"$project/three.txt"
 }
 

@@ -7,6 +7,7 @@
 #   use_libraries   sources libraries of the kit into the test itself
 #   cluster_up, cluster_down, cluster_env      the pocket cluster; see below
 #   submitter, submit, wait_for_job, job_field, job_log     jobs
+#   make_sif        a file that is a container image by its header and table, and of no use
 #   stub_slurm      for tests of the submitter alone: takes every job, and writes down what it is given
 #   fails_with      runs a command that must fail with one line that says why
 #   wait_until      polls until a command succeeds
@@ -20,7 +21,7 @@ checkout=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 for helpers_name in "${!HPC_@}" "${!SLURM_@}" "${!SBATCH_@}" RUN_DIRECTORY PYTHON; do
   if [[ $helpers_name != SLURM_CONF ]]; then unset -v "$helpers_name"; fi
 done
-export XDG_CONFIG_HOME=$BATS_RUN_TMPDIR/config
+export XDG_CONFIG_HOME=$BATS_RUN_TMPDIR/config XDG_STATE_HOME=$BATS_RUN_TMPDIR/state
 
 # make_project [FOLDER]   Sets `project` to a new copy of the kit: a folder of an odd name in FOLDER
 # (default: that of the test). It is no git repository, and its environment is the checkout's.
@@ -28,7 +29,7 @@ make_project() {
   # shellcheck disable=SC2016 # nothing is to be expanded
   project=${1:-$BATS_TEST_TMPDIR}/'it'\''s "odd", $(touch canary) %j ü'
   mkdir -p -- "$project"
-  cp -R -- "$checkout/hpc" "$checkout/venv" "$checkout/train" "$project/"
+  cp -R -- "$checkout/hpc" "$checkout/venv" "$checkout/singularity" "$checkout/train" "$project/"
   find "$project" -name __pycache__ -prune -exec rm -rf -- {} +
   mkdir -p -- "$checkout/.venv"
   ln -s -- "$checkout/.venv" "$project/.venv"
@@ -73,6 +74,22 @@ cluster_env() {
   source <(bash "$checkout/hpc/pocket_cluster.sh" env)
   export SCRATCH=$BATS_FILE_TMPDIR/scratch
   mkdir -p -- "$SCRATCH"
+}
+
+# make_sif FILE   With a partition of squashfs for the system, of 64 kB, behind a definition file.
+make_sif() {
+  python3 - "$1" <<'PYTHON'
+import struct, sys
+def descriptor(kind, number, offset, size, extra=b""):
+    fixed = struct.pack("<i?IIIqqqqqqq", kind, True, number, 0, 0, offset, size, size, 0, 0, 0, 0)
+    return fixed + b"name".ljust(128, b"\0") + extra.ljust(384, b"\0")
+table = descriptor(0x4001, 1, 32768, 100) + descriptor(0x4004, 2, 36864, 65536, struct.pack("<ii", 1, 2))
+table = table.ljust(48 * 585, b"\0")
+header = b"#!/usr/bin/env run-singularity\n".ljust(32, b"\0") + b"SIF_MAGIC\0" + b"01\0" + b"02\0" + bytes(16)
+header += struct.pack("<qqqqqqqq", 0, 0, 46, 48, 4096, len(table), 32768, 69632)
+file = (header.ljust(4096, b"\0") + table).ljust(32768, b"\0") + b"bootstrap".ljust(4096, b"\0") + b"hsqs".ljust(65536, b"\0")
+open(sys.argv[1], "wb").write(file)
+PYTHON
 }
 
 # stub_slurm   Puts a Slurm in front that takes every job, as number 4711, and writes the arguments to the file RECORD,

@@ -50,6 +50,11 @@ shfmt shfmt
 bats bats
 git git
 runuser util-linux
+mkfs.ext4 e2fsprogs
+mksquashfs squashfs-tools
+squashfuse squashfuse
+fusermount3 fuse3
+zstd zstd
 setpriv util-linux
 PROGRAMS
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

@@ -14,6 +14,8 @@ import torch.distributed as dist
 # (`group=group.WORLD`) keep the group alive. Gloo's threads outlive destroy_process_group, and now and then
 # abort the process as Python shuts down ("terminate called without an active exception", torch 2.13).
 import torch.distributed.nn.functional
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from train.environment import JobEnvironment
 
@@ -81,6 +83,28 @@ def process_group(environment: JobEnvironment, device: torch.device, timeout: ti
             dist.group.WORLD.abort()
         raise
     dist.destroy_process_group()
+
+
+def data_parallel(model: nn.Module, environment: JobEnvironment) -> nn.Module:
+    """`model` under DistributedDataParallel, or as it is for one process, so that a resumed run keeps its bits.
+
+    After the first backward pass of a process torch sorts the gradients into other buckets, in the order in
+    which they came. From three ranks on it depends on a gradient's place in its bucket in which order the
+    ranks' values are added, and so the first step after a resume would not be that of a run that went on.
+    Here a backward pass of zeros, in the order of the parameters, comes before all steps.
+    """
+    if environment.world_size == 1:
+        return model
+    wrapped = DistributedDataParallel(model)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # In place of the model's own for one call. The hooks that fill the buckets are those of the parameters.
+    model.forward = lambda: torch.stack([0 * parameter.sum().float() for parameter in parameters]).sum()
+    try:
+        wrapped().backward()
+    finally:
+        del model.forward
+    wrapped.zero_grad(set_to_none=True)
+    return wrapped
 
 
 def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:

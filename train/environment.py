@@ -18,6 +18,7 @@ _ALONE = {"rank": 0, "local_rank": 0, "world_size": 1, "local_world_size": 1, "n
 _FIXES = {
     "ATTEMPT": "unset it, or give the number of earlier starts",
     "MASTER_ADDR": "export the name of one node, the same for all processes",
+    "SPOT_NOTICES": "none, or some of gcp,aws,azure; unset it to poll the cloud whose machine this is",
     "MASTER_PORT": "export a free TCP port of the node MASTER_ADDR, the same for all processes",
 }
 _LAUNCH = "start the processes by torchrun or srun, or unset RANK and WORLD_SIZE for a single one"
@@ -70,6 +71,12 @@ class JobEnvironment:
     """0, and one more after each restart."""
     node_local_directory: Path | None
     """Fast, private to the job and the node (SLURM_TMPDIR). None where there is none."""
+    checkpoint_url: str | None
+    """A bucket or folder of the experiment's own to which checkpoints are copied, as fsspec writes it: gs://, s3://."""
+    heartbeat_file: Path | None
+    """Touched while this rank makes progress. None: nobody watches."""
+    spot_notices: tuple[str, ...] | None
+    """The clouds whose notices of a machine's end are polled: gcp, aws, azure. None: the one whose machine this is."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> JobEnvironment:
@@ -103,11 +110,24 @@ class JobEnvironment:
             stop_file=values.path("STOP_FILE"),
             attempt=values.integer("ATTEMPT", low=0, default=0),
             node_local_directory=values.path("SLURM_TMPDIR"),
+            checkpoint_url=values.text("CHECKPOINT_URL"),
+            heartbeat_file=values.path("HEARTBEAT_FILE"),
+            spot_notices=_spot_notices(values),
         )
 
     def dataset_directory(self, name: str) -> Path:
         """Where a data set lies unless the user says otherwise."""
         return self.scratch_dir / "datasets" / name
+
+
+def _spot_notices(values: _Values) -> tuple[str, ...] | None:
+    text = values.text("SPOT_NOTICES")
+    if text is None or text == "none":
+        return None if text is None else ()
+    clouds = tuple(text.split(","))
+    if not {"gcp", "aws", "azure"}.issuperset(clouds):
+        _fail("SPOT_NOTICES", f"is {text!r}")
+    return clouds
 
 
 def _place_from_launcher(values: _Values) -> dict[str, int]:

@@ -29,7 +29,7 @@ collecting::collect() {
   path=$destination/.$node.partial
   if ! printf '%s\0' "${found[@]}" |
     tar --create --anchored --no-wildcards "${excluded[@]}" --null --verbatim-files-from --files-from=- --sparse --file=- |
-    tar --extract --no-same-owner --directory="$path" --file=-; then
+    tar --extract --no-unquote --no-same-owner --directory="$path" --file=-; then
     common::warn "$node: --collect: not all could be copied; what could is in $path"
     return
   fi

@@ -10,7 +10,7 @@
 #       out_of_memory | failed STATUS RANK NODE
 #
 # Only status 75 (EX_TEMPFAIL), a hang, and what Slurm itself restarts begin again, within --max-restarts. Needs
-# common.sh, site.sh, node_environment.sh and run_directory.sh.
+# common.sh, site.sh, bad_nodes.sh, node_environment.sh and run_directory.sh.
 
 declare -gA fact
 declare -ga node_environment_names
@@ -33,8 +33,36 @@ interruption::begin() {
   if [[ ! -d $before ]]; then return; fi
   if [[ ! -e $before/cause ]]; then
     interruption::record "$before" node_failed
+    interruption::blame_dead_node "$before"
   elif [[ $(<"$before/cause") == cancelled ]]; then
     interruption::record "$before" preempted # what a user cancels does not come back
+  fi
+}
+
+# Of several nodes only one that is down still can be told.
+interruption::blame_dead_node() {
+  local -r before=$1
+  local nodes node state
+  nodes=$(cat -- "$before/nodes" 2>/dev/null) || return 0
+  while IFS='|' read -r node state; do
+    if [[ $state == *[*] || $state == @(down|drain|fail|reboot|error|unk)* || $nodes == "$node" ]]; then
+      bad_nodes::record "${fact[cluster]}" "$node" "$SLURM_JOB_ID" node_failed
+    fi
+  done < <(timeout 20 sinfo --noheader --Node --nodes="$nodes" --format='%N|%T' 2>/dev/null | sort -u)
+}
+
+# interruption::blame_node CAUSE   For failures that the program's own code does not explain.
+interruption::blame_node() {
+  local kind status node
+  read -r kind status _ node <<<"$1"
+  if [[ $kind == hung ]] && ((fact[nodes] == 1)); then
+    bad_nodes::record "${fact[cluster]}" "$SLURM_JOB_NODELIST" "$SLURM_JOB_ID" hung
+  elif [[ $kind == failed && $node != - ]]; then
+    # 135: SIGBUS. The rest is what CUDA and the kernel say of broken hardware and lost file systems.
+    if ((status == 135)) || interruption::log |
+      grep -qE 'uncorrectable ECC|fallen off the bus|CUDA error: (unknown error|all CUDA-capable devices are busy|hardware)|Stale file handle|Input/output error'; then
+      bad_nodes::record "${fact[cluster]}" "$node" "$SLURM_JOB_ID" "$1"
+    fi
   fi
 }
 

@@ -36,14 +36,13 @@ local_disk::erase() {
   fi
 }
 
-# Images of data, also those whose server was killed.
+# local_disk::unmount_below FOLDER [itself]   Images of data, also those whose server was killed.
 local_disk::unmount_below() {
-  local line point
+  local point
   local -a fields
-  while IFS= read -r line; do
-    read -ra fields <<<"${line//\\/\\\\}"
-    printf -v point '%b' "${fields[4]//\\/\\0}"
-    if [[ $point != "$1"/* ]]; then continue; fi
+  while read -ra fields; do
+    printf -v point '%b' "${fields[4]//\\/\\0}" # \040 is a space
+    if [[ $point != "$1"/* && ! (-n ${2:-} && $point == "$1") ]]; then continue; fi
     { fusermount3 -u -z -- "$point" || fusermount -u -z -- "$point" || umount --lazy -- "$point"; } 2>/dev/null ||
       common::warn "cannot unmount ${point@Q} on $(common::node)"
   done < <(tac /proc/self/mountinfo)

@@ -6,8 +6,9 @@ declare -gA fact
 
 # shellcheck disable=SC2034 # job_submitter.sh removes these when it is called inside a job
 readonly -a node_environment_names=(source_dir project_name scratch_dir exp_name RUN_DIRECTORY
-  CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR MASTER_PORT
-  NNODES NODE_RANK N_PROC RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE VIRTUAL_ENV_DIRECTORY)
+  CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR
+  MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
+  VIRTUAL_ENV_DIRECTORY)
 
 # node_environment::export RUN_DIRECTORY ATTEMPT_DIRECTORY   For one node. ATTEMPT, MASTER_ADDR and
 # MASTER_PORT come from batch.sh; torchrun sets RANK and its kin, and for the other launchers Slurm has them.
@@ -25,6 +26,8 @@ node_environment::export() {
   export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
   # A program that hangs is ended by SIGABRT, at which Python then prints its stacks.
   export PYTHONFAULTHANDLER=${PYTHONFAULTHANDLER:-1}
+  NODE_ADDRESS=$(node_environment::address)
+  export NODE_ADDRESS
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]}
   if [[ -n ${fact[stage_venv]} ]]; then VIRTUAL_ENV_DIRECTORY=$SLURM_TMPDIR/.hpc_kit/environment; fi
   if [[ ${fact[launcher]} != torchrun ]]; then
@@ -36,4 +39,14 @@ node_environment::export() {
   if (($(nproc) < cores)); then cores=$(nproc); fi
   local -r threads=$((cores * fact[tasks_per_node] / fact[processes_per_node]))
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
+}
+
+# The address that the other nodes see, by the route to the head node.
+node_environment::address() {
+  local answer
+  if ((NNODES > 1)) && answer=$(ip -oneline route get "$MASTER_ADDR" 2>/dev/null) && [[ $answer =~ src\ ([^ ]+) ]]; then
+    printf '%s\n' "${BASH_REMATCH[1]}"
+  else
+    printf '%s\n' "$MASTER_ADDR"
+  fi
 }

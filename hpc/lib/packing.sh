@@ -3,10 +3,9 @@
 # flushed, then renamed; KEY.FORMAT.manifest is made last, and what has one is complete. A tree of many files
 # is packed as several parts (KEY.FORMAT, KEY.FORMAT.2, …), which nodes unpack at the same time; the last part
 # then holds the folders alone, as their modes may close them. A tree is named by FOLDER and START: `.` for
-# all of the folder, ./NAME for a file in it. Needs common.sh and run_directory.sh.
+# all of the folder, ./NAME for a file in it. Needs common.sh.
 
-declare -gA fact tree
-declare -ga staging_plan
+declare -gA tree
 
 readonly packing_part_files=20000 packing_most_parts=8
 readonly packing_sample_files=256 packing_sample_bytes=131072 packing_least_gain=20 # percent
@@ -28,12 +27,9 @@ packing::close() {
 }
 
 packing::remove_unfinished() {
-  local -a running
-  mapfile -t running < <(jobs -p)
-  if ((${#running[@]} > 0)); then
-    kill -- "${running[@]}" 2>/dev/null || true
-    wait || true
-  fi
+  local process
+  for process in $(jobs -p); do kill -- "-$process" 2>/dev/null || true; done
+  wait || true
   rm -rf -- "$packing_list" ${packing_partial:+"$packing_partial"}
 }
 
@@ -48,11 +44,12 @@ packing::list() {
     -o \( -type l -printf 'l 0 %s %T@ %p\0' \) -o -printf 'other 0 0 0 %p\0') | LC_ALL=C sort -z -k 5
 }
 
-# packing::describe FOLDER START   Fills tree: files, folders, links, others, entries, bytes, key.
+# packing::describe FOLDER START   Fills tree: files, folders, links, others, entries, bytes, key. The path is part of
+# the key: two folders may have files of the same names, sizes and times.
 packing::describe() {
   packing::list "$1" "$2" >"$packing_list"
   packing::count <"$packing_list"
-  tree[key]=$(sha256sum <"$packing_list")
+  tree[key]=$(printf '%s\0' "$1" | cat - "$packing_list" | sha256sum)
   tree[key]=${tree[key]:0:32}
 }
 
@@ -99,7 +96,7 @@ packing::pack() {
     flock "$lock"
   }
   if packing::is_packed "$key" "$format"; then
-    touch -- "$archive.manifest" # used now: see packing::prune
+    touch -- "$archive.manifest" # used now: see pruning.sh
     common::note "${name@Q}: packed before, unchanged"
   else
     common::note "packing ${name@Q} as $format: ${tree[files]} files, $(packing::size "${tree[bytes]}")"
@@ -137,6 +134,7 @@ packing::fill() {
   local -r partial=$1 format=$2 folder=$3 start=$4
   local process watch='' list failed=0
   local -a processes=()
+  set -m # each a process group, to be ended with all that it has started
   if [[ -t 2 ]]; then
     packing::watch "$partial" "${tree[bytes]}" &
     watch=$!
@@ -153,9 +151,10 @@ packing::fill() {
       if ((${#processes[@]} % $(nproc) == 0)); then wait "${processes[-1]}" || failed=1; fi
     done
   fi
+  set +m
   for process in "${processes[@]}"; do wait "$process" || failed=1; done
   if [[ -n $watch ]]; then
-    kill "$watch" 2>/dev/null || true
+    kill -- "-$watch" 2>/dev/null || true
     wait "$watch" 2>/dev/null || true
     printf '\r\e[K' >&2
   fi
@@ -256,56 +255,12 @@ packing::record_image() {
 packing::watch() {
   local -r partial=$1 total=$2 started=$SECONDS
   local -i done_bytes seconds rate
-  while sleep 0.5; do
+  while sleep 0.5 && kill -0 "$$" 2>/dev/null; do # it may have been killed
     done_bytes=$(find "$partial" -name '[0-9]*' -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
     seconds=$((SECONDS - started + 1))
     rate=$((done_bytes / seconds))
     if ((rate == 0 || done_bytes > total)); then continue; fi
     printf '\r\e[K%d %% of %s, %s/s, %d s left' $((done_bytes * 100 / total)) "$(packing::size "$total")" \
       "$(packing::size "$rate")" $(((total - done_bytes) / rate)) >&2
-  done
-}
-
-# packing::prune   Removes archives that were not used for long, then the longest unused while all are larger
-# than the limit; never one that the plan or a job of the user's names, or that was used within the hour.
-packing::prune() {
-  local -r days=${fact[staging_days]} limit=$((fact[staging_megabytes] << 20))
-  local -A needed=()
-  local -a oldest=()
-  local total age
-  local record archive bytes
-  mapfile -t oldest < <(find "$packing_store" -maxdepth 1 -name '*.manifest' -printf '%T@ %f\n' | LC_ALL=C sort -n)
-  total=$(find "$packing_store" -maxdepth 1 -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
-  for record in "${oldest[@]}"; do
-    archive=${record#* }
-    archive=${archive%.manifest}
-    age=$((EPOCHSECONDS - ${record%%.*}))
-    if ((age < 3600 || (age < days * 86400 && total <= limit))); then continue; fi
-    if ((${#needed[@]} == 0)); then packing::find_needed || return 0; fi
-    if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
-    bytes=$(find "$packing_store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
-    total=$((total - bytes))
-    rm -f -- "$packing_store/$archive.manifest" # first: from here on it is not packed
-    rm -f -- "$packing_store/$archive" "$packing_store/$archive".[2-9]
-    common::note "removed from $packing_store: ${archive:0:8}… ($(packing::size "$bytes"), unused for $((age / 86400)) days)"
-  done
-  if ((total > limit)); then
-    common::warn "the archives in $packing_store take $(packing::size "$total"), and were all used lately (--staging-limit ${fact[staging_megabytes]}M)"
-  fi
-}
-
-# The keys in the plan, and in those of the user's jobs. Status 1 when Slurm does not tell.
-packing::find_needed() {
-  local answer plan job key
-  local -i word
-  answer=$(timeout 15 squeue --noheader --user="$(id -un)" --format=%F 2>/dev/null) || return 1
-  for ((word = 1; word < ${#staging_plan[@]}; word += 4)); do needed[${staging_plan[word]}]=1; done
-  for plan in "${packing_store%/*}"/hpc_outputs/*/staging; do
-    [[ -e $plan ]] || continue
-    job=$(cat -- "${plan%/*}/job_id" 2>/dev/null) || job=''
-    if [[ -n $job && $'\n'$answer$'\n' != *$'\n'"$job"$'\n'* ]]; then continue; fi
-    while IFS= read -r -d '' _ && IFS= read -r -d '' key && IFS= read -r -d '' _ && IFS= read -r -d '' _; do
-      needed[$key]=1
-    done <"$plan"
   done
 }

@@ -103,10 +103,7 @@ request::find_sweep() {
 
 # Options whose issue has not landed.
 request::refuse_unfinished() {
-  local name
-  for name in wandb_sweepid singularity_container workdir; do
-    if [[ -n ${options_value[$name]} ]]; then common::die_usage "--${name//_/-} is not there yet"; fi
-  done
+  if [[ -n ${options_value[wandb_sweepid]} ]]; then common::die_usage "--wandb-sweepid is not there yet"; fi
 }
 
 request::resolve_job_type() {
@@ -165,7 +162,9 @@ request::pack_argv() {
   for name in account qos reservation dependency; do
     if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
   done
-  argv+=(--chdir="${fact[run_directory]}" --open-mode=append --output=pack_log.txt "${fact[project_directory]}/hpc/pack.sh" "${fact[run_directory]}")
+  local log=pack_log.txt
+  if [[ ${fact[run_directory]} == *[%\\]* ]]; then log=/dev/null; fi # as in request::sbatch_argv; pack.sh opens it
+  argv+=(--chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[project_directory]}/hpc/pack.sh" "${fact[run_directory]}")
 }
 
 # request::sbatch_argv ARRAY   Fills ARRAY. The job's folder is the run directory, and its log is named from

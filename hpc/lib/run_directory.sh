@@ -5,6 +5,7 @@
 #   source.tar          the project as it was, unpacked into source/ when the job starts
 #   job_id
 #   sbatch_argv         the exact sbatch command, words that end in NUL
+#   data                the paths of --data, words that end in NUL
 #   staging             what the job takes to its nodes' disks (staging.sh); pack_log.txt, of --pack-in-job
 #   collect             patterns of --collect, words that end in NUL
 #   task_N/command      the command of experiment N, an argv file (command.sh)

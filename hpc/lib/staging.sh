@@ -7,7 +7,7 @@
 #   data|environment|image  KEY  FORMAT  PATH     PATH: below ${scratch_dir}, or of the environment or image
 #
 # KEY is the fingerprint of the entry's names, sizes, times and modes; FORMAT is tar, tar.zst, squashfs or sif.
-# unpacking.sh is the nodes' side. Needs common.sh, run_directory.sh and packing.sh; check also options.sh.
+# unpacking.sh is the nodes' side. Needs common.sh, run_directory.sh, packing.sh and pruning.sh; check also options.sh.
 
 declare -gA options_source fact
 declare -ga options_list_data staging_paths=() staging_plan=()
@@ -51,8 +51,8 @@ staging::check() {
 staging::check_alone() {
   local name
   for name in pack_in_job data_format broadcast; do
-    if [[ ${options_source[$name]} == option && -z ${fact[stage_venv]} ]]; then
-      common::die_usage "--${name//_/-} is about --data and --stage-venv: give one of them"
+    if [[ ${options_source[$name]} == option ]] && ! staging::is_wanted; then
+      common::die_usage "--${name//_/-} is about --data, --stage-venv and containers: give one of them"
     fi
   done
 }
@@ -95,12 +95,13 @@ staging::wants_image() {
 
 # staging::prepare   Packs what is not packed yet; leaves the plan in staging_plan.
 staging::prepare() {
+  local -r store=${fact[scratch_dir]}/.staging
   local path
-  packing::open "${fact[scratch_dir]}/.staging"
+  packing::open "$store"
   for path in "${staging_paths[@]}"; do staging::prepare_entry data "$path"; done
   if [[ -n ${fact[stage_venv]} ]]; then staging::prepare_entry environment "$(realpath -- "${fact[environment]}")"; fi
   if staging::wants_image; then staging::prepare_image "${fact[container]}"; fi
-  packing::prune
+  pruning::prune "$store"
   packing::close
 }
 

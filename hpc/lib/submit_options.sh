@@ -20,8 +20,9 @@ submit_options::define() {
   options::add launcher 'choice torchrun lightning srun script' torchrun '--which-distributed -W' 'what starts the processes of a node; script is an old name of torchrun'
   options::add max_parallel positive '' '--max-parallel' 'experiments of the file that run at the same time (default: as many as fit)'
   options::add wandb_sweepid text '' '--wandb-sweepid -w' 'W&B sweep to run as an array job (not there yet)'
-  options::add singularity_container path '' '--singularity-container -s' 'container image to run in, in place of the virtual environment (not there yet)'
-  options::add workdir path '' '--workdir' 'folder inside the container that shall be writable (not there yet)'
+  options::add singularity_container path '' '--singularity-container -s' 'container image (SIF) to run in, in place of the virtual environment'
+  options::add workdir path '' '--workdir' 'folder inside the container that shall be writable, on the disk of each node'
+  options::add bind list '' '--bind' 'files and folders to show inside the container: SOURCE[:DESTINATION[:ro]]'
   options::add chdir path '' '--chdir' "folder in which the command runs, from the project's (default: the project's)"
   options::add no_snapshot flag '' '--no-snapshot' 'run the project as it is when the job starts, not a copy of it as it is now'
 

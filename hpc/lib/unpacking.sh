@@ -118,7 +118,7 @@ unpacking::suffix() {
 
 # unpacking::untar FORMAT FOLDER ARCHIVE
 unpacking::untar() {
-  local -ra options=(--extract --directory="$2" --same-permissions --no-same-owner --delay-directory-restore --blocking-factor=2048)
+  local -ra options=(--extract --no-unquote --directory="$2" --same-permissions --no-same-owner --delay-directory-restore --blocking-factor=2048)
   if [[ $1 == tar.zst ]]; then
     common::has_command zstd || common::die "$(common::node) has no zstd: submit with --data-format tar"
     zstd -q -d -c -- "$3" | tar "${options[@]}"
@@ -157,7 +157,7 @@ unpacking::bring_image() {
 unpacking::mount() {
   local -r entry=$1
   local files
-  local_disk::unmount_below "$SLURM_TMPDIR"
+  local_disk::unmount_below "$target" itself
   mkdir -p -- "$target"
   if [[ -n ${fact[container]:-} ]]; then
     printf '%s\0' "$image" "${paths[entry]}" >>"$SLURM_TMPDIR/.hpc_kit/images"

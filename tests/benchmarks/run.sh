@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|staging]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -8,14 +8,17 @@
 #   submission   wall of job_submitter.sh, of submitit and of bare sbatch, for the same job (20 rounds)
 #   startup      from the start of the batch script to the program's first line, 2 nodes of 2 ranks each:
 #                the kit, and a batch script as people write it (7 rounds)
+#   containers   the same way in a container and in the virtual environment (10 rounds); needs root, or Apptainer
 #   staging      data to the nodes' own disks: packing, and bringing them to 1, 2 and 4 nodes (3 rounds; about
 #                15 minutes and 25 GB of disk): staging.sh
+#   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
+source "$here/containers.bash"
 source "$here/staging.sh"
 
 rounds=''
@@ -33,14 +36,14 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | staging) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|staging]..." ;;
+      submission | startup | containers | staging | interruptions) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup staging); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions); fi
 
-  bench::prepare
+  if [[ ${benchmarks[*]} != interruptions ]]; then bench::prepare; fi
   for benchmark in "${benchmarks[@]}"; do
     : >"$results"
     "bench::$benchmark"
@@ -156,6 +159,12 @@ bench::read_start() {
     common::die "job $job has not told its times (is there a file system that keeps times of birth?)"
   }
   printf '%s %s\n' "$name" "$(awk "BEGIN { print $first - $begun }")" >>"$results"
+}
+
+bench::interruptions() {
+  local environment
+  environment=$(bash "$checkout/venv/create.sh" cpu)
+  "$environment/bin/python" "$here/interruptions.py" --rounds "${rounds:-3}" --folder "$work"
 }
 
 bench::leave() {

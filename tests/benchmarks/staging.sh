@@ -136,6 +136,7 @@ bench::staging_prepare() (
   local -A options_source=() tree=()
   local -a options_list_data=("$1")
   source "$project/hpc/lib/packing.sh"
+  source "$project/hpc/lib/pruning.sh"
   source "$project/hpc/lib/staging.sh"
   staging::check
   staging::prepare

@@ -39,15 +39,6 @@ teardown() {
   fi
 }
 
-# prepare_digits FOLDER   With whichever Python here finds scikit-learn's data.
-prepare_digits() {
-  local python
-  for python in "$checkout"/.venv/tests-*/bin/python python3; do
-    if (cd -- "$checkout" && "$python" -m train.prepare digits "$1" >/dev/null); then return; fi
-  done
-  return 1
-}
-
 @test "the shipped experiment: four ranks on two nodes with addresses of their own" {
   cp -- "$checkout/experiment_configurations.txt" "$project/"
   prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
@@ -210,17 +201,17 @@ writable=[\"RUN_DIRECTORY\", \"CHECKPOINT_DIRECTORY\", \"OUTPUT_PATH\", \"SLURM_
 
   use_programs 'fail.py exit 1'
   submit -W srun --num-nodes 2
-  eventually 20 local_folders_are 2
+  wait_until 20 local_folders_are 2
   ended "$job" 30 FAILED 3:0
   same "$(local_folders "$job")" ''
 
   # A cancelled job can clear its own node.
   use_programs stay.py
   submit -W srun
-  eventually 20 local_folders_are 1
+  wait_until 20 local_folders_are 1
   scancel "$job"
   wait_for_job "$job" 30
-  eventually 20 local_folders_are 0
+  wait_until 20 local_folders_are 0
 }
 
 local_folders_are() {
@@ -314,7 +305,7 @@ followed_job() {
   setsid env --default-signal=INT bash "$project/hpc/job_submitter.sh" -W srun --gpus 2 --num-nodes 2 --follow \
     >"$BATS_TEST_TMPDIR/job" 2>"$BATS_TEST_TMPDIR/followed" 3>&- 4>&- &
   follower=$!
-  eventually 30 all_are_here
+  wait_until 30 all_are_here
   job=$(<"$BATS_TEST_TMPDIR/job")
   run_directory=$(echo "$SCRATCH/${project##*/}"/hpc_outputs/*/)
   run_directory=${run_directory%/}
@@ -356,7 +347,7 @@ no_processes() {
   ((status > 0))
   cat -- "$BATS_TEST_TMPDIR/followed" >&2
   grep -iE "^job $job ended: cancelled" "$BATS_TEST_TMPDIR/followed"
-  eventually 15 no_processes # KillWait is 10 s
+  wait_until 15 no_processes # KillWait is 10 s
   ((SECONDS <= 16))
-  eventually 5 local_folders_are 0
+  wait_until 5 local_folders_are 0
 }

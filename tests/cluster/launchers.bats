@@ -7,7 +7,7 @@ load reports
 
 setup_file() {
   cluster_up
-  make_lightning_environment
+  make_lightning_profile
 }
 
 teardown_file() {
@@ -20,27 +20,10 @@ setup() {
   mkdir -p -- "$SCRATCH"
 }
 
-# Lightning in an environment that sees the kit's, made once for each version of either, and used by a
-# profile that the user has.
-make_lightning_environment() {
-  local -r requirement=lightning==2.6.6
-  local kit key lock environment
-  kit=$(bash "$checkout/venv/create.sh" cpu)
-  key=$(printf '%s\n' "$requirement" "$kit" | sha256sum)
-  environment=$checkout/.venv/lightning-${key:0:12}
-  exec {lock}>"$environment.lock"
-  flock "$lock"
-  if [[ ! -e $environment/complete ]]; then
-    rm -rf -- "$environment"
-    "$kit/bin/python" -m venv "$environment"
-    "$environment/bin/python" -c 'import site, sys; open(site.getsitepackages()[0] + "/kit.pth", "w").write(sys.argv[1])' \
-      "$("$kit/bin/python" -c 'import site; print(site.getsitepackages()[0])')"
-    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$requirement" \
-      --constraint "$checkout/venv/constraints-cpu.txt"
-    touch -- "$environment/complete"
-  fi
-  exec {lock}>&-
-
+# A profile that the user has.
+make_lightning_profile() {
+  local environment
+  environment=$(lightning_environment)
   export XDG_CONFIG_HOME=$BATS_FILE_TMPDIR/config
   mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
   cat >"$XDG_CONFIG_HOME/hpc_kit/clusters/lightning.sh" <<PROFILE

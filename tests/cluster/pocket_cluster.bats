@@ -36,7 +36,7 @@ teardown() {
   [[ -e $conf ]] || return 0
   slurm scancel --full --signal=KILL --state=RUNNING --user="$(id -un)"
   slurm scancel --user="$(id -un)"
-  eventually 20 no_jobs
+  wait_until 20 no_jobs
 }
 
 no_jobs() {
@@ -60,16 +60,6 @@ slurm() {
 
 as_nobody() {
   runuser -u nobody -- "$@"
-}
-
-# eventually SECONDS COMMAND...
-eventually() {
-  local -r deadline=$((SECONDS + $1))
-  shift
-  until "$@"; do
-    ((SECONDS < deadline)) || return 1
-    sleep 0.1
-  done
 }
 
 state() {
@@ -183,10 +173,10 @@ needs_hosts() {
   [[ $(grep -cE "^700 $(id -un) $POCKET_CLUSTER_DIR/localscratch/.*$(id -un)\.[0-9]+\.0$" "$BATS_TEST_TMPDIR/out") == 3 ]]
   [[ $(grep -cx a "$BATS_TEST_TMPDIR/out") == 3 ]]
   job=$(slurm sbatch --parsable --output="$BATS_TEST_TMPDIR/batch" --wrap 'touch "$SLURM_TMPDIR/x" && echo "$SLURM_TMPDIR"')
-  eventually 10 is COMPLETED "$job"
+  wait_until 10 is COMPLETED "$job"
   has "$BATS_TEST_TMPDIR/batch" "/$(id -un).$job.0$"
   none_left() { [[ -z $(find "$POCKET_CLUSTER_DIR"/{disks,localscratch} -mindepth 2 2>/dev/null) ]]; }
-  eventually 5 none_left
+  wait_until 5 none_left
 }
 
 @test "GPUs that are not there are given out, and not twice" {
@@ -197,11 +187,11 @@ needs_hosts() {
   local first second
   first=$(slurm sbatch --parsable --nodelist=node1 --gres=gpu:2 --output=/dev/null --wrap 'sleep 30')
   second=$(slurm sbatch --parsable --nodelist=node1 --gres=gpu:1 --output=/dev/null --wrap true)
-  eventually 10 is RUNNING "$first"
+  wait_until 10 is RUNNING "$first"
   sleep 2
   is PENDING "$second"
   slurm scancel "$first"
-  eventually 20 is COMPLETED "$second"
+  wait_until 20 is COMPLETED "$second"
 }
 
 @test "requeue and preemption: SIGTERM at once, the node after the grace time, and jobs run again in seconds" {
@@ -216,30 +206,30 @@ JOB
     --output="$BATS_TEST_TMPDIR/preempted" "$BATS_TEST_TMPDIR/job")
   requeued=$(slurm sbatch --parsable --nodelist=node3 --open-mode=append --output="$BATS_TEST_TMPDIR/requeued" \
     --wrap 'echo "attempt ${SLURM_RESTART_COUNT:-0}"; sleep 60')
-  eventually 10 has "$BATS_TEST_TMPDIR/preempted" ready
-  eventually 10 has "$BATS_TEST_TMPDIR/requeued" 'attempt 0'
+  wait_until 10 has "$BATS_TEST_TMPDIR/preempted" ready
+  wait_until 10 has "$BATS_TEST_TMPDIR/requeued" 'attempt 0'
 
   urgent=$(slurm sbatch --parsable --partition=urgent --nodelist=node2 --exclusive --output=/dev/null --wrap true)
   slurm scontrol requeue "$requeued"
-  eventually 5 has "$BATS_TEST_TMPDIR/preempted" 'rank got TERM'
-  eventually 15 has "$BATS_TEST_TMPDIR/requeued" 'attempt 1'
-  eventually 30 is COMPLETED "$urgent"
-  eventually 20 has "$BATS_TEST_TMPDIR/preempted" 'attempt 1'
+  wait_until 5 has "$BATS_TEST_TMPDIR/preempted" 'rank got TERM'
+  wait_until 15 has "$BATS_TEST_TMPDIR/requeued" 'attempt 1'
+  wait_until 30 is COMPLETED "$urgent"
+  wait_until 20 has "$BATS_TEST_TMPDIR/preempted" 'attempt 1'
   is RUNNING "$preempted"
 }
 
 @test "up repairs: a dead node, whose job runs again; a dead controller and munged; a drained node" {
   job=$(slurm sbatch --parsable --nodelist=node2 --open-mode=append --output="$BATS_TEST_TMPDIR/log" --wrap 'echo "attempt ${SLURM_RESTART_COUNT:-0}"; sleep 60')
-  eventually 10 has "$BATS_TEST_TMPDIR/log" 'attempt 0'
+  wait_until 10 has "$BATS_TEST_TMPDIR/log" 'attempt 0'
   kill -KILL "$(cut -d' ' -f1 "$POCKET_CLUSTER_DIR/pids/node2")"
-  eventually 5 fails_with_dead node2
+  wait_until 5 fails_with_dead node2
   pocket up
   pocket status
-  if [[ $(form) == hosts ]]; then eventually 15 has "$BATS_TEST_TMPDIR/log" 'attempt 1'; fi
+  if [[ $(form) == hosts ]]; then wait_until 15 has "$BATS_TEST_TMPDIR/log" 'attempt 1'; fi
   slurm scancel "$job"
 
   kill -KILL "$(cut -d' ' -f1 "$POCKET_CLUSTER_DIR/pids/slurmctld")" "$(cut -d' ' -f1 "$POCKET_CLUSTER_DIR/pids/munged")"
-  eventually 5 fails_with_dead munged
+  wait_until 5 fails_with_dead munged
   fails_with 1 slurmctld pocket env
   slurm_up=$(pocket up 2>&1)
   [[ $slurm_up == *'is up'* ]]
@@ -260,7 +250,7 @@ fails_with_dead() {
   local -a pids
   mapfile -t pids < <(cut -d' ' -f1 "$POCKET_CLUSTER_DIR"/pids/*)
   kill -KILL "${pids[@]}"
-  eventually 5 fails_with_dead slurmctld
+  wait_until 5 fails_with_dead slurmctld
   pocket up
   use env
   pocket status
@@ -304,7 +294,7 @@ fails_with_dead() {
   use "${whoever[@]}"
   job=$("${whoever[@]}" SLURM_CONF="$conf" sbatch --chdir=/ --parsable --output="$mine/scratch/log" --wrap 'srun setsid sleep 1234 & setsid sleep 1234 & wait')
   both() { (($(processes | xargs -I{} cat /proc/{}/cmdline 2>/dev/null | tr '\0' ' ' | grep -o 'sleep 1234' | wc -l) >= 2)); }
-  eventually 10 both
+  wait_until 10 both
   "${whoever[@]}" bash "$folder.kit/hpc/pocket_cluster.sh" status
   "${whoever[@]}" bash "$folder.kit/hpc/pocket_cluster.sh" down
   [[ -z $(processes) ]]
@@ -329,7 +319,7 @@ fails_with_dead() {
   local interface
   interface=$(sed -n 's/^interface=//p' "$POCKET_CLUSTER_DIR/cluster")
   job=$(slurm sbatch --parsable -N3 --output=/dev/null --wrap 'setsid sleep 1234 & srun sleep 1234')
-  eventually 10 is RUNNING "$job"
+  wait_until 10 is RUNNING "$job"
   touch -- "$POCKET_CLUSTER_DIR/scratch/result"
   (cd / && pocket down)
   [[ -z $(processes) ]]

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # project and run_directory are set by helpers.bash
+# shellcheck shell=bash disable=SC2154 # checkout, project and run_directory are set by helpers.bash
 # For the tests of running jobs: the small programs that their jobs run, and what those told.
 # load ../helpers, then load reports
 
@@ -41,20 +41,38 @@ ended() {
   fi
 }
 
-# eventually SECONDS COMMAND...   Until COMMAND succeeds.
-eventually() {
-  local -r deadline=$((SECONDS + $1))
-  shift
-  until "$@"; do
-    if ((SECONDS >= deadline)); then
-      printf 'in time there was no success of: %s\n' "${*@Q}" >&2
-      return 1
-    fi
-    sleep 0.1
-  done
-}
-
 # What there is of the job on the nodes' own disks, as the machine under the pocket cluster sees them.
 local_folders() {
   find "$POCKET_CLUSTER_DIR/disks" "$POCKET_CLUSTER_DIR/localscratch" -mindepth 1 \( -name "*.$1.*" -o -name "*_$1_*" \) -print
+}
+
+# prepare_digits FOLDER   With whichever Python here finds scikit-learn's data.
+prepare_digits() {
+  local python
+  for python in "$checkout"/.venv/tests-*/bin/python python3; do
+    if (cd -- "$checkout" && "$python" -m train.prepare digits "$1" >/dev/null); then return; fi
+  done
+  return 1
+}
+
+# Lightning in an environment that sees the kit's, made once for each version of either; prints its folder.
+lightning_environment() {
+  local -r requirement=lightning==2.6.6
+  local kit key lock environment
+  kit=$(bash "$checkout/venv/create.sh" cpu)
+  key=$(printf '%s\n' "$requirement" "$kit" | sha256sum)
+  environment=$checkout/.venv/lightning-${key:0:12}
+  exec {lock}>"$environment.lock"
+  flock "$lock"
+  if [[ ! -e $environment/complete ]]; then
+    rm -rf -- "$environment"
+    "$kit/bin/python" -m venv "$environment"
+    "$environment/bin/python" -c 'import site, sys; open(site.getsitepackages()[0] + "/kit.pth", "w").write(sys.argv[1])' \
+      "$("$kit/bin/python" -c 'import site; print(site.getsitepackages()[0])')"
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$requirement" \
+      --constraint "$checkout/venv/constraints-cpu.txt"
+    touch -- "$environment/complete"
+  fi
+  exec {lock}>&-
+  printf '%s\n' "$environment"
 }

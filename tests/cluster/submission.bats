@@ -189,7 +189,7 @@ tree() {
   bash "$project/hpc/job_submitter.sh" -W srun --exp-name named --sbatch-arg=--hold --follow \
     >"$BATS_TEST_TMPDIR/job" 2>"$BATS_TEST_TMPDIR/followed" 3>&- 4>&- &
   follower=$!
-  eventually 10 test -s "$BATS_TEST_TMPDIR/job"
+  wait_until 10 test -s "$BATS_TEST_TMPDIR/job"
   job=$(<"$BATS_TEST_TMPDIR/job")
   before=$(tree)
   for option in '' --resume --fresh; do

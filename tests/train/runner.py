@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LAUNCHER_VARIABLES = (
     *("SLURM_", "TORCHELASTIC_", "MASTER_", "GROUP_", "ROLE_", "LOCAL_", "RANK", "WORLD_SIZE", "N_PROC", "NNODES"),
     *("NODE_RANK", "ATTEMPT", "SCRATCH", "scratch_dir", "source_dir", "project_name", "exp_name", "RUN_DIRECTORY"),
-    *("CHECKPOINT_", "OUTPUT_PATH", "STOP_FILE"),
+    *("CHECKPOINT_", "OUTPUT_PATH", "STOP_FILE", "HEARTBEAT_FILE", "SPOT_NOTICES"),
 )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from runner import Runner
-from torch.utils.data import DistributedSampler
 
 from train import idx
 from train.__main__ import main
@@ -142,13 +141,13 @@ def test_each_epoch_has_an_order_of_its_own(
 ) -> None:
     orders: list[list[int]] = []
 
-    class Recorder(DistributedSampler):
+    class Recorder(task.ResumableSampler):
         def __iter__(self) -> Iterator[int]:
             orders.append(list(super().__iter__()))
             return iter(orders[-1])
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(task, "DistributedSampler", Recorder)
+    monkeypatch.setattr(task, "ResumableSampler", Recorder)
     config = task.Config(epochs=2, data_dir=digits)
     assert task.run(config, JobEnvironment.from_environment({}), torch.device("cpu")) == 0
     assert orders[0] != orders[1]

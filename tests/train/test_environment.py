@@ -142,6 +142,7 @@ def without(environ: dict[str, str], *names: str) -> dict[str, str]:
         ({**SRUN, "SLURM_STEP_NUM_NODES": "2"}, "SLURM_STEP_NUM_NODES is '2', not 3"),
         ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "2(x2"}, "SLURM_STEP_TASKS_PER_NODE is '2(x2', not of the form 2(x3),1"),
         (without(SRUN, "SLURM_NODEID"), "SLURM_NODEID is not set"),
+        ({"SPOT_NOTICES": "gcp,oracle"}, "SPOT_NOTICES is 'gcp,oracle': none, or some of gcp,aws,azure"),
         ({"ATTEMPT": "first"}, "ATTEMPT is 'first', not a whole number from 0"),
     ],
 )
@@ -162,6 +163,8 @@ def test_folders_without_the_kit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert environment.dataset_directory("digits") == tmp_path / "datasets" / "digits"
     assert environment.attempt == 0
     assert environment.run_directory is environment.stop_file is environment.node_local_directory is None
+    assert environment.checkpoint_url is environment.heartbeat_file is environment.spot_notices is None
+    assert JobEnvironment.from_environment({"SPOT_NOTICES": "none"}).spot_notices == ()
     scratch = JobEnvironment.from_environment({"SCRATCH": "/scratch/me"})
     assert scratch.dataset_directory("digits") == Path("/scratch/me") / REPOSITORY.name / "datasets" / "digits"
 
@@ -181,6 +184,9 @@ def test_folders_of_the_kit() -> None:
             "STOP_FILE": "/runs/a b/stop",
             "ATTEMPT": "2",
             "SLURM_TMPDIR": "/localscratch/me.7.0",
+            "CHECKPOINT_URL": "gs://bucket/baseline",
+            "HEARTBEAT_FILE": "/tmp/beat 3",
+            "SPOT_NOTICES": "gcp,aws",
         }
     )
     assert environment.dataset_directory("digits") == Path("/scratch/me/vision/datasets/digits")
@@ -197,6 +203,9 @@ def test_folders_of_the_kit() -> None:
         "stop_file": "/runs/a b/stop",
         "attempt": "2",
         "node_local_directory": "/localscratch/me.7.0",
+        "checkpoint_url": "gs://bucket/baseline",
+        "heartbeat_file": "/tmp/beat 3",
+        "spot_notices": "('gcp', 'aws')",
     }
 
 

@@ -9,7 +9,7 @@ setup() {
   task=$BATS_TEST_TMPDIR/"it's a task"
   attempt=$task/attempt_0
   mkdir -p -- "$attempt"
-  export NNODES=1 NODE_RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1
+  export NNODES=1 NODE_RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 NODE_ADDRESS=127.0.0.1
 }
 
 # rank RANK WORD...   Runs this command as that rank.

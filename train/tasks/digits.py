@@ -1,5 +1,8 @@
 """The UCI handwritten digits, 8 x 8 pixels, with a small convolutional network: seconds on a CPU.
 
+Interrupted at any step and started again, a run ends with the weights that it would have had: on a CPU, with as
+many ranks, the same bits.
+
 Shape suffixes: N samples, B samples of a batch, H rows, W columns, C channels, K classes.
 """
 
@@ -8,22 +11,23 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Literal, Optional
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DistributedSampler, TensorDataset
 
 from train import idx
-from train.distributed import failed_anywhere, shard, sum_over_ranks
+from train.checkpoint import CheckpointError, Checkpoints
+from train.distributed import data_parallel, failed_anywhere, shard, sum_over_ranks
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.files import replaced
-from train.metrics import Metrics
+from train.interruption import NOT_FINISHED, Interruption
+from train.metrics import Metrics, MetricsTracker
+from train.sampler import ResumableSampler
 
 
 @dataclass(frozen=True, **KEYWORD_ONLY)
@@ -38,6 +42,8 @@ class Config:
     """Of AdamW at the start; it falls to 0 along a cosine."""
     seed: int = 0
     """Of the initial weights and of the order of the images."""
+    save_every: int = 0
+    """Optimizer steps between checkpoints; 0 saves at a notice of interruption only."""
     data_dir: Optional[Path] = None  # noqa: UP045  (evaluated at run time, also by Python 3.9)
     """Folder of the IDX files. Default: datasets/digits in the project's scratch folder."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -47,6 +53,8 @@ class Config:
         for name, value in (("--epochs", self.epochs), ("--global-batch-size", self.global_batch_size)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        if self.save_every < 0:
+            raise ValueError(f"--save-every must be at least 0, not {self.save_every}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"--learning-rate must be above 0 and finite, not {self.learning_rate}")
         if not 0 <= self.seed < 2**32:
@@ -81,28 +89,30 @@ def load(folder: Path, split: str, device: torch.device) -> tuple[torch.Tensor, 
     return images_NHW.unsqueeze(1).to(device, torch.float32) / 255, labels_N.to(device, torch.int64)
 
 
-def train_epoch(
+def train_steps(
     model: nn.Module,
     images_NCHW: torch.Tensor,
     labels_N: torch.Tensor,
-    batches: Iterable[torch.Tensor],
+    sampler: ResumableSampler,
+    batch_size: int,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> float:
-    """Take one step per batch_B of indices, and return the mean loss over the samples of all ranks."""
+    tracker: MetricsTracker,
+) -> Iterator[int]:
+    """Take a step with each batch_B that the epoch has left for this rank, and yield its size."""
     model.train()
-    loss_sum, count = torch.zeros((), device=labels_N.device), 0
-    for batch_B in batches:
+    for batch_B in torch.tensor(list(sampler), dtype=torch.int64).split(batch_size):
+        if not len(batch_B):
+            return  # Interrupted after the epoch's last step.
         logits_BK = model(images_NCHW[batch_B])
         loss = F.cross_entropy(logits_BK, labels_N[batch_B], label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        loss_sum += loss.detach() * len(batch_B)
-        count += len(batch_B)
-    totals = sum_over_ranks(torch.tensor([loss_sum.item(), count], dtype=torch.float64))
-    return float(totals[0] / totals[1])
+        tracker.update({"train_loss": loss}, len(batch_B))
+        sampler.advance(len(batch_B))
+        yield len(batch_B)
 
 
 @torch.no_grad()
@@ -122,10 +132,11 @@ def evaluate(
 
 
 def run(config: Config, environment: JobEnvironment, device: torch.device) -> int:
-    """Train and evaluate. Rank 0 prints a line per epoch and writes the metrics, the result and the weights.
+    """Train and evaluate, from the newest checkpoint on. Rank 0 prints a line per epoch and writes the results.
 
     Returns:
-        0, or on every rank 1 when the data is missing or unsound or the training diverges.
+        0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when the data is missing or
+        unsound, the checkpoints are another program's, or the training diverges. The same on every rank.
     """
     folder = config.data_dir or environment.dataset_directory("digits")
     problem = None
@@ -142,43 +153,72 @@ def run(config: Config, environment: JobEnvironment, device: torch.device) -> in
 
     torch.manual_seed(config.seed)
     model = network(*train_images_NCHW.shape[2:]).to(device)
-    wrapped = DistributedDataParallel(model) if environment.world_size > 1 else model
-    sampler: DistributedSampler[Any] = DistributedSampler(
-        TensorDataset(train_labels_N), environment.world_size, environment.rank, seed=config.seed
-    )
+    wrapped = data_parallel(model, environment)
+    sampler = ResumableSampler(len(train_labels_N), environment, seed=config.seed, first_epoch=1)
     local_batch_size = math.ceil(config.global_batch_size / environment.world_size)
     steps = config.epochs * math.ceil(len(sampler) / local_batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    tracker = MetricsTracker()
+    state = {"model": model, "optimizer": optimizer, "schedule": schedule, "sampler": sampler}
+    try:
+        checkpoints = Checkpoints(environment, {**state, "tracker": tracker, "metrics": metrics})
+        step = checkpoints.resume()
+    except CheckpointError as error:
+        problem = str(error)
+    if failed_anywhere(problem, environment):
+        return 1
+    if step and environment.rank == 0:
+        print(f"resumed at step {step} of {steps}, in epoch {sampler.epoch}", flush=True)
+    elif environment.attempt > 0:
+        metrics.load_state_dict({"lines": []})  # An attempt without a checkpoint: all of it is trained again.
 
-    started = time.monotonic()
-    for epoch in range(1, config.epochs + 1):
-        epoch_started = time.monotonic()
-        sampler.set_epoch(epoch)
-        batches = torch.tensor(list(sampler)).split(local_batch_size)
-        train_loss = train_epoch(wrapped, train_images_NCHW, train_labels_N, batches, optimizer, schedule)
-        speed = environment.world_size * len(sampler) / (time.monotonic() - epoch_started)
-        validation_loss, right, count = evaluate(model, test_images_NCHW, test_labels_N, environment)
-        if not math.isfinite(train_loss + validation_loss):
-            problem = f"the loss is {train_loss} in epoch {epoch}: try a --learning-rate below {config.learning_rate}"
-        if failed_anywhere(problem, environment):
-            return 1
-        metrics.log(
-            {
-                "attempt": environment.attempt,
-                "epoch": epoch,
-                "train_loss": train_loss,
-                "validation_loss": validation_loss,
-                "validation_accuracy": right / count,
-                "samples_per_second": speed,
-            }
-        )
-        if environment.rank == 0:
-            print(
-                f"epoch {epoch}/{config.epochs}: loss {train_loss:.4f}, validation accuracy {right / count:.4f}, "
-                f"{speed:.0f} samples/s",
-                flush=True,
+    started = time.monotonic() - checkpoints.notes.get("seconds", 0.0)
+    with Interruption(environment) as interruption, checkpoints:
+        for epoch in range(sampler.epoch, config.epochs + 1):
+            epoch_started, samples = time.monotonic(), 0
+            with sampler.in_epoch(epoch):
+                data = (train_images_NCHW, train_labels_N, sampler, local_batch_size)
+                for batch_size in train_steps(wrapped, *data, optimizer, schedule, tracker):
+                    step += 1
+                    samples += batch_size
+                    stop = interruption.agreed()
+                    if stop or (config.save_every and step % config.save_every == 0):
+                        checkpoints.notes["seconds"] = time.monotonic() - started
+                        checkpoints.save(step)
+                    if stop:
+                        saved = "saved" if checkpoints.wait() else "NOT saved"
+                        if environment.rank == 0:
+                            print(
+                                f"interrupted at step {step} of {steps} by {interruption.reason}: {saved}", flush=True
+                            )
+                        return NOT_FINISHED
+            train_loss = tracker.means()["train_loss"]
+            tracker.reset()
+            speed = environment.world_size * samples / (time.monotonic() - epoch_started)
+            validation_loss, right, count = evaluate(model, test_images_NCHW, test_labels_N, environment)
+            if not math.isfinite(train_loss + validation_loss):
+                problem = (
+                    f"the loss is {train_loss} in epoch {epoch}: try a --learning-rate below {config.learning_rate}"
+                )
+            if failed_anywhere(problem, environment):
+                return 1
+            metrics.log(
+                {
+                    "attempt": environment.attempt,
+                    "epoch": epoch,
+                    "train_loss": train_loss,
+                    "validation_loss": validation_loss,
+                    "validation_accuracy": right / count,
+                    "samples_per_second": speed,
+                }
             )
+            if environment.rank == 0:
+                print(
+                    f"epoch {epoch}/{config.epochs}: loss {train_loss:.4f}, validation accuracy {right / count:.4f}, "
+                    f"{speed:.0f} samples/s",
+                    flush=True,
+                )
 
     seconds = time.monotonic() - started
     if environment.rank == 0:

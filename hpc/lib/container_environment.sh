@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# What a container knows of the environment around it: these names, and no other. Each goes by the environment of
+# the runtime, never by its command line, which every user of the node can read. The README has the same list.
+# Needs common.sh, secrets.sh, node_environment.sh, and of the caller `fact`.
+
+declare -gA fact
+declare -ga node_environment_names
+
+readonly container_environment_beginnings='SLURM_|SLURMD_|PMI_|PMIX_|CUDA_|CUBLAS_|CUDNN_|NVIDIA_|NCCL_|HIP_|ROCR_|HSA_|RCCL_|MIOPEN_|GLOO_|UCX_|FI_|OMP_|MKL_|KMP_|OPENBLAS_|TORCH|PYTORCH_|TRITON_|WANDB_|HF_|TRANSFORMERS_|TOKENIZERS_|PL_'
+readonly container_environment_names='USER|LOGNAME|TZ|PYTHONFAULTHANDLER|GPU_DEVICE_ORDINAL'
+# The container has its own; a token for Slurm's controller is nothing for a program.
+readonly container_environment_never='PATH|HOME|PWD|LD_LIBRARY_PATH|LD_PRELOAD|SLURM_JWT|VIRTUAL_ENV_DIRECTORY'
+
+# container_environment::export RUNTIME
+container_environment::export() {
+  local name
+  local -A passed=()
+  for name in "${node_environment_names[@]}"; do passed[$name]=1; done
+  while IFS= read -r name; do
+    if [[ $name =~ ^(($container_environment_beginnings).*|$container_environment_names)$ ]]; then passed[$name]=1; fi
+  done < <(compgen -e)
+  dotenv::each "${fact[project_directory]}/.env" container_environment::take 2>/dev/null
+
+  # Values are text, not for the container's shell to replace `$` in.
+  export APPTAINER_NO_EVAL=1 SINGULARITY_NO_EVAL=1
+  for name in "${!passed[@]}"; do
+    if [[ -z ${!name+set} || $name =~ ^($container_environment_never)$ ]]; then continue; fi
+    export "APPTAINERENV_$name=${!name}"
+    # Apptainer too may be called singularity, and takes either.
+    if [[ $1 == singularity ]]; then export "SINGULARITYENV_$name=${!name}"; fi
+  done
+  if [[ -n ${RUN_DIRECTORY:-} ]]; then
+    export APPTAINERENV_source_dir=/code
+    if [[ $1 == singularity ]]; then export SINGULARITYENV_source_dir=/code; fi
+  fi
+}
+
+container_environment::take() {
+  passed[$1]=1
+}

@@ -1,0 +1,14 @@
+# shellcheck shell=bash
+# Which program runs containers here. Needs common.sh.
+
+# container_runtime::find   Prints its name; status 1 when there is none.
+container_runtime::find() {
+  local name
+  for name in apptainer singularity; do
+    if common::has_command "$name"; then
+      printf '%s\n' "$name"
+      return
+    fi
+  done
+  return 1
+}

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# singularity/run.sh COMMAND [ARGUMENT...]
+#
+# Runs COMMAND inside the container image CONTAINER_IMAGE, and becomes it. Called on every node by hpc/node.sh,
+# in the environment of the job, and by people, who get the project at /code, not to be written.
+# The README tells what a job finds inside. Needs Apptainer, or SingularityCE 3.9 or later.
+set -euo pipefail
+shopt -s inherit_errexit
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+project=${here%/*}
+# shellcheck source=../hpc/lib/common.sh
+source "$project/hpc/lib/common.sh"
+# shellcheck source=../hpc/lib/container_runtime.sh
+source "$project/hpc/lib/container_runtime.sh"
+# shellcheck source=../hpc/lib/container_mounts.sh
+source "$project/hpc/lib/container_mounts.sh"
+# shellcheck source=../hpc/lib/container_environment.sh
+source "$project/hpc/lib/container_environment.sh"
+# shellcheck source=../hpc/lib/secrets.sh
+source "$project/hpc/lib/secrets.sh"
+# shellcheck source=../hpc/lib/node_environment.sh
+source "$project/hpc/lib/node_environment.sh"
+
+(($# > 0)) || common::die_usage "no command: CONTAINER_IMAGE=image.sif bash singularity/run.sh python -m train"
+image=${CONTAINER_IMAGE:-}
+[[ -n $image ]] || common::die_usage "no image: name one in CONTAINER_IMAGE"
+[[ -e $image ]] || common::die "no container image ${image@Q} on $(common::node): must it lie where all nodes see it?"
+runtime=$(container_runtime::find) ||
+  common::die "no apptainer and no singularity on $(common::node): does a module bring it? Name it in the site's profile, site[modules]"
+
+declare -A fact=([source_dir]=$project [project_directory]=$project)
+directory=/code needs=''
+if [[ -n ${RUN_DIRECTORY:-} ]]; then
+  # shellcheck source=/dev/null
+  source "$RUN_DIRECTORY/facts"
+  needs=bash # of rank.sh
+  if [[ ${fact[launcher]} != srun ]]; then needs='bash torch'; fi
+  case ${fact[working_directory]} in
+    /*) directory=${fact[working_directory]} ;;
+    *) directory=/code/${fact[working_directory]} ;;
+  esac
+fi
+
+# Not --contain: it hides the node's /dev, with InfiniBand, and its /dev/shm, where the ranks of a node meet that have
+# a container each. What the site binds for all stays.
+options=(--cleanenv --no-home --no-mount 'cwd,tmp' --writable-tmpfs --pwd /)
+if [[ -e /proc/driver/nvidia/version || -e /dev/nvidiactl ]]; then options+=(--nv); fi
+if [[ -e /dev/kfd ]]; then options+=(--rocm); fi
+container_mounts::add_options
+container_environment::export "$runtime"
+exec "$runtime" --quiet exec "${options[@]}" "$image" \
+  /bin/sh /code/singularity/inside.sh "$image" "${HOME:-/}" "$directory" "$needs" "$@"

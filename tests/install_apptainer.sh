@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# tests/install_apptainer.sh
+#
+# Puts a real Apptainer on a Debian machine for the tests, and prints the folder of its `apptainer`. Once it is
+# there, or where the machine has one of its own, it only prints. Run by root. Debian 12 has no Apptainer: that of
+# Debian's unstable release goes to /opt/hpc_kit_apptainer, with the C library that it needs, which nothing else
+# on the machine uses. Packages come from the mirror that this machine's apt has, by apt, which checks them.
+set -euo pipefail
+shopt -s inherit_errexit
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=../hpc/lib/common.sh
+source "$here/../hpc/lib/common.sh"
+# shellcheck source=../hpc/lib/packages.sh
+source "$here/../hpc/lib/packages.sh"
+
+readonly prefix=/opt/hpc_kit_apptainer
+
+main() {
+  local program lock
+  if program=$(command -v apptainer || command -v singularity); then
+    printf '%s\n' "${program%/*}"
+    return
+  fi
+  if [[ ! -e $prefix/complete ]]; then
+    ((EUID == 0)) || common::die "no Apptainer here: run this as root once, or install one"
+    exec {lock}>"$prefix.lock"
+    flock "$lock"
+    if [[ ! -e $prefix/complete ]]; then install::all; fi
+  fi
+  # As udev has it on most machines; FUSE itself lets users mount only what is theirs.
+  if [[ -O /dev/fuse && $(stat -c %a /dev/fuse) != 666 ]]; then chmod 666 /dev/fuse; fi
+  printf '%s\n' "$prefix/bin"
+}
+
+install::all() {
+  local package
+  local -a missing=()
+  for package in patchelf squashfs-tools squashfuse fuse2fs fuse-overlayfs fakeroot mmdebstrap uidmap; do
+    dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  done
+  if ((${#missing[@]} > 0)); then packages::install "${missing[@]}"; fi
+
+  work=$(mktemp -d)
+  trap 'rm -rf -- "$work"' EXIT
+  common::note "installing Apptainer in $prefix …"
+  install::download
+  install::unpack
+  "$prefix/bin/apptainer" --version >&2
+  touch -- "$prefix/complete"
+}
+
+# By an apt whose lists, cache and sources are a folder of its own: the machine's stay as they are.
+install::download() {
+  local mirror log=$work/log
+  local -a apt=(
+    -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$work/sources" -o "Dir::State::Lists=$work/lists"
+    -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none
+  )
+  # shellcheck disable=SC2016 # apt replaces it
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Codename: $(install::codename)")
+  mirror=${mirror%%$'\n'*}
+  [[ -n $mirror ]] || common::die "apt on this machine has no source of Debian's packages"
+  mkdir -p -- "$work"/{sources,lists/partial,cache/archives/partial,packages}
+  printf 'Types: deb\nURIs: %s\nSuites: unstable\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' \
+    "$mirror" >"$work/sources/unstable.sources"
+  if ! { apt-get "${apt[@]}" --quiet update &&
+    cd -- "$work/packages" && apt-get "${apt[@]}" --quiet download apptainer libc6 libseccomp2 libsqlite3-0; } >"$log" 2>&1; then
+    tail -n 5 -- "$log" >&2
+    common::die "could not fetch Apptainer of Debian's unstable release (the last lines of apt-get are above)"
+  fi
+}
+
+install::codename() {
+  # shellcheck source=/dev/null
+  (source /etc/os-release && printf '%s\n' "$VERSION_CODENAME")
+}
+
+# Apptainer finds its other parts from where it lies: its two programs relative to bin/, its starter one folder
+# higher than Debian puts it.
+install::unpack() {
+  local package program libraries
+  rm -rf -- "$prefix"
+  for package in "$work"/packages/*.deb; do dpkg-deb --extract "$package" "$work/root"; done
+  mkdir -p -- "$prefix"
+  mv -- "$work"/root/usr/{bin,lib} "$work"/root/{etc,var} "$prefix/"
+  libraries=$(dirname -- "$prefix"/lib/*/libc.so.6)
+  ln -s ../etc ../var "$prefix/lib/"
+  # The old form of the path (rpath) also holds for what the libraries need themselves.
+  for program in "$prefix/bin/apptainer" "$libraries/apptainer/bin/starter"; do
+    patchelf --set-interpreter "$libraries"/ld-linux-*.so.* --force-rpath --set-rpath "$libraries" "$program"
+  done
+  # To root of a machine that lacks a capability it would give what root does not have.
+  sed -i 's/^root default capabilities = .*/root default capabilities = no/' "$prefix/etc/apptainer/apptainer.conf"
+}
+
+main "$@"

@@ -1,0 +1,42 @@
+# shellcheck shell=bash
+# packer.bash CHECKOUT pack PLAN PATH...     Packs as the submitter does: the paths below ${SCRATCH_DIR}.
+# packer.bash CHECKOUT unpack PLAN FOLDER    Brings it all to FOLDER, as a node does.
+#
+# For the tests of packing: a process of its own, as they end it in all ways. FORMAT, DAYS, MEGABYTES and
+# WAY are its options; PART_FILES and IMAGE_FILES stand for the constants, which need many files.
+set -euo pipefail
+shopt -s inherit_errexit
+
+checkout=$1 verb=$2 plan=$3
+shift 3
+for name in common local_disk packing pruning staging unpacking; do
+  # shellcheck source=/dev/null
+  source <(sed -E "s/packing_part_files=[0-9]+/packing_part_files=${PART_FILES:-20000}/
+    s/staging_image_files=[0-9]+/staging_image_files=${IMAGE_FILES:-10000}/" "$checkout/hpc/lib/$name.sh")
+done
+# shellcheck disable=SC2034 # the libraries read it
+declare -A fact=([scratch_dir]=${SCRATCH_DIR:?} [data_format]=${FORMAT:-auto} [stage_venv]='' [staging_days]=${DAYS:-30}
+  [staging_megabytes]=${MEGABYTES:-500000})
+
+case $verb in
+  pack)
+    # shellcheck disable=SC2034
+    staging_paths=("$@")
+    staging::prepare
+    staging::write "$plan"
+    ;;
+  unpack)
+    export SLURM_TMPDIR=$1 SLURMD_NODENAME=here
+    mkdir -p -- "$SLURM_TMPDIR/.hpc_kit/archives"
+    unpacking::read "$plan"
+    unpacking::check_space "${WAY:-read}"
+    # shellcheck disable=SC2154 # unpacking::read sets it
+    for entry in "${!kinds[@]}"; do
+      if unpacking::is_there "$entry"; then
+        common::note "entry $entry is there"
+      else
+        unpacking::bring "$entry" "${WAY:-read}"
+      fi
+    done
+    ;;
+esac

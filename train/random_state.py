@@ -1,0 +1,51 @@
+"""The state of a rank's random generators, in a form that `torch.load(weights_only=True)` reads."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from typing import Any
+
+import torch
+
+
+def capture() -> dict[str, Any]:
+    """Of Python, torch, this rank's CUDA device if in use, and numpy if the program has imported it."""
+    state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state(), "seed": torch.initial_seed()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        kind, keys, *rest = numpy.random.get_state()
+        state["numpy"] = [kind, keys.tolist(), *rest]
+    return state
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Set the generators to what `capture` saw. Those that it did not see stay as they are."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    if "numpy" in state:
+        import numpy
+
+        kind, keys, *rest = state["numpy"]
+        numpy.random.set_state((kind, numpy.array(keys, dtype=numpy.uint32), *rest))
+
+
+def derive(state_of_rank_0: dict[str, Any], step: int, rank: int) -> None:
+    """Seed all generators of a rank that did not exist when the state was made.
+
+    The seed is the first 8 bytes of SHA-256 of "SEED STEP RANK", SEED that of rank 0's torch generator: the
+    same each time, and no other rank's.
+    """
+    text = f"{state_of_rank_0['seed']} {step} {rank}"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    random.seed(seed)
+    torch.manual_seed(seed)  # CUDA's too.
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed % 2**32)

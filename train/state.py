@@ -1,0 +1,259 @@
+"""What of a run goes into a checkpoint, taken out of the program's objects and put back."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_state_dict
+from torch.distributed.checkpoint import state_dict as dcp_state
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from train import random_state
+
+COMMON = "common.pt"
+"""What all ranks have alike, written by rank 0."""
+
+
+def own_file(rank: int) -> str:
+    """What one rank has for itself."""
+    return f"rank_{rank}.pt"
+
+
+class StateError(RuntimeError):
+    """An object's state cannot be saved, or the checkpoint's does not fit the program."""
+
+
+@dataclass
+class Snapshot:
+    """A run's state at one step boundary."""
+
+    tensors: dict[str, Any]
+    """State dicts of modules and optimizers, sharded as they are; still theirs until `Stage.copy`."""
+    common: bytes
+    own: bytes
+
+
+class State:
+    """The objects of a program that have a state, by the names under which it is saved."""
+
+    def __init__(self, items: Mapping[str, Any]) -> None:
+        """Sort `items`: modules (also under DDP, FSDP2 and compiled), optimizers, and what has a state_dict.
+
+        Of the latter those with a `load_state_dicts` differ from rank to rank, as a MetricsTracker.
+
+        Raises:
+            StateError: one of them has no state, or an optimizer no module.
+        """
+        self.modules = {name: item for name, item in items.items() if isinstance(item, nn.Module)}
+        self.optimizers = {name: item for name, item in items.items() if isinstance(item, torch.optim.Optimizer)}
+        others = {name: item for name, item in items.items() if name not in {*self.modules, *self.optimizers}}
+        for name, item in others.items():
+            if not hasattr(item, "state_dict"):
+                raise StateError(f"{name!r} has no state_dict(): a {type(item).__name__} cannot be saved by itself")
+        self.own = {name: item for name, item in others.items() if hasattr(item, "load_state_dicts")}
+        self.common = {name: item for name, item in others.items() if name not in self.own}
+        self._owners = {name: self._owner(name, optimizer) for name, optimizer in self.optimizers.items()}
+
+    def _owner(self, name: str, optimizer: torch.optim.Optimizer) -> nn.Module:
+        first = next(iter(optimizer.param_groups[0]["params"]), None)
+        for module in self.modules.values():
+            if any(parameter is first for parameter in module.parameters()):
+                return module
+        raise StateError(f"{name!r} optimizes no module among {', '.join(map(repr, self.modules)) or 'none'}")
+
+    def collect(self, step: int, notes: Mapping[str, Any], rank: int) -> Snapshot:
+        """The state as it is. Parameters and the optimizers' states are not copied yet; all the rest is.
+
+        Raises:
+            StateError: an object cannot be pickled.
+        """
+        try:
+            tensors: dict[str, Any] = {}
+            buffers: dict[str, Any] = {}
+            unused = [name for name, optimizer in self.optimizers.items() if not optimizer.state]
+            for name, module in self.modules.items():
+                parameters = {_address(parameter) for parameter in module.parameters()}
+                state: dict[str, Any] = dcp_state.get_model_state_dict(module)
+                own = [key for key, value in state.items() if _address(value) not in parameters]
+                # Buffers change in the next forward pass, before a step's end, and each rank has its own. Rank
+                # 0's are for ranks that are new, and for all under DDP, which hands rank 0's on.
+                buffers[name] = {key: _cloned(state[key]) for key in own}
+                shared = buffers[name] if rank == 0 else {k: v for k, v in buffers[name].items() if _is_sharded(v)}
+                tensors[name] = {**{key: value for key, value in state.items() if key not in own}, **shared}
+                if isinstance(module, DistributedDataParallel):
+                    buffers[name] = {}
+            for name, optimizer in self.optimizers.items():
+                whole: dict[str, Any] = dcp_state.get_optimizer_state_dict(self._owners[name], optimizer)
+                tensors[name] = {"state": whole["state"], "param_groups": _cloned(whole["param_groups"])}
+                if name in unused:
+                    optimizer.state.clear()  # It made a state, by a step of no length, to have one to show.
+            run = getattr(sys.modules.get("wandb"), "run", None)
+            common = {
+                "step": step,
+                "notes": {**notes, **({"wandb_run_id": run.id} if run is not None else {})},
+                "unused": unused,
+                "items": {name: item.state_dict() for name, item in self.common.items()},
+            }
+            mine = {
+                "random": random_state.capture(),
+                "buffers": {n: {k: v for k, v in part.items() if not _is_sharded(v)} for n, part in buffers.items()},
+                "items": {name: item.state_dict() for name, item in self.own.items()},
+            }
+            return Snapshot(tensors, _pickled(common) if rank == 0 else b"", _pickled(mine))
+        except Exception as error:  # Whatever the objects' own methods raise.
+            raise StateError(f"the state cannot be collected: {type(error).__name__}: {error}") from error
+
+    def restore(
+        self, folder: Path, world_size_then: int, rank: int, world_size: int, group: dist.ProcessGroup | None
+    ) -> dict[str, Any]:
+        """Put back what `folder` holds, and return the common part. All ranks must call it.
+
+        A checkpoint of W ranks may be loaded by any number. Ranks that did not exist derive their random
+        generators (`random_state.derive`); what each rank had for itself goes to rank r modulo the new number.
+
+        Raises:
+            StateError: the checkpoint's state is of other objects, or does not fit them.
+        """
+        # Pickles, as the states of a program's objects may hold anything: loading one runs what it says, so
+        # none but the program's own may be loaded.
+        common: dict[str, Any] = torch.load(folder / COMMON, map_location="cpu", weights_only=False)
+        missing = self.common.keys() ^ common["items"].keys()
+        if missing:
+            raise StateError(f"in the program or in the checkpoint, but not in both: {', '.join(sorted(missing))}")
+        try:
+            for name, module in self.modules.items():
+                state: dict[str, Any] = {name: dcp_state.get_model_state_dict(module)}
+                _load(state, folder, group)
+                dcp_state.set_model_state_dict(module, state[name])
+            for name, optimizer in self.optimizers.items():
+                state = {name: dcp_state.get_optimizer_state_dict(self._owners[name], optimizer)}
+                unused = name in common["unused"]
+                _load(state, folder, group, partly=unused)
+                dcp_state.set_optimizer_state_dict(self._owners[name], optimizer, state[name])
+                if unused:
+                    optimizer.state.clear()
+            for name, item in self.common.items():
+                item.load_state_dict(common["items"][name])
+            whose = range(rank, world_size_then, world_size)
+            owns = [torch.load(folder / own_file(r), map_location="cpu", weights_only=False) for r in whose]
+            for name, module in self.modules.items() if owns else ():
+                values: dict[str, Any] = dcp_state.get_model_state_dict(module)
+                for key, value in owns[0]["buffers"][name].items():
+                    values[key].copy_(value)
+            for name, item in self.own.items():
+                item.load_state_dicts([own["items"][name] for own in owns])
+        except (KeyError, ValueError, RuntimeError, CheckpointException) as error:
+            raise StateError(f"the checkpoint does not fit the program: {first_cause(error)}") from error
+        if owns:
+            random_state.restore(owns[0]["random"])
+        else:
+            first = torch.load(folder / own_file(0), map_location="cpu", weights_only=False)
+            random_state.derive(first["random"], common["step"], rank)
+        return common
+
+
+class Stage:
+    """Copies of a snapshot's tensors in main memory, pinned for CUDA, used again for each checkpoint.
+
+    They take as much memory as this rank's share of the state.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._copies: dict[str, Any] | None = None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def order(self) -> None:
+        """Called by the training's thread: the copies come after what it has enqueued so far."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
+
+    def copy(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """`tensors` with all of them copied. May run in another thread, while nobody changes them."""
+        if self._copies is None or not _same_shapes(self._copies, tensors):
+            self._copies = _create_cpu_state_dict(tensors, pin_memory=self._stream is not None)
+        if self._stream is None:
+            return _copy_state_dict(tensors, self._copies, type_check=False)
+        with torch.cuda.stream(self._stream):
+            copied = _copy_state_dict(tensors, self._copies, non_blocking=True, type_check=False)
+        self._stream.synchronize()
+        return copied
+
+
+def bytes_of(tensors: object, rank: int) -> int:
+    """What this rank's share of `tensors` takes: its shards, and on rank 0 what all have alike."""
+    if isinstance(tensors, DTensor):
+        local = tensors.to_local()
+        return local.numel() * local.element_size()
+    if isinstance(tensors, torch.Tensor):
+        return tensors.numel() * tensors.element_size() if rank == 0 else 0
+    if isinstance(tensors, Mapping):
+        return sum(bytes_of(value, rank) for value in tensors.values())
+    return sum(bytes_of(value, rank) for value in tensors) if isinstance(tensors, (list, tuple)) else 0
+
+
+def first_cause(error: BaseException) -> str:
+    """What torch.distributed.checkpoint wraps in the tracebacks of all ranks, in one line."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error, _ = error.failures[min(error.failures)]
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
+
+
+def _load(state: dict[str, Any], folder: Path, group: dist.ProcessGroup | None, partly: bool = False) -> None:
+    load(
+        state,
+        storage_reader=FileSystemReader(folder),
+        planner=DefaultLoadPlanner(allow_partial_load=partly),
+        process_group=group,
+        no_dist=group is None,
+    )
+
+
+def _pickled(value: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+def _address(value: object) -> int:
+    if isinstance(value, DTensor):
+        value = value.to_local()
+    return value.data_ptr() if isinstance(value, torch.Tensor) else 0
+
+
+def _is_sharded(value: object) -> bool:
+    return isinstance(value, DTensor)
+
+
+def _cloned(value: Any) -> Any:  # noqa: ANN401  (a nested state dict)
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: _cloned(part) for key, part in value.items()}
+    return [_cloned(part) for part in value] if isinstance(value, list) else value
+
+
+def _same_shapes(copies: object, tensors: object) -> bool:
+    if isinstance(tensors, torch.Tensor):
+        return isinstance(copies, torch.Tensor) and (copies.shape, copies.dtype) == (tensors.shape, tensors.dtype)
+    if isinstance(tensors, Mapping):
+        if not isinstance(copies, Mapping) or copies.keys() != tensors.keys():
+            return False
+        return all(_same_shapes(copies[key], value) for key, value in tensors.items())
+    if isinstance(tensors, list):
+        return isinstance(copies, list) and len(copies) == len(tensors) and all(map(_same_shapes, copies, tensors))
+    return True
