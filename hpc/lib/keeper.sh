@@ -58,9 +58,11 @@ keeper::way() {
   esac
 }
 
-# keeper::broadcast RUN_DIRECTORY FOLDER
+# keeper::broadcast RUN_DIRECTORY FOLDER   All archives at the same time: sbcast sends at the pace of the one
+# CPU with which it hashes each message, and waits for the nodes to have it before it sends the next.
 keeper::broadcast() {
-  local kind key format path part
+  local kind key format path part process
+  local -A sending=() # the file that each process sends
   while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' path; do
     if [[ $kind == image ]]; then
       keeper::send "$path" "$2/.hpc_kit/archives/$key.$format"
@@ -70,12 +72,15 @@ keeper::broadcast() {
       if [[ -e $part ]]; then keeper::send "$part" "$2/.hpc_kit/archives/${part##*/}"; fi
     done
   done <"$1/staging"
+  for process in "${!sending[@]}"; do
+    wait "$process" || common::die "sbcast of ${sending[$process]@Q} failed: submit with --broadcast read"
+  done
 }
 
-# In the background, as a trap waits for what is in the foreground.
+# In the background, also as a trap waits for what is in the foreground.
 keeper::send() {
   sbcast --force -- "$1" "$2" &
-  wait "$!" || common::die "sbcast of ${1@Q} failed: submit with --broadcast read"
+  sending[$!]=$1
 }
 
 # keeper::leave   The nodes collect and remove; returns when they have.
