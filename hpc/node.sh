@@ -32,6 +32,7 @@ main() {
   local_disk::hold
   node_environment::export "$run_directory" "$attempt_directory"
   secrets::export "${fact[project_directory]}"
+  node_environment::make_url_own "${attempt_directory%/*}"
   cd -- "$kit" || common::die "no project at ${kit@Q} on $(common::node): must it lie on the shared file system?"
   cd -- "${fact[working_directory]}" || common::die "--chdir ${fact[working_directory]@Q}: no such folder on $(common::node)"
 

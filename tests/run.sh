@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/run.sh [lint|unit|cluster]...
+# tests/run.sh [lint|unit|cluster|faults]...
 #
 # Runs the tests, all of them when none is named, and ends with the line `N passed, N failed`. Installs
 # what they need (Debian packages as root or by sudo; Python packages in .venv), starts a pocket cluster of
@@ -7,6 +7,7 @@
 #   lint      ShellCheck, shfmt, ruff, mypy
 #   unit      bats for the bash, pytest for train/; no cluster
 #   cluster   bats on a pocket cluster: real Slurm, real torchrun
+#   faults    trainings that are interrupted in all ways, and end with the same weights
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -23,11 +24,11 @@ main() {
   local suite
   for suite in "${suites[@]}"; do
     case $suite in
-      lint | unit | cluster) ;;
-      *) common::die_usage "unknown suite ${suite@Q}: tests/run.sh [lint|unit|cluster]..." ;;
+      lint | unit | cluster | faults) ;;
+      *) common::die_usage "unknown suite ${suite@Q}: tests/run.sh [lint|unit|cluster|faults]..." ;;
     esac
   done
-  if ((${#suites[@]} == 0)); then suites=(lint unit cluster); fi
+  if ((${#suites[@]} == 0)); then suites=(lint unit cluster faults); fi
 
   cd -- "$project"
   run::prepare
@@ -35,6 +36,7 @@ main() {
     printf '\n== %s\n' "$suite"
     "run::$suite"
   done
+  run::stop_cluster
   printf '\n%s passed, %s failed%s\n' "$passed" "$failed" "$( ((skipped == 0)) || printf ', %s skipped' "$skipped")"
   ((failed == 0 && passed > 0))
 }
@@ -107,17 +109,26 @@ run::unit() {
   run::pytest tests/train
 }
 
-# The cluster is of this run alone. Files of tests that need another shape of cluster make their own.
 run::cluster() {
+  run::start_cluster
+  run::bats tests/cluster
+}
+
+run::faults() {
+  run::start_cluster
+  run::bats tests/faults
+}
+
+# One cluster, of this run alone. Files of tests that need another shape of cluster make their own.
+run::start_cluster() {
+  if [[ ${POCKET_CLUSTER_DIR:-} == "$reports/pocket" ]]; then return; fi
   export POCKET_CLUSTER_DIR=$reports/pocket
   trap 'run::stop_cluster; exit 130' INT TERM
   bash hpc/pocket_cluster.sh up
-  run::bats tests/cluster
-  run::stop_cluster
 }
 
 run::stop_cluster() {
-  bash "$project/hpc/pocket_cluster.sh" down
+  if [[ -d $reports/pocket ]]; then bash "$project/hpc/pocket_cluster.sh" down; fi
 }
 
 run::bats() {

@@ -41,6 +41,14 @@ node_environment::export() {
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 }
 
+# node_environment::make_url_own TASK_DIRECTORY   Two experiments, or tasks of an array, never share checkpoints; also
+# not in a bucket.
+node_environment::make_url_own() {
+  if [[ -z ${CHECKPOINT_URL:-} ]]; then return; fi
+  export CHECKPOINT_URL=${CHECKPOINT_URL%/}/${fact[project_name]}/${fact[exp_name]}
+  if ((fact[experiments] > 1)); then CHECKPOINT_URL+=/${1##*/}; fi
+}
+
 # The address that the other nodes see, by the route to the head node.
 node_environment::address() {
   local answer

@@ -91,12 +91,13 @@ def checkpoints(rounds: int, folder: Path) -> None:
 
     modes = {"kit": saver.save, "copy": save_and_copy, "torch": torch_save, "synced": torch_save_synced}
     order = list(modes)
-    for number in range(10, 10 + rounds):
+    for turn in range(rounds):
         order = order[1:] + order[:1]
-        for name in order:
-            save = modes[name]
+        for place, name in enumerate(order):
+            save, number = modes[name], 10 + turn * len(order) + place  # A step is saved once.
             saver.wait()
             results.setdefault(name, []).append(steps(save, number))
+            assert name not in ("kit", "copy") or (folder / "checkpoints" / f"step_{number:08d}").is_dir()
             (folder / f"{number}.pt").unlink(missing_ok=True)
     saver.close()
     print(f"\n| a checkpoint of {state_bytes / 1e6:.0f} MB (seconds), {rounds} rounds | stall | fastest | slowest | "
