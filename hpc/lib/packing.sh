@@ -199,7 +199,7 @@ packing::image() {
   if packing::compresses "$1" && [[ $(mksquashfs -help 2>&1) == *zstd* ]]; then options=(-comp zstd -Xcompression-level 1); fi
   # It goes on without a file that it cannot read, and says so. Among many files of one size it would look for
   # equal ones for ever.
-  answer=$(mksquashfs "$1" "$2" -noappend -no-progress -no-xattrs -no-duplicates -quiet "${options[@]}" 2>&1) || status=$?
+  answer=$(mksquashfs "$1" "$2" -noappend -no-progress -no-xattrs -no-duplicates -mem 1G -quiet "${options[@]}" 2>&1) || status=$?
   if [[ -n $answer ]] || ((status != 0)); then common::die "mksquashfs (exit status $status): ${answer//$'\n'/; }"; fi
 }
 

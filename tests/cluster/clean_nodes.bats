@@ -45,9 +45,10 @@ leave_behind() {
   make_project
   # shellcheck disable=SC2016 # the kit replaces it on the node
   experiments 'sh -c "touch \"$1/held\"; sleep 60" sh ${SLURM_TMPDIR}'
-  submit --gpus 0 --num-nodes 2 --mem 100M --no-snapshot
+  submit --gpus 0 --num-nodes 2 --mem 1G --no-snapshot -W srun
   live=$disk/${me}_${job}_0
-  until on node1 test -e "$live/held" && on node2 test -e "$live/held"; do sleep 0.2; done
+  wait_until 60 on node1 test -e "$live/held"
+  wait_until 60 on node2 test -e "$live/held"
 
   leave_behind node1 "$disk/${old}_0" "$disk/${old}_12"
   leave_behind node3 "$disk/${old}_"
