@@ -122,6 +122,7 @@ run::faults() {
 # One cluster, of this run alone. Files of tests that need another shape of cluster make their own.
 run::start_cluster() {
   if [[ ${POCKET_CLUSTER_DIR:-} == "$reports/pocket" ]]; then return; fi
+  chmod 711 -- "$reports" # for jobs of other users
   export POCKET_CLUSTER_DIR=$reports/pocket
   trap 'run::stop_cluster; exit 130' INT TERM
   bash hpc/pocket_cluster.sh up

@@ -61,6 +61,7 @@ print(result["validation_accuracy"])' "$1"
 @test "an ordinary user: the same, with an image that root made" {
   ((EUID == 0)) || skip 'only root can be somebody else'
   local -r user=nobody
+  runuser -u "$user" -- test -r "$SLURM_CONF" || skip "$user cannot read the configuration of this cluster"
   # Where that user can go: not the checkout, nor the folders of bats.
   own_folder=$(mktemp -d /tmp/hpc_kit_test.XXXXXX)
   chmod 755 -- "$own_folder"
