@@ -27,6 +27,8 @@ machine::switch() {
 machine::node() {
   local -r name=$1 switch=$2 number=$3 address=$4 address6=$5
   ip link set lo up
+  # That of a node that has just died goes with the last of its processes, which may take a moment.
+  nsenter --target "$switch" --net ip link delete dev "$name" 2>/dev/null || true
   # The same hardware address after a restart: the other nodes remember it for a minute.
   ip link add eth0 address "$(printf '02:00:00:00:00:%02x' "$number")" type veth peer name "$name" netns "$switch"
   nsenter --target "$switch" --net ip link set "$name" master bridge0 up
