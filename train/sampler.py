@@ -20,6 +20,7 @@ would take it from the generator of dropout.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -36,7 +37,7 @@ class SamplerError(RuntimeError):
     """The training loop and the sampler disagree on where they are. Says what the loop must do."""
 
 
-class _Resumable(Sampler[Item], Generic[Item]):
+class _Resumable(Sampler[Item], ABC, Generic[Item]):
     """Epoch, place and their checks. An item is what the sampler yields: an index, or a batch of them.
 
     A subclass tells in `_items` all that the epoch has, for all ranks, and keeps in `_position` how many of
@@ -53,8 +54,9 @@ class _Resumable(Sampler[Item], Generic[Item]):
         self._fetched_all = False
         self._inside = False
 
+    @abstractmethod
     def _items(self) -> Sequence[Item]:
-        raise NotImplementedError
+        """All that the epoch has, in its order, for all ranks together."""
 
     def _begin(self) -> None:
         """Nothing of the epoch is used yet."""
