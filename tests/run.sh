@@ -37,6 +37,7 @@ main() {
     "run::$suite"
   done
   run::stop_cluster
+  if [[ -s $reports/failures ]]; then printf '\nFailed:\n%s\n' "$(<"$reports/failures")"; fi
   printf '\n%s passed, %s failed%s\n' "$passed" "$failed" "$( ((skipped == 0)) || printf ', %s skipped' "$skipped")"
   ((failed == 0 && passed > 0))
 }
@@ -87,7 +88,7 @@ run::check() {
     printf 'ok %s\n' "$name"
     passed=$((passed + 1))
   else
-    printf 'not ok %s\n' "$name"
+    printf 'not ok %s\n' "$name" | tee -a "$reports/failures"
     failed=$((failed + 1))
   fi
 }
@@ -142,17 +143,21 @@ run::bats() {
 # run::count PASSED FAILED SKIPPED STATUS   Patterns of lines of the report.
 run::count() {
   local -r bad=$(grep -cP "$2" "$reports/tap" || true)
+  grep -P "$2" "$reports/tap" >>"$reports/failures" || true
   passed=$((passed + $(grep -cP "$1" "$reports/tap" || true)))
   skipped=$((skipped + $(grep -cP "$3" "$reports/tap" || true)))
   failed=$((failed + bad))
   # A runner that broke before its tests is a failure too.
-  if (($4 != 0 && bad == 0)); then failed=$((failed + 1)); fi
+  if (($4 != 0 && bad == 0)); then
+    printf 'the runner itself, status %s\n' "$4" >>"$reports/failures"
+    failed=$((failed + 1))
+  fi
 }
 
 run::pytest() {
   local status=0
-  "$tools/bin/python" -m pytest -rA -q --tb=short "$1" </dev/null | tee "$reports/tap" || status=$?
-  run::count '^PASSED ' '^(FAILED|ERROR) ' '^SKIPPED ' "$status"
+  "$tools/bin/python" -m pytest -v -rfEs --tb=short "$1" </dev/null | tee "$reports/tap" || status=$?
+  run::count '::.* PASSED +\[' '^(FAILED|ERROR) ' '::.* SKIPPED .*\[' "$status"
 }
 
 run::remove_reports() {
