@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# batch.sh RUN_DIRECTORY
+# batch.sh RUN_DIRECTORY [rapid_cycle]
 #
 # The batch script: Slurm runs it on the job's head node, once for each attempt. It chooses where the
 # ranks meet, has each node's disk made ready (keep_node.sh), starts node.sh on all nodes in one step,
 # waits, and ends with the status of the first rank that failed, or starts the job again (interruption.sh).
+# The job of --rapid-cycle makes several attempts, and interrupts each.
 # Slurm runs a copy of this file, so it finds the rest of the kit by the run directory: in the snapshot of
 # the project, which it unpacks first, or in the project itself.
 set -euo pipefail
 shopt -s inherit_errexit
 
-run_directory=$1
+run_directory=$1 purpose=${2:-}
 # Slurm cannot open a log whose path has one of these (request.sh).
 if [[ $run_directory == *[%\\]* ]]; then
   exec >>"$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}/log.txt" 2>&1
@@ -48,21 +49,46 @@ source "$kit/hpc/lib/interruption.sh"
 # shellcheck source=lib/keeper.sh
 source "$kit/hpc/lib/keeper.sh"
 
+task_directory=$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}
+status=0 cause='' ending='' step='' watcher='' timer=''
+
 main() {
-  local -r task_directory=$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}
+  # The cycles before a long job may have been enough.
+  if [[ -z $purpose && -n ${fact[cycles]:-} && $(<"$task_directory/state") == completed ]]; then
+    common::note "job $SLURM_JOB_ID: the program has finished in its cycles: nothing is left to do"
+    return
+  fi
+  trap batch::break_off EXIT
+  if [[ $purpose == rapid_cycle ]]; then
+    batch::cycle
+  else
+    batch::attempt
+    if interruption::shall_restart "$cause"; then
+      interruption::set_state "$task_directory" paused
+      batch::leave
+      if interruption::restart "$run_directory"; then return "$status"; fi
+    fi
+  fi
+  interruption::set_state "$task_directory" "$(interruption::state_after "$cause")"
+  batch::leave
+  return "$status"
+}
+
+# From the choice of a port to the record of the cause; leaves `status` and `cause`.
+batch::attempt() {
+  local rendezvous
+  status=0 cause='' ending='' step=''
   interruption::begin "$task_directory"
   printf '== job %s, attempt %s, on %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$SLURM_JOB_NODELIST" "$(date '+%F %T %Z')"
   ((${SLURM_JOB_NUM_NODES:?} == fact[nodes])) ||
     common::die "Slurm gave $SLURM_JOB_NUM_NODES nodes; the run asked for ${fact[nodes]}"
-
-  local rendezvous status=0 ending='' cause
   rendezvous=$(rendezvous::choose "$kit" "$ATTEMPT")
   export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
 
   trap batch::end_step TERM INT
   trap batch::heed_warning USR1
   trap batch::end_hung_step USR2
-  trap batch::leave EXIT
+  trap batch::end_cycle HUP
   keeper::start "$kit" "$run_directory" "$attempt_directory"
   # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step, and
   # a rank that stays long after the others have left is ended too.
@@ -75,7 +101,12 @@ main() {
     interruption::watch "$$" &
     watcher=$!
   fi
+  if [[ $purpose == rapid_cycle ]]; then
+    batch::time_cycle &
+    timer=$!
+  fi
   batch::wait_for_step
+  batch::stop_watching
 
   if [[ -r $attempt_directory/failed_rank ]]; then
     local rank host
@@ -89,11 +120,43 @@ main() {
   printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
   printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$cause"
   interruption::blame_node "$cause"
-  if interruption::shall_restart "$cause"; then
-    batch::leave
-    interruption::restart "$run_directory"
+}
+
+# The job of --rapid-cycle: attempts that are interrupted, one after the other. It has succeeded when the
+# program has saved and stopped each time, or finished.
+batch::cycle() {
+  local -i cycle
+  for ((cycle = 1; cycle <= fact[cycles]; cycle++)); do
+    common::note "job $SLURM_JOB_ID: cycle $cycle of ${fact[cycles]}, of ${fact[cycle_seconds]} s"
+    batch::attempt
+    if [[ $cause != 'notice cycle' ]]; then return; fi
+    interruption::set_state "$task_directory" paused
+    if [[ -z ${CHECKPOINT_URL:-} ]] && node_environment::has_no_checkpoint "$task_directory"; then
+      common::warn "the program has ended with status 75, and CHECKPOINT_DIRECTORY is empty: does it save?"
+    fi
+  done
+  common::note "job $SLURM_JOB_ID: the program has saved and stopped in all of the ${fact[cycles]} cycles"
+  status=0
+}
+
+# Tells this script when the cycle is over, and again when the program should have stopped long ago.
+batch::time_cycle() {
+  trap - EXIT
+  sleep "${fact[cycle_seconds]}"
+  kill -s HUP "$$"
+  sleep "${fact[cycle_grace]}"
+  kill -s HUP "$$"
+}
+
+batch::end_cycle() {
+  if [[ $ending != cycle ]]; then
+    ending=cycle
+    interruption::ask
+    return
   fi
-  return "$status"
+  common::note "job $SLURM_JOB_ID: asked to save and stop by STOP_FILE, the program has not done so within ${fact[cycle_grace]} s: see \"Programs that can be interrupted\" in the README. The stacks of all ranks:"
+  ending=deaf
+  batch::kill_step
 }
 
 # `wait` returns when a trapped signal arrives: go on until the step is gone, or was waited for too long.
@@ -126,6 +189,10 @@ batch::end_step() {
 batch::end_hung_step() {
   common::note "job $SLURM_JOB_ID: no progress for ${fact[hang_seconds]} s: the stacks of all ranks, then the end"
   ending=hung
+  batch::kill_step
+}
+
+batch::kill_step() {
   interruption::show_stacks
   (sleep 5 && kill -s KILL "$step") 2>/dev/null &
   batch::limit_wait 15
@@ -135,9 +202,25 @@ batch::limit_wait() {
   (sleep "$1" && kill -s ALRM "$$") 2>/dev/null &
 }
 
+batch::stop_watching() {
+  local process
+  for process in ${watcher:-} ${timer:-}; do kill "$process" 2>/dev/null || true; done
+}
+
+# An end before the ranks' own: the nodes could not be made ready, or the job was told to end.
+batch::break_off() {
+  local -r status=$?
+  if [[ -n ${attempt_directory:-} && ! -e $attempt_directory/cause ]]; then
+    cause=$(interruption::cause "$status" "$ending")
+    interruption::record "$attempt_directory" "$cause"
+    interruption::set_state "$task_directory" "$(interruption::state_after "$cause")"
+  fi
+  batch::leave
+}
+
 batch::leave() {
   trap - EXIT
-  if [[ -n ${watcher:-} ]]; then kill "$watcher" 2>/dev/null || true; fi
+  batch::stop_watching
   keeper::leave
 }
 

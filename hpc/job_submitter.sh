@@ -36,7 +36,7 @@ source "$here/lib/container.sh"
 source "$project/venv/environment.sh"
 
 main() {
-  local -a sbatch_argv=() pack_argv=()
+  local -a sbatch_argv=() cycle_argv=()
   local job='' silent='' commit
   submit::leave_snapshot "$@"
   submit::leave_enclosing_job
@@ -73,20 +73,19 @@ main() {
     preflight::check
     request::sbatch_argv sbatch_argv
     preflight::ask_slurm "${sbatch_argv[@]}"
+    if [[ -n ${fact[cycles]:-} ]]; then
+      request::cycle_argv cycle_argv
+      preflight::ask_slurm "${cycle_argv[@]}"
+    fi
   fi
 
-  if [[ -n ${options_value[pack_in_job]} ]]; then
-    request::pack_argv pack_argv
-    fact[pack_job]=PACK_JOB # its id, when it has one
-  fi
-  request::sbatch_argv sbatch_argv
   if [[ -n ${options_value[dry_run]} ]]; then
-    if [[ -n ${pack_argv[*]} ]]; then printf '%s\n' "${pack_argv[*]@Q}"; fi
-    printf '%s\n' "${sbatch_argv[*]@Q}"
+    submit::for_each_job submit::show
     return
   fi
+  request::sbatch_argv sbatch_argv
   if [[ -n ${options_value[confirm]} ]]; then submit::confirm; fi
-  if [[ -z ${pack_argv[*]} ]] && staging::is_wanted; then staging::prepare; fi
+  if [[ -z ${options_value[pack_in_job]} ]] && staging::is_wanted; then staging::prepare; fi
   submit::write_run_directory
   submit::send
   if [[ -n ${options_value[follow]} ]]; then follow::job "$job" "${fact[run_directory]}"; fi
@@ -173,7 +172,7 @@ submit::leave_out_bad_nodes() {
 
 submit::confirm() {
   local answer
-  common::note "${sbatch_argv[*]@Q}"
+  submit::for_each_job submit::show >&2
   [[ -t 0 ]] || common::die "--confirm asks on a terminal, and there is none"
   read -rp 'Submit this? [y/N] ' answer
   [[ $answer == [yY]* ]] || common::die "not submitted"
@@ -208,27 +207,58 @@ submit::remove_unfinished() {
   experiment::put_back
 }
 
+# submit::for_each_job COMMAND   Calls COMMAND NAME ARGV... for the jobs of this submission, in their order: each waits for
+# those before it.
+submit::for_each_job() {
+  local -r command=$1
+  local -r of_task=$( ((fact[experiments] > 1)) && echo aftercorr || echo afterok) # aftercorr: each task for its own
+  request_first=()
+  if [[ -n ${options_value[pack_in_job]} ]]; then
+    local -a pack_argv=()
+    request::pack_argv pack_argv
+    "$command" pack "${pack_argv[@]}"
+    request_first+=("afterok:$job")
+  fi
+  if [[ -n ${fact[cycles]:-} ]]; then
+    request::cycle_argv cycle_argv
+    "$command" cycle "${cycle_argv[@]}"
+    request_first+=("$of_task:$job")
+  fi
+  request::sbatch_argv sbatch_argv
+  "$command" train "${sbatch_argv[@]}"
+}
+
+submit::show() {
+  local -a argv=("${@:2}")
+  printf '%s\n' "${argv[*]@Q}"
+  job=${1^^}_JOB # its id, when it has one
+}
+
 # From here to the job id an interrupt could leave a job that nobody knows of: it waits.
 submit::send() {
   local answer
+  local -A sent=() # job of each name
   trap '' INT TERM
-  if [[ -n ${pack_argv[*]} ]]; then
-    submit::call_sbatch "${pack_argv[@]}" || common::die "Slurm refused the job that packs: $(preflight::tidy "$answer")"
-    fact[pack_job]=$job
-    request::sbatch_argv sbatch_argv
-    printf '%s\0' "${sbatch_argv[@]}" >"${fact[run_directory]}/sbatch_argv"
-  fi
-  if ! submit::call_sbatch "${sbatch_argv[@]}"; then
-    if [[ -n ${pack_argv[*]} ]]; then scancel "${fact[pack_job]}" || true; fi
-    common::die "Slurm refused the job: $(preflight::tidy "$answer")"
-  fi
+  submit::for_each_job submit::send_one
+  printf '%s\0' "${sbatch_argv[@]}" >"${fact[run_directory]}/sbatch_argv"
   printf '%s\n' "$job" >"${fact[run_directory]}/job_id"
   experiment::record_job "$job"
   trap - EXIT INT TERM
   if [[ $answer == *$'\n'* ]]; then common::note "${answer%$'\n'*}"; fi
   common::note "job $job (${fact[job_name]}): $( ((fact[experiments] == 1)) || printf '%s experiments of ' "${fact[experiments]}")${fact[nodes]} x ${fact[processes_per_node]} processes; ${fact[run_directory]}"
-  if [[ -n ${pack_argv[*]} ]]; then common::note "job ${fact[pack_job]} packs the data first; its log: ${fact[run_directory]}/pack_log.txt"; fi
+  if [[ -n ${sent[pack]:-} ]]; then common::note "job ${sent[pack]} packs the data first; its log: ${fact[run_directory]}/pack_log.txt"; fi
+  if [[ -n ${sent[cycle]:-} ]]; then common::note "job ${sent[cycle]} runs ${fact[cycles]} cycles of ${fact[cycle_seconds]} s first, in the same log; to end both:  scancel ${sent[cycle]} $job"; fi
   printf '%s\n' "$job"
+}
+
+submit::send_one() {
+  local -r name=$1
+  local -rA whose=([pack]=' that packs' [cycle]=' of the cycles' [train]='')
+  if ! submit::call_sbatch "${@:2}"; then
+    if ((${#sent[@]} > 0)); then scancel "${sent[@]}" || true; fi
+    common::die "Slurm refused the job${whose[$name]}: $(preflight::tidy "$answer")"
+  fi
+  sent[$name]=$job
 }
 
 # Leaves sbatch's words in the caller's answer, and the id in job; status 1 when it gives none.

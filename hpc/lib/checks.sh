@@ -24,6 +24,11 @@ checks::accept() {
       [[ -n $value && $value != *[[:cntrl:]]* ]] ||
         common::die_usage "$what: ${value@Q} is empty or has control characters"
       ;;
+    cycles)
+      [[ $value =~ ^[1-9][0-9]{0,2}x[1-9][0-9]{0,4}$ ]] ||
+        common::die_usage "$what: ${value@Q} is not CYCLESxSECONDS: write it like 5x90"
+      ;;
+    optional) checks::accept "${1#optional }" "$value" "$what" ;;
     path) [[ -n $value ]] || common::die_usage "$what: an empty path" ;;
     choice)
       for choice in $choices; do
@@ -44,6 +49,7 @@ checks::placeholder() {
     memory) printf ' SIZE' ;;
     duration) printf ' TIME' ;;
     path) printf ' PATH' ;;
+    optional\ cycles*) printf ' [CYCLESxSECONDS]' ;;
     choice\ *) local -r choices=${1#choice } && printf ' %s' "${choices// /|}" ;;
     *) printf ' %s' "${1^^}" ;;
   esac

@@ -5,9 +5,11 @@
 #   attempt_K/stop    STOP_FILE: who makes it asks the program to save and to end with status 75
 #   attempt_K/cause   how the attempt ended: one of
 #       finished
-#       notice time_limit|signal|request   the program saved, and shall go on: Slurm's warning, a signal, a stop file
-#       preempted | cancelled | time_limit | node_failed | hung
+#       notice time_limit|signal|request|cycle   the program saved, and shall go on: Slurm's warning, a signal, a
+#                                                stop file, the end of a cycle (--rapid-cycle)
+#       preempted | cancelled | time_limit | node_failed | hung | deaf
 #       out_of_memory | failed STATUS RANK NODE
+#   state             of the task, as system 000 named them: enqueued, running, paused, completed, failed
 #
 # Only status 75 (EX_TEMPFAIL), a hang, and what Slurm itself restarts begin again, within --max-restarts. Needs
 # common.sh, site.sh, bad_nodes.sh, node_environment.sh and run_directory.sh.
@@ -29,6 +31,7 @@ interruption::begin() {
   attempt_directory=$task_directory/attempt_$ATTEMPT
   mkdir -p -- "$attempt_directory"
   printf '%s\n' "$SLURM_JOB_NODELIST" >"$attempt_directory/nodes"
+  interruption::set_state "$task_directory" running
   before=$task_directory/attempt_$((ATTEMPT - 1))
   if [[ ! -d $before ]]; then return; fi
   if [[ ! -e $before/cause ]]; then
@@ -71,6 +74,19 @@ interruption::record() {
   printf '%s\n' "${*:2}" | common::write_atomically "$1/cause"
 }
 
+interruption::set_state() {
+  printf '%s\n' "$2" | common::write_atomically "$1/state"
+}
+
+# interruption::state_after CAUSE   Of an attempt that this script does not start again: Slurm may.
+interruption::state_after() {
+  case $1 in
+    finished) echo completed ;;
+    preempted | node_failed | 'notice cycle') echo paused ;;
+    *) echo failed ;;
+  esac
+}
+
 # interruption::ask   Makes the stop file: the program ends with status 75 at its next step.
 interruption::ask() {
   : >>"$attempt_directory/stop"
@@ -103,15 +119,15 @@ interruption::show_stacks() {
 }
 
 # interruption::cause STATUS ENDING   Prints the cause. ENDING: what batch.sh was told, if anything: warned,
-# told_to_end, hung.
+# told_to_end, hung, cycle, deaf.
 interruption::cause() {
   local -r status=$1 ending=$2
   local shown rank=- node=-
   shown=$(interruption::job)
   if ((status == 0)); then
     echo finished
-  elif [[ $ending == hung ]]; then
-    echo hung
+  elif [[ $ending == @(hung|deaf) ]]; then
+    printf '%s\n' "$ending"
   elif [[ $shown == *' PreemptTime='[0-9]* ]]; then
     echo preempted
   elif [[ $shown != *' JobState=RUNNING '* ]]; then
@@ -119,6 +135,8 @@ interruption::cause() {
   elif ((status == interruption_again)); then
     if [[ $ending == warned ]]; then
       echo notice time_limit
+    elif [[ $ending == cycle ]]; then
+      echo notice cycle
     elif [[ -e $attempt_directory/stop ]]; then
       echo notice request
     else
@@ -163,8 +181,10 @@ interruption::shall_restart() {
   esac
   # A job that is ending has been taken out of our hands.
   [[ $(interruption::job) == *' JobState=RUNNING '* ]] || return 1
-  if ((ATTEMPT >= fact[max_restarts])); then
-    common::note "job $SLURM_JOB_ID: not started again: it was $ATTEMPT times, and --max-restarts is ${fact[max_restarts]}"
+  # What --rapid-cycle interrupted was no restart.
+  local -r restarts=$((ATTEMPT - $(cat -- "${attempt_directory%/*}"/attempt_*/cause | grep -cx 'notice cycle' || true)))
+  if ((restarts >= fact[max_restarts])); then
+    common::note "job $SLURM_JOB_ID: not started again: it was $restarts times, and --max-restarts is ${fact[max_restarts]}"
     return 1
   fi
 }

@@ -11,6 +11,7 @@ keeper::start() {
   local line way
   local -i missing=0 node
   local -A folders=()
+  if [[ -n ${keeper:-} ]]; then return; fi # since an attempt before, of the same job
   # Where the site makes the folder, and there is nothing to bring or collect, nobody has to stay.
   if [[ -n ${SLURM_TMPDIR:-} && ! -e $run_directory/staging && ! -e $run_directory/collect ]]; then return; fi
   way=$(keeper::way)

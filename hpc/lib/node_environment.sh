@@ -17,11 +17,9 @@ node_environment::export() {
   export scratch_dir=${fact[scratch_dir]} exp_name=${fact[exp_name]}
   local -r task_directory=${2%/*}
   export RUN_DIRECTORY=$1 OUTPUT_PATH=$task_directory/output STOP_FILE=$2/stop HEARTBEAT_FILE=$2/heartbeat
-  export CHECKPOINT_DIRECTORY=${fact[checkpoint_directory]}
-  if ((fact[experiments] > 1)); then
-    CHECKPOINT_DIRECTORY+=/${task_directory##*/}
-    mkdir -p -- "$CHECKPOINT_DIRECTORY"
-  fi
+  CHECKPOINT_DIRECTORY=$(node_environment::checkpoint_directory "$task_directory")
+  export CHECKPOINT_DIRECTORY
+  mkdir -p -- "$CHECKPOINT_DIRECTORY"
   export CHECKPOINT_ARTIFACT_PATH=$CHECKPOINT_DIRECTORY
   export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
   # A program that hangs is ended by SIGABRT, at which Python then prints its stacks.
@@ -39,6 +37,18 @@ node_environment::export() {
   if (($(nproc) < cores)); then cores=$(nproc); fi
   local -r threads=$((cores * fact[tasks_per_node] / fact[processes_per_node]))
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
+}
+
+# node_environment::checkpoint_directory TASK_DIRECTORY
+node_environment::checkpoint_directory() {
+  local own=''
+  if ((fact[experiments] > 1)); then own=/${1##*/}; fi
+  printf '%s%s\n' "${fact[checkpoint_directory]}" "$own"
+}
+
+# node_environment::has_no_checkpoint TASK_DIRECTORY
+node_environment::has_no_checkpoint() {
+  [[ -z $(find "$(node_environment::checkpoint_directory "$1")" ! -type d -print -quit 2>/dev/null) ]]
 }
 
 # node_environment::make_url_own TASK_DIRECTORY   Two experiments, or tasks of an array, never share checkpoints; also

@@ -18,7 +18,8 @@ options::heading() {
 
 # options::add NAME KIND DEFAULT SPELLINGS HELP
 # KIND `flag` takes no value; `list` takes words up to the next option, and may be repeated, its words
-# being kept in the array options_list_NAME; any other kind takes one value that checks::KIND accepts.
+# being kept in the array options_list_NAME; `optional CHECK VALUE` takes a value that CHECK accepts, or none,
+# and then is VALUE; any other kind takes one value that checks::KIND accepts.
 options::add() {
   local -r name=$1 kind=$2 default=$3 spellings=$4 help=$5
   local spelling
@@ -59,6 +60,14 @@ options::parse() {
           options::set "$name" "$1" "$word"
           shift
         done
+        ;;
+      optional\ *)
+        if (($# > 0)) && [[ $1 != -* ]]; then
+          options::set "$name" "$1" "$word"
+          shift
+        else
+          options::set "$name" "${options_kind[$name]##* }" "$word"
+        fi
         ;;
       *)
         # A value may start with a dash (-1) unless it is itself an option.

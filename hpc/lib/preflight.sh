@@ -45,6 +45,8 @@ preflight::choose_partition() {
   for name in "${wanted[@]}"; do
     [[ -n $name && -n ${known[$name]:-} ]] || common::die "--partition ${name@Q}: this cluster has ${names[*]}"
   done
+  name=${options_value[cycle_partition]}
+  [[ -z $name || -n ${known[$name]:-} ]] || common::die "--cycle-partition ${name@Q}: this cluster has ${names[*]}"
   for group in "${groups[@]}"; do
     name=${group%%|*}
     if [[ ,$partition, == *",${name%\*},"* ]]; then mine+=("$group"); fi

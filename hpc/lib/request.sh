@@ -4,6 +4,7 @@
 
 declare -gA options_value options_source fact
 declare -ga experiment_words experiment_lengths options_list_sbatch_arg options_list_collect
+declare -ga request_first=() # the jobs of this submission for which the training waits, as sbatch writes it
 
 # Options that depend on each other: the facts that follow from them, or status 2.
 request::resolve() {
@@ -38,6 +39,7 @@ request::resolve() {
     common::die_usage "--resume and --fresh contradict each other: give one"
   fi
   request::resolve_interruptions
+  request::resolve_cycles
   request::resolve_data
   request::check_sbatch_arguments
 }
@@ -56,6 +58,24 @@ request::resolve_interruptions() {
     fi
   elif ((seconds >= 300)); then
     fact[grace_seconds]=120
+  fi
+}
+
+# The job of --rapid-cycle has three minutes in each cycle for the start, and the time in which to save.
+request::resolve_cycles() {
+  local -r asked=${options_value[rapid_cycle]}
+  if [[ -z $asked ]]; then
+    if [[ ${options_source[cycle_partition]} == option ]]; then
+      common::die_usage "--cycle-partition is about --rapid-cycle: give both"
+    fi
+    return
+  fi
+  fact[cycles]=${asked%x*}
+  fact[cycle_seconds]=${asked#*x}
+  fact[cycle_grace]=$((fact[grace_seconds] > 0 ? fact[grace_seconds] : 120))
+  fact[cycle_time]=$(checks::duration $((fact[cycles] * (fact[cycle_seconds] + fact[cycle_grace] + 180))))
+  if [[ ${options_value[dependency]} == *\?* ]]; then
+    common::die_usage "--dependency ${options_value[dependency]}: with --rapid-cycle all of its conditions must hold, so ',' between them, not '?'"
   fi
 }
 
@@ -167,6 +187,30 @@ request::pack_argv() {
   argv+=(--chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[project_directory]}/hpc/pack.sh" "${fact[run_directory]}")
 }
 
+# request::cycle_argv ARRAY   For the job of --rapid-cycle: the same job, but for its name, partition and time. It waits
+# for what the job would wait for.
+request::cycle_argv() {
+  local -a whole=()
+  # shellcheck disable=SC2178 # the name of an array
+  local -n argv_of_cycle=$1
+  local word
+  request::sbatch_argv whole
+  argv_of_cycle=()
+  for word in "${whole[@]}"; do
+    case $word in
+      --job-name=*) word=--job-name=cycle_${fact[job_name]} ;;
+      --time=*) word=--time=${fact[cycle_time]} ;;
+      --partition=*) if [[ -n ${options_value[cycle_partition]} ]]; then continue; fi ;;
+      --signal=*) continue ;;
+    esac
+    argv_of_cycle+=("$word")
+    if [[ $word == --parsable && -n ${options_value[cycle_partition]} ]]; then
+      argv_of_cycle+=(--partition="${options_value[cycle_partition]}")
+    fi
+  done
+  argv_of_cycle+=(rapid_cycle)
+}
+
 # request::sbatch_argv ARRAY   Fills ARRAY. The job's folder is the run directory, and its log is named from
 # there.
 request::sbatch_argv() {
@@ -186,12 +230,15 @@ request::sbatch_argv() {
   if ((fact[gpus] > 0)); then argv+=(--gpus-per-node="${options_value[gpu_type]:+${options_value[gpu_type]}:}${fact[gpus]}"); fi
   for name in account partition qos constraint nodelist exclude reservation dependency begin mail_user mail_type; do
     value=${options_value[$name]}
-    if [[ $name == dependency && -n ${fact[pack_job]:-} ]]; then value=afterok:${fact[pack_job]}${value:+,$value}; fi
+    if [[ $name == dependency && -n ${request_first[*]} ]]; then
+      printf -v value '%s,' "${request_first[@]}" ${value:+"$value"}
+      value=${value%,}
+    fi
     if [[ -n $value ]]; then argv+=("--${name//_/-}=$value"); fi
   done
   if ((fact[grace_seconds] > 0)); then argv+=(--signal="B:USR1@${fact[grace_seconds]}"); fi
   if ((fact[max_restarts] > 0)); then argv+=(--requeue); else argv+=(--no-requeue); fi
-  if [[ -n ${fact[pack_job]:-} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
+  if [[ -n ${request_first[*]} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
   argv+=(--chdir="$run_directory" --open-mode=append)
   local log=task_1/log.txt
   if ((fact[experiments] > 1)); then

@@ -9,6 +9,7 @@
 #   staging             what the job takes to its nodes' disks (staging.sh); pack_log.txt, of --pack-in-job
 #   collect             patterns of --collect, words that end in NUL
 #   task_N/command      the command of experiment N, an argv file (command.sh)
+#   task_N/state        enqueued, running, paused, completed or failed (interruption.sh)
 #   task_N/log.txt      what its processes printed, all attempts
 #   task_N/output       the program's own folder, OUTPUT_PATH
 #   task_N/exit_status  of the last attempt that could tell
@@ -37,6 +38,7 @@ run_directory::write() {
   for length in "${experiment_lengths[@]}"; do
     task+=1
     command::write "$directory/task_$task/command" "${experiment_words[@]:offset:length}"
+    echo enqueued >"$directory/task_$task/state"
     offset+=length
   done
 

@@ -45,6 +45,9 @@ submit_options::define() {
   options::add hang_minutes count 30 '--hang-minutes' 'end and restart a job whose ranks beat no more for so long (train/ beats at each step); 0: never'
   options::add watch_log flag '' '--watch-log' "the log's growth is such a beat, too, for programs that give none"
 
+  options::add rapid_cycle 'optional cycles 5x90' '' '--rapid-cycle' 'first a short job in which the program runs for so many cycles of so many seconds, is interrupted at the end of each, and goes on in the next (5x90); this job goes on from there when all has gone well'
+  options::add cycle_partition text '' '--cycle-partition' "partition of that job (default: the job's)"
+
   options::heading 'Slurm'
   options::add account text '' '--account -a' 'account to charge'
   options::add partition text '' '--partition -p' "partition (default: the cluster's own)"

@@ -182,6 +182,38 @@ preempt() {
   same "$(sinfo --noheader --states=drain,down --format=%N)" ''
 }
 
+@test "--rapid-cycle: interrupted and gone on, again and again, and then the long job" {
+  local cycles
+  use_programs 'steps.py 150'
+  submit --exclude 'node[3-4]' -W srun --num-nodes 2 --exp-name cycles --rapid-cycle 3x3 --cycle-partition urgent
+  cycles=$(squeue --noheader --name=cycle_cycles --format=%i)
+  same "$(job_field "$cycles" Partition) $(job_field "$job" Partition)" "urgent main"
+  wait_until 60 grep -qx paused "$run_directory/task_1/state"
+  same "$(job_field "$job" JobState)" PENDING
+  ended "$job" 90 COMPLETED 0:0
+  same "$(job_field "$cycles" JobState) $(job_field "$cycles" Restarts)" 'COMPLETED 0'
+  same "$(causes)" $'0 notice cycle\n1 notice cycle\n2 notice cycle\n3 finished'
+  same "$(<"$run_directory/task_1/state")" completed
+  went_on 150 2
+}
+
+@test "--rapid-cycle: a program that does not stop when asked never gets to its long job" {
+  local cycles
+  use_programs 'steps.py 1000 --deaf' 'steps.py 1'
+  submit --exclude 'node[3-4]' -W srun --exp-name deaf_cycles --rapid-cycle 2x2 --time 10 --grace-seconds 3
+  cycles=$(squeue --noheader --array-unique --name=cycle_deaf_cycles --format=%F | head -n 1)
+  wait_for_job "$cycles" 90
+  same "$(causes 1)" '0 deaf'
+  [[ $(job_log 1) == *'asked to save and stop by STOP_FILE, the program has not done so within 3 s'* ]]
+  same "$(<"$run_directory/task_1/state")" failed
+  # The other line of the file was done before its first cycle was over; its part of the long job has nothing to do.
+  wait_for_job "$job" 60
+  same "$(causes 2)" '0 finished'
+  [[ $(job_log 2) == *'the program has finished in its cycles: nothing is left to do'* ]]
+  same "$(<"$run_directory/task_2/state")" completed
+  same "$(sort <<<"$job_states")" $'CANCELLED\nCOMPLETED'
+}
+
 @test "more memory than asked for: out_of_memory, and no restart" {
   experiments "python -c 'held = [bytearray(10**8) for _ in range(40)]; import time; time.sleep(20)'"
   submit --exclude 'node[3-4]' -W srun --mem 1G

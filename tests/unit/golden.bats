@@ -55,7 +55,7 @@ argv() {
 
   # These give no job, show one, make it two, or pack a gigabyte (staging.bats); the others that are left out here
   # say `not there yet`.
-  local -r without=' help dry_run confirm follow pack_in_job pack_partition stage_venv wandb_sweepid '
+  local -r without=' help dry_run confirm follow pack_in_job pack_partition rapid_cycle cycle_partition stage_venv wandb_sweepid '
   local name spelling all
   printf -v all ' %s \n' "${golden_options[@]}"
   for name in "${!options_names[@]}"; do
