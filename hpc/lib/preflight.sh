@@ -46,7 +46,7 @@ preflight::choose_partition() {
     [[ -n $name && -n ${known[$name]:-} ]] || common::die "--partition ${name@Q}: this cluster has ${names[*]}"
   done
   name=${options_value[cycle_partition]}
-  [[ -z $name || -n ${known[$name]:-} ]] || common::die "--cycle-partition ${name@Q}: this cluster has ${names[*]}"
+  [[ -z $name || -z ${fact[cycles]:-} || -n ${known[$name]:-} ]] || common::die "--cycle-partition ${name@Q}: this cluster has ${names[*]}"
   for group in "${groups[@]}"; do
     name=${group%%|*}
     if [[ ,$partition, == *",${name%\*},"* ]]; then mine+=("$group"); fi

@@ -119,7 +119,7 @@ def expected_argv(option, value, project, run_directory):
     elif option == "cluster":
         if value not in ("default", "pocket", "cedar", "plai", "oscer"):
             return None
-    elif option == "pack-partition":  # of the environment; on the command line it needs --pack-in-job
+    elif option in ("pack-partition", "cycle-partition"):  # of the environment; as options they need another
         if not value or re.search(r"[\x00-\x1f\x7f]", value):
             return None
     elif option == "max-restarts" and COUNT.fullmatch(value):
