@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
-# batch.sh RUN_DIRECTORY [rapid_cycle]
+# batch.sh RUN_DIRECTORY [offset=N] [rapid_cycle]
 #
 # The batch script: Slurm runs it on the job's head node, once for each attempt. It chooses where the
 # ranks meet, has each node's disk made ready (keep_node.sh), starts node.sh on all nodes in one step,
 # waits, and ends with the status of the first rank that failed, or starts the job again (interruption.sh).
-# The job of --rapid-cycle makes several attempts, and interrupts each.
+# Task T of the run is index T of the array, or T - N. The job of --rapid-cycle makes several attempts, and interrupts each.
 # Slurm runs a copy of this file, so it finds the rest of the kit by the run directory: in the snapshot of
 # the project, which it unpacks first, or in the project itself.
 set -euo pipefail
 shopt -s inherit_errexit
 
-run_directory=$1 purpose=${2:-}
+run_directory=$1 offset=0 purpose=''
+for word in "${@:2}"; do
+  case $word in
+    offset=*) offset=${word#offset=} ;;
+    *) purpose=$word ;;
+  esac
+done
+task_directory=$run_directory/task_$((${SLURM_ARRAY_TASK_ID:-1} + offset))
 # Slurm cannot open a log whose path has one of these (request.sh).
 if [[ $run_directory == *[%\\]* ]]; then
-  exec >>"$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}/log.txt" 2>&1
+  exec >>"$task_directory/log.txt" 2>&1
 fi
 declare -A fact
 # shellcheck source=/dev/null
@@ -49,7 +56,6 @@ source "$kit/hpc/lib/interruption.sh"
 # shellcheck source=lib/keeper.sh
 source "$kit/hpc/lib/keeper.sh"
 
-task_directory=$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}
 status=0 cause='' ending='' step='' watcher='' timer=''
 
 main() {
@@ -66,7 +72,7 @@ main() {
     if interruption::shall_restart "$cause"; then
       interruption::set_state "$task_directory" paused
       batch::leave
-      if interruption::restart "$run_directory"; then return "$status"; fi
+      if interruption::restart "$run_directory" "$offset"; then return "$status"; fi
     fi
   fi
   interruption::set_state "$task_directory" "$(interruption::state_after "$cause")"

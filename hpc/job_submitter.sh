@@ -21,6 +21,7 @@ source "$here/lib/command.sh"
 source "$here/lib/experiments_file.sh"
 source "$here/lib/run_directory.sh"
 source "$here/lib/node_environment.sh"
+source "$here/lib/tasks.sh"
 source "$here/lib/request.sh"
 source "$here/lib/preflight.sh"
 source "$here/lib/snapshot.sh"
@@ -36,8 +37,8 @@ source "$here/lib/container.sh"
 source "$project/venv/environment.sh"
 
 main() {
-  local -a sbatch_argv=() cycle_argv=()
-  local job='' silent='' commit
+  local -a jobs=()
+  local job='' silent='' refused='' commit
   submit::leave_snapshot "$@"
   submit::leave_enclosing_job
   submit_options::define
@@ -55,15 +56,17 @@ main() {
   site::query || silent=$site_silence
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   options::complete site
-  experiments_file::read "${options_value[configs]:-$project/experiment_configurations.txt}"
-  fact[experiments]=${#experiment_lengths[@]}
+  submit::read_configuration
   request::find_sweep
-  request::refuse_unfinished
   request::resolve
   submit::choose_folders
   submit::choose_environment
   submit::leave_out_bad_nodes
   staging::check
+  tasks::count
+  tasks::choose_array_size
+  mapfile -t tasks_to_send < <(seq "${fact[tasks]}")
+  tasks::divide
   if [[ -n $silent ]]; then
     [[ -n ${options_value[dry_run]} ]] || common::die "$silent"
     common::note "note: the request is not compared with the cluster. $silent"
@@ -71,24 +74,31 @@ main() {
     common::note 'note: the request is not compared with the cluster (--no-preflight)'
   else
     preflight::check
-    request::sbatch_argv sbatch_argv
-    preflight::ask_slurm "${sbatch_argv[@]}"
-    if [[ -n ${fact[cycles]:-} ]]; then
-      request::cycle_argv cycle_argv
-      preflight::ask_slurm "${cycle_argv[@]}"
-    fi
+    submit::ask_slurm
   fi
 
   if [[ -n ${options_value[dry_run]} ]]; then
+    if [[ -n ${options_value[only_missing]} ]]; then common::note 'note: what is missing is looked up when it is sent: this is all'; fi
     submit::for_each_job submit::show
     return
   fi
-  request::sbatch_argv sbatch_argv
   if [[ -n ${options_value[confirm]} ]]; then submit::confirm; fi
   if [[ -z ${options_value[pack_in_job]} ]] && staging::is_wanted; then staging::prepare; fi
   submit::write_run_directory
   submit::send
-  if [[ -n ${options_value[follow]} ]]; then follow::job "$job" "${fact[run_directory]}"; fi
+  if [[ -n ${options_value[follow]} ]]; then follow::jobs "${fact[run_directory]}" "${jobs[@]}"; fi
+  [[ -z $refused ]]
+}
+
+# A sweep needs no configuration.
+submit::read_configuration() {
+  local -r file=${options_value[configs]:-$project/experiment_configurations.txt}
+  if [[ -n ${options_value[sweep_config]} || -n ${options_value[wandb_sweepid]} && ! -e $file ]]; then
+    experiment_lengths=()
+  else
+    experiments_file::read "$file"
+  fi
+  fact[experiments]=${#experiment_lengths[@]}
 }
 
 # A job runs in a copy of the project; what it submits is the project.
@@ -192,8 +202,10 @@ submit::write_run_directory() {
   fi
   read -r 'fact[commit]' <&"$commit" || fact[commit]=''
   exec {commit}<&-
-  run_directory::write "$unfinished"
-  printf '%s\0' "${sbatch_argv[@]}" >"$unfinished/sbatch_argv"
+  run_directory::write_facts "$unfinished"
+  tasks::write "$unfinished"
+  tasks::show "$unfinished"
+  submit::choose_tasks
   if ((${#staging_plan[@]} > 0)); then staging::write "$unfinished/staging"; fi
   if ((${#staging_paths[@]} > 0)); then printf '%s\0' "${staging_paths[@]}" >"$unfinished/data"; fi
   if ((${#options_list_collect[@]} > 0)); then printf '%s\0' "${options_list_collect[@]}" >"$unfinished/collect"; fi
@@ -202,30 +214,63 @@ submit::write_run_directory() {
   unfinished=${fact[run_directory]}
 }
 
+submit::choose_tasks() {
+  tasks::choose "$unfinished"
+  if ((${#tasks_to_send[@]} == 0)); then
+    common::note "nothing is missing: all ${fact[tasks]} tasks of ${fact[exp_name]} have completed"
+    exit 0
+  fi
+  if [[ -n ${options_value[only_missing]} && -z ${fact[sweep]} ]]; then
+    common::note "${#tasks_to_send[@]} of ${fact[tasks]} tasks are missing"
+  fi
+  tasks::divide
+  tasks::link_logs "$unfinished"
+}
+
 submit::remove_unfinished() {
   rm -rf -- "$unfinished"
   experiment::put_back
 }
 
+# Without what they wait for: those jobs are not there yet.
+submit::ask_slurm() {
+  local -a job_argv=()
+  request_array=${tasks_lists[0]} request_offset=0 request_first=()
+  request::sbatch_argv job_argv
+  preflight::ask_slurm "${job_argv[@]}"
+  if [[ -n ${fact[cycles]:-} ]]; then
+    request::cycle_argv job_argv
+    preflight::ask_slurm "${job_argv[@]}"
+  fi
+}
+
 # submit::for_each_job COMMAND   Calls COMMAND NAME ARGV... for the jobs of this submission, in their order: each waits for
-# those before it.
+# those before it that are not of the same name.
 submit::for_each_job() {
   local -r command=$1
-  local -r of_task=$( ((fact[experiments] > 1)) && echo aftercorr || echo afterok) # aftercorr: each task for its own
+  local -a job_argv=()
+  local -a first=()
+  local -i number
   request_first=()
   if [[ -n ${options_value[pack_in_job]} ]]; then
-    local -a pack_argv=()
-    request::pack_argv pack_argv
-    "$command" pack "${pack_argv[@]}"
-    request_first+=("afterok:$job")
+    request::pack_argv job_argv
+    "$command" pack "${job_argv[@]}"
+    first=("afterok:$job")
   fi
-  if [[ -n ${fact[cycles]:-} ]]; then
-    request::cycle_argv cycle_argv
-    "$command" cycle "${cycle_argv[@]}"
-    request_first+=("$of_task:$job")
-  fi
-  request::sbatch_argv sbatch_argv
-  "$command" train "${sbatch_argv[@]}"
+  for ((number = 0; number < ${#tasks_lists[@]}; number++)); do
+    request_array=${tasks_lists[number]} request_offset=${tasks_offsets[number]} request_first=("${first[@]}")
+    # Arrays at the same time would each have as many tasks running.
+    if ((number > 0)) && [[ -n ${options_value[max_parallel]} ]]; then request_first+=("afterany:$job"); fi
+    if [[ -n ${fact[cycles]:-} ]]; then
+      request::cycle_argv job_argv
+      "$command" cycle "${job_argv[@]}"
+      # Of an array, each task waits for its own.
+      request_first+=("$( ((fact[tasks] > 1)) && echo aftercorr || echo afterok):$job")
+    fi
+    request::sbatch_argv job_argv
+    "$command" train "${job_argv[@]}"
+    if [[ -n $refused ]]; then return; fi
+  done
 }
 
 submit::show() {
@@ -236,29 +281,41 @@ submit::show() {
 
 # From here to the job id an interrupt could leave a job that nobody knows of: it waits.
 submit::send() {
-  local answer
-  local -A sent=() # job of each name
+  local answer what=''
+  local -A sent=() # the last job of each name
   trap '' INT TERM
   submit::for_each_job submit::send_one
-  printf '%s\0' "${sbatch_argv[@]}" >"${fact[run_directory]}/sbatch_argv"
-  printf '%s\n' "$job" >"${fact[run_directory]}/job_id"
-  experiment::record_job "$job"
+  printf '%s\n' "${jobs[@]}" >"${fact[run_directory]}/job_id"
+  experiment::record_jobs "${jobs[@]}"
   trap - EXIT INT TERM
-  if [[ $answer == *$'\n'* ]]; then common::note "${answer%$'\n'*}"; fi
-  common::note "job $job (${fact[job_name]}): $( ((fact[experiments] == 1)) || printf '%s experiments of ' "${fact[experiments]}")${fact[nodes]} x ${fact[processes_per_node]} processes; ${fact[run_directory]}"
+  if [[ $answer == *$'\n'* && -z $refused ]]; then common::note "${answer%$'\n'*}"; fi
+  if ((fact[tasks] > 1)); then what="${#tasks_to_send[@]} tasks of "; fi
+  common::note "job ${jobs[*]} (${fact[job_name]}): $what${fact[nodes]} x ${fact[processes_per_node]} processes; ${fact[run_directory]}"
   if [[ -n ${sent[pack]:-} ]]; then common::note "job ${sent[pack]} packs the data first; its log: ${fact[run_directory]}/pack_log.txt"; fi
-  if [[ -n ${sent[cycle]:-} ]]; then common::note "job ${sent[cycle]} runs ${fact[cycles]} cycles of ${fact[cycle_seconds]} s first, in the same log; to end both:  scancel ${sent[cycle]} $job"; fi
-  printf '%s\n' "$job"
+  if [[ -n ${sent[cycle]:-} ]]; then common::note "job ${sent[cycle]} runs ${fact[cycles]} cycles of ${fact[cycle_seconds]} s first, in the same log; to end both:  scancel ${sent[cycle]} ${jobs[*]}"; fi
+  if [[ -n $refused ]]; then
+    common::print_error "Slurm takes no more of your jobs: $refused. Tasks from $((${tasks_offsets[${#jobs[@]}]} + 1)) on are not sent: later, with --exp-name ${fact[exp_name]@Q} --only-missing"
+  fi
+  printf '%s\n' "${jobs[@]}"
 }
 
 submit::send_one() {
   local -r name=$1
   local -rA whose=([pack]=' that packs' [cycle]=' of the cycles' [train]='')
-  if ! submit::call_sbatch "${@:2}"; then
-    if ((${#sent[@]} > 0)); then scancel "${sent[@]}" || true; fi
-    common::die "Slurm refused the job${whose[$name]}: $(preflight::tidy "$answer")"
+  local file=sbatch_argv
+  if submit::call_sbatch "${@:2}"; then
+    sent[$name]=$job
+    if [[ $name != train ]]; then return; fi
+    jobs+=("$job")
+    if ((request_offset > 0)); then file+=_$request_offset; fi
+    printf '%s\0' "${@:2}" >"${fact[run_directory]}/$file"
+    return
   fi
-  sent[$name]=$job
+  refused=$(preflight::tidy "$answer")
+  # Arrays that are in stay in.
+  if ((${#jobs[@]} > 0)); then return; fi
+  if ((${#sent[@]} > 0)); then scancel "${sent[@]}" || true; fi
+  common::die "Slurm refused the job${whose[$name]}: $refused"
 }
 
 # Leaves sbatch's words in the caller's answer, and the id in job; status 1 when it gives none.

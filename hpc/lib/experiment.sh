@@ -14,12 +14,12 @@ experiment::claim() {
   exec {experiment_lock}>"${fact[scratch_dir]}/hpc_outputs/.${fact[exp_name]}.lock"
   flock "$experiment_lock"
   if [[ -r $folder/.job ]]; then
-    holder=$(<"$folder/.job")
+    holder=$(paste --serial --delimiters=, -- "$folder/.job")
     # A job that Slurm has forgotten is an error to squeue, as is a controller that is away.
     if ! state=$(squeue --noheader --job="$holder" --format=%T 2>&1); then
       [[ $state == *'Invalid job id'* ]] || common::die "cannot tell whether job $holder still has the experiment ${fact[exp_name]@Q}: ${state##*$'\n'}"
     elif [[ -n $state ]]; then
-      common::die "the experiment ${fact[exp_name]@Q} belongs to job $holder (${state%%$'\n'*}): wait for it, end it with  scancel $holder , or give another --exp-name"
+      common::die "the experiment ${fact[exp_name]@Q} belongs to job $holder (${state%%$'\n'*}): wait for it, end it with  scancel ${holder//,/ } , or give another --exp-name"
     fi
   fi
   if ! experiment::has_checkpoints; then
@@ -59,7 +59,9 @@ experiment::put_back() {
 }
 
 # From here on others see who has the experiment, and need not wait: this submitter may follow for hours.
-experiment::record_job() {
-  printf '%s\n' "$1" >"${fact[checkpoint_directory]%/*}/.job"
+experiment::record_jobs() {
+  local -r folder=${fact[checkpoint_directory]%/*}
+  printf '%s\n' "$@" >"$folder/.job"
+  printf '%s\n' "${fact[run_id]}" >>"$folder/runs"
   if [[ -n ${experiment_lock:-} ]]; then exec {experiment_lock}>&-; fi
 }

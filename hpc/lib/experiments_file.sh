@@ -2,8 +2,8 @@
 # The experiment configuration file: one logical line per experiment, with the shell's comments, quotes
 # and backslashes, and none of its actions. Words come out in the form of argv files: `$$` is a dollar,
 # `${NAME}` stands for an environment variable of the rank (command.sh replaces it), so a dollar that
-# the user quoted stays text. `{nodes}` and `{gpus}` outside of single quotes are the nodes of the job and
-# the processes of a node.
+# the user quoted stays text. `{nodes}`, `{gpus}` and `{seed}` outside of single quotes are the nodes of the job,
+# the processes of a node, and the seed of the task (--repeat).
 
 declare -ga experiment_words=()   # the words of all experiments, one after the other
 declare -ga experiment_lengths=() # how many of them belong to each
@@ -76,11 +76,12 @@ experiments_file::parse_lines() {
   done
 }
 
-# {nodes} and {gpus}, which system 004 appended for Lightning. Behind a quoted dollar they are text.
+# {nodes} and {gpus}, which system 004 appended for Lightning, and {seed}. Behind a quoted dollar they are text.
 experiments_file::add_text() {
   if [[ $word != *\$ ]]; then
     chunk=${chunk//'{nodes}'/"\${NNODES}"}
     chunk=${chunk//'{gpus}'/"\${N_PROC}"}
+    chunk=${chunk//'{seed}'/"\${SEED}"}
   fi
   word+=$chunk
 }

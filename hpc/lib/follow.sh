@@ -1,17 +1,18 @@
 # shellcheck shell=bash
-# Shows a job's log while it runs and returns the job's exit status; of an array, the logs of all tasks
-# and the first status that is not 0. Needs common.sh.
+# Shows the logs of jobs while they run and returns their exit status: of several tasks, the first status that is
+# not 0. Needs common.sh.
 
-# follow::job JOB RUN_DIRECTORY
-follow::job() {
-  local -r run_directory=$2
-  local job=$1 states='' shown='' log
+# follow::jobs RUN_DIRECTORY JOB...
+follow::jobs() {
+  local -r run_directory=$1
+  local -a jobs=("${@:2}")
+  local job states='' shown='' log
   local -A reader=() # log -> process
-  trap 'follow::stop_readers; common::note "job $job goes on; see $run_directory"; exit 130' INT TERM
+  trap 'follow::stop_readers; common::note "job ${jobs[*]} goes on; see $run_directory"; exit 130' INT TERM
   while :; do
-    states=$(follow::states "$job")
+    states=$(for job in "${jobs[@]}"; do follow::states "$job"; done)
     if [[ $states != "$shown" ]]; then
-      common::note "job $job: $(follow::summary "$states")"
+      common::note "job ${jobs[*]}: $(follow::summary "$states")"
       shown=$states
     fi
     for log in "$run_directory"/task_*/log.txt; do
@@ -22,8 +23,10 @@ follow::job() {
     done
     if ! follow::is_live "$states"; then
       # Where a site forbids requeueing, another job continues this one (interruption.sh).
-      if [[ $(<"$run_directory/job_id") == "$job" ]]; then break; fi
-      job=$(<"$run_directory/job_id")
+      local -a now=()
+      mapfile -t now <"$run_directory/job_id"
+      if [[ ${now[*]} == "${jobs[*]}" ]]; then break; fi
+      jobs=("${now[@]}")
       shown=''
     fi
     sleep 0.5
@@ -31,7 +34,7 @@ follow::job() {
   sleep 0.5 # the readers' last look
   follow::stop_readers
   trap - INT TERM
-  follow::exit_status "$job" "$run_directory" "$states"
+  follow::exit_status "${jobs[*]}" "$run_directory" "$states"
 }
 
 follow::stop_readers() {

@@ -189,7 +189,7 @@ interruption::shall_restart() {
   fi
 }
 
-# interruption::restart RUN_DIRECTORY   Under the same id; where the site forbids that, as a new job that continues this one.
+# interruption::restart RUN_DIRECTORY OFFSET   Under the same id; where the site forbids that, as a new job that continues this one.
 interruption::restart() {
   local -r id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
   local answer
@@ -200,15 +200,15 @@ interruption::restart() {
     wait "$!" || true
   else
     common::note "scontrol requeue: ${answer##*$'\n'}"
-    interruption::continue_in_new_job "$1"
+    interruption::continue_in_new_job "$@"
   fi
 }
 
 interruption::continue_in_new_job() {
-  local -r run_directory=$1
+  local -r run_directory=$1 offset=$2
   local -a argv=() words=()
   local word answer
-  mapfile -d '' words <"$run_directory/sbatch_argv"
+  mapfile -d '' words <"$run_directory/sbatch_argv$( ((offset == 0)) || echo "_$offset")"
   for word in "${words[@]}"; do
     case $word in
       --dependency=* | --begin=*) continue ;;
@@ -225,7 +225,7 @@ interruption::continue_in_new_job() {
     answer=${answer##*$'\n'}
     answer=${answer%%;*}
     common::note "job $SLURM_JOB_ID: job $answer continues it"
-    if ((fact[experiments] == 1)); then
+    if ((fact[tasks] == 1)); then
       printf '%s\n' "$answer" | common::write_atomically "$run_directory/job_id"
       printf '%s\n' "$answer" >"${fact[checkpoint_directory]%/*}/.job"
     fi

@@ -41,9 +41,17 @@ node_environment::export() {
 
 # node_environment::checkpoint_directory TASK_DIRECTORY
 node_environment::checkpoint_directory() {
-  local own=''
-  if ((fact[experiments] > 1)); then own=/${1##*/}; fi
-  printf '%s%s\n' "${fact[checkpoint_directory]}" "$own"
+  printf '%s%s\n' "${fact[checkpoint_directory]}" "$(node_environment::own_folder "$1")"
+}
+
+# node_environment::own_folder TASK_DIRECTORY   Of what may be one of several tasks, below what is the experiment's.
+node_environment::own_folder() {
+  if ((fact[tasks] > 1)) || [[ -n ${fact[repeats]}${fact[sweep]}${fact[sweep_config]} ]]; then printf '/%s\n' "$(node_environment::task_id "${1%/*}" "${1##*/task_}")"; fi
+}
+
+# node_environment::task_id RUN_DIRECTORY TASK   See tasks.sh.
+node_environment::task_id() {
+  awk -F '\t' -v task="$2" '$1 == task { print $2; exit }' "$1/tasks"
 }
 
 # node_environment::has_no_checkpoint TASK_DIRECTORY
@@ -56,7 +64,7 @@ node_environment::has_no_checkpoint() {
 node_environment::make_url_own() {
   if [[ -z ${CHECKPOINT_URL:-} ]]; then return; fi
   export CHECKPOINT_URL=${CHECKPOINT_URL%/}/${fact[project_name]}/${fact[exp_name]}
-  if ((fact[experiments] > 1)); then CHECKPOINT_URL+=/${1##*/}; fi
+  CHECKPOINT_URL+=$(node_environment::own_folder "$1")
 }
 
 # The address that the other nodes see, by the route to the head node.

@@ -24,7 +24,6 @@ preflight::check() {
   preflight::check_gpu_type
   preflight::check_nodes
   preflight::check_time
-  preflight::check_array
   preflight::check_account
 }
 
@@ -118,13 +117,6 @@ preflight::check_time() {
   if [[ $partition == *,* || $limit == infinite || $limit == n/a ]]; then return; fi
   if (($(checks::seconds "${fact[time]}") > $(checks::seconds "$limit"))); then
     common::die "--time ${fact[time]}: partition $partition allows $limit at most"
-  fi
-}
-
-preflight::check_array() {
-  local -r limit=${slurm[MaxArraySize]:-}
-  if ((fact[experiments] > 1)) && [[ $limit =~ ^[0-9]+$ ]] && ((fact[experiments] >= limit)); then
-    common::die "${fact[experiments]} experiments: this cluster's arrays end at $((limit - 1)) tasks (MaxArraySize); split the file"
   fi
 }
 

@@ -4,7 +4,8 @@
 
 declare -gA options_value options_source fact
 declare -ga experiment_words experiment_lengths options_list_sbatch_arg options_list_collect
-declare -ga request_first=() # the jobs of this submission for which the training waits, as sbatch writes it
+declare -g request_array='' request_offset=0 # the array at hand (tasks.sh)
+declare -ga request_first=()                 # the jobs of this submission for which the training waits, as sbatch writes it
 
 # Options that depend on each other: the facts that follow from them, or status 2.
 request::resolve() {
@@ -13,6 +14,7 @@ request::resolve() {
   fact[nodes]=$((10#${options_value[num_nodes]}))
   fact[processes_per_node]=$((gpus > 0 ? gpus : 1))
   request::resolve_job_type
+  request::resolve_tasks
 
   # torchrun starts the processes of a node itself; the others are started by Slurm, one task each.
   fact[launcher]=${options_value[launcher]/script/torchrun}
@@ -105,13 +107,19 @@ request::resolve_data() {
   fi
 }
 
-# A line `wandb agent … ID` makes the job a sweep; its id wins over the option's.
+# request::find_sweep   A line `wandb agent … ID` makes the run a sweep; its id wins over the option's.
 request::find_sweep() {
   local -i offset=0
-  local length id
+  local length id='' word
+  if [[ -n ${options_value[sweep_config]} ]]; then return; fi
   for length in "${experiment_lengths[@]}"; do
     if [[ "${experiment_words[*]:offset:2}" == 'wandb agent' ]]; then
-      id=${experiment_words[offset + length - 1]}
+      ((${#experiment_lengths[@]} == 1)) ||
+        common::die_usage "a line 'wandb agent …' stands alone in its file, as each sweep is a run of its own"
+      for word in "${experiment_words[@]:offset+2:length-2}"; do
+        if [[ $word != -* && $word != *[!A-Za-z0-9_./-]* ]]; then id=$word; fi
+      done
+      [[ -n $id && $id != agent ]] || common::die_usage "the line 'wandb agent' names no sweep: wandb agent ENTITY/PROJECT/ID"
       if [[ -n ${options_value[wandb_sweepid]} && ${options_value[wandb_sweepid]} != "$id" ]]; then
         common::warn "the configuration's sweep $id is run, not ${options_value[wandb_sweepid]} of --wandb-sweepid"
       fi
@@ -121,9 +129,46 @@ request::find_sweep() {
   done
 }
 
-# Options whose issue has not landed.
-request::refuse_unfinished() {
-  if [[ -n ${options_value[wandb_sweepid]} ]]; then common::die_usage "--wandb-sweepid is not there yet"; fi
+# What the tasks are. How many a sweep has is asked later (sweeps.sh): its server may be far away.
+request::resolve_tasks() {
+  local -r sweep=${options_value[wandb_sweepid]} config=${options_value[sweep_config]} repeat=${options_value[repeat]}
+  fact[sweep]=$sweep
+  fact[sweep_config]=''
+  fact[offline]=${options_value[offline]}
+  fact[seed_base]=$((10#${options_value[seed_base]}))
+  fact[repeats]=''
+  fact[tasks]=${fact[experiments]}
+  if [[ -n $config ]]; then
+    if [[ -n $sweep ]]; then common::die_usage "--sweep-config and --wandb-sweepid contradict each other: give one"; fi
+    [[ -n ${fact[offline]} ]] ||
+      common::die_usage "--sweep-config lists the points without a server: add --offline; with one:  bash hpc/sweep.sh ${config@Q}"
+    [[ -r $config && -f $config ]] || common::die_usage "--sweep-config ${config@Q} is not a file that you can read"
+    fact[sweep_config]=$(realpath -- "$config")
+  elif [[ -n $sweep ]]; then
+    [[ $sweep =~ ^([A-Za-z0-9_.-]+/){0,2}[A-Za-z0-9]+$ ]] ||
+      common::die_usage "--wandb-sweepid ${sweep@Q} is no sweep: give ID or ENTITY/PROJECT/ID, as  wandb sweep  prints it"
+    if [[ -n ${fact[offline]} ]]; then
+      common::die_usage "--offline: the runs of a sweep come from its server: give the sweep's file by --sweep-config instead of --wandb-sweepid"
+    fi
+  fi
+  if [[ -n $sweep$config ]]; then
+    if [[ -n $repeat ]]; then common::die_usage "--repeat is for the lines of a configuration: make the seed a parameter of the sweep"; fi
+  else
+    if [[ -n ${options_value[sweep_runs]} ]]; then
+      common::die_usage "--sweep-runs is about a sweep: give --wandb-sweepid or --sweep-config too"
+    fi
+    # A line with {seed} has one, also when it is not repeated.
+    # shellcheck disable=SC2016 # the name, not its value
+    if [[ -n $repeat || " ${experiment_words[*]} " == *'${SEED}'* && -z ${SEED:-} ]]; then
+      fact[repeats]=$((10#${repeat:-1}))
+      fact[tasks]=$((fact[experiments] * fact[repeats]))
+    fi
+  fi
+  if [[ -n ${options_value[only_missing]} ]]; then
+    [[ -n ${options_value[exp_name]} ]] || common::die_usage "--only-missing completes an experiment: give its --exp-name"
+    if [[ -n ${options_value[fresh]} ]]; then common::die_usage "--only-missing and --fresh contradict each other: give one"; fi
+    options_value[resume]=1
+  fi
 }
 
 request::resolve_job_type() {
@@ -134,7 +179,7 @@ request::resolve_job_type() {
         common::die_usage "--job-type standard is one process, and --num-nodes ${fact[nodes]} --gpus ${fact[gpus]} are $processes: leave --job-type out, or say distributed"
       ;;
     sweep)
-      [[ -n ${options_value[wandb_sweepid]} ]] || common::die_usage "--job-type sweep needs a sweep: give --wandb-sweepid"
+      [[ -n ${options_value[wandb_sweepid]}${options_value[sweep_config]} ]] || common::die_usage "--job-type sweep needs a sweep: give --wandb-sweepid or --sweep-config"
       return
       ;;
   esac
@@ -192,10 +237,10 @@ request::pack_argv() {
 request::cycle_argv() {
   local -a whole=()
   # shellcheck disable=SC2178 # the name of an array
-  local -n argv_of_cycle=$1
+  local -n cycle_argv=$1
   local word
   request::sbatch_argv whole
-  argv_of_cycle=()
+  cycle_argv=()
   for word in "${whole[@]}"; do
     case $word in
       --job-name=*) word=--job-name=cycle_${fact[job_name]} ;;
@@ -203,12 +248,12 @@ request::cycle_argv() {
       --partition=*) if [[ -n ${options_value[cycle_partition]} ]]; then continue; fi ;;
       --signal=*) continue ;;
     esac
-    argv_of_cycle+=("$word")
+    cycle_argv+=("$word")
     if [[ $word == --parsable && -n ${options_value[cycle_partition]} ]]; then
-      argv_of_cycle+=(--partition="${options_value[cycle_partition]}")
+      cycle_argv+=(--partition="${options_value[cycle_partition]}")
     fi
   done
-  argv_of_cycle+=(rapid_cycle)
+  cycle_argv+=(rapid_cycle)
 }
 
 # request::sbatch_argv ARRAY   Fills ARRAY. The job's folder is the run directory, and its log is named from
@@ -241,12 +286,17 @@ request::sbatch_argv() {
   if [[ -n ${request_first[*]} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
   argv+=(--chdir="$run_directory" --open-mode=append)
   local log=task_1/log.txt
-  if ((fact[experiments] > 1)); then
-    argv+=(--array="1-${fact[experiments]}${options_value[max_parallel]:+%${options_value[max_parallel]}}")
+  local -a words=()
+  if ((fact[tasks] > 1)); then
+    argv+=(--array="$request_array${options_value[max_parallel]:+%${options_value[max_parallel]}}")
     log=task_%a/log.txt
+    if ((request_offset > 0)); then
+      log=offset_$request_offset/$log
+      words=("offset=$request_offset")
+    fi
   fi
   # Slurm replaces % and takes away \ in all of the log's path: where the folder has one, batch.sh opens it.
   if [[ $run_directory == *[%\\]* ]]; then log=/dev/null; fi
   argv+=(--output="$log")
-  argv+=("${options_list_sbatch_arg[@]}" "${fact[project_directory]}/hpc/batch.sh" "$run_directory")
+  argv+=("${options_list_sbatch_arg[@]}" "${fact[project_directory]}/hpc/batch.sh" "$run_directory" "${words[@]}")
 }

@@ -3,12 +3,14 @@
 #
 #   facts               fact[NAME]='value', one a line
 #   source.tar          the project as it was, unpacked into source/ when the job starts
-#   job_id
-#   sbatch_argv         the exact sbatch command, words that end in NUL
+#   job_id              of each array
+#   sbatch_argv         the exact sbatch command, words that end in NUL; sbatch_argv_OFFSET of further arrays
+#   tasks               what the tasks are (tasks.sh)
 #   data                the paths of --data, words that end in NUL
 #   staging             what the job takes to its nodes' disks (staging.sh); pack_log.txt, of --pack-in-job
 #   collect             patterns of --collect, words that end in NUL
-#   task_N/command      the command of experiment N, an argv file (command.sh)
+#   task_N/command      the command of task N, an argv file (command.sh)
+#   task_N/environment  what it has of its own, words NAME=VALUE that end in NUL
 #   task_N/state        enqueued, running, paused, completed or failed (interruption.sh)
 #   task_N/log.txt      what its processes printed, all attempts
 #   task_N/output       the program's own folder, OUTPUT_PATH
@@ -16,33 +18,24 @@
 #   task_N/attempt_K    nodes; failed_rank: "RANK HOST STATUS" of the first rank that failed; stop, heartbeat
 #                       and cause (interruption.sh); collected/NODE
 #
-# Nothing secret is ever in it. Needs common.sh and command.sh.
+# Nothing secret is ever in it. Needs common.sh.
 
 declare -gA fact=()
-declare -ga experiment_words experiment_lengths
 
-# run_directory::make DIRECTORY   It and a folder for each experiment of the file.
+# run_directory::make DIRECTORY   It, and a folder for each task.
 run_directory::make() {
   local -i task
   local -a folders=()
-  for ((task = 1; task <= ${#experiment_lengths[@]}; task++)); do folders+=("$1/task_$task/output"); done
+  for ((task = 1; task <= fact[tasks]; task++)); do folders+=("$1/task_$task/output"); done
   # In slices, as a command line has an end.
   for ((task = 0; task < ${#folders[@]}; task += 1000)); do mkdir -p -- "${folders[@]:task:1000}"; done
+  for ((task = 1; task <= fact[tasks]; task++)); do echo enqueued >"$1/task_$task/state"; done
 }
 
-# run_directory::write DIRECTORY   The commands and the facts.
-run_directory::write() {
-  local -r directory=$1
-  local -i task=0 offset=0
-  local length name
-  for length in "${experiment_lengths[@]}"; do
-    task+=1
-    command::write "$directory/task_$task/command" "${experiment_words[@]:offset:length}"
-    echo enqueued >"$directory/task_$task/state"
-    offset+=length
-  done
-
+# run_directory::write_facts DIRECTORY
+run_directory::write_facts() {
+  local name
   for name in "${!fact[@]}"; do
     printf 'fact[%s]=%s\n' "$name" "${fact[$name]@Q}"
-  done >"$directory/facts"
+  done >"$1/facts"
 }

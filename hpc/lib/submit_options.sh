@@ -18,13 +18,21 @@ submit_options::define() {
   options::add configs path '' '--configs -C' 'file of commands, one experiment a line (default: experiment_configurations.txt in the project)'
   options::add job_type 'choice standard distributed sweep' '' '--job-type -j' 'checks the request: standard is one process, sweep needs a sweep id (default: whatever the rest says)'
   options::add launcher 'choice torchrun lightning srun script' torchrun '--which-distributed -W' 'what starts the processes of a node; script is an old name of torchrun'
-  options::add max_parallel positive '' '--max-parallel' 'experiments of the file that run at the same time (default: as many as fit)'
-  options::add wandb_sweepid text '' '--wandb-sweepid -w' 'W&B sweep to run as an array job (not there yet)'
+  options::add max_parallel positive '' '--max-parallel' 'tasks of an array that run at the same time (default: as many as fit)'
+  options::add repeat positive '' '--repeat' 'run each line of the file so many times, with another SEED (in the environment, and {seed} in the line)'
+  options::add seed_base count 0 '--seed-base' 'first of these seeds; for random points of --sweep-config, the seed of the choice'
+  options::add only_missing flag '' '--only-missing' 'send those tasks of the experiment alone that have not completed in a run before, from their checkpoints'
   options::add singularity_container path '' '--singularity-container -s' 'container image (SIF) to run in, in place of the virtual environment'
   options::add workdir path '' '--workdir' 'folder inside the container that shall be writable, on the disk of each node'
   options::add bind list '' '--bind' 'files and folders to show inside the container: SOURCE[:DESTINATION[:ro]]'
   options::add chdir path '' '--chdir' "folder in which the command runs, from the project's (default: the project's)"
   options::add no_snapshot flag '' '--no-snapshot' 'run the project as it is when the job starts, not a copy of it as it is now'
+
+  options::heading 'Sweeps'
+  options::add wandb_sweepid text '' '--wandb-sweepid -w' 'W&B sweep, ID or ENTITY/PROJECT/ID: each task of an array asks the server for one run'
+  options::add sweep_config path '' '--sweep-config' 'sweep file whose points are listed here, without a server (with --offline)'
+  options::add sweep_runs positive '' '--sweep-runs' 'runs, where the sweep has no number of its own (default: as many as it has points)'
+  options::add offline flag '' '--offline' 'W&B writes to the disk; bash hpc/sync_wandb.sh sends it later'
 
   options::heading 'Data'
   options::add data list '' '--data -d' "files and folders to bring to each node's own disk: paths below the project's folder on scratch, the same below SLURM_TMPDIR"

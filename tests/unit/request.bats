@@ -111,14 +111,6 @@ REQUESTS
   [[ $(submitter --dry-run -p main) == *"'--partition=main'"* ]]
 }
 
-@test "more experiments than an array can have" {
-  local -i i
-  for ((i = 0; i < 1001; i++)); do echo true; done >"$project/experiment_configurations.txt"
-  refuses <<<"1|-g 0|1001 experiments: this cluster's arrays end at 1000 tasks \(MaxArraySize\); split the file"
-  sed -i '$d' "$project/experiment_configurations.txt"
-  [[ $(submitter --dry-run -g 0) == *"'--array=1-1000'"* ]]
-}
-
 @test "Slurm's own refusals are handed on in one line" {
   printf '#!/bin/sh\necho "sbatch: error: It is\nsbatch: error: not possible" >&2\nexit 1\n' >"$stub/sbatch"
   refuses <<<'1|-g 1|Slurm would refuse the job: It is; not possible$'

@@ -1,0 +1,202 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # sh expands it; tests are subshells; bats, the helpers and libraries
+# What the tasks of a run are, and the arrays in which they are sent, as a stub of Slurm takes them.
+
+load ../helpers
+
+setup() {
+  make_project
+  mv -- "$project" "$BATS_TEST_TMPDIR/project" # Slurm would not open a log below a folder with a %
+  project=$BATS_TEST_TMPDIR/project
+  stub_slurm
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default
+  mkdir -- "$SCRATCH"
+  outputs=$SCRATCH/${project##*/}/hpc_outputs
+}
+
+# sent OPTION...   Leaves the words of each sbatch in its own element of `calls`, and the newest run directory.
+sent() {
+  local word
+  rm -f -- "$RECORD"
+  run -0 --separate-stderr submitter --no-snapshot "$@"
+  calls=()
+  if [[ -e $RECORD ]]; then
+    while IFS= read -r -d '' word; do
+      if [[ $word == sbatch ]]; then calls+=(''); fi
+      calls[-1]+="$word "
+    done <"$RECORD"
+  fi
+  run_directory=$(find "$outputs" -mindepth 1 -maxdepth 1 -name '[!.]*' -printf '%T@ %p\n' | sort -g | tail -n 1)
+  run_directory=${run_directory#* }
+}
+
+# finish TASK...   As batch.sh does when they have completed.
+finish() {
+  local task
+  for task in "$@"; do echo completed >"$run_directory/task_$task/state"; done
+  rm -- "$SCRATCH/${project##*/}"/*/.job
+}
+
+@test "repeats: each line with each seed, which the environment and {seed} have" {
+  experiments 'train --seed {seed} "{seed}" '"'{seed}'"' a' 'train b'
+  sent --repeat 3 --seed-base 7
+  [[ ${#calls[@]} == 1 && ${calls[0]} == *' --array=1-6 '* && ${calls[0]} == *' --output=task_%a/log.txt '* ]]
+  local -r expected=$'1\ttask_1_seed_7\n2\ttask_1_seed_8\n3\ttask_1_seed_9\n4\ttask_2_seed_7\n5\ttask_2_seed_8\n6\ttask_2_seed_9'
+  [[ $(cut -f 1,2 "$run_directory/tasks") == "$expected" ]]
+  [[ $(tr '\0' '\n' <"$run_directory/task_5/environment") == SEED=8 ]]
+  use_libraries common command
+  SEED=8 command::read "$run_directory/task_2/command" words
+  [[ ${words[*]} == 'train --seed 8 8 {seed} a' ]]
+  [[ $stderr == *'task 4  task_2_seed_7  seed 7: train b'* ]]
+}
+
+@test "a line with {seed} that is not repeated has one" {
+  experiments 'train {seed}'
+  sent
+  [[ ${calls[0]} != *--array* && $(tr '\0' '\n' <"$run_directory/task_1/environment") == SEED=0 ]]
+  # Text, and a SEED of the user's own, are none.
+  experiments "train '{seed}'"
+  sent
+  [[ ! -e $run_directory/task_1/environment ]]
+  experiments 'train ${SEED}'
+  SEED=3 sent
+  [[ ! -e $run_directory/task_1/environment ]]
+}
+
+@test "more tasks than an array can have: several, and each task keeps its number" {
+  sed -i 's/MaxArraySize            = 1001/MaxArraySize = 5/' "$stub/scontrol"
+  sent --repeat 10
+  ((${#calls[@]} == 3))
+  [[ ${calls[0]} == *' --array=1-4 '*' --output=task_%a/log.txt '* && ${calls[0]} != *offset* ]]
+  [[ ${calls[1]} == *' --array=1-4 '*' --output=offset_4/task_%a/log.txt '*" $run_directory offset=4 " ]]
+  [[ ${calls[2]} == *' --array=1-2 '*' --output=offset_8/task_%a/log.txt '*" $run_directory offset=8 " ]]
+  [[ $output == $'4711\n4711\n4711' && $(<"$run_directory/job_id") == "$output" ]]
+  echo told >"$run_directory/offset_8/task_2/log.txt"
+  [[ $(<"$run_directory/task_10/log.txt") == told ]]
+  ((${#calls[@]} == $(find "$run_directory" -maxdepth 1 -name 'sbatch_argv*' | wc -l)))
+  # No more at the same time than are allowed in one.
+  sent --repeat 6 --max-parallel 2
+  [[ ${calls[0]} == *' --array=1-4%2 '* && ${calls[0]} != *--dependency* && ${calls[1]} == *' --dependency=afterany:4711 '*' --array=1-2%2 '* ]]
+}
+
+@test "a limit of the user's jobs is one of an array, too" {
+  printf '#!/bin/sh\ncase "$*" in *format=maxsubmit*) echo 300; echo ;; *) echo mine ;; esac\n' >"$stub/sacctmgr"
+  sent --repeat 700
+  [[ ${#calls[@]} == 3 && ${calls[0]} == *' --array=1-300 '* && ${calls[2]} == *' --array=1-100 '* ]]
+}
+
+@test "a cluster that takes some of the arrays: they stay, and what is missing is said" {
+  sed -i 's/MaxArraySize            = 1001/MaxArraySize = 5/' "$stub/scontrol"
+  printf '#!/bin/sh\ncase "$*" in --test-only*) ;; *offset=8*) echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1 ;; *) echo 4711 ;; esac\n' >"$stub/sbatch"
+  run -1 --separate-stderr submitter --no-snapshot --repeat 10 --exp-name many
+  [[ $output == $'4711\n4711' ]]
+  [[ $stderr == *"error: Slurm takes no more of your jobs: QOSMaxSubmitJobPerUserLimit. Tasks from 9 on are not sent: later, with --exp-name 'many' --only-missing" ]]
+}
+
+@test "--only-missing: what no run has completed, and nothing twice" {
+  experiments 'a' 'b'
+  sent --repeat 3 --exp-name half
+  finish 2 3 6
+  sent --repeat 3 --exp-name half --only-missing
+  [[ ${#calls[@]} == 1 && ${calls[0]} == *' --array=1,4-5 '* && $stderr == *'3 of 6 tasks are missing'* ]]
+  [[ $(find "$run_directory" -name task_2) ]] # its number is its own
+  finish 1 4
+  # More lines and seeds are another run of the same experiment.
+  experiments 'a' 'b' 'c'
+  sent --repeat 4 --exp-name half --only-missing
+  [[ ${calls[0]} == *' --array=4,6,8-12 '* ]]
+  [[ $(sed -n 6p "$run_directory/tasks") == $'6\ttask_2_seed_1'* ]]
+  finish 4 6 8 9 10 11 12
+  sent --repeat 4 --exp-name half --only-missing
+  [[ ${#calls[@]} == 0 && -z $output && $stderr == *'nothing is missing: all 12 tasks of half have completed'* ]]
+  [[ -z $(find "$outputs" -name '*.partial') ]]
+  # One that has completed with another command is another one.
+  experiments 'a' 'B'
+  run -2 --separate-stderr submitter --no-snapshot --repeat 3 --exp-name half --only-missing
+  [[ $stderr == *'--only-missing: task_2_seed_0 has completed with another command'* ]]
+  # An argument of a task that has failed may be mended.
+  sent --exp-name mended
+  rm -- "$SCRATCH/${project##*/}"/*/.job
+  experiments 'a' 'C'
+  sent --exp-name mended --only-missing
+  [[ ${calls[0]} == *' --array=1-2 '* ]]
+}
+
+@test "--only-missing over several arrays" {
+  sed -i 's/MaxArraySize            = 1001/MaxArraySize = 5/' "$stub/scontrol"
+  sent --repeat 12 --exp-name many
+  finish 1 2 3 4 5 7 8 9
+  sent --repeat 12 --exp-name many --only-missing
+  ((${#calls[@]} == 2))
+  [[ ${calls[0]} == *' --array=2 '*' offset=4 ' && ${calls[1]} == *' --array=2-4 '*' offset=8 ' ]]
+}
+
+@test "arrays of any tasks are the shortest, and name each once" {
+  use_libraries common tasks
+  local -A fact=([tasks]=1000)
+  local -i trial size number
+  local part first
+  for ((trial = 0; trial < 60; trial++)); do
+    size=$((RANDOM % 40 + 1))
+    fact[array_size]=$size
+    tasks_to_send=()
+    for ((number = 1; number <= 200; number++)); do if ((RANDOM % 3 > 0)); then tasks_to_send+=("$number"); fi; done
+    tasks::divide
+    for ((number = 0; number < ${#tasks_lists[@]}; number++)); do
+      for part in ${tasks_lists[number]//,/ }; do
+        first=${part%-*}
+        ((first >= 1 && ${part#*-} <= size))
+        seq "$((first + tasks_offsets[number]))" "$((${part#*-} + tasks_offsets[number]))"
+      done
+    done >"$BATS_TEST_TMPDIR/told"
+    diff "$BATS_TEST_TMPDIR/told" <(printf '%s\n' "${tasks_to_send[@]}")
+    [[ $(printf '%s\n' "${tasks_offsets[@]}" | sort -u | wc -l) == "${#tasks_offsets[@]}" ]]
+  done
+}
+
+@test "a sweep of the configuration wins over the option" {
+  experiments 'wandb agent --count 1 me/project/abc123'
+  sent --sweep-runs 3 --wandb-sweepid other99
+  [[ $stderr == *"warning: the configuration's sweep me/project/abc123 is run, not other99 of --wandb-sweepid"* ]]
+  [[ ${calls[0]} == *' --array=1-3 '* && $(cut -f 3 "$run_directory/tasks" | uniq) == 'a run of sweep me/project/abc123' ]]
+  [[ ! -e $run_directory/task_1/command ]]
+  # Each of its runs has checkpoints of its own, also in a second submission.
+  [[ $(cut -f 2 "$run_directory/tasks" | head -n 1) == "${run_directory##*/}_1" ]]
+  rm -- "$project/experiment_configurations.txt"
+  sent --sweep-runs 1 -w abc123
+  [[ ${calls[0]} != *--array* ]]
+}
+
+@test "runs of a sweep that have begun go on with --only-missing, and the rest are new" {
+  sent -w abc123 --sweep-runs 4 --exp-name search
+  local task
+  for task in 1 2 3; do
+    printf 'train\0--a=%s\0' "$task" >"$run_directory/task_$task/command"
+    printf 'WANDB_RUN_ID=%s\0' "$task" >"$run_directory/task_$task/environment"
+  done
+  finish 2
+  local -r before=$run_directory
+  sent -w abc123 --sweep-runs 1 --exp-name search --only-missing
+  [[ ${calls[0]} == *' --array=1-3 '* ]]
+  cmp "$run_directory/task_1/command" "$before/task_1/command"
+  cmp "$run_directory/task_2/environment" "$before/task_3/environment"
+  [[ ! -e $run_directory/task_3/command ]]
+  [[ $(cut -f 2 "$run_directory/tasks") == "${before##*/}_1"$'\n'"${before##*/}_3"$'\n'"${run_directory##*/}_3" ]]
+}
+
+@test "what cannot be" {
+  fails_with 2 '--sweep-runs is about a sweep: give --wandb-sweepid or --sweep-config too$' submitter --sweep-runs 3
+  fails_with 2 '--repeat is for the lines of a configuration: make the seed a parameter of the sweep$' submitter -w abc --repeat 3
+  fails_with 2 '--sweep-config lists the points without a server: add --offline; with one:  bash hpc/sweep.sh .x.yml.$' submitter --sweep-config x.yml
+  fails_with 2 "--sweep-config 'none.yml' is not a file that you can read$" submitter --sweep-config none.yml --offline
+  fails_with 2 '--sweep-config and --wandb-sweepid contradict each other' submitter --sweep-config x.yml --offline -w abc
+  fails_with 2 '--offline: the runs of a sweep come from its server' submitter -w abc --offline
+  fails_with 2 "--wandb-sweepid 'a b' is no sweep: give ID or ENTITY/PROJECT/ID" submitter -w 'a b'
+  fails_with 2 '--only-missing completes an experiment: give its --exp-name$' submitter --only-missing
+  fails_with 2 '--only-missing and --fresh contradict each other: give one$' submitter --only-missing --fresh -e x
+  fails_with 2 "--repeat: '0' is not a whole number from 1 up$" submitter --repeat 0
+  experiments 'wandb agent a/b/c' 'train'
+  fails_with 2 "a line 'wandb agent …' stands alone in its file" submitter
+  experiments 'wandb agent'
+  fails_with 2 "the line 'wandb agent' names no sweep" submitter
+}
