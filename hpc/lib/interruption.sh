@@ -29,7 +29,7 @@ interruption::begin() {
   while [[ -d $task_directory/attempt_$ATTEMPT ]]; do ATTEMPT=$((ATTEMPT + 1)); done
   export ATTEMPT
   attempt_directory=$task_directory/attempt_$ATTEMPT
-  mkdir -p -- "$attempt_directory"
+  mkdir -p -- "$attempt_directory" "$task_directory/output"
   printf '%s\n' "$SLURM_JOB_NODELIST" >"$attempt_directory/nodes"
   interruption::set_state "$task_directory" running
   before=$task_directory/attempt_$((ATTEMPT - 1))

@@ -26,7 +26,7 @@ declare -gA fact=()
 run_directory::make() {
   local -i task
   local -a folders=()
-  for ((task = 1; task <= fact[tasks]; task++)); do folders+=("$1/task_$task/output"); done
+  for ((task = 1; task <= fact[tasks]; task++)); do folders+=("$1/task_$task"); done
   # In slices, as a command line has an end.
   for ((task = 0; task < ${#folders[@]}; task += 1000)); do mkdir -p -- "${folders[@]:task:1000}"; done
   for ((task = 1; task <= fact[tasks]; task++)); do echo enqueued >"$1/task_$task/state"; done

@@ -167,7 +167,7 @@ REQUESTS
   [[ $output == 4711 ]]
   [[ $stderr == "job 4711 (${project##*/}): 2 x 2 processes; $SCRATCH/${project##*/}/hpc_outputs/${project##*/}_"* ]]
   local -r run_directory=${stderr#*processes; }
-  [[ $(<"$run_directory/job_id") == 4711 && -d $run_directory/task_1/output && -e $run_directory/source.tar ]]
+  [[ $(<"$run_directory/job_id") == 4711 && -d $run_directory/task_1 && -e $run_directory/source.tar ]]
   cmp -- "$RECORD" "$run_directory/sbatch_argv"
 }
 

@@ -40,7 +40,7 @@ finish() {
 @test "repeats: each line with each seed, which the environment and {seed} have" {
   experiments 'train --seed {seed} "{seed}" '"'{seed}'"' a' 'train b'
   sent --repeat 3 --seed-base 7
-  [[ ${#calls[@]} == 1 && ${calls[0]} == *' --array=1-6 '* && ${calls[0]} == *' --output=task_%a/log.txt '* ]]
+  [[ ${#calls[@]} == 1 && ${calls[0]} == *' --array=1-6 --output=task_%a/log.txt '* ]]
   local -r expected=$'1\ttask_1_seed_7\n2\ttask_1_seed_8\n3\ttask_1_seed_9\n4\ttask_2_seed_7\n5\ttask_2_seed_8\n6\ttask_2_seed_9'
   [[ $(cut -f 1,2 "$run_directory/tasks") == "$expected" ]]
   [[ $(tr '\0' '\n' <"$run_directory/task_5/environment") == SEED=8 ]]
@@ -67,9 +67,9 @@ finish() {
   sed -i 's/MaxArraySize            = 1001/MaxArraySize = 5/' "$stub/scontrol"
   sent --repeat 10
   ((${#calls[@]} == 3))
-  [[ ${calls[0]} == *' --array=1-4 '*' --output=task_%a/log.txt '* && ${calls[0]} != *offset* ]]
-  [[ ${calls[1]} == *' --array=1-4 '*' --output=offset_4/task_%a/log.txt '*" $run_directory offset=4 " ]]
-  [[ ${calls[2]} == *' --array=1-2 '*' --output=offset_8/task_%a/log.txt '*" $run_directory offset=8 " ]]
+  [[ ${calls[0]} == *' --array=1-4 --output=task_%a/log.txt '* && ${calls[0]} != *offset* ]]
+  [[ ${calls[1]} == *' --array=1-4 --output=offset_4/task_%a/log.txt '*" $run_directory offset=4 " ]]
+  [[ ${calls[2]} == *' --array=1-2 --output=offset_8/task_%a/log.txt '*" $run_directory offset=8 " ]]
   [[ $output == $'4711\n4711\n4711' && $(<"$run_directory/job_id") == "$output" ]]
   echo told >"$run_directory/offset_8/task_2/log.txt"
   [[ $(<"$run_directory/task_10/log.txt") == told ]]
