@@ -47,6 +47,8 @@ source "$kit/hpc/lib/bad_nodes.sh"
 source "$kit/hpc/lib/interruption.sh"
 # shellcheck source=lib/keeper.sh
 source "$kit/hpc/lib/keeper.sh"
+# shellcheck source=lib/sweep.sh
+source "$kit/hpc/lib/sweep.sh"
 
 main() {
   local -r task_directory=$run_directory/task_${SLURM_ARRAY_TASK_ID:-1}
@@ -64,6 +66,10 @@ main() {
   trap batch::end_hung_step USR2
   trap batch::leave EXIT
   keeper::start "$kit" "$run_directory" "$attempt_directory"
+  if ! sweep::take_trial "$kit" "$run_directory" "$attempt_directory"; then
+    batch::conclude "$cause"
+    return "$status"
+  fi
   # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step, and
   # a rank that stays long after the others have left is ended too.
   srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
@@ -85,15 +91,21 @@ main() {
     fi
   fi
   cause=$(interruption::cause "$status" "$ending")
-  interruption::record "$attempt_directory" "$cause"
-  printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
-  printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$cause"
+  sweep::judge "$attempt_directory"
+  batch::conclude "$cause"
   interruption::blame_node "$cause"
   if interruption::shall_restart "$cause"; then
     batch::leave
     interruption::restart "$run_directory"
   fi
   return "$status"
+}
+
+# batch::conclude CAUSE
+batch::conclude() {
+  interruption::record "$attempt_directory" "$1"
+  printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
+  printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$1"
 }
 
 # `wait` returns when a trapped signal arrives: go on until the step is gone, or was waited for too long.
@@ -138,6 +150,7 @@ batch::limit_wait() {
 batch::leave() {
   trap - EXIT
   if [[ -n ${watcher:-} ]]; then kill "$watcher" 2>/dev/null || true; fi
+  sweep::leave "$attempt_directory"
   keeper::leave
 }
 
