@@ -55,6 +55,8 @@ source "$kit/hpc/lib/bad_nodes.sh"
 source "$kit/hpc/lib/interruption.sh"
 # shellcheck source=lib/keeper.sh
 source "$kit/hpc/lib/keeper.sh"
+# shellcheck source=lib/sweep.sh
+source "$kit/hpc/lib/sweep.sh"
 
 status=0 cause='' ending='' step='' watcher='' timer=''
 
@@ -96,6 +98,10 @@ batch::attempt() {
   trap batch::end_hung_step USR2
   trap batch::end_cycle HUP
   keeper::start "$kit" "$run_directory" "$attempt_directory"
+  if ! sweep::take_trial "$kit" "$run_directory" "$attempt_directory"; then
+    batch::conclude "$cause"
+    return
+  fi
   # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step, and
   # a rank that stays long after the others have left is ended too.
   srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
@@ -122,9 +128,8 @@ batch::attempt() {
     fi
   fi
   cause=$(interruption::cause "$status" "$ending")
-  interruption::record "$attempt_directory" "$cause"
-  printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
-  printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$cause"
+  sweep::judge "$attempt_directory"
+  batch::conclude "$cause"
   interruption::blame_node "$cause"
 }
 
@@ -163,6 +168,13 @@ batch::end_cycle() {
   common::note "job $SLURM_JOB_ID: asked to save and stop by STOP_FILE, the program has not done so within ${fact[cycle_grace]} s: see \"Programs that can be interrupted\" in the README. The stacks of all ranks:"
   ending=deaf
   batch::kill_step
+}
+
+# batch::conclude CAUSE
+batch::conclude() {
+  interruption::record "$attempt_directory" "$1"
+  printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
+  printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$1"
 }
 
 # `wait` returns when a trapped signal arrives: go on until the step is gone, or was waited for too long.
@@ -227,6 +239,7 @@ batch::break_off() {
 batch::leave() {
   trap - EXIT
   batch::stop_watching
+  sweep::leave "${attempt_directory:-}"
   keeper::leave
 }
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# node.sh RUN_DIRECTORY ATTEMPT_DIRECTORY
+# node.sh RUN_DIRECTORY ATTEMPT_DIRECTORY [COMMAND...]
 #
 # Started by batch.sh through srun, once for each task of the step: on each node for torchrun, which
 # starts the node's ranks itself, and for each rank with the other launchers. Sets up the node as its
-# site needs, gives the program its environment, and becomes the launcher, inside the environment.
+# site needs, gives the program its environment, and becomes the launcher, inside the environment; or COMMAND, which
+# batch.sh runs beside the ranks (lib/sweep.sh), outside of any step.
 set -euo pipefail
 shopt -s inherit_errexit
 
-run_directory=$1 attempt_directory=$2
+run_directory=$1 attempt_directory=$2 command=("${@:3}")
 declare -A fact
 # shellcheck source=/dev/null
 source "$run_directory/facts"
@@ -26,18 +27,22 @@ source "$kit/hpc/lib/secrets.sh"
 source "$kit/hpc/lib/node_environment.sh"
 
 main() {
-  node::check_step
+  if ((${#command[@]} == 0)); then node::check_step; fi
   node_setup::run "$kit/hpc"
   local_disk::choose || true
   local_disk::hold
   node_environment::export "$run_directory" "$attempt_directory"
   secrets::export "${fact[project_directory]}"
   node_environment::make_url_own "${attempt_directory%/*}"
+  node_environment::export_task "${attempt_directory%/*}"
   cd -- "$kit" || common::die "no project at ${kit@Q} on $(common::node): must it lie on the shared file system?"
   cd -- "${fact[working_directory]}" || common::die "--chdir ${fact[working_directory]@Q}: no such folder on $(common::node)"
 
-  local -a launcher=()
-  if [[ ${fact[launcher]} == torchrun ]]; then node::choose_torchrun; fi
+  if ((${#command[@]} == 0)); then
+    local -a launcher=()
+    if [[ ${fact[launcher]} == torchrun ]]; then node::choose_torchrun; fi
+    command=("${launcher[@]}" bash "$kit/hpc/rank.sh" "$kit" "$attempt_directory")
+  fi
   local inside=$kit/venv/run.sh
   if [[ -n ${fact[container]} ]]; then
     export CONTAINER_IMAGE=${fact[container]}
@@ -45,7 +50,7 @@ main() {
     if [[ -r $SLURM_TMPDIR/.hpc_kit/container_image ]]; then CONTAINER_IMAGE=$(<"$SLURM_TMPDIR/.hpc_kit/container_image"); fi
     inside=$kit/singularity/run.sh
   fi
-  exec bash "$inside" "${launcher[@]}" bash "$kit/hpc/rank.sh" "$kit" "$attempt_directory"
+  exec bash "$inside" "${command[@]}"
 }
 
 # Twice the processes, or half, is a job that trains wrongly and says nothing. What Slurm gave is compared

@@ -11,6 +11,18 @@ command::write() {
   printf '%s\0' "$@" >"$file"
 }
 
+# command::escape WORD   Sets `escaped`: each dollar is text, but that of a ${NAME}.
+command::escape() {
+  local rest=$1
+  escaped=''
+  while [[ $rest == *\$* ]]; do
+    escaped+=${rest%%\$*}
+    rest=${rest#*\$}
+    if [[ $rest =~ ^\{[A-Za-z_][A-Za-z0-9_]*\} ]]; then escaped+=\$; else escaped+=\$\$; fi
+  done
+  escaped+=$rest
+}
+
 # command::read FILE ARRAY   The words, with the environment's values in their places. Status 1 with a
 # message when a variable is not set.
 command::read() {

@@ -89,4 +89,5 @@ keeper::leave() {
   if [[ -z ${keeper:-} ]]; then return; fi
   exec {keeper_orders}>&-
   while kill -0 "$keeper" 2>/dev/null; do wait "$keeper" || true; done
+  keeper=''
 }

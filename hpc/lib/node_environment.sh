@@ -67,6 +67,17 @@ node_environment::make_url_own() {
   CHECKPOINT_URL+=$(node_environment::own_folder "$1")
 }
 
+# node_environment::export_task TASK_DIRECTORY   What this task alone has: its environment file (words NAME=VALUE that
+# end in NUL), the parameters of its point of a sweep, and a folder for W&B.
+node_environment::export_task() {
+  local word
+  # A job that a job has submitted inherits that one's folder.
+  if [[ -z ${WANDB_DIR:-} || $WANDB_DIR == */hpc_outputs/*/task_* ]]; then export WANDB_DIR=$1; fi
+  if [[ -e $1/parameters.yaml ]]; then export WANDB_SWEEP_PARAM_PATH=$1/parameters.yaml; fi
+  if [[ ! -e $1/environment ]]; then return; fi
+  while LC_ALL=C IFS= read -r -d '' word; do export "${word?}"; done <"$1/environment"
+}
+
 # The address that the other nodes see, by the route to the head node.
 node_environment::address() {
   local answer

@@ -92,7 +92,7 @@ tasks::write_runs() {
   for old in "${tasks_begun[@]}"; do
     task+=1
     id=$(node_environment::task_id "${old%/*}" "${old##*/task_}")
-    cp -- "$old/command" "$old/environment" "$directory/task_$task/"
+    cp -- "$old/command" "$old/environment" "$old/parameters.yaml" "$directory/task_$task/"
     printf '%s\t%s\tgoes on with %s\n' "$task" "$id" "$old"
   done >"$directory/tasks"
   while ((task < fact[tasks])); do

@@ -173,6 +173,7 @@ finish() {
   for task in 1 2 3; do
     printf 'train\0--a=%s\0' "$task" >"$run_directory/task_$task/command"
     printf 'WANDB_RUN_ID=%s\0' "$task" >"$run_directory/task_$task/environment"
+    : >"$run_directory/task_$task/parameters.yaml"
   done
   finish 2
   local -r before=$run_directory

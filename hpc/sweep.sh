@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# sweep.sh FILE [OPTION...]
+#
+# Makes the W&B sweep of FILE (hpc/sweeper.yml is a template) on W&B's server and submits its runs as an array job:
+# OPTIONs are those of job_submitter.sh, also --gpus and --num-nodes, for trials of several processes. Run by people, on
+# a login node that reaches W&B. The key comes from WANDB_API_KEY, .env, ~/wandb_credentials.txt or netrc. Standard output
+# and exit status are job_submitter.sh's.
+set -euo pipefail
+shopt -s inherit_errexit
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+project=${here%/*}
+source "$here/lib/common.sh"
+source "$here/lib/secrets.sh"
+source "$here/lib/wandb_client.sh"
+
+main() {
+  local sweep
+  case ${1:-} in
+    -h | --help)
+      common::print_header "${BASH_SOURCE[0]}"
+      return
+      ;;
+    '' | -*) common::die_usage "${1:+${1@Q} where the file should be: }sweep.sh FILE [OPTION of job_submitter.sh...]" ;;
+  esac
+  sweep=$(wandb_client::run "$project" python "$here/sweep.py" create "$1")
+  common::note "sweep $sweep; to submit for it again: job_submitter.sh --wandb-sweepid $sweep"
+  exec bash "$here/job_submitter.sh" --wandb-sweepid "$sweep" "${@:2}"
+}
+
+main "$@"

@@ -1,0 +1,43 @@
+"""A trial of a sweep: rank 0 logs each step to W&B, saves when told to stop, and goes on from there.
+
+The other ranks only leave their mark: OUTPUT_PATH/rank_RANK, as rank 0 does.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import wandb
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, required=True)
+parser.add_argument("--batch", type=int, required=True)
+parser.add_argument("--steps", type=int, default=3)
+parser.add_argument("--fail", type=int, default=0, help="with this status, of the trial of lr 0.2 and batch 32")
+parser.add_argument("--text", default="")
+options = parser.parse_args()
+
+Path(os.environ["OUTPUT_PATH"], f"rank_{os.environ['RANK']}").write_text(f"{os.environ['WANDB_RUN_ID']} {options.text}")
+if os.environ["RANK"] != "0":
+    sys.exit()
+
+saved, stop_file = Path(os.environ["CHECKPOINT_DIRECTORY"], "step"), Path(os.environ["STOP_FILE"])
+step = int(saved.read_text()) if saved.exists() else 0
+settings = wandb.Settings(console="off", x_disable_stats=True, x_disable_meta=True)
+status = 0
+run = wandb.init(settings=settings)
+if dict(run.config)["lr"] != options.lr:
+    sys.exit(f"W&B has {dict(run.config)}")
+while step < options.steps and not status:
+    step += 1
+    run.log({"seen": step, "attempt": int(os.environ["ATTEMPT"]), "loss": options.lr / step})
+    time.sleep(0.2)
+    if stop_file.exists():
+        saved.write_text(str(step))
+        status = 75
+    elif (options.lr, options.batch) == (0.2, 32):
+        status = options.fail
+run.finish(exit_code=status)
+sys.exit(status)
