@@ -5,7 +5,7 @@
 #
 #   N<tab>ID<tab>what it is
 #
-# Needs common.sh, command.sh, options.sh, run_directory.sh, node_environment.sh, secrets.sh and venv/environment.sh.
+# Needs common.sh, command.sh, options.sh, run_directory.sh, node_environment.sh and wandb_client.sh.
 
 declare -gA fact options_value slurm
 declare -ga experiment_words experiment_lengths
@@ -24,19 +24,18 @@ tasks::count() {
     fact[tasks]=$(tasks::sweep_helper count "${fact[sweep_config]}" "${runs[@]}") || exit
   elif [[ -n ${fact[sweep]} ]]; then
     if [[ -n ${options_value[only_missing]} ]]; then tasks::begun; fi
-    number=${runs[1]:-}
-    if [[ -z $number ]]; then number=$(tasks::sweep_helper online "${fact[sweep]}") || exit; fi
+    # The server knows whether there is such a sweep, and what is left of it.
+    if [[ -n ${options_value[no_preflight]} && -n ${runs[*]} ]]; then
+      number=${runs[1]}
+    else
+      number=$(tasks::sweep_helper online "${fact[sweep]}" "${runs[@]}") || exit
+    fi
     fact[tasks]=$((number + ${#tasks_begun[@]}))
   fi
 }
 
-# It needs PyYAML, and to ask the server wandb.
 tasks::sweep_helper() {
-  local python=${fact[environment]}
-  if [[ -z $python ]]; then python=$(environment::find "${fact[project_directory]}") || python=''; fi
-  python=${python:+$python/bin/}python3
-  (dotenv::each "${fact[project_directory]}/.env" secrets::export_unless_set && secrets::export_wandb_key &&
-    exec "$python" "${fact[project_directory]}/hpc/sweep.py" "$@")
+  wandb_client::run "${fact[project_directory]}" python "${fact[project_directory]}/hpc/sweep.py" "$@"
 }
 
 # tasks::write DIRECTORY   Their commands, what they have of their own, and the file `tasks`.
@@ -44,7 +43,7 @@ tasks::write() {
   local -a runs=()
   if [[ -n ${options_value[sweep_runs]} ]]; then runs=(--runs "$((10#${options_value[sweep_runs]}))"); fi
   if [[ -n ${fact[sweep_config]} ]]; then
-    tasks::sweep_helper write "${fact[sweep_config]}" "$1" "${runs[@]}" --seed "${fact[seed_base]}" || exit
+    tasks::sweep_helper write "${fact[sweep_config]}" "$1" "${runs[@]}" --seed "${fact[seed_base]}" --experiment "${fact[exp_name]}" || exit
   elif [[ -n ${fact[sweep]} ]]; then
     tasks::write_runs "$1"
   else

@@ -156,19 +156,19 @@ finish() {
 
 @test "a sweep of the configuration wins over the option" {
   experiments 'wandb agent --count 1 me/project/abc123'
-  sent --sweep-runs 3 --wandb-sweepid other99
+  sent --no-preflight --sweep-runs 3 --wandb-sweepid other99
   [[ $stderr == *"warning: the configuration's sweep me/project/abc123 is run, not other99 of --wandb-sweepid"* ]]
   [[ ${calls[0]} == *' --array=1-3 '* && $(cut -f 3 "$run_directory/tasks" | uniq) == 'a run of sweep me/project/abc123' ]]
   [[ ! -e $run_directory/task_1/command ]]
   # Each of its runs has checkpoints of its own, also in a second submission.
   [[ $(cut -f 2 "$run_directory/tasks" | head -n 1) == "${run_directory##*/}_1" ]]
   rm -- "$project/experiment_configurations.txt"
-  sent --sweep-runs 1 -w abc123
+  sent --no-preflight --sweep-runs 1 -w abc123
   [[ ${calls[0]} != *--array* ]]
 }
 
 @test "runs of a sweep that have begun go on with --only-missing, and the rest are new" {
-  sent -w abc123 --sweep-runs 4 --exp-name search
+  sent --no-preflight -w abc123 --sweep-runs 4 --exp-name search
   local task
   for task in 1 2 3; do
     printf 'train\0--a=%s\0' "$task" >"$run_directory/task_$task/command"
@@ -177,7 +177,7 @@ finish() {
   done
   finish 2
   local -r before=$run_directory
-  sent -w abc123 --sweep-runs 1 --exp-name search --only-missing
+  sent --no-preflight -w abc123 --sweep-runs 1 --exp-name search --only-missing
   [[ ${calls[0]} == *' --array=1-3 '* ]]
   cmp "$run_directory/task_1/command" "$before/task_1/command"
   cmp "$run_directory/task_2/environment" "$before/task_3/environment"
