@@ -1,0 +1,107 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; bats and ../helpers set the others
+# Arrays of repeats, on the real Slurm; one with MaxArraySize 100, in a cluster of its own.
+
+load ../helpers
+load reports
+
+setup_file() {
+  cluster_up
+}
+
+teardown_file() {
+  cluster_down
+}
+
+setup() {
+  make_project
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch
+  mkdir -- "$SCRATCH"
+}
+
+report() {
+  bash "$project/hpc/experiments.sh" report "$@"
+}
+
+@test "repeats over seeds end in a table; --only-missing mends what failed, and runs nothing twice" {
+  local experiment
+  use_programs 'measure.py {seed}'
+  submit -W srun --gpus 0 --exp-name seeds --repeat 4
+  wait_for_job "$job" 120
+  same "$(sort <<<"$job_states" | uniq -c | xargs)" '3 COMPLETED 1 FAILED'
+  same "$(cat -- "$run_directory"/task_*/state | sort | uniq -c | xargs)" '3 completed 1 failed'
+  run -0 report seeds
+  # Of 0, 1 and 9: mean 10/3, s = 4.932883, t(2) = 4.302653, 4.302653 s / sqrt(3) = 12.25399.
+  [[ $output =~ score\ +3\ of\ 4\ +3\.33333\ +4\.93288\ +±\ 12\.254 && $output == *'task_1_seed_2 (seed 2): failed'* ]]
+
+  experiment=$SCRATCH/${project##*/}/seeds
+  : >"$experiment/FIXED"
+  submit -W srun --gpus 0 --exp-name seeds --repeat 4 --only-missing
+  wait_for_job "$job" 60
+  same "$job_states" COMPLETED
+  run -0 report seeds
+  [[ $output =~ score\ +4\ of\ 4\ +3\.5\  && $output != *failed* ]]
+  same "$(sort -n -- "$experiment"/checkpoints/*/runs | xargs)" '0 1 2 2 3'
+  run -0 --separate-stderr submitter -W srun --gpus 0 --exp-name seeds --repeat 4 --only-missing
+  [[ -z $output && $stderr == *'nothing is missing'* ]]
+}
+
+@test "1,000 tasks where an array ends at 99: each is sent once, and after a cancel the rest" {
+  local first task
+  export POCKET_CLUSTER_DIR=$BATS_FILE_TMPDIR/small
+  mkdir -- "$POCKET_CLUSTER_DIR"
+  echo 200000 >"$POCKET_CLUSTER_DIR/next_job_id"
+  trap 'bash "$checkout/hpc/pocket_cluster.sh" down 3>&- 4>&-' EXIT
+  bash "$checkout/hpc/pocket_cluster.sh" up --nodes 1 --network loopback 3>&- 4>&-
+  # shellcheck source=/dev/null
+  source <(bash "$checkout/hpc/pocket_cluster.sh" env)
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch
+  echo 'MaxArraySize=100' >>"$SLURM_CONF"
+  kill -KILL "$(cut -d ' ' -f 1 "$POCKET_CLUSTER_DIR/pids/slurmctld")"
+  bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
+  [[ $(scontrol show config) =~ MaxArraySize\ +=\ 100$'\n' ]]
+
+  mv -- "$project" "$BATS_TEST_TMPDIR/project"
+  project=$BATS_TEST_TMPDIR/project
+  experiments 'true {seed}'
+  submitter -W srun --gpus 0 --exp-name many --repeat 1000 >"$BATS_TEST_TMPDIR/jobs"
+  run_directory=$(dirname -- "$(compgen -G "$SCRATCH/project/hpc_outputs/many_*/job_id")")
+  first=$run_directory
+  cmp "$BATS_TEST_TMPDIR/jobs" "$run_directory/job_id"
+  same "$(wc -l <"$BATS_TEST_TMPDIR/jobs")" 11
+  same "$(tasks_known)" "$(seq 1000)"
+  wait_until 90 grep -qx completed "$run_directory/task_2/state"
+  xargs scancel <"$BATS_TEST_TMPDIR/jobs"
+  wait_until 60 nothing_runs
+
+  submitter -W srun --gpus 0 --exp-name many --repeat 1000 --only-missing >"$BATS_TEST_TMPDIR/jobs"
+  run_directory=$(dirname -- "$(grep -lx -- "$(head -n 1 "$BATS_TEST_TMPDIR/jobs")" "$SCRATCH"/project/hpc_outputs/many_*/job_id)")
+  xargs scancel <"$BATS_TEST_TMPDIR/jobs"
+  same "$({ tasks_known && grep -lx completed "$first"/task_*/state | sed -E 's|.*/task_([0-9]+)/state|\1|'; } | sort -n)" "$(seq 1000)"
+  wait_until 60 nothing_runs
+
+  # Those whose number is not their index find their folder, and Slurm their log.
+  for task in "$run_directory"/task_*; do
+    if [[ $task != */task_@(150|1000) ]]; then echo completed >"$task/state"; fi
+  done
+  submit -W srun --gpus 0 --exp-name many --repeat 1000 --only-missing --follow 2>"$BATS_TEST_TMPDIR/messages"
+  run_directory=$(grep -o '[^ ]*/hpc_outputs/many_[^ ]*$' "$BATS_TEST_TMPDIR/messages" | tail -n 1)
+  same "$(cat -- "$run_directory"/task_{150,1000}/state)" $'completed\ncompleted'
+  [[ $(<"$run_directory/task_1000/log.txt") == *'exit status 0, finished'* ]]
+  same "$(tr '\0' ' ' <"$run_directory/task_1000/environment")" 'SEED=999 '
+}
+
+# The numbers of the tasks that Slurm has of the run's jobs, sorted.
+tasks_known() {
+  local job offset part
+  while read -r job; do
+    offset=$(scontrol --oneliner show job "$job" | sed -nE 's/.* Command=.* offset=([0-9]+).*/\1/p' | head -n 1)
+    for part in $(scontrol --oneliner show job "$job" | sed -nE 's/.*ArrayTaskId=([0-9,-]+).*/\1/p' | tr , ' '); do
+      seq "$((${part%-*} + ${offset:-0}))" "$((${part#*-} + ${offset:-0}))"
+    done
+  done <"$run_directory/job_id" | sort -n
+}
+
+nothing_runs() {
+  [[ -z $(squeue --noheader) ]]
+}
