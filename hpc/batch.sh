@@ -159,15 +159,16 @@ batch::time_cycle() {
   kill -s HUP "$$"
 }
 
+# No `return` here: in a trap it returns the status of what the signal has interrupted.
 batch::end_cycle() {
   if [[ $ending != cycle ]]; then
     ending=cycle
     interruption::ask
-    return
+  else
+    common::note "job $SLURM_JOB_ID: asked to save and stop by STOP_FILE, the program has not done so within ${fact[cycle_grace]} s: see \"Programs that can be interrupted\" in the README. The stacks of all ranks:"
+    ending=deaf
+    batch::kill_step
   fi
-  common::note "job $SLURM_JOB_ID: asked to save and stop by STOP_FILE, the program has not done so within ${fact[cycle_grace]} s: see \"Programs that can be interrupted\" in the README. The stacks of all ranks:"
-  ending=deaf
-  batch::kill_step
 }
 
 # batch::conclude CAUSE
