@@ -170,7 +170,13 @@ interruption::log() {
 
 # What Slurm shows of the job, between blanks.
 interruption::job() {
-  printf ' %s ' "$(timeout 20 scontrol --oneliner show job "$SLURM_JOB_ID" 2>/dev/null)"
+  printf ' %s ' "$(timeout 20 scontrol --oneliner show job "$(interruption::id)" 2>/dev/null)"
+}
+
+# Of a task of an array by its number: the job id of one of the tasks is also that of them all.
+interruption::id() {
+  local -r task=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+  printf '%s\n' "${task:-$SLURM_JOB_ID}"
 }
 
 # interruption::shall_restart CAUSE   Slurm itself restarts what it preempts, unless it was told to cancel it.
@@ -191,10 +197,9 @@ interruption::shall_restart() {
 
 # interruption::restart RUN_DIRECTORY OFFSET   Under the same id; where the site forbids that, as a new job that continues this one.
 interruption::restart() {
-  local -r id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
   local answer
   common::note "job $SLURM_JOB_ID: to be started again"
-  if answer=$(timeout 60 scontrol requeue "${id:-$SLURM_JOB_ID}" 2>&1); then
+  if answer=$(timeout 60 scontrol requeue "$(interruption::id)" 2>&1); then
     # Slurm ends this script; not by a failure, until then.
     sleep 60 &
     wait "$!" || true

@@ -37,7 +37,7 @@ sweep::take_trial() {
     return
   fi
   wait "$agent" || ended=$?
-  if ((ended == 0)) && ! grep -q 'wandb: ERROR' "$log"; then
+  if grep -q 'Agent received command: exit' "$log"; then
     : >"$task_directory/spare"
     common::note "sweep ${fact[sweep]}: no run was left to hand out: this task is spare"
     status=0 cause=finished

@@ -17,6 +17,17 @@ setup_file() {
   printf 'WANDB_API_KEY=%s\nWANDB_BASE_URL=%s\nWANDB_ERROR_REPORTING=false\n' "$key" "$url" >"$project/.env"
   watch_processes &
   echo "$!" >"$BATS_FILE_TMPDIR/watcher"
+
+  make_sweep grid 'parameters: {lr: {values: [0.1, 0.2, 0.3]}, batch: {values: [16, 32]}, steps: {value: 60}, fail: {value: 3}}'
+  keep grid
+  make_plain_sweep "'parameters': {'lr': {'value': 0.5}, 'batch': {'value': 1}, 'text': {'value': '\${exp_name} \$5'}}"
+  submit_sweep ranks 1 --exclude 'node[3-4]' --gpus 2 --num-nodes 2 -W torchrun --exp-name ranks
+  make_plain_sweep "'parameters': {'lr': {'value': 1.0}}, 'command': ['sh', '-c', 'sleep 100']"
+  submit_sweep direct 1 --exclude 'node[3-4]'
+  make_sweep lost 'parameters: {lr: {value: 1.0}, batch: {value: -1}, no-such-option: {value: 1}}'
+  submit_sweep lost 1 --exclude 'node[3-4]'
+  sweep=entity/project/none
+  submit_sweep unknown 1 --exclude 'node[3-4]'
 }
 
 teardown_file() {
@@ -43,53 +54,184 @@ watch_processes() {
   done
 }
 
-# make_sweep NAME LINE...   A sweep of trial.py with these lines; sets `sweep`.
+# make_sweep NAME LINE...   A grid of trial.py with these lines; sets `sweep`.
 make_sweep() {
-  printf '%s\n' 'method: grid' "${@:2}" >"$BATS_FILE_TMPDIR/$1.yaml"
-  sweep=$(cd -- "$project" && WANDB_API_KEY=$key WANDB_BASE_URL=$url \
-    bash venv/run.sh python hpc/sweep.py create "$BATS_FILE_TMPDIR/$1.yaml" 3>&- 4>&-)
+  printf '%s\n' 'method: grid' 'program: programs/trial.py' "${@:2}" >"$BATS_FILE_TMPDIR/$1.yaml"
+  sweep=$(client python hpc/sweep.py create "$BATS_FILE_TMPDIR/$1.yaml")
 }
 
-# submit_sweep TASKS OPTION...   An array job of so many tasks for `sweep`.
+# make_plain_sweep ENTRIES   The same as people make it without the kit, of entries of a Python dictionary.
+make_plain_sweep() {
+  sweep=$(client python -c "import wandb
+print(wandb.sweep({'method': 'grid', 'program': 'programs/trial.py', $1}, entity='entity', project='project'))" | tail -n 1)
+  sweep=entity/project/$sweep
+}
+
+# client WORD...   On the login node, in the project.
+client() {
+  (cd -- "$project" && WANDB_API_KEY=$key WANDB_BASE_URL=$url WANDB_ERROR_REPORTING=false bash venv/run.sh "$@" 3>&- 4>&-)
+}
+
+# submit_sweep NAME TASKS OPTION...   An array job of so many tasks for `sweep`; `recall NAME` finds it again.
 submit_sweep() {
   local -i task
   # Until job_submitter.sh has --wandb-sweepid: a job of as many experiments, whose record is changed before it starts.
-  for ((task = 1; task <= $1; task++)); do echo true; done >"$project/tasks.txt"
-  submit --configs "$project/tasks.txt" --gpus 0 -W srun --begin now+1hour "${@:2}"
+  for ((task = 1; task <= $2; task++)); do echo true; done >"$BATS_FILE_TMPDIR/tasks"
+  submit --configs "$BATS_FILE_TMPDIR/tasks" --gpus 0 -c 1 --mem 2G -W srun --begin now+1hour "${@:3}"
   printf "fact[sweep]='%s'\n" "$sweep" >>"$run_directory/facts"
   rm -- "$run_directory"/task_*/command
   scontrol update "JobId=$job" StartTime=now
+  keep "$1"
 }
 
-# keep NAME, recall NAME   The job, its run directory and its sweep, from setup_file's to a test.
 keep() {
-  printf '%s\n%s\n%s\n' "$job" "$run_directory" "$sweep" >"$BATS_FILE_TMPDIR/$1"
+  printf '%s\n%s\n%s\n' "${job:-}" "${run_directory:-}" "$sweep" >"$BATS_FILE_TMPDIR/$1"
 }
 
 recall() {
   { read -r job && read -r run_directory && read -r sweep; } <"$BATS_FILE_TMPDIR/$1"
 }
 
-# runs FORMAT   Of each run of the sweep a line, as the server has it, sorted: a Python format of its fields.
+# runs FORMAT   Of each run of the sweep a line, as the server has it, sorted: a Python format of its fields. `steps` are
+# those of its history, as W&B counts them and as the program does.
 runs() {
   curl --silent "$url/_state" | python3 -c '
 import json, sys
 state, sweep, form = json.load(sys.stdin), sys.argv[1].split("/")[-1], sys.argv[2]
 for run in state["runs"].values():
     if run["sweep"] == sweep:
-        history = " ".join("%s:%s" % (line["_step"], line["seen"]) for line in run["history"])
-        print(form.format(**{**run, "history": history, **(run["point"] or {})}))
+        steps = " ".join("%s:%s" % (line["_step"], line["seen"]) for line in run["history"])
+        print(form.format(**{**(run["point"] or {}), **run, "steps": steps}))
 ' "$sweep" "$1" | sort
 }
 
-states() {
-  scontrol --oneliner show job "$job" | LC_ALL=C sed -nE 's/.* ArrayTaskId=([0-9]+) .* JobState=([A-Z]+) .*/\1 \2/p' | sort -n
+# unbroken STEPS   What runs calls steps, when each came once and in order.
+unbroken() {
+  local -i step
+  for ((step = 1; step < $1; step++)); do printf '%s:%s ' "$((step - 1))" "$step"; done
+  printf '%s:%s\n' "$((step - 1))" "$step"
 }
 
-@test "one trial" {
-  make_sweep one 'program: programs/trial.py' 'parameters: {lr: {values: [0.1]}, batch: {value: 16}}'
-  submit_sweep 1
-  ended "$job" 120 COMPLETED 0:0
-  runs '{name} {state} {history}'
-  job_log
+# run_of TASK   The run of W&B that a task has.
+run_of() {
+  tr '\0' '\n' <"$run_directory/task_$1/environment" | sed -n 's/^WANDB_RUN_ID=//p'
+}
+
+# task_of RUN
+task_of() {
+  local file
+  for file in "$run_directory"/task_*/environment; do
+    if grep -qz "^WANDB_RUN_ID=$1\$" "$file"; then
+      file=${file%/environment}
+      echo "${file##*_}"
+    fi
+  done
+}
+
+# has_begun TASK
+has_begun() {
+  wait_until 120 compgen -G "${run_directory//[^a-zA-Z0-9_\/]/?}/task_$1/output/rank_*" >/dev/null || { squeue && cat -- "$run_directory/task_$1"/{,agent/}log.txt && return 1; }
+}
+
+# A task that will not fail has logged some steps: sets `task`.
+has_steps() {
+  local run
+  run=$(runs '{name} {lr} {batch} {steps}' | sed -n '/ 0.2 32 /!s/ .* 1:2 .*//p' | head -n 1)
+  [[ -n $run ]] && task=$(task_of "$run")
+}
+
+no_agent() {
+  ! pgrep -f "wandb agent.* $sweep\$|hpc/sweep_trial|shims/sweep_trial" >/dev/null
+}
+
+@test "a 3 x 2 grid: each point once, whatever happens to the tasks; one task more than points" {
+  local node run
+  local -i task
+  recall grid
+  submit_sweep grid 7 --exclude 'node[1-2]'
+  # All that is on the node of one of them is preempted, while others wait for their agents.
+  wait_until 120 has_steps || { squeue && cat -- "$run_directory"/task_*/{,agent/}log.txt && return 1; }
+  node=$(<"$run_directory/task_$task/attempt_0/nodes")
+  sbatch --parsable --partition=urgent --nodelist="$node" --exclusive --output=/dev/null --wrap 'sleep 1'
+  wait_for_job "$job" 180
+  same "$(sort <<<"$job_states" | uniq -c | tr -s ' ')" $' 6 COMPLETED\n 1 FAILED'
+  same "$(runs '{lr} {batch} {state} {steps}')" "$(
+    for run in 0.1\ 16 0.1\ 32 0.2\ 16 0.2\ 32 0.3\ 16 0.3\ 32; do
+      case $run in
+        0.2\ 32) echo "$run failed 0:1" ;;
+        *) echo "$run finished $(unbroken 60)" ;;
+      esac
+    done
+  )"
+  # The failed one has the program's status; the preempted one its own run still.
+  task=$(task_of "$(runs '{lr} {batch} {name}' | sed -n 's/^0.2 32 //p')")
+  same "$(<"$run_directory/task_$task/exit_status")" 3
+  same "$(<"$run_directory/task_$task/attempt_0/cause")" "failed 3 0 $(<"$run_directory/task_$task/attempt_0/nodes")"
+  same "$(cat -- "$run_directory"/task_*/attempt_1/cause | sort -u)" finished
+  same "$(find "$run_directory" -name spare | wc -l)" 1
+  [[ $(cat -- "$run_directory"/task_*/log.txt) == *'no run was left to hand out: this task is spare'* ]]
+  no_agent
+}
+
+@test "2 nodes x 2 GPUs: a trial is one run, which rank 0 alone reports; made by plain wandb sweep" {
+  local rank
+  recall ranks
+  ended "$job" 150 COMPLETED 0:0
+  same "$(runs '{state} {steps}')" "finished $(unbroken 3)"
+  same "$(find "$run_directory" -name 'run-*-*' -type d | wc -l)" 1
+  for rank in 0 1 2 3; do same "$(<"$run_directory/task_1/output/rank_$rank")" "$(run_of 1) ranks \$5"; done
+}
+
+@test "scancel, and a stop from the server: the agent goes, and the record tells them apart" {
+  make_sweep long 'parameters: {lr: {values: [0.1, 0.2]}, batch: {value: 1}, steps: {value: 10000}}'
+  submit_sweep long 2 --exclude 'node[3-4]'
+  has_begun 1
+  has_begun 2
+  curl --silent -X POST "$url/_stop/$(run_of 1)"
+  scancel "${job}_2"
+  wait_for_job "$job" 60
+  same "$(sort <<<"$job_states")" $'CANCELLED\nCOMPLETED'
+  same "$(<"$run_directory/task_1/attempt_0/cause")" finished
+  [[ $(job_log 1) == *'the server has stopped this trial'* ]]
+  wait_until 12 test -e "$run_directory/task_2/attempt_0/cause"
+  same "$(<"$run_directory/task_2/attempt_0/cause")" cancelled
+  [[ ! -e $run_directory/task_2/attempt_0/stopped ]]
+  wait_until 10 no_agent
+}
+
+@test "a program that dies before it reports; an unknown sweep; a command that is not the kit's" {
+  recall lost
+  ended "$job" 120 FAILED 2:0
+  [[ $(job_log) == *"the program failed before it reported run $(run_of 1) to W&B"* ]]
+  recall unknown
+  ended "$job" 60 FAILED 1:0
+  [[ $(job_log) == *"sweep entity/project/none: W&B's agent got no run: "*'none not found'* ]]
+  recall direct
+  ended "$job" 60 FAILED 1:0
+  [[ $(job_log) == *'its command does not start by sweep_trial: make the sweep by hpc/sweep.sh'* ]]
+  no_agent
+}
+
+@test "before submission: what is wrong with a sweep is told in one line" {
+  local left
+  recall grid
+  fails_with 1 'has handed out all of its 6 runs' client python hpc/sweep.py online "$sweep"
+  recall direct
+  fails_with 1 "starts 'sh', which the kit cannot take over" client python hpc/sweep.py online "$sweep"
+  fails_with 1 'has no such sweep' client python hpc/sweep.py online entity/project/none
+  make_sweep fresh 'parameters: {lr: {values: [0.1, 0.2, 0.3]}, batch: {value: 1}}'
+  left=$(client python hpc/sweep.py online "$sweep")
+  same "$left" 3
+  key=${key//a/b}0 fails_with 1 'user is not logged in' client python hpc/sweep.py online "$sweep"
+  key='' HOME=$BATS_TEST_TMPDIR fails_with 1 'no W&B key' client python hpc/sweep.py online "$sweep"
+  url=http://127.0.0.1:9 fails_with 1 'does not answer' client python hpc/sweep.py online "$sweep"
+  curl --silent -X POST "$url/_sweep/${sweep##*/}/FINISHED"
+  fails_with 1 "the sweep $sweep is finished" client python hpc/sweep.py online "$sweep"
+}
+
+# The last: it looks at what all the others have left.
+@test "the key is in no file of a run, in no argument and in no log" {
+  [[ ! -s $BATS_FILE_TMPDIR/seen ]]
+  run -1 grep -rlF "$key" "$SCRATCH"
+  run -1 grep -rlF "$key" "$POCKET_CLUSTER_DIR/log"
 }

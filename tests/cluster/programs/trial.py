@@ -1,10 +1,11 @@
-"""A trial of a sweep: rank 0 logs each step to W&B, saves when told to stop, and goes on from there.
+"""A trial of a sweep: rank 0 logs each step to W&B, saves it, stops when told to, and goes on from there.
 
 The other ranks only leave their mark: OUTPUT_PATH/rank_RANK, as rank 0 does.
 """
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,17 +26,22 @@ if os.environ["RANK"] != "0":
 
 saved, stop_file = Path(os.environ["CHECKPOINT_DIRECTORY"], "step"), Path(os.environ["STOP_FILE"])
 step = int(saved.read_text()) if saved.exists() else 0
+signals: list[int] = []
+signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
 settings = wandb.Settings(console="off", x_disable_stats=True, x_disable_meta=True)
 status = 0
+# Slurm's SIGTERM goes to all processes, and W&B's own, which is started here, would end of it: the mask is inherited.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 run = wandb.init(settings=settings)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 if dict(run.config)["lr"] != options.lr:
     sys.exit(f"W&B has {dict(run.config)}")
 while step < options.steps and not status:
     step += 1
     run.log({"seen": step, "attempt": int(os.environ["ATTEMPT"]), "loss": options.lr / step})
     time.sleep(0.2)
-    if stop_file.exists():
-        saved.write_text(str(step))
+    saved.write_text(str(step))
+    if signals or stop_file.exists():
         status = 75
     elif (options.lr, options.batch) == (0.2, 32):
         status = options.fail
