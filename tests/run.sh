@@ -17,10 +17,14 @@ source "$project/hpc/lib/common.sh"
 source "$project/hpc/lib/packages.sh"
 
 passed=0 failed=0 skipped=0
+run_workers=()
+# What takes long comes first, so that the workers end at about the same time.
+run_longest=(tests/cluster/staging.bats tests/cluster/interruptions.bats tests/faults/weights.bats tests/cluster/containers.bats
+  tests/train tests/cluster/drill.bats tests/cluster/sweeps.bats tests/unit tests/cluster/pocket_cluster.bats)
 reports=$(mktemp -d)
 
 main() {
-  local -a suites=("$@")
+  local -a suites=("$@") items=()
   local suite
   for suite in "${suites[@]}"; do
     case $suite in
@@ -33,10 +37,13 @@ main() {
   cd -- "$project"
   run::prepare
   for suite in "${suites[@]}"; do
-    printf '\n== %s\n' "$suite"
-    "run::$suite"
+    case $suite in
+      lint) run::lint ;;
+      unit) items+=(tests/train tests/unit) ;;
+      *) items+=("tests/$suite"/*.bats) ;;
+    esac
   done
-  run::stop_cluster
+  if ((${#items[@]} > 0)); then run::side_by_side "${items[@]}"; fi
   if [[ -s $reports/failures ]]; then printf '\nFailed:\n%s\n' "$(<"$reports/failures")"; fi
   printf '\n%s passed, %s failed%s\n' "$passed" "$failed" "$( ((skipped == 0)) || printf ', %s skipped' "$skipped")"
   ((failed == 0 && passed > 0))
@@ -105,63 +112,84 @@ run::lint() {
   run::check mypy "$tools/bin/python" -m mypy train
 }
 
-run::unit() {
-  run::bats tests/unit
-  run::pytest tests/train
-}
-
-run::cluster() {
-  run::start_cluster
-  run::bats tests/cluster
-}
-
-run::faults() {
-  run::start_cluster
-  run::bats tests/faults
-}
-
-# One cluster, of this run alone. Files of tests that need another shape of cluster make their own.
-run::start_cluster() {
-  if [[ ${POCKET_CLUSTER_DIR:-} == "$reports/pocket" ]]; then return; fi
+# run::side_by_side ITEM...   Most of the time a test of jobs waits: two workers, each with a cluster of its own, take the
+# items, those that take longest first.
+run::side_by_side() {
+  local item worker seconds=$SECONDS
+  local -a workers=()
+  for item in "${run_longest[@]}" "$@"; do
+    if [[ " $* " == *" $item "* ]]; then printf '%s\n' "$item"; fi
+  done | awk '!seen[$0]++' >"$reports/queue"
   chmod 711 -- "$reports" # for jobs of other users
-  export POCKET_CLUSTER_DIR=$reports/pocket
-  trap 'run::stop_cluster; exit 130' INT TERM
-  bash hpc/pocket_cluster.sh up
+  trap 'exit 130' INT TERM
+  set -m # process groups, to be ended with all that they have started
+  for worker in 1 2; do
+    run::work "$worker" &
+    workers+=("$!")
+  done
+  set +m
+  run_workers=("${workers[@]}")
+  for worker in "${workers[@]}"; do wait "$worker" || true; done
+  run_workers=()
+  for item in "$reports"/*.tap; do
+    run::count "$item" "$(<"${item%.tap}.status")"
+  done
+  printf '\nin %s s\n' "$((SECONDS - seconds))"
 }
 
-run::stop_cluster() {
-  if [[ -d $reports/pocket ]]; then bash "$project/hpc/pocket_cluster.sh" down; fi
+# run::work NUMBER   A worker: takes items until there is none.
+run::work() {
+  local item name seconds status
+  trap - EXIT
+  export POCKET_CLUSTER_DIR=$reports/pocket_$1
+  while item=$(run::take); do
+    name=${item//\//_} seconds=$SECONDS status=0
+    case $item in
+      tests/train) "$tools/bin/python" -m pytest -v -rfEs --tb=short "$item" ;;
+      tests/unit) bats --tap --recursive "$item" ;;
+      *)
+        if [[ ! -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh up >&2; fi
+        bats --tap "$item"
+        ;;
+    esac </dev/null >"$reports/$name.tap" 2>&1 || status=$?
+    printf '%s\n' "$status" >"$reports/$name.status"
+    # In one piece, as the other worker prints too.
+    flock "$reports/queue" printf '\n== %s, %s s\n%s\n' "$item" "$((SECONDS - seconds))" "$(<"$reports/$name.tap")"
+  done
+  if [[ -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh down; fi
 }
 
-run::bats() {
-  local -r folder=$1
-  local status=0
-  bats --tap --recursive "$folder" </dev/null | tee "$reports/tap" || status=$?
-  run::count '^ok (?!.*# skip)' '^not ok ' '^ok .*# skip' "$status"
+# The first line of the queue; status 1 when it is empty.
+run::take() {
+  # shellcheck disable=SC2016 # sed and sh expand it
+  flock "$reports/queue" sh -c 'head -n 1 "$1"; test -s "$1" && sed -i 1d "$1"' sh "$reports/queue"
 }
 
-# run::count PASSED FAILED SKIPPED STATUS   Patterns of lines of the report.
+# run::count REPORT STATUS   Of bats in TAP, or of pytest.
 run::count() {
-  local -r bad=$(grep -cP "$2" "$reports/tap" || true)
-  grep -P "$2" "$reports/tap" >>"$reports/failures" || true
-  passed=$((passed + $(grep -cP "$1" "$reports/tap" || true)))
-  skipped=$((skipped + $(grep -cP "$3" "$reports/tap" || true)))
-  failed=$((failed + bad))
+  local good='^ok (?!.*# skip)' bad='^not ok ' skip='^ok .*# skip'
+  local -i bads
+  if [[ $1 == */tests_train.tap ]]; then
+    good='::.* PASSED +\[' bad='^(FAILED|ERROR) ' skip='::.* SKIPPED .*\['
+  fi
+  bads=$(grep -cP "$bad" "$1" || true)
+  grep -P "$bad" "$1" | sed "s|^|$(basename -- "$1" .tap): |" >>"$reports/failures" || true
+  passed=$((passed + $(grep -cP "$good" "$1" || true)))
+  skipped=$((skipped + $(grep -cP "$skip" "$1" || true)))
+  failed=$((failed + bads))
   # A runner that broke before its tests is a failure too.
-  if (($4 != 0 && bad == 0)); then
-    printf 'the runner itself, status %s\n' "$4" >>"$reports/failures"
+  if (($2 != 0 && bads == 0)); then
+    printf '%s: the runner itself, status %s\n' "$(basename -- "$1" .tap)" "$2" >>"$reports/failures"
     failed=$((failed + 1))
   fi
 }
 
-run::pytest() {
-  local status=0
-  "$tools/bin/python" -m pytest -v -rfEs --tb=short "$1" </dev/null | tee "$reports/tap" || status=$?
-  run::count '::.* PASSED +\[' '^(FAILED|ERROR) ' '::.* SKIPPED .*\[' "$status"
-}
-
 run::remove_reports() {
-  if [[ -n ${POCKET_CLUSTER_DIR:-} && -d $reports/pocket ]]; then run::stop_cluster 2>/dev/null || true; fi
+  local process cluster
+  for process in "${run_workers[@]}"; do kill -s TERM -- "-$process" 2>/dev/null || true; done
+  for cluster in "$reports"/pocket_*; do
+    if [[ -d $cluster ]]; then POCKET_CLUSTER_DIR=$cluster bash "$project/hpc/pocket_cluster.sh" down 2>/dev/null || true; fi
+  done
   rm -rf -- "$reports"
 }
 

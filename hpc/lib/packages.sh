@@ -16,9 +16,10 @@ packages::install() {
   local log
   log=$(mktemp)
   # Debian's packages start their daemons; RUNLEVEL=1 keeps them down (invoke-rc.d(8)) and leaves nothing behind.
-  as_root+=(env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1)
+  # One after the other, where two of the kit's scripts install at the same time.
+  as_root+=(flock /run/lock/hpc_kit_packages env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1)
   if ! { "${as_root[@]}" apt-get --quiet update &&
-    "${as_root[@]}" apt-get --quiet --yes --no-install-recommends install "$@"; } >"$log" 2>&1 </dev/null; then
+    "${as_root[@]}" apt-get --quiet --yes --no-install-recommends --option DPkg::Lock::Timeout=300 install "$@"; } >"$log" 2>&1 </dev/null; then
     tail -n 5 -- "$log" >&2
     rm -f -- "$log"
     common::die "$missing; apt-get could not install them (its last lines are above)"
