@@ -217,10 +217,7 @@ submit::write_run_directory() {
 
 submit::choose_tasks() {
   tasks::choose "$unfinished"
-  if ((${#tasks_to_send[@]} == 0)); then
-    common::note "nothing is missing: all ${fact[tasks]} tasks of ${fact[exp_name]} have completed"
-    exit 0
-  fi
+  if ((${#tasks_to_send[@]} == 0)); then tasks::say_none; fi
   if [[ -n ${options_value[only_missing]} && -z ${fact[sweep]} ]]; then
     common::note "${#tasks_to_send[@]} of ${fact[tasks]} tasks are missing"
   fi

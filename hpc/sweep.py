@@ -2,8 +2,9 @@
 """W&B sweeps for hpc/job_submitter.sh and hpc/sweep.sh: the size and the points of one, and what the server knows.
 
 Run inside the project's environment, on a login node (Python 3.9, PyYAML; wandb only where the server is asked).
-Exit status: 0, 1 when the server refuses or does not answer, 2 when the request or the file is wrong; each with one
-line on standard error. The key comes from the environment or netrc, never by an argument.
+Exit status: 0, 1 when the server refuses or does not answer, 2 when the request or the file is wrong, 3 when the
+sweep has no end and --runs is needed; each with one line on standard error. The key comes from the environment or
+netrc, never by an argument.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 
 import sweep_points
-from sweep_points import SweepError
+from sweep_points import EndlessError, SweepError
 
 WRAPPER = "sweep_trial"  # a link in hpc/shims, which the jobs' agents find first
 # Programs that hpc/shims catches, so that a sweep which was made without the wrapper can be run too.
@@ -42,6 +43,7 @@ def main(arguments):
     add = commands.add_parser("online", help="print the number of runs that W&B's sweep has still to hand out")
     add.add_argument("sweep", help="ID, PROJECT/ID or ENTITY/PROJECT/ID")
     add.add_argument("--runs", type=_positive)
+    add.add_argument("--may-be-over", action="store_true", help="print 0 for a sweep that has no run left")
     add = commands.add_parser("create", help="make the sweep of FILE on the server, and print ENTITY/PROJECT/ID")
     add.add_argument("file")
     options = vars(parser.parse_args(arguments))
@@ -49,7 +51,7 @@ def main(arguments):
         answer = {"count": count, "write": write, "online": online, "create": create}[options.pop("name")](**options)
     except SweepError as error:
         print("sweep.py: error: %s" % error, file=sys.stderr)
-        return 2
+        return 3 if isinstance(error, EndlessError) else 2
     except RefusedError as error:
         print("sweep.py: error: %s" % error, file=sys.stderr)
         return 1
@@ -133,8 +135,10 @@ def _write_words(path, words):
     path.write_bytes(b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words))
 
 
-def online(sweep, runs=None):
+def online(sweep, runs=None, may_be_over=False):
     found = _ask(lambda: _find(sweep))
+    if may_be_over and found.state == "FINISHED":
+        return 0
     if found.state not in ("PENDING", "RUNNING"):
         hint = "; to go on: wandb sweep --resume %s" % sweep if found.state == "PAUSED" else ": make a new one"
         raise RefusedError("the sweep %s is %s%s" % (sweep, found.state.lower(), hint))
@@ -148,11 +152,13 @@ def online(sweep, runs=None):
     limits = [limit for limit in (expected, cap) if limit is not None]
     if limits:
         left = min(limits) - begun
+        if left < 1 and may_be_over:
+            return 0
         if left < 1:
             raise RefusedError("the sweep %s has handed out all of its %d runs" % (sweep, min(limits)))
         return left if runs is None else min(runs, left)
     if runs is None:
-        raise SweepError(
+        raise EndlessError(
             "the sweep %s (method: %s) has no end: give the number of runs (--sweep-runs N)"
             % (sweep, found.config.get("method"))
         )

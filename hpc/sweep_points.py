@@ -40,6 +40,10 @@ class SweepError(ValueError):
     """The sweep's file cannot be used as it is."""
 
 
+class EndlessError(SweepError):
+    """The number of points must be given."""
+
+
 def leaves(sweep):
     """Each parameter as (path, distribution, keys): nested ones by their path, in W&B's order."""
     found = sweep.get("parameters")
@@ -152,7 +156,7 @@ def count(sweep, runs=None):
     elif method != "random":
         raise SweepError("method: %r: write grid or random (bayes only online)" % (method,))
     elif not limits:
-        raise SweepError(
+        raise EndlessError(
             "method: random has no end: give the number of runs (--sweep-runs N, or run_cap: N in the file)"
         )
     return min(limits)

@@ -17,20 +17,40 @@ readonly tasks_shown=40
 
 # tasks::count   Leaves in fact[tasks] how many there are; lines of a configuration are counted already.
 tasks::count() {
-  local -a runs=()
   local number
-  if [[ -n ${options_value[sweep_runs]} ]]; then runs=(--runs "$((10#${options_value[sweep_runs]}))"); fi
+  local -a may_be_over=()
   if [[ -n ${fact[sweep_config]} ]]; then
-    fact[tasks]=$(tasks::sweep_helper count "${fact[sweep_config]}" "${runs[@]}") || exit
+    tasks::ask_number count "${fact[sweep_config]}"
+    fact[tasks]=$number
   elif [[ -n ${fact[sweep]} ]]; then
-    if [[ -n ${options_value[only_missing]} ]]; then tasks::begun; fi
+    if [[ -n ${options_value[only_missing]} ]]; then
+      tasks::begun
+      may_be_over=(--may-be-over)
+    fi
     # The server knows whether there is such a sweep, and what is left of it.
-    if [[ -n ${options_value[no_preflight]} && -n ${runs[*]} ]]; then
-      number=${runs[1]}
+    if [[ -n ${options_value[no_preflight]} && -n ${options_value[sweep_runs]} ]]; then
+      number=$((10#${options_value[sweep_runs]}))
     else
-      number=$(tasks::sweep_helper online "${fact[sweep]}" "${runs[@]}") || exit
+      tasks::ask_number online "${fact[sweep]}" "${may_be_over[@]}"
     fi
     fact[tasks]=$((number + ${#tasks_begun[@]}))
+    if ((fact[tasks] == 0)); then tasks::say_none; fi
+  fi
+}
+
+# tasks::ask_number WORD...   Leaves in number what sweep.py prints, by --sweep-runs or, where the sweep has no end, by what
+# is answered on the terminal.
+tasks::ask_number() {
+  local status=0 answer
+  number=$(tasks::sweep_helper "$@" ${options_value[sweep_runs]:+--runs "$((10#${options_value[sweep_runs]}))"}) || status=$?
+  if ((status == 3)) && [[ -t 0 ]]; then
+    read -rp 'How many runs? ' answer || exit 2
+    options::set sweep_runs "$answer" 'the number of runs'
+    tasks::ask_number "$@"
+  elif ((status == 3)); then
+    exit 2
+  elif ((status != 0)); then
+    exit "$status"
   fi
 }
 
@@ -38,12 +58,16 @@ tasks::sweep_helper() {
   wandb_client::run "${fact[project_directory]}" python "${fact[project_directory]}/hpc/sweep.py" "$@"
 }
 
+tasks::say_none() {
+  common::note "nothing is missing: all tasks of ${fact[exp_name]} have completed"
+  exit 0
+}
+
 # tasks::write DIRECTORY   Their commands, what they have of their own, and the file `tasks`.
 tasks::write() {
-  local -a runs=()
-  if [[ -n ${options_value[sweep_runs]} ]]; then runs=(--runs "$((10#${options_value[sweep_runs]}))"); fi
   if [[ -n ${fact[sweep_config]} ]]; then
-    tasks::sweep_helper write "${fact[sweep_config]}" "$1" "${runs[@]}" --seed "${fact[seed_base]}" --experiment "${fact[exp_name]}" || exit
+    tasks::sweep_helper write "${fact[sweep_config]}" "$1" ${options_value[sweep_runs]:+--runs "$((10#${options_value[sweep_runs]}))"} \
+      --seed "${fact[seed_base]}" --experiment "${fact[exp_name]}" || exit
   elif [[ -n ${fact[sweep]} ]]; then
     tasks::write_runs "$1"
   else
