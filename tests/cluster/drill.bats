@@ -12,6 +12,9 @@ setup_file() {
   export project
   cp -R -- "$BATS_TEST_DIRNAME/programs" "$project/"
   local mistake
+  prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
+  begin digits 'python -m train digits --epochs 10 --save-every 10 --log-every 1' \
+    --gpus 1 --num-nodes 2 --mem 2G -W srun --at 12
   begin right 'python programs/drill_trainer.py'
   for mistake in sampler scheduler epoch_ends; do begin "$mistake" "python programs/drill_trainer.py --mistake $mistake"; done
 }
@@ -88,9 +91,6 @@ left_behind() {
 }
 
 @test "the digits of train/ pass, with ranks on two nodes, and lose no step at a notice" {
-  prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
-  begin digits 'python -m train digits --epochs 8 --save-every 20 --log-every 1' \
-    --gpus 1 --num-nodes 2 --mem 2G -W srun --at 10
   ends digits 0 $'\nwarning +1 +0 +[0-9.]+ s +- +passed\n' $'\nSIGTERM +1 +0 +[0-9.]+ s +- +passed\n' \
     $'\nkill -9 of a rank +1 +[0-9]+ +- +- +passed\n' $'\ndead node +1 +[0-9]+ +- +- +passed\n'
   same "$(left_behind digits)" ''

@@ -15,7 +15,7 @@ from pathlib import Path
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=6)
 parser.add_argument("--hold", type=int, default=62, help="step at which a run that is to be struck waits for that")
-parser.add_argument("--mistake", choices=("sampler", "scheduler", "epoch_ends", "deaf", "noise"))
+parser.add_argument("--mistake", choices=("sampler", "scheduler", "epoch_ends"))
 options = parser.parse_args()
 
 BATCHES, BATCH, SAVE_EVERY = 25, 4, 5
@@ -23,9 +23,8 @@ points = random.Random(0)
 data = [(x, 3 * x - 1 + points.gauss(0, 0.1)) for x in (points.uniform(-1, 1) for _ in range(BATCHES * BATCH))]
 weight, bias, momentum = 0.0, 0.0, [0.0, 0.0]
 step, rate = 0, 0.05
-noise = random.SystemRandom()
 
-is_struck = "uninterrupted" not in os.environ["exp_name"]
+is_struck = "uninterrupted" not in os.environ["RUN_DIRECTORY"]
 stop_file = Path(os.environ["STOP_FILE"])
 checkpoint = Path(os.environ["CHECKPOINT_DIRECTORY"], "state.json")
 if checkpoint.exists():
@@ -58,15 +57,13 @@ while step < options.epochs * BATCHES:
     weight, bias = weight - rate * momentum[0], bias - rate * momentum[1]
     rate *= 0.99
     step += 1
-    if options.mistake == "noise":
-        loss += 1e-9 * noise.random()
     print(f"step {step}: loss {loss!r}", flush=True)
     if step == options.hold and resumed_at == 0 and is_struck:
         for _ in range(600):
             if not stop_file.exists():
                 time.sleep(0.1)
 
-    stop = options.mistake != "deaf" and stop_file.exists()
+    stop = stop_file.exists()
     if options.mistake == "epoch_ends":
         if step % BATCHES == 0:
             save()
