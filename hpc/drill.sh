@@ -99,6 +99,7 @@ drill::run_all() {
 drill::run() {
   local -r name=$1
   local job run_directory states='' planned='' hit=''
+  trap '' INT HUP # drill::cancel tells it to end, by a file
   drill::submit
   # A run without a fault has no line there.
   if [[ -e $work/plan ]]; then planned=$(sed -n "s/^$name //p" "$work/plan"); fi
