@@ -146,7 +146,8 @@ drill::await() {
 
 # drill::wait_for_end   Sets states.
 drill::wait_for_end() {
-  while [[ ! -e $work/cancelled ]]; do
+  while :; do
+    if [[ -e $work/cancelled ]]; then exit 1; fi
     states=$(follow::states "$job")
     if ! follow::is_live "$states"; then
       # Where a site forbids requeueing, another job continues this one (interruption.sh).
