@@ -153,3 +153,17 @@ def test_each_epoch_has_an_order_of_its_own(
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(1437))
     check(tmp_path / "outputs", tmp_path / "checkpoints", capsys.readouterr().out, epochs=2, world_size=1)
+
+
+def test_losses_of_steps_are_told_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of each step, and their mean is the epoch's."""
+    monkeypatch.chdir(tmp_path)
+    config = task.Config(epochs=1, log_every=1, data_dir=digits)
+    assert task.run(config, JobEnvironment.from_environment({}), torch.device("cpu")) == 0
+    told = re.findall(r"^step (\d+) of 23: loss (\d\.\d+)$", capsys.readouterr().out, re.MULTILINE)
+    assert [int(step) for step, _ in told] == list(range(1, 24))
+    sizes = [64] * 22 + [1437 - 22 * 64]
+    mean = sum(float(loss) * size for (_, loss), size in zip(told, sizes)) / 1437
+    assert mean == pytest.approx(json.loads((tmp_path / "outputs/metrics.jsonl").read_text())["train_loss"])

@@ -44,6 +44,8 @@ class Config:
     """Of the initial weights and of the order of the images."""
     save_every: int = 0
     """Optimizer steps between checkpoints; 0 saves at a notice of interruption only."""
+    log_every: int = 0
+    """Optimizer steps between lines with the loss of such a step; 0 tells of epochs only."""
     data_dir: Optional[Path] = None  # noqa: UP045  (evaluated at run time, also by Python 3.9)
     """Folder of the IDX files. Default: datasets/digits in the project's scratch folder."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -53,8 +55,9 @@ class Config:
         for name, value in (("--epochs", self.epochs), ("--global-batch-size", self.global_batch_size)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        if self.save_every < 0:
-            raise ValueError(f"--save-every must be at least 0, not {self.save_every}")
+        for name, value in (("--save-every", self.save_every), ("--log-every", self.log_every)):
+            if value < 0:
+                raise ValueError(f"{name} must be at least 0, not {value}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"--learning-rate must be above 0 and finite, not {self.learning_rate}")
         if not 0 <= self.seed < 2**32:
@@ -98,8 +101,8 @@ def train_steps(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     tracker: MetricsTracker,
-) -> Iterator[int]:
-    """Take a step with each batch_B that the epoch has left for this rank, and yield its size."""
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Take a step with each batch_B that the epoch has left for this rank, and yield its size and its mean loss."""
     model.train()
     for batch_B in torch.tensor(list(sampler), dtype=torch.int64).split(batch_size):
         if not len(batch_B):
@@ -112,7 +115,7 @@ def train_steps(
         schedule.step()
         tracker.update({"train_loss": loss}, len(batch_B))
         sampler.advance(len(batch_B))
-        yield len(batch_B)
+        yield len(batch_B), loss.detach()
 
 
 @torch.no_grad()
@@ -179,9 +182,14 @@ def run(config: Config, environment: JobEnvironment, device: torch.device) -> in
             epoch_started, samples = time.monotonic(), 0
             with sampler.in_epoch(epoch):
                 data = (train_images_NCHW, train_labels_N, sampler, local_batch_size)
-                for batch_size in train_steps(wrapped, *data, optimizer, schedule, tracker):
+                for batch_size, loss in train_steps(wrapped, *data, optimizer, schedule, tracker):
                     step += 1
                     samples += batch_size
+                    if config.log_every and step % config.log_every == 0:
+                        pair = torch.tensor([loss.item() * batch_size, batch_size], dtype=torch.float64)
+                        loss_sum, count = sum_over_ranks(pair).tolist()
+                        if environment.rank == 0:
+                            print(f"step {step} of {steps}: loss {loss_sum / count:.9g}", flush=True)
                     stop = interruption.agreed()
                     if stop or (config.save_every and step % config.save_every == 0):
                         checkpoints.notes["seconds"] = time.monotonic() - started

@@ -1,0 +1,396 @@
+#!/usr/bin/env python3
+"""drill.sh's part in Python: finds steps and losses in what a program wrote, and judges.
+
+    drill.py plan RUN_DIRECTORY [STEP]               lines "FAULT STEP": when each fault comes (STEP: all of them)
+    drill.py wait RUN_DIRECTORY STEP                 0 when STEP is logged, 1 when it is not after some seconds
+    drill.py judge FOLDER TOLERANCE                  the table and the verdicts; 0 all passed, 1 not,
+                                                     3 run the uninterrupted one again, to tell
+
+A step is a line of task_1/log.txt, or where that has none of a *.jsonl file below OUTPUT_PATH, that holds `step N`
+and `loss X` (also with = or :, in quotes, or as JSON). Standard library only.
+"""
+
+import json
+import math
+import re
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+# The fault, what it is called, and where in the run it comes: at different places, as one of them could be an
+# epoch's end by chance.
+FAULTS = {
+    "warning": ("warning", 0.37),
+    "sigterm": ("SIGTERM", 0.41),
+    "kill": ("kill -9 of a rank", 0.45),
+    "node": ("dead node", 0.49),
+}
+FEWEST_STEPS = 10
+WHAT_TO_PRINT = 'print(f"step {step} loss {loss:.9g}", flush=True)'
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|[-+]?inf"
+_TOKEN = re.compile(
+    rf"(?<![a-z])step\W{{0,4}}(?P<step>\d+)|(?<![a-z])loss\W{{0,4}}?(?:tensor\()?(?P<loss>{_NUMBER})", re.IGNORECASE
+)
+_OTHER_LOSS = re.compile(r"(?:val|valid|validation|eval|evaluation|test|dev)[\W_]{0,2}$", re.IGNORECASE)
+_ATTEMPT = re.compile(r"== job \d+, attempt \d+, on ")
+
+
+# --- what a program wrote
+
+
+def pairs(line):
+    """Each (step, loss, digits of the loss) of a line."""
+    if line.lstrip().startswith("{"):
+        try:
+            values = json.loads(line)
+        except ValueError:
+            values = {}
+        step = next((values[key] for key in values if re.search(r"(^|[^a-z])step$", key)), None)
+        loss = next((values[key] for key in values if re.fullmatch(r"(train(ing)?[_/. ])?loss", key)), None)
+        if isinstance(step, int) and isinstance(loss, (int, float)):
+            yield step, float(loss), _digits(repr(loss))
+            return
+    step = loss = None
+    for token in _TOKEN.finditer(line):
+        if token["step"]:
+            step = int(token["step"])
+        elif not _OTHER_LOSS.search(line, max(0, token.start() - 12), token.start()):
+            loss = token["loss"]
+        if step is not None and loss is not None:
+            yield step, float(loss), _digits(loss)
+            step = loss = None
+
+
+def _digits(number):
+    return len(re.sub(r"e.*|\D", "", number.lower()).lstrip("0"))
+
+
+class Losses:
+    """Of one run: for each attempt a dictionary from steps to the losses that its ranks printed."""
+
+    def __init__(self, directories):
+        self.digits = 0
+        self.attempts = []
+        for read in (self._read_log, self._read_json):
+            self.attempts = [attempt for directory in directories for attempt in read(directory / "task_1")]
+            if any(self.attempts):
+                break
+        self.last = {}  # step -> losses, of the last attempt that did it
+        self.attempt_of = {}
+        self.repeated = 0
+        for number, attempt in enumerate(self.attempts):
+            self.repeated += len(attempt.keys() & self.last.keys())
+            self.last.update(attempt)
+            self.attempt_of.update(dict.fromkeys(attempt, number))
+
+    def _read_log(self, task):
+        attempts = []
+        try:
+            text = (task / "log.txt").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return attempts
+        for line in text.replace("\r", "\n").split("\n"):
+            if _ATTEMPT.search(line):
+                attempts.append({})
+            elif attempts:
+                self._add(attempts[-1], line)
+        return attempts
+
+    def _read_json(self, task):
+        """Such a file has one writer: a step that is not above the one before it begins another attempt."""
+        attempts = []
+        for file in sorted((task / "output").rglob("*.jsonl")):
+            number, before = 0, -1
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+                for step, _, _ in pairs(line):
+                    number += step <= before
+                    before = step
+                    while len(attempts) <= number:
+                        attempts.append({})
+                    self._add(attempts[number], line)
+        return attempts
+
+    def _add(self, attempt, line):
+        for step, loss, digits in pairs(line):
+            attempt.setdefault(step, []).append(loss)
+            self.digits = max(self.digits, digits)
+
+
+def distance(one, other):
+    """The largest difference between the losses of a step in two runs."""
+    short, long = sorted((sorted(one, key=_order), sorted(other, key=_order)), key=len)
+    if len(short) == len(long):
+        return max(map(_gap, short, long))
+    return max(min(_gap(loss, candidate) for candidate in long) for loss in short)
+
+
+def _order(loss):
+    return (math.isnan(loss), loss)
+
+
+def _gap(one, other):
+    if one == other or (math.isnan(one) and math.isnan(other)):
+        return 0.0
+    gap = abs(one - other)
+    return math.inf if math.isnan(gap) else gap
+
+
+def differing(one, other, tolerance):
+    """The steps, sorted, whose losses differ by more than the tolerance, and the largest difference of all."""
+    gaps = {step: distance(one[step], other[step]) for step in one.keys() & other.keys()}
+    return sorted(step for step, gap in gaps.items() if gap > tolerance), max(gaps.values(), default=0.0)
+
+
+# --- before and during the run
+
+
+def plan(arguments):
+    directory, step = Path(arguments[0]), arguments[1:]
+    losses = Losses([directory])
+    log = directory / "task_1/log.txt"
+    if len(losses.last) < FEWEST_STEPS:
+        found = "no step" if not losses.last else f"only {len(losses.last)} steps"
+        fail(
+            f"{found} with a loss found in {str(log)!r} or in *.jsonl files below OUTPUT_PATH; {FEWEST_STEPS} are "
+            f"needed: print each step on one rank, as in  {WHAT_TO_PRINT}"
+        )
+    steps = sorted(losses.last)
+    if step and not steps[0] <= int(step[0]) < steps[-1]:
+        fail(f"--at {step[0]}: the uninterrupted run's steps are {steps[0]} to {steps[-1]}", 2)
+    for fault, (_, part) in FAULTS.items():
+        print(fault, step[0] if step else steps[int(len(steps) * part)])
+
+
+def wait(arguments):
+    directory, step = Path(arguments[0]), int(arguments[1])
+    deadline = time.monotonic() + 5
+    seen = None
+    while time.monotonic() < deadline:
+        files = [directory / "task_1/log.txt", *(directory / "task_1/output").rglob("*.jsonl")]
+        sizes = [file.stat().st_size for file in files if file.exists()]
+        if sizes != seen:
+            seen = sizes
+            if max(Losses([directory]).last, default=-1) >= step:
+                return
+        time.sleep(0.1)
+    sys.exit(1)
+
+
+# --- afterwards
+
+
+class Run:
+    """One run of the drill: FOLDER/NAME/runs names its run directories, state has how its last job ended."""
+
+    def __init__(self, folder):
+        self.directories = [Path(line) for line in (folder / "runs").read_text().splitlines()]
+        self.state = (folder / "state").read_text().strip() if (folder / "state").exists() else "unknown"
+        self.losses = Losses(self.directories)
+        self.restarts = sum(len(list(directory.glob("task_1/attempt_*"))) for directory in self.directories) - 1
+        self.log = self.directories[-1] / "task_1/log.txt"
+        # What drill.sh did to it, if it came to that: the attempt, and whether there were checkpoints.
+        self.seconds, self.cause, self.had_saved = None, None, False
+        injected = self.directories[0] / "drill"
+        if injected.exists():
+            attempt, had_saved = injected.read_text().split()
+            self.had_saved = had_saved == "1"
+            cause = self.directories[0] / f"task_1/attempt_{attempt}/cause"
+            self.cause = cause.read_text().strip() if cause.exists() else "unknown"
+            if cause.exists():
+                self.seconds = max(0.0, cause.stat().st_mtime - injected.stat().st_mtime)
+
+
+class Verdict(NamedTuple):
+    """Of one fault."""
+
+    passed: bool
+    words: str
+    advice: str = ""
+    first_differing: "int | None" = None
+
+
+def wrong(words, advice, first_differing=None):
+    return Verdict(False, words, advice, first_differing)
+
+
+class Judge:
+    """Compares each fault's run with the uninterrupted one."""
+
+    def __init__(self, folder, tolerance):
+        self.folder, self.tolerance = folder, tolerance
+        self.reference = Run(folder / "uninterrupted")
+        self.steps = sorted(self.reference.losses.last)
+        self.interval = min(after - before for before, after in zip(self.steps, self.steps[1:]))
+        self.unsure = False  # Whether another uninterrupted run would tell more.
+        facts = (self.reference.directories[0] / "facts").read_text()
+        grace = re.search(r"^fact\[grace_seconds\]='(\d+)'", facts, re.MULTILINE)
+        self.grace = int(grace[1]) if grace and grace[1] != "0" else 120
+
+    def of(self, fault, run):
+        return self._of_stop(fault, run) or self._of_steps(run) or self._of_losses(run.losses) or _passed(fault, run)
+
+    def _of_stop(self, fault, run):
+        """What is wrong with how the attempt ended that the fault hit, if anything."""
+        if run.cause is None and not run.state.startswith("COMPLETED"):
+            return wrong(f"the run failed before the fault came ({run.state})", f"see {run.log}")
+        if run.cause is None:
+            return wrong(
+                "not tested: the run was over before the fault came",
+                f"make it longer, half a minute at least, and let it tell each step at once: {WHAT_TO_PRINT}",
+            )
+        kind, status = (*run.cause.split(), "", "")[:2]
+        if fault in ("warning", "sigterm") and kind not in ("notice", "finished", "failed"):
+            return wrong(f"not tested: something else ended the run ({run.cause})", "run the drill again")
+        if fault == "warning" and kind == "finished":
+            return wrong(
+                "it went on to its end: it does not listen to STOP_FILE",
+                "look for that file at the end of each step; when it is there, save and exit with status 75",
+            )
+        if fault == "warning" and kind == "failed":
+            return wrong(
+                f"it ended with status {status} when STOP_FILE was there, and so is not started again",
+                "after the save, exit with status 75 on all ranks",
+            )
+        if fault == "sigterm" and kind == "failed" and status != "143":
+            return wrong(
+                f"it ended with status {status} at SIGTERM", "treat SIGTERM like STOP_FILE: save, exit with 75"
+            )
+        if kind == "notice" and run.seconds > self.grace:
+            return wrong(
+                f"it stopped {run.seconds:.0f} s after it was told, and has {self.grace} s",
+                "look for STOP_FILE at the end of each step, not of each epoch; or give more --grace-seconds",
+            )
+        return None
+
+    def _of_steps(self, run):
+        losses, began = run.losses, [min(attempt) for attempt in run.losses.attempts if attempt]
+        asked = run.cause.startswith("notice")
+        if not run.state.startswith("COMPLETED"):
+            return wrong(f"it did not come to its end after the restart: {run.state}", f"see {run.log}")
+        if not losses.last:
+            return wrong("no step with a loss in its log", f"see {run.log}")
+        if self.steps[0] in began[1:] and losses.repeated > 1 and (asked or run.had_saved):
+            return wrong(
+                f"it began again at step {self.steps[0]}: it does not load its checkpoint",
+                f"at the start, load what lies in CHECKPOINT_DIRECTORY{', and save there when told to stop' * asked}",
+            )
+        if asked and losses.repeated > 1:
+            return wrong(
+                f"{losses.repeated * self.interval} steps were done twice: when told to stop it did not save there, "
+                f"and went on at step {began[-1]}, where it had saved before (as at an epoch's end)",
+                "save when told to stop, at the end of that step, with the place in the epoch; then exit with 75",
+            )
+        missing, most = sorted(set(self.steps) - losses.last.keys()), max(losses.last)
+        if missing and missing[-1] == self.steps[-1]:
+            return wrong(
+                f"it ended at step {most}; without the fault it ends at {self.steps[-1]}",
+                "count the steps from the one that the checkpoint holds",
+            )
+        if missing:
+            return wrong(
+                f"steps {missing[0]} to {missing[-1]} were never done ({len(missing)} in all)",
+                "save the number of the steps that are done, not of the one that begins, nor of the epoch",
+            )
+        if most > self.steps[-1]:
+            return wrong(
+                f"it went on to step {most}; without the fault it ends at {self.steps[-1]}",
+                "save how much of the epoch is done, and count the steps from the checkpoint's",
+            )
+        return None
+
+    def _of_losses(self, losses):
+        differ, most = differing(self.reference.losses.last, losses.last, self.tolerance)
+        if not differ:
+            return None
+        first = differ[0]
+        if not self.tolerance:
+            again = self.folder / "uninterrupted_again"
+            self.unsure = not again.exists()
+            natural, spread = (
+                ([], 0.0) if self.unsure else differing(self.reference.losses.last, Run(again).losses.last, 0.0)
+            )
+            if natural:
+                return wrong(
+                    f"cannot tell: two uninterrupted runs differ, too, from step {natural[0]} on, by {spread:.3g} "
+                    f"at most (this one by {most:.3g})",
+                    "make the program deterministic (seeds, torch.use_deterministic_algorithms), or give --tolerance "
+                    f"{2 * spread:.1g}",
+                    first,
+                )
+        words, attempt = f"the loss of step {first} is another one", losses.attempt_of[first]
+        if not any(losses.attempts[:attempt]):
+            return wrong(
+                f"{words}, and that is before the fault",
+                "let each run begin with the same seed, or give a --tolerance",
+                first,
+            )
+        coarse = ""
+        if self.interval > 1:
+            coarse = f"; the log tells each {self.interval}th step only: print all, to know which of both kinds it is"
+        restart = min(losses.attempts[attempt])
+        if first == restart:
+            return wrong(
+                f"{words}, the first after the restart: the data come in another order, or the weights are others",
+                "put the sampler's place (epoch, position, seed), the random generators and all weights into the "
+                f"checkpoint, and load them{coarse}",
+                first,
+            )
+        return wrong(
+            f"{words}, though step {restart}, the first after the restart, was right: the weights and data are, the "
+            "optimizer or the learning rate is not",
+            f"put the state of the optimizer and of the scheduler into the checkpoint, and load them{coarse}",
+            first,
+        )
+
+
+def _passed(fault, run):
+    remark = ""
+    if fault == "sigterm" and not run.cause.startswith("notice"):
+        did = "went on" if run.cause == "finished" else "died of it"
+        remark = (
+            f"; it does not listen to SIGTERM ({did}): a preemption costs what was done since the last save. Treat it "
+            "like STOP_FILE to lose nothing"
+        )
+    elif fault in ("kill", "node") and not run.had_saved:
+        remark = "; it had saved nothing by then and began anew: save every so many steps, not only when told to stop"
+    return Verdict(True, f"passed{remark}")
+
+
+def judge(arguments):
+    folder, tolerance = Path(arguments[0]), float(arguments[1])
+    referee = Judge(folder, tolerance)
+    runs = {fault: Run(folder / fault) for fault in FAULTS}
+    verdicts = {fault: (run, referee.of(fault, run)) for fault, run in runs.items()}
+    if referee.unsure:
+        sys.exit(3)
+    table = [("fault", "restarts", "steps lost", "stopped after", "first differing step", "verdict")]
+    for fault, (run, verdict) in verdicts.items():
+        stopped = f"{run.seconds:.1f} s" if run.seconds is not None and run.cause.startswith("notice") else "-"
+        lost = run.losses.repeated * referee.interval
+        first = verdict.first_differing if verdict.first_differing is not None else "-"
+        table.append((FAULTS[fault][0], run.restarts, lost, stopped, first, "passed" if verdict.passed else "FAILED"))
+    widths = [max(len(str(row[column])) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip())
+    print()
+    for fault, (_, verdict) in verdicts.items():
+        print(f"{FAULTS[fault][0]}: {verdict.words}")
+        if verdict.advice:
+            print(f"    to fix: {verdict.advice}")
+    digits = referee.reference.losses.digits
+    if not tolerance and digits < 6:
+        print(f"\nThe losses have {digits} digits, which hides small differences: {WHAT_TO_PRINT}")
+    passed = [fault for fault, (_, verdict) in verdicts.items() if verdict.passed]
+    (folder / "passed").write_text("".join(f"{fault}\n" for fault in passed))
+    sys.exit(len(passed) < len(verdicts))
+
+
+def fail(message, status=1):
+    print(f"drill.sh: error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    {"plan": plan, "wait": wait, "judge": judge}[sys.argv[1]](sys.argv[2:])
