@@ -259,8 +259,9 @@ def test_killed_at_random_moments(tmp_path: Path, saver: Callable, world_size: i
         folder = tmp_path / (f"machine {kill}" if mirrored else "run")
         report.unlink(missing_ok=True)
         ranks = Ranks(world_size, saver, report, folder=folder, **values)
-        limit = time.monotonic() + 40
-        while not (report.exists() and (kill == 0 or kill == kills or "\n" in report.read_text())):
+        limit = time.monotonic() + 60
+        told = 1 + generator.randrange(3)  # the start, and up to two that are whole, however slow the machine
+        while not (report.exists() and report.read_text().count("\n") >= told):
             assert time.monotonic() < limit, ranks.errors()
             assert all(process.is_alive() for process in ranks.processes), ranks.errors()
             time.sleep(0.01)
