@@ -42,11 +42,14 @@ def main(arguments):
     add = commands.add_parser("online", help="print the number of runs that W&B's sweep has still to hand out")
     add.add_argument("sweep", help="ID, PROJECT/ID or ENTITY/PROJECT/ID")
     add.add_argument("--runs", type=_positive)
+    commands.add_parser("ping", help="whether the server answers, and takes the key")
     add = commands.add_parser("create", help="make the sweep of FILE on the server, and print ENTITY/PROJECT/ID")
     add.add_argument("file")
     options = vars(parser.parse_args(arguments))
     try:
-        answer = {"count": count, "write": write, "online": online, "create": create}[options.pop("name")](**options)
+        answer = {"count": count, "write": write, "online": online, "ping": ping, "create": create}[
+            options.pop("name")
+        ](**options)
     except SweepError as error:
         print("sweep.py: error: %s" % error, file=sys.stderr)
         return 2
@@ -160,9 +163,17 @@ def online(sweep, runs=None):
 
 
 def _find(sweep):
+    return _log_in().sweep(sweep)
+
+
+def ping():
+    _ask(_log_in)
+
+
+def _log_in():
     import wandb
 
-    return wandb.Api(timeout=10).sweep(sweep)
+    return wandb.Api(timeout=10)
 
 
 def create(file):
