@@ -44,11 +44,14 @@ def main(arguments):
     add.add_argument("sweep", help="ID, PROJECT/ID or ENTITY/PROJECT/ID")
     add.add_argument("--runs", type=_positive)
     add.add_argument("--may-be-over", action="store_true", help="print 0 for a sweep that has no run left")
+    commands.add_parser("ping", help="whether the server answers, and takes the key")
     add = commands.add_parser("create", help="make the sweep of FILE on the server, and print ENTITY/PROJECT/ID")
     add.add_argument("file")
     options = vars(parser.parse_args(arguments))
     try:
-        answer = {"count": count, "write": write, "online": online, "create": create}[options.pop("name")](**options)
+        answer = {"count": count, "write": write, "online": online, "ping": ping, "create": create}[
+            options.pop("name")
+        ](**options)
     except SweepError as error:
         print("sweep.py: error: %s" % error, file=sys.stderr)
         return 3 if isinstance(error, EndlessError) else 2
@@ -166,9 +169,17 @@ def online(sweep, runs=None, may_be_over=False):
 
 
 def _find(sweep):
+    return _log_in().sweep(sweep)
+
+
+def ping():
+    _ask(_log_in)
+
+
+def _log_in():
     import wandb
 
-    return wandb.Api(timeout=10).sweep(sweep)
+    return wandb.Api(timeout=10)
 
 
 def create(file):

@@ -31,6 +31,10 @@ setup_file() {
 }
 
 teardown_file() {
+  local -a jobs
+  mapfile -t jobs <"$BATS_FILE_TMPDIR/jobs"
+  scancel "${jobs[@]}" || true
+  for job in "${jobs[@]}"; do wait_for_job "$job" 40 || true; done
   kill "$(<"$BATS_FILE_TMPDIR/watcher")" "$(<"$BATS_FILE_TMPDIR/server")" || true
   cluster_down
 }
@@ -78,6 +82,7 @@ submit_sweep() {
   # Until job_submitter.sh has --wandb-sweepid: a job of as many experiments, whose record is changed before it starts.
   for ((task = 1; task <= $2; task++)); do echo true; done >"$BATS_FILE_TMPDIR/tasks"
   submit --configs "$BATS_FILE_TMPDIR/tasks" --gpus 0 -c 1 --mem 2G -W srun --begin now+1hour "${@:3}"
+  echo "$job" >>"$BATS_FILE_TMPDIR/jobs"
   printf "fact[sweep]='%s'\n" "$sweep" >>"$run_directory/facts"
   rm -- "$run_directory"/task_*/command
   scontrol update "JobId=$job" StartTime=now
@@ -99,7 +104,7 @@ runs() {
 import json, sys
 state, sweep, form = json.load(sys.stdin), sys.argv[1].split("/")[-1], sys.argv[2]
 for run in state["runs"].values():
-    if run["sweep"] == sweep:
+    if str(run["sweep"]) == sweep:
         steps = " ".join("%s:%s" % (line["_step"], line["seen"]) for line in run["history"])
         print(form.format(**{**(run["point"] or {}), **run, "steps": steps}))
 ' "$sweep" "$1" | sort
@@ -227,6 +232,54 @@ no_agent() {
   url=http://127.0.0.1:9 fails_with 1 'does not answer' client python hpc/sweep.py online "$sweep"
   curl --silent -X POST "$url/_sweep/${sweep##*/}/FINISHED"
   fails_with 1 "the sweep $sweep is finished" client python hpc/sweep.py online "$sweep"
+}
+
+sync() {
+  bash "$project/hpc/sync_wandb.sh" "$@" 3>&- 4>&-
+}
+
+# submit_points FILE RUNS   The points of FILE, listed at submission, without a network on the nodes.
+submit_points() {
+  local -i task
+  # Until job_submitter.sh has --sweep-config, as above.
+  for ((task = 1; task <= $2; task++)); do echo true; done >"$BATS_FILE_TMPDIR/tasks"
+  submit --configs "$BATS_FILE_TMPDIR/tasks" --gpus 0 -c 1 --mem 2G -W srun --begin now+1hour "${@:3}"
+  echo "$job" >>"$BATS_FILE_TMPDIR/jobs"
+  client python hpc/sweep.py write "$1" "$run_directory"
+  scontrol update "JobId=$job" StartTime=now
+}
+
+@test "points listed offline: run without the server, uploaded later, once, each as one history" {
+  local before
+  printf '%s\n' 'method: grid' 'program: programs/trial.py' \
+    'parameters: {lr: {values: [0.1, 0.2]}, batch: {values: [16, 32]}, steps: {value: 40}, fail: {value: 3}}' >"$BATS_FILE_TMPDIR/offline.yaml"
+  submit_points "$BATS_FILE_TMPDIR/offline.yaml" 4 --exp-name offline
+  sweep=None
+  has_begun 2
+  : >"$run_directory/task_2/attempt_0/stop"
+  # What is being written waits.
+  wait_until 60 compgen -G "$SCRATCH/*/hpc_outputs/offline_*/task_3/wandb/offline-run-*/*.wandb" >/dev/null
+  run -0 sync offline
+  [[ $output == *'uploaded 0, before that 0, failed 0; still being written '[1-9]* ]] || { echo "$output" && return 1; }
+  wait_for_job "$job" 120
+  same "$(sort <<<"$job_states")" $'COMPLETED\nCOMPLETED\nCOMPLETED\nFAILED'
+  same "$(cat -- "$run_directory/task_2"/attempt_?/cause)" $'notice request\nfinished'
+  before=$(runs '{name}')
+  WANDB_BASE_URL=http://127.0.0.1:9 run -1 sync offline
+  [[ $output == *'http://127.0.0.1:9 does not answer'* ]]
+  same "$(runs '{name}')" "$before"
+  run -0 sync offline
+  [[ $output == *'uploaded 5, before that 0, failed 0; still being written 0' ]]
+  same "$(comm -13 <(echo "$before") <(runs '{name} {steps}'))" "$(
+    {
+      for task in 1 2 3; do echo "$(run_of "$task") $(unbroken 40)"; done
+      echo "$(run_of 4) 0:1"
+    } | sort
+  )"
+  before=$(runs '{name} {lines} {steps}')
+  run -0 sync
+  [[ $output == *'uploaded 0, before that 5, failed 0; still being written 0' ]]
+  same "$(runs '{name} {lines} {steps}')" "$before"
 }
 
 # The last: it looks at what all the others have left.
