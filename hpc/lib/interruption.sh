@@ -203,10 +203,19 @@ interruption::restart() {
     # Slurm ends this script; not by a failure, until then.
     sleep 60 &
     wait "$!" || true
+  elif interruption::is_taken; then
+    return # Slurm, which ends all that this script runs, has ended scontrol before its answer
   else
     common::note "scontrol requeue: ${answer##*$'\n'}"
     interruption::continue_in_new_job "$@"
   fi
+}
+
+# interruption::is_taken   Slurm has the job in hand: it runs no more, or is about to end.
+interruption::is_taken() {
+  local shown
+  shown=$(interruption::job)
+  [[ $shown == *' JobState='* && $shown != *' JobState=RUNNING '* ]]
 }
 
 interruption::continue_in_new_job() {

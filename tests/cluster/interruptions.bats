@@ -110,6 +110,20 @@ ask_to_stop() {
   grep -q "job $job: job $(<"$run_directory/job_id") continues it" "$BATS_TEST_TMPDIR/messages"
 }
 
+@test "a requeue that ends scontrol before it has answered: the job goes on once" {
+  mkdir -- "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/sh\n%s "$@"\nif [ "$1" = requeue ]; then sleep 30; fi\n' "$(command -v scontrol)" >"$BATS_TEST_TMPDIR/bin/scontrol"
+  chmod +x -- "$BATS_TEST_TMPDIR/bin/scontrol"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH begin no_answer 'steps.py 60'
+  has_begun
+  ask_to_stop
+  ended "$job" 90 COMPLETED 0:0
+  same "$(causes)" $'0 notice request\n1 finished'
+  went_on 60 1
+  same "$(<"$run_directory/job_id")" "$job"
+  [[ $(job_log) != *'continues it'* ]]
+}
+
 @test "the budget of restarts ends: the job fails with 75, and says so" {
   begin budget 'steps.py 600' --max-restarts 1
   has_begun

@@ -1,11 +1,14 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; ../helpers
-# A training that is interrupted ends with the weights of one that is not, bit by bit: the digits of train/, four ranks
-# on two nodes, on the real Slurm. Each fault is looked at for its weights, the cause that is written down, the number of
-# restarts, and for what it leaves behind.
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells; ../helpers and matrix, either way
+# The fault matrix: whatever interrupts a training, it ends with the weights of one that nothing interrupted, bit by bit.
+# The digits of train/, two or four ranks, on the real Slurm. Where a fault ends a job for good, sending it again with
+# --resume does that. Most faults come in setup_file, one after another, and the tests see what has become of them: so
+# the rows wait together. Below Slurm, tests/train/test_checkpoint.py has checkpoints killed at random moments, and at
+# each call of the file system.
 
 load ../helpers
 load ../cluster/reports
+load matrix
 
 setup_file() {
   cluster_up
@@ -13,95 +16,206 @@ setup_file() {
   # In a path with a per cent sign Slurm's own words are not in the log, and the cause of an end is less exact.
   mv -T -- "$project" "$BATS_FILE_TMPDIR/project with a space"
   project="$BATS_FILE_TMPDIR/project with a space"
-  export project
+  export project bucket="file://$BATS_FILE_TMPDIR/a bucket" data=$BATS_FILE_TMPDIR/digits
+  cp -R -- "$BATS_TEST_DIRNAME/programs" "$project/"
   prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
-  experiments 'python -m train digits --epochs 12 --save-every 20'
-  # The run that nothing interrupts.
-  train reference
-  ended "$job" 120 COMPLETED 0:0
+  even_data "$data"
+
+  begin reference_2 '' "${two[@]}" "${quiet[@]}"
+  begin reference_4 '' "${four[@]}" -W srun "${quiet[@]}"
+  begin warned hold=47 "${two[@]}" "${quiet[@]}" --time 2 --grace-seconds 30
+  begin hung hang=47 "${two[@]}" "${quiet[@]}" --hang-minutes 1
+  begin controller hold=47 "${two[@]}" "${quiet[@]}"
+  begin preempted hold=47 "${two_on_one[@]}" --nodelist node4
+  if [[ $(network) == hosts ]]; then
+    begin cut 'slow=47 hold=150' "${two[@]}" --nodelist 'node[2-3]'
+  fi
+  begin killed hold=47 "${two[@]}" "${quiet[@]}"
+  begin memory memory=47 "${two[@]}" "${quiet[@]}"
+  CHECKPOINT_URL=$bucket begin cancelled hold=47 "${two[@]}" "${quiet[@]}"
+  begin twice 'hold=47 hold=55' "${four[@]}" "${quiet[@]}"
+  begin damaged 'hold=47 hold=55' "${two[@]}" "${quiet[@]}" --max-restarts 1
+  begin saving 'slow=31 slow_saves=1 --save-every 10' "${two[@]}" "${quiet[@]}"
+  experiments "python -m programs.faulty $digits hold=47"{,}
+  submit --exp-name array "${two[@]}" "${quiet[@]}"
+  keep array
+  if [[ $(network) == hosts ]]; then
+    make_small_disk
+    begin full 'slow=47 --save-every 5' "${two_on_one[@]}" --nodelist node1
+  fi
+
+  strike controller hold_47 restart_controller # with all of the others there
+  strike saving slow_31 signal_in_save
+  strike preempted hold_47 preempt node4
+  if [[ $(network) == hosts ]]; then strike cut slow_47 cut_network; fi
+  strike killed hold_47 kill_rank 1
+  strike cancelled hold_47 cancel
+  strike twice hold_47 ask_to_stop 0
+  strike damaged hold_47 stop_and_truncate
+  strike array/2 hold_47 ask_to_stop 0 2
+  goes_on controller
+  begin fewer "hold=47 --data-dir ${data@Q}" "${four[@]}" -W srun "${quiet[@]}"
+  begin died hold=47 "${two[@]}" --nodelist node1,node4
+  if [[ $(network) == hosts ]]; then
+    strike full slow_47 fail_saves
+    strike cut slow_47 send_elsewhere
+  fi
+  strike fewer hold_47 cancel
+  strike twice hold_55 ask_to_stop 1
+  strike damaged hold_55 ask_to_stop 1
+  local name
+  for name in reference_2 reference_4; do
+    recall "$name"
+    ended "$job" 120 COMPLETED 0:0
+    cp -- "$(checkpoints "$name")/final.pt" "$BATS_FILE_TMPDIR/$name.pt"
+  done
+}
+
+teardown() {
+  add_row
+  if [[ -d $BATS_TEST_TMPDIR/second ]]; then
+    POCKET_CLUSTER_DIR=$BATS_TEST_TMPDIR/second bash "$checkout/hpc/pocket_cluster.sh" down 3>&- 4>&-
+  fi
 }
 
 teardown_file() {
+  if [[ -e $BATS_FILE_TMPDIR/matrix ]]; then print_matrix; fi
+  if [[ $(network) == hosts ]]; then
+    link node3 up
+    if in_node node1 mountpoint --quiet "$(checkpoints full)"; then in_node node1 umount -- "$(checkpoints full)"; fi
+  fi
   cluster_down
 }
 
-# train NAME [OPTION...]   Sends the training.
-train() {
-  submit --gpus 2 --num-nodes 2 --nodelist 'node[1-2]' --exp-name "$@"
+@test "kill -9 of a rank; --resume" {
+  recall killed
+  given_up FAILED "failed 137 1 node2" 0
+  begin killed '' --resume "${two[@]}" "${quiet[@]}"
+  survived killed 2 0 finished
+  [[ $(job_log) == *'resumed at step 40 of '* ]]
 }
 
-# at_epoch NUMBER   Until it is done.
-at_epoch() {
-  wait_until 60 grep -qs "^epoch $1/" "$run_directory/task_1/log.txt"
+@test "a rank out of memory; --resume" {
+  recall memory
+  given_up FAILED out_of_memory 0
+  begin memory '' --resume "${two[@]}" "${quiet[@]}"
+  survived memory 2 0 finished
 }
 
-# survived NAME RESTARTS CAUSE...   The job has ended well, after attempts of these causes, with the same weights.
-survived() {
-  local cause number=0
-  ended "$job" 150 COMPLETED 0:0
-  same "$(job_field "$job" Restarts)" "$2"
-  for cause in "${@:3}"; do
-    same "$(<"$run_directory/task_1/attempt_$number/cause")" "$cause"
-    number=$((number + 1))
-  done
-  same_weights "$1"
-  same "$(local_folders "$job")" ''
-  same "$(sinfo --noheader --states=drain,down --format=%N)" ''
+@test "slurmctld killed and started in the middle" {
+  recall controller
+  survived controller 2 0 finished
 }
 
-same_weights() {
-  local -a pythons=("$checkout"/.venv/cpu-*/bin/python)
-  "${pythons[0]}" - "$SCRATCH/${project##*/}"/{reference,"$1"}/checkpoints/final.pt <<'PYTHON'
-import sys
-import torch
-reference, other = (torch.load(path) for path in sys.argv[1:])
-assert list(reference) == list(other)
-assert all(torch.equal(reference[name], other[name]) for name in reference), "other weights"
-PYTHON
+@test "a disk that is full at a save, of bytes and of inodes" {
+  has_own_networks
+  local -r folder=$(checkpoints full)
+  local last
+  recall full
+  survived full 2 1 'notice request, finished' "/proc/$(node_process node1)/root$folder"
+  [[ $(job_log) == *'was not saved: it needs '*'No space left on device'*': NOT saved'* ]]
+  last=$(sed -nE 's/.*; that of step ([0-9]+) is unharmed$/\1/p' "$run_directory/task_1/log.txt" | tail -n 1)
+  [[ $(job_log) == *"resumed at step $last of "* ]]
 }
 
-@test "a stop file, twice in one training" {
-  train stopped
-  at_epoch 2
-  : >"$run_directory/task_1/attempt_0/stop"
-  wait_until 60 test -d "$run_directory/task_1/attempt_1"
-  at_epoch 6
-  : >"$run_directory/task_1/attempt_1/stop"
-  survived stopped 2 'notice request' 'notice request' finished
+@test "SIGTERM to the ranks during a save" {
+  recall saving
+  survived saving 2 1 'notice signal, finished'
+  [[ -e "$BATS_FILE_TMPDIR/signalled in a save" ]]
+}
+
+@test "a task of an array is started again alone" {
+  recall array
+  [[ $(cause 0 2) == 'notice request' ]]
+  goes_on array/1
+  wait_for_job "$job" 150
+  seen "${job}_1" 1 0 finished
+  seen "${job}_2" 2 1 'notice request, finished'
+  same_weights 2 "$(checkpoints array)/task_1/final.pt"
+  same_weights 2 "$(checkpoints array)/task_2/final.pt"
+  nothing_left "$(job_field "${job}_1" JobId)"
+  nothing_left "$(job_field "${job}_2" JobId)"
+}
+
+@test "two interruptions in one epoch" {
+  recall twice
+  survived twice 4 2 'notice request, notice request, finished'
+  [[ $(grep -c '^resumed at step .*, in epoch 3$' "$run_directory/task_1/log.txt") == 2 ]]
+}
+
+@test "a truncated checkpoint; no restarts left; a bit-flipped one; --resume" {
+  local name
+  recall damaged
+  given_up FAILED 'notice request, notice request' 1
+  [[ $(job_log) == *'skipped '*': __0_0.distcp has '*' bytes in place of '*'resumed at step 40 of '*'not started again'* ]]
+  name=$(newest damaged)
+  flip_bit "$name/__1_0.distcp"
+  begin damaged '' --resume "${two[@]}" "${quiet[@]}"
+  survived damaged 2 0 finished
+  [[ $(job_log) == *"skipped $name: __1_0.distcp has changed since it was written"*'resumed at step 40 of '* ]]
 }
 
 @test "preemption" {
-  train preempted
-  at_epoch 2
-  sbatch --parsable --partition=urgent --nodelist=node2 --exclusive --output=/dev/null --wrap true >/dev/null
-  survived preempted 1 preempted finished
+  recall preempted
+  survived preempted 2 1 'preempted, finished'
 }
 
-@test "a node dies with all that is on it" {
-  train died
-  at_epoch 4
-  kill -KILL "$(cut -d ' ' -f 1 "$POCKET_CLUSTER_DIR/pids/node2")"
+@test "the network of a node is cut, for a moment and for good; it comes back while the training goes on elsewhere" {
+  has_own_networks
+  comes cut hold_150
+  link node3 up
+  wait_until 60 node_is_up node3
+  goes_on cut
+  survived cut 2 1 'node_failed, finished'
+  same "$(<"$run_directory/task_1/attempt_1/nodes")" 'node[1-2]'
+}
+
+@test "kill -9 of slurmd and all on a node" {
+  comes died hold_47
+  kill -KILL "$(node_process node4)"
   bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
-  survived died 1 node_failed finished
+  survived died 2 1 'node_failed, finished'
 }
 
-@test "the controller is started anew in the middle" {
-  train controller
-  at_epoch 2
-  kill -KILL "$(cut -d ' ' -f 1 "$POCKET_CLUSTER_DIR/pids/slurmctld")"
-  bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
-  survived controller 0 finished
+@test "a rank that hangs" {
+  recall hung
+  survived hung 2 1 'hung, finished'
+  [[ $(job_log) == *'programs/faulty.py", line '*' in hang'* ]]
 }
 
-@test "a rank is killed: the job fails; sent again with --resume it ends with the same weights" {
-  local process
-  train killed
-  at_epoch 4
-  process=$(pgrep --newest --full "^python -m train digits")
-  kill -KILL "$process"
-  ended "$job" 60 FAILED 137:0
-  [[ $(<"$run_directory/task_1/attempt_0/cause") == 'failed 137 '[0-3]' node'[12] ]]
-  train killed --resume
-  survived killed 0 finished
-  [[ $(job_log) == *'resumed at step'* ]]
+@test "the warning before the time limit" {
+  local all
+  recall warned
+  wait_for_job "$job" 200
+  all=$(causes)
+  # Slurm warns up to a minute early: then there is a second time.
+  [[ $all =~ ^('notice time_limit, '){1,2}finished$ ]]
+  all=${all//[^,]/}
+  survived warned 2 "${#all}" "$(causes)"
+}
+
+@test "scancel; --resume on another cluster with an empty disk, from CHECKPOINT_URL alone" {
+  recall cancelled
+  given_up CANCELLED cancelled 0
+  export POCKET_CLUSTER_DIR=$BATS_TEST_TMPDIR/second CHECKPOINT_URL=$bucket
+  bash "$checkout/hpc/pocket_cluster.sh" up --nodes 2 3>&- 4>&-
+  cluster_env
+  SCRATCH=$BATS_TEST_TMPDIR/scratch
+  prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
+  begin cancelled '' --resume "${two[@]}"
+  survived cancelled 2 0 finished
+  [[ $(job_log) == *"bringing step_"*" from $bucket/"*'resumed at step '* ]]
+}
+
+@test "4 ranks saved, 2 resumed: every sample of an epoch is seen exactly once" {
+  local first
+  recall fewer
+  given_up CANCELLED cancelled 0
+  first=$run_directory
+  begin fewer "--data-dir ${data@Q}" --resume "${two[@]}" "${quiet[@]}"
+  ended "$job" 150 COMPLETED 0:0
+  seen "$job" 1 0 finished
+  [[ $(job_log) == *'resumed at step '* ]]
+  each_once "$first"/task_1/output/samples_[0-3] "$run_directory"/task_1/output/samples_[01]
+  seen_equal='each sample once'
 }

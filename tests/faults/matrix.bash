@@ -1,0 +1,347 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # the tests read the first, ../helpers.bash sets the second
+# What the rows of the fault matrix share:  load ../helpers, load ../cluster/reports, load matrix
+#
+# A row is an experiment, called as the row is. A training is looked at for its weights, the cause that is written down,
+# the number of restarts, and for what it leaves behind; the rows are printed as a table at the end.
+
+# Two and four ranks, the two shapes that have a run without a fault; one thread a rank in all.
+two=(--gpus 0 --num-nodes 2 -W srun --cpus 1 --mem 1500M)
+four=(--gpus 2 --num-nodes 2 --cpus 2 --mem 3G)
+two_on_one=(--gpus 2 --num-nodes 1 -W srun --cpus 2 --mem 3G)
+# No fault concerns these as a whole. Who is last to come waits for the runs without a fault.
+quiet=(--nodelist 'node[1-2]')
+# An epoch has 23 steps.
+digits='--epochs 8 --save-every 20'
+
+# begin NAME FAULTS_AND_FLAGS OPTION...   Sends the digits (programs/faulty.py); sets job and run_directory.
+begin() {
+  experiments "python -m programs.faulty $digits $2"
+  submit --exp-name "$1" "${@:3}"
+  keep "$1"
+}
+
+keep() {
+  printf '%s\n%s\n' "$job" "$run_directory" >"$BATS_FILE_TMPDIR/row $1"
+}
+
+# recall NAME   The job that was begun last under this name.
+recall() {
+  { read -r job && read -r run_directory; } <"$BATS_FILE_TMPDIR/row $1"
+}
+
+# checkpoints NAME[/TASK]   Its folder; beside it programs/faulty.py tells which fault has come.
+checkpoints() {
+  local -r name=${1%/*}
+  local -r task=${1#"$name"}
+  printf '%s\n' "$SCRATCH/${project##*/}/$name/checkpoints${task/#\///task_}"
+}
+
+# newest NAME   Its newest checkpoint.
+newest() {
+  local -a found
+  found=("$(checkpoints "$1")"/step_*)
+  printf '%s\n' "${found[-1]}"
+}
+
+# comes NAME[/TASK] FAULT_STEP   Waits for what programs/faulty.py does at this step, and recalls the job.
+comes() {
+  recall "${1%/*}"
+  if ! wait_until 200 test -e "$(checkpoints "$1").$2"; then
+    squeue >&2
+    job_log >&2
+    return 1
+  fi
+}
+
+# strike NAME FAULT_STEP COMMAND...   When the job is there. Where that fails, the row's own test shall.
+strike() {
+  if ! comes "$1" "$2" || ! "${@:3}"; then printf 'the fault of the row %s has not come\n' "$1" >&2; fi
+}
+
+# goes_on NAME[/TASK]   Ends its `hold` or `slow`.
+goes_on() {
+  : >"$(checkpoints "$1").go"
+}
+
+# ask_to_stop ATTEMPT [TASK]
+ask_to_stop() {
+  : >"$run_directory/task_${2:-1}/attempt_$1/stop"
+}
+
+cancel() {
+  scancel "$job"
+}
+
+# kill_rank RANK
+kill_rank() {
+  local process
+  for process in $(processes_of "$job"); do
+    if [[ $(<"/proc/$process/comm") == python ]] && grep -qzx "RANK=$1" "/proc/$process/environ"; then
+      kill -KILL "$process"
+      return
+    fi
+  done
+  return 1
+}
+
+# preempt NODE   By a job that takes all of it for a moment.
+preempt() {
+  sbatch --parsable --partition=urgent --nodelist="$1" --exclusive --output=/dev/null --wrap true >/dev/null
+}
+
+restart_controller() {
+  kill -KILL "$(node_process slurmctld)"
+  bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
+}
+
+# Between two attempts.
+stop_and_truncate() {
+  ask_to_stop 0
+  cause 0 >/dev/null
+  truncate --size=-1 -- "$(newest damaged)/__0_0.distcp"
+}
+
+# To all ranks, while one of them is still writing.
+signal_in_save() {
+  wait_until 60 is_saving
+  scancel --signal=TERM "$job"
+  if is_saving; then : >"$BATS_FILE_TMPDIR/signalled in a save"; fi
+}
+
+is_saving() {
+  compgen -G "$(checkpoints saving)/.step_*.partial" >/dev/null
+}
+
+# The folder of checkpoints of the row `full` becomes a file system of 8 MB, of node1 alone.
+make_small_disk() {
+  local -r folder=$(checkpoints full)
+  mkdir -p -- "$folder"
+  in_node node1 mount -t tmpfs -o size=8m,nr_inodes=400 none "$folder"
+}
+
+# Two saves fail; then a last one before the end of the attempt.
+fail_saves() {
+  fill_bytes
+  wait_until 60 log_has 'was not saved: it needs '
+  empty_small_disk
+  fill_inodes 3
+  wait_until 60 log_has 'No space left on device'
+  ask_to_stop 0
+  cause 0 >/dev/null
+  empty_small_disk
+}
+
+fill_bytes() {
+  in_node node1 dd if=/dev/zero of="$(checkpoints full)/filler" bs=64k status=none 2>/dev/null || true
+}
+
+# All of its inodes but COUNT: there is space for a checkpoint, and then it cannot be written.
+fill_inodes() {
+  in_node node1 python3 - "$(checkpoints full)" "$1" <<'PYTHON'
+import contextlib, itertools, sys
+from pathlib import Path
+made = []
+with contextlib.suppress(OSError):
+    for number in itertools.count():
+        made.append(Path(sys.argv[1], f"filler{number}"))
+        made[-1].touch()
+for path in made[-1 - int(sys.argv[2]) :]:
+    path.unlink(missing_ok=True)
+PYTHON
+}
+
+empty_small_disk() {
+  in_node node1 find "$(checkpoints full)" -name 'filler*' -delete
+}
+
+flip_bit() {
+  python3 - "$1" <<'PYTHON'
+import sys
+with open(sys.argv[1], "r+b") as file:
+    content = bytearray(file.read())
+    content[len(content) // 2] ^= 1
+    file.seek(0)
+    file.write(content)
+PYTHON
+}
+
+# even_data FOLDER   The digits, but of so many samples for training that all steps are of 64: none is repeated.
+even_data() {
+  cp -R -- "$SCRATCH/${project##*/}/datasets/digits" "$1"
+  python3 - "$1" <<'PYTHON'
+import struct, sys
+from pathlib import Path
+for name, header, size in (("images-idx3", 16, 64), ("labels-idx1", 8, 1)):
+    path = Path(sys.argv[1], f"train-{name}-ubyte")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + struct.pack(">i", 1408) + whole[8 : header + 1408 * size])
+PYTHON
+}
+
+# each_once FILE...   What programs/faulty.py has noted on all ranks: 8 epochs of each of the 1408 samples.
+each_once() {
+  python3 - "$@" <<'PYTHON'
+import sys
+from pathlib import Path
+seen = {}
+for path in sys.argv[1:]:
+    for line in Path(path).read_text().splitlines():
+        epoch, *samples = map(int, line.split())
+        seen.setdefault(epoch, []).extend(samples)
+assert sorted(seen) == list(range(1, 9)), sorted(seen)
+for epoch, samples in seen.items():
+    assert sorted(samples) == list(range(1408)), f"epoch {epoch}: {len(samples)} samples, {len(set(samples))} of them different"
+PYTHON
+}
+
+log_has() {
+  grep -qF -- "$1" "$run_directory/task_1/log.txt"
+}
+
+steps_done() {
+  wc -l <"$run_directory/task_1/output/samples_0"
+}
+
+more_steps_than() {
+  (($(steps_done) > $1))
+}
+
+node_is_up() {
+  [[ $(sinfo --noheader --nodes="$1" --format=%t) == @(idle|mix|alloc) ]]
+}
+
+node_is_down() {
+  [[ $(sinfo --noheader --nodes="$1" --format=%t) == down* ]]
+}
+
+# cause ATTEMPT [TASK]   When it is written.
+cause() {
+  local -r file=$run_directory/task_${2:-1}/attempt_$1/cause
+  wait_until 60 test -s "$file"
+  cat -- "$file"
+}
+
+# causes [TASK]   Of all attempts, with commas.
+causes() {
+  local -i number=0
+  local all=''
+  while [[ -s $run_directory/task_${1:-1}/attempt_$number/cause ]]; do
+    all+=${all:+, }$(<"$run_directory/task_${1:-1}/attempt_$number/cause")
+    number+=1
+  done
+  printf '%s\n' "$all"
+}
+
+# survived NAME RANKS RESTARTS CAUSES [FOLDER]   It has ended well, with the weights of the run of RANKS ranks that had no
+# fault. FOLDER: of its checkpoints.
+survived() {
+  ended "$job" 150 COMPLETED 0:0
+  seen "$job" 1 "$3" "$4"
+  same_weights "$2" "${5:-$(checkpoints "$1")}/final.pt"
+  nothing_left "$job"
+}
+
+# given_up STATE CAUSES RESTARTS   It has ended for good.
+given_up() {
+  wait_for_job "$job" 60
+  same "$job_states" "$1"
+  seen "$job" 1 "$3" "$2"
+  nothing_left "$job"
+}
+
+# seen JOB TASK RESTARTS CAUSES   Notes both for the table, and compares.
+seen() {
+  local -r restarts=$(job_field "$1" Restarts) causes=$(causes "$2")
+  seen_restarts+=${seen_restarts:+ + }$restarts seen_causes+=${seen_causes:+ + }$causes
+  same "$causes" "$4"
+  same "$restarts" "$3"
+}
+
+# same_weights RANKS FILE   Bit by bit.
+same_weights() {
+  local -a pythons=("$checkout"/.venv/cpu-*/bin/python)
+  seen_equal=no
+  "${pythons[0]}" - "$BATS_FILE_TMPDIR/reference_$1.pt" "$2" <<'PYTHON'
+import sys
+import torch
+reference, other = (torch.load(path) for path in sys.argv[1:])
+assert list(reference) == list(other)
+assert all(torch.equal(reference[name], other[name]) for name in reference), "other weights"
+PYTHON
+  seen_equal=yes
+}
+
+# nothing_left JOB   No process, no folder on a node's disk, no node out of service.
+nothing_left() {
+  wait_until 15 no_process_of "$1"
+  same "$(local_folders "$1")" ''
+  same "$(sinfo --noheader --states=drain --format=%N)" ''
+}
+
+no_process_of() {
+  [[ -z $(processes_of "$1") ]]
+}
+
+# processes_of JOB   On all nodes.
+processes_of() {
+  grep -lszx "SLURM_JOB_ID=$1" /proc/[0-9]*/environ | sed -E 's|/proc/([0-9]+)/.*|\1|' || true
+}
+
+network() {
+  sed -n 's/^network=//p' -- "$POCKET_CLUSTER_DIR/cluster"
+}
+
+# node_process NODE   That which ends with the node.
+node_process() {
+  cut -d ' ' -f 1 -- "$POCKET_CLUSTER_DIR/pids/$1"
+}
+
+# in_node NODE COMMAND...   Sees what is mounted there.
+in_node() {
+  nsenter --target "$(node_process "$1")" --mount -- "${@:2}"
+}
+
+# link NODE up|down   Its cable, at the other end.
+link() {
+  nsenter --target "$(node_process switch)" --net -- ip link set dev "$1" "$2"
+}
+
+# For a moment, which nobody notices, and then for good.
+cut_network() {
+  local steps
+  link node3 down
+  sleep 3
+  link node3 up
+  steps=$(steps_done)
+  wait_until 60 more_steps_than "$steps" && link node3 down
+}
+
+# When Slurm has given the node up. A job that nobody has bound to its nodes goes by itself; bound to this one it would
+# begin there as the node comes back, when Slurm ends what the first attempt has left, and the second with it (22.05).
+send_elsewhere() {
+  wait_until 90 node_is_down node3
+  wait_until 30 is_pending
+  scontrol update "jobid=$job" 'nodelist=node[1-2]'
+}
+
+is_pending() {
+  [[ $(job_field "$job" JobState) == PENDING ]]
+}
+
+has_own_networks() {
+  [[ $(network) == hosts ]] || skip 'the nodes have no networks and disks of their own (not root)'
+}
+
+# Called by teardown: the row, as far as the test has come.
+add_row() {
+  if [[ -n ${BATS_TEST_SKIPPED:-} ]]; then seen_equal=skipped; fi
+  printf '%s|%s|%s|%s\n' "$BATS_TEST_DESCRIPTION" "${seen_causes:--}" "${seen_restarts:--}" "${seen_equal:-no}" >>"$BATS_FILE_TMPDIR/matrix"
+}
+
+# Called by teardown_file, as bats shows what comes to descriptor 3.
+print_matrix() {
+  local fault cause restarts equal
+  while IFS='|' read -r fault cause restarts equal; do
+    printf '# %-42s  %-8s  %-16s  %s\n' "$cause" "$restarts" "$equal" "$fault"
+  done < <(printf 'FAULT|CAUSE OF EACH ATTEMPT (+ SENT AGAIN)|RESTARTS|EQUAL WEIGHTS\n' && cat -- "$BATS_FILE_TMPDIR/matrix") >&3
+}
