@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -12,6 +12,7 @@
 #   staging      data to the nodes' own disks: packing, and bringing them to 1, 2 and 4 nodes (3 rounds; about
 #                15 minutes and 25 GB of disk): staging.sh
 #   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
+#   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes)
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -19,6 +20,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
 source "$here/containers.bash"
+source "$here/interruptions.bash"
 source "$here/staging.sh"
 
 rounds=''
@@ -36,12 +38,12 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | containers | staging | interruptions) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions]..." ;;
+      submission | startup | containers | staging | interruptions | recovery) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery); fi
 
   if [[ ${benchmarks[*]} != interruptions ]]; then bench::prepare; fi
   for benchmark in "${benchmarks[@]}"; do
