@@ -76,16 +76,10 @@ client() {
   (cd -- "$project" && WANDB_API_KEY=$key WANDB_BASE_URL=$url WANDB_ERROR_REPORTING=false bash venv/run.sh "$@" 3>&- 4>&-)
 }
 
-# submit_sweep NAME TASKS OPTION...   An array job of so many tasks for `sweep`; `recall NAME` finds it again.
+# submit_sweep NAME TASKS OPTION...   An array job of so many tasks for `sweep`, also where it has fewer runs; `recall NAME`
+# finds it again.
 submit_sweep() {
-  local -i task
-  # Until job_submitter.sh has --wandb-sweepid: a job of as many experiments, whose record is changed before it starts.
-  for ((task = 1; task <= $2; task++)); do echo true; done >"$BATS_FILE_TMPDIR/tasks"
-  submit --configs "$BATS_FILE_TMPDIR/tasks" --gpus 0 -c 1 --mem 2G -W srun --begin now+1hour "${@:3}"
-  echo "$job" >>"$BATS_FILE_TMPDIR/jobs"
-  printf "fact[sweep]='%s'\n" "$sweep" >>"$run_directory/facts"
-  rm -- "$run_directory"/task_*/command
-  scontrol update "JobId=$job" StartTime=now
+  submit --wandb-sweepid "$sweep" --sweep-runs "$2" --no-preflight --gpus 0 -c 1 --mem 2G -W srun "${@:3}"
   keep "$1"
 }
 
@@ -238,22 +232,11 @@ sync() {
   bash "$project/hpc/sync_wandb.sh" "$@" 3>&- 4>&-
 }
 
-# submit_points FILE RUNS   The points of FILE, listed at submission, without a network on the nodes.
-submit_points() {
-  local -i task
-  # Until job_submitter.sh has --sweep-config, as above.
-  for ((task = 1; task <= $2; task++)); do echo true; done >"$BATS_FILE_TMPDIR/tasks"
-  submit --configs "$BATS_FILE_TMPDIR/tasks" --gpus 0 -c 1 --mem 2G -W srun --begin now+1hour "${@:3}"
-  echo "$job" >>"$BATS_FILE_TMPDIR/jobs"
-  client python hpc/sweep.py write "$1" "$run_directory"
-  scontrol update "JobId=$job" StartTime=now
-}
-
 @test "points listed offline: run without the server, uploaded later, once, each as one history" {
   local before
   printf '%s\n' 'method: grid' 'program: programs/trial.py' \
     'parameters: {lr: {values: [0.1, 0.2]}, batch: {values: [16, 32]}, steps: {value: 40}, fail: {value: 3}}' >"$BATS_FILE_TMPDIR/offline.yaml"
-  submit_points "$BATS_FILE_TMPDIR/offline.yaml" 4 --exp-name offline
+  submit --sweep-config "$BATS_FILE_TMPDIR/offline.yaml" --offline --gpus 0 -c 1 --mem 2G -W srun --exp-name offline
   sweep=None
   has_begun 2
   : >"$run_directory/task_2/attempt_0/stop"

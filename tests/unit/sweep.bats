@@ -107,7 +107,8 @@ refused() {
   refused "no distribution 'gauss'; there are: constant" 'method: random' 'parameters: {a: {distribution: gauss}}'
   refused 'uniform has no step' 'method: random' 'parameters: {a: {min: 0.0, max: 1.0, step: 2}}'
   refused 'above 0; min is 0' 'method: random' 'run_cap: 3' 'parameters: {a: {distribution: log_uniform_values, min: 0, max: 1}}'
-  refused 'random has no end: give the number' 'method: random' 'parameters: {a: {min: 0.0, max: 1.0}}'
+  yaml 'method: random' 'parameters: {a: {min: 0.0, max: 1.0}}'
+  fails_with 3 'random has no end: give the number' sweep count s.yaml
   refused 'bayes chooses each point by the results of those before' 'method: bayes' 'parameters: {a: {min: 0.0, max: 1.0}}'
   refused "run_cap: 'many'" 'method: grid' 'run_cap: many' 'parameters: {a: {value: 1}}'
   refused 'W&B drops the word \$\{scratch_dir\}; write it behind an option' 'method: grid' 'parameters: {a: {value: 1}}' 'command: [ls, "${scratch_dir}"]'
