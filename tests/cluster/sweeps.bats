@@ -217,6 +217,21 @@ no_agent() {
   no_agent
 }
 
+@test "in a container: the agent and the trial" {
+  local folder image
+  folder=$(bash "$checkout/tests/install_apptainer.sh")
+  PATH=$folder:$PATH
+  image=$(bash "$checkout/tests/make_image.sh")
+  make_sweep container 'parameters: {lr: {value: 0.5}, batch: {value: 1}, steps: {value: 20}}'
+  submit_sweep container 1 --exclude 'node[3-4]' --singularity-container "$image"
+  has_begun 1
+  : >"$run_directory/task_1/attempt_0/stop"
+  ended "$job" 120 COMPLETED 0:0
+  same "$(cat -- "$run_directory"/task_1/attempt_?/cause)" $'notice request\nfinished'
+  same "$(runs '{state} {steps}')" "finished $(unbroken 20)"
+  wait_until 10 no_agent
+}
+
 # asks_server   That what is wrong with a sweep is told in one line; of the server that url and key name.
 asks_server() {
   local left
