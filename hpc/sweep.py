@@ -126,7 +126,8 @@ def write(file, run_directory, runs, seed, experiment, sweep_id, no_wandb):
             out.write("wandb_version: 1\n\n")
             values = {key: {"value": value} for key, value in point.items()}
             yaml.dump(values, out, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), allow_unicode=True)
-        (folder / "parameters.json").write_text(json.dumps(point, default=str), encoding="utf-8")
+        if "${args_json_file}" in (sweep.get("command") or ()):
+            (folder / "parameters.json").write_text(json.dumps(point, default=str), encoding="utf-8")
         lines.append("%d\t%s\t%s\n" % (number, name, sweep_points.summary(point)))
     (run_directory / "tasks").write_text("".join(lines), encoding="utf-8")
 

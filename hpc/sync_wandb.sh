@@ -111,6 +111,8 @@ sync::send() {
     wandb_client::run "$project" env WANDB_MODE=online WANDB_DIR="$folder" \
       python -m wandb sync "${recordings[@]:first:100}" >"$log" 2>&1 </dev/null || true
     for file in "${recordings[@]:first:100}"; do
+      # It ends in the middle of a record, as it is still being written, or as the program was killed: all before was sent.
+      if grep 'incomplete record' "$log" | grep -qF -- "$(basename -- "${file%/*}")"; then : >"$file.synced"; fi
       if [[ ! -e $file.synced ]]; then
         common::note "not uploaded: $file"
         failed+=1

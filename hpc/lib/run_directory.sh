@@ -10,7 +10,8 @@
 #   staging             what the job takes to its nodes' disks (staging.sh); pack_log.txt, of --pack-in-job
 #   collect             patterns of --collect, words that end in NUL
 #   task_N/command      the command of task N, an argv file (command.sh)
-#   task_N/environment  what it has of its own, words NAME=VALUE that end in NUL
+#   task_N/environment  variables for this task alone, words NAME=VALUE that end in NUL; parameters.yaml, the values of
+#                       its point of a sweep; agent, spare (sweep.sh)
 #   task_N/state        enqueued, running, paused, completed or failed (interruption.sh)
 #   task_N/log.txt      what its processes printed, all attempts
 #   task_N/output       the program's own folder, OUTPUT_PATH

@@ -211,21 +211,69 @@ no_agent() {
   no_agent
 }
 
-@test "before submission: what is wrong with a sweep is told in one line" {
+@test "in a container: the agent and the trial" {
+  local folder image
+  folder=$(bash "$checkout/tests/install_apptainer.sh")
+  PATH=$folder:$PATH
+  image=$(bash "$checkout/tests/make_image.sh")
+  make_sweep container 'parameters: {lr: {value: 0.5}, batch: {value: 1}, steps: {value: 20}}'
+  submit_sweep container 1 --exclude 'node[3-4]' --singularity-container "$image"
+  has_begun 1
+  : >"$run_directory/task_1/attempt_0/stop"
+  ended "$job" 120 COMPLETED 0:0
+  same "$(cat -- "$run_directory"/task_1/attempt_?/cause)" $'notice request\nfinished'
+  same "$(runs '{state} {steps}')" "finished $(unbroken 20)"
+  wait_until 10 no_agent
+}
+
+# asks_server   That what is wrong with a sweep is told in one line; of the server that url and key name.
+asks_server() {
   local left
-  recall grid
-  fails_with 1 'has handed out all of its 6 runs' client python hpc/sweep.py online "$sweep"
-  recall direct
-  fails_with 1 "starts 'sh', which the kit cannot take over" client python hpc/sweep.py online "$sweep"
-  fails_with 1 'has no such sweep' client python hpc/sweep.py online entity/project/none
   make_sweep fresh 'parameters: {lr: {values: [0.1, 0.2, 0.3]}, batch: {value: 1}}'
   left=$(client python hpc/sweep.py online "$sweep")
   same "$left" 3
-  key=${key//a/b}0 fails_with 1 'user is not logged in' client python hpc/sweep.py online "$sweep"
+  left=$(client python hpc/sweep.py online "$sweep" --runs 2)
+  same "$left" 2
+  fails_with 1 'has no such sweep' client python hpc/sweep.py online "${sweep%/*}/no-such-one"
+  key=0${key%?} fails_with 1 '(not logged in|credentials)' client python hpc/sweep.py online "$sweep"
+  client wandb sweep --cancel "$sweep"
+  fails_with 1 "the sweep $sweep is cancel" client python hpc/sweep.py online "$sweep"
+}
+
+@test "before submission: what is wrong with a sweep is told in one line" {
+  asks_server
+  recall lost
+  wait_for_job "$job" 120
+  fails_with 1 'has handed out all of its 1 runs' client python hpc/sweep.py online "$sweep"
+  recall direct
+  fails_with 1 "starts 'sh', which the kit cannot take over" client python hpc/sweep.py online "$sweep"
+  make_sweep endless 'parameters: {lr: {min: 0.1, max: 0.2}}' 'method: random'
+  fails_with 2 'has no end: give the number of runs' client python hpc/sweep.py online "$sweep"
   key='' HOME=$BATS_TEST_TMPDIR fails_with 1 'no W&B key' client python hpc/sweep.py online "$sweep"
   url=http://127.0.0.1:9 fails_with 1 'does not answer' client python hpc/sweep.py online "$sweep"
-  curl --silent -X POST "$url/_sweep/${sweep##*/}/FINISHED"
-  fails_with 1 "the sweep $sweep is finished" client python hpc/sweep.py online "$sweep"
+}
+
+# Makes a sweep in your project `kit-test`, and cancels it.
+@test "the same of W&B itself" {
+  if [[ -z ${TEST_WANDB_API_KEY:-} ]]; then skip 'set TEST_WANDB_API_KEY to a key of your own'; fi
+  key=$TEST_WANDB_API_KEY url=${TEST_WANDB_BASE_URL:-$(client python -c 'import wandb; print(wandb.Settings().base_url)')}
+  WANDB_PROJECT=kit-test asks_server
+}
+
+@test "sweep.sh makes the sweep of the template and submits for it" {
+  local folder=$BATS_TEST_TMPDIR/project
+  mkdir -- "$folder"
+  cp -R -- "$checkout/hpc" "$checkout/venv" "$project/.env" "$project/.venv" "$folder/"
+  # shellcheck disable=SC2016 # the other shell's
+  echo 'printf "<%s>" "$@"' >"$folder/hpc/job_submitter.sh"
+  run -0 --separate-stderr bash "$folder/hpc/sweep.sh" "$folder/hpc/sweeper.yml" --gpus 2 --note 'two words' 3>&- 4>&-
+  [[ $output =~ ^'<--wandb-sweepid><'(entity/[a-z]+/sweep[0-9]+)'><--gpus><2><--note><two words>'$ ]]
+  sweep=${BASH_REMATCH[1]}
+  [[ $stderr == *"$sweep"* && $stderr != *"$key"* ]]
+  same "$(client python hpc/sweep.py online "$sweep")" 12
+  fails_with 2 'where the file should be' bash "$folder/hpc/sweep.sh" --gpus 2
+  run -2 bash "$folder/hpc/sweep.sh" none.yml 3>&- 4>&-
+  [[ $output == *'none.yml: No such file'* ]]
 }
 
 sync() {
@@ -263,6 +311,36 @@ sync() {
   run -0 sync
   [[ $output == *'uploaded 0, before that 5, failed 0; still being written 0' ]]
   same "$(runs '{name} {lines} {steps}')" "$before"
+}
+
+@test "--running: a recording is uploaded while it grows, and all of it at the end" {
+  local seen
+  printf '%s\n' 'method: grid' 'program: programs/trial.py' \
+    'parameters: {lr: {value: 7.5}, batch: {value: 1}, steps: {value: 250}, text: {value: much}, repeat: {value: 4000}}' >"$BATS_FILE_TMPDIR/growing.yaml"
+  submit_points "$BATS_FILE_TMPDIR/growing.yaml" 1 --exp-name growing
+  sweep=None
+  wait_until 90 recorded 70000
+  run -0 sync --running growing
+  [[ $output == *'uploaded 1, before that 0, failed 0; still being written 0' ]]
+  seen=$(runs '{name} {steps}' | sed -n "s/^$(run_of 1) //p")
+  [[ $(unbroken 250) == "$seen "* ]]
+  # A program that is killed leaves such a recording: it is sent, and not again.
+  cp -R -- "$run_directory" "$BATS_TEST_TMPDIR/killed"
+  echo node_failed >"$BATS_TEST_TMPDIR/killed/task_1/attempt_0/cause"
+  run -0 sync "$BATS_TEST_TMPDIR/killed"
+  [[ $output == *'uploaded 1, before that 0, failed 0; still being written 0' ]]
+  run -0 sync "$BATS_TEST_TMPDIR/killed"
+  [[ $output == *'uploaded 0, before that 1, failed 0; still being written 0' ]]
+  ended "$job" 90 COMPLETED 0:0
+  run -0 sync growing
+  [[ $output == *'uploaded 1, before that 0, failed 0; still being written 0' ]]
+  seen=$(runs '{name} {steps}' | sed -n "s/^$(run_of 1) //p")
+  same "$(tr ' ' '\n' <<<"$seen" | sort -nu)" "$(tr ' ' '\n' <<<"$(unbroken 250)" | sort -nu)"
+}
+
+# recorded BYTES   So much of the one task's recording is on the disk.
+recorded() {
+  [[ -n $(find "$run_directory" -name '*.wandb' -size "+${1}c") ]]
 }
 
 # The last: it looks at what all the others have left.

@@ -19,6 +19,11 @@ setup() {
   mkdir -- "$SCRATCH"
 }
 
+teardown() {
+  local -r small=$BATS_FILE_TMPDIR/small
+  if [[ -d $small ]]; then POCKET_CLUSTER_DIR=$small bash "$checkout/hpc/pocket_cluster.sh" down 3>&- 4>&-; fi
+}
+
 report() {
   bash "$project/hpc/experiments.sh" report "$@"
 }
@@ -51,7 +56,6 @@ report() {
   export POCKET_CLUSTER_DIR=$BATS_FILE_TMPDIR/small
   mkdir -- "$POCKET_CLUSTER_DIR"
   echo 200000 >"$POCKET_CLUSTER_DIR/next_job_id"
-  trap 'bash "$checkout/hpc/pocket_cluster.sh" down 3>&- 4>&-' EXIT
   bash "$checkout/hpc/pocket_cluster.sh" up --nodes 1 --network loopback 3>&- 4>&-
   # shellcheck source=/dev/null
   source <(bash "$checkout/hpc/pocket_cluster.sh" env)

@@ -202,3 +202,20 @@ PYTHON
   listed --runs 40
   [[ $(cut -f 2 run/tasks | sort -u | wc -l) == 40 && $(cut -f 3 run/tasks | sort -u | wc -l) == 2 ]]
 }
+
+@test "the template is a sweep, and its commands are commands of train" {
+  run -0 sweep count "$checkout/hpc/sweeper.yml"
+  [[ $output == 12 ]]
+  mkdir -p -- run/task_{1..12}
+  sweep write "$checkout/hpc/sweeper.yml" run
+  mapfile -d '' -t flags <run/task_12/command
+  [[ ${flags[*]:0:4} == '/usr/bin/env python -m train' ]]
+  cd -- "$checkout" || return
+  "$kit_environment/bin/python" -c '
+import sys
+from train.config import parse
+from train.tasks.digits import Config
+config = parse(Config, sys.argv[1:], "train")
+assert (config.learning_rate, config.global_batch_size, config.seed, config.epochs) == (0.01, 64, 1, 10), config
+' "${flags[@]:4}" 3>&-
+}

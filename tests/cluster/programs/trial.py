@@ -18,6 +18,7 @@ parser.add_argument("--batch", type=int, required=True)
 parser.add_argument("--steps", type=int, default=3)
 parser.add_argument("--fail", type=int, default=0, help="with this status, of the trial of lr 0.2 and batch 32")
 parser.add_argument("--text", default="")
+parser.add_argument("--repeat", type=int, default=0, help="log the text so many times, to make much of it")
 options = parser.parse_args()
 
 Path(os.environ["OUTPUT_PATH"], f"rank_{os.environ['RANK']}").write_text(f"{os.environ['WANDB_RUN_ID']} {options.text}")
@@ -38,7 +39,14 @@ if dict(run.config)["lr"] != options.lr:
     sys.exit(f"W&B has {dict(run.config)}")
 while step < options.steps and not status:
     step += 1
-    run.log({"seen": step, "attempt": int(os.environ["ATTEMPT"]), "loss": options.lr / step})
+    run.log(
+        {
+            "seen": step,
+            "attempt": int(os.environ["ATTEMPT"]),
+            "loss": options.lr / step,
+            "text": options.text * options.repeat,
+        }
+    )
     time.sleep(0.2)
     saved.write_text(str(step))
     if signals or stop_file.exists():
