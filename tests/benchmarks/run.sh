@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -12,6 +12,7 @@
 #   staging      data to the nodes' own disks: packing, and bringing them to 1, 2 and 4 nodes (3 rounds; about
 #                15 minutes and 25 GB of disk): staging.sh
 #   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
+#   arrays       1,000 tasks where an array ends at 99: repeats, points of a sweep, --only-missing (10 rounds)
 #   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes)
 set -euo pipefail
 shopt -s inherit_errexit
@@ -19,6 +20,7 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
+source "$here/arrays.bash"
 source "$here/containers.bash"
 source "$here/interruptions.bash"
 source "$here/staging.sh"
@@ -38,12 +40,12 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | containers | staging | interruptions | recovery) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery]..." ;;
+      submission | startup | containers | staging | interruptions | recovery | arrays) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays); fi
 
   if [[ ${benchmarks[*]} != interruptions ]]; then bench::prepare; fi
   for benchmark in "${benchmarks[@]}"; do

@@ -248,7 +248,7 @@ asks_server() {
   recall direct
   fails_with 1 "starts 'sh', which the kit cannot take over" client python hpc/sweep.py online "$sweep"
   make_sweep endless 'parameters: {lr: {min: 0.1, max: 0.2}}' 'method: random'
-  fails_with 2 'has no end: give the number of runs' client python hpc/sweep.py online "$sweep"
+  fails_with 3 'has no end: give the number of runs' client python hpc/sweep.py online "$sweep"
   key='' HOME=$BATS_TEST_TMPDIR fails_with 1 'no W&B key' client python hpc/sweep.py online "$sweep"
   url=http://127.0.0.1:9 fails_with 1 'does not answer' client python hpc/sweep.py online "$sweep"
 }
@@ -280,11 +280,16 @@ sync() {
   bash "$project/hpc/sync_wandb.sh" "$@" 3>&- 4>&-
 }
 
+# submit_points NAME [OPTION...]   The points of NAME.yaml, as the experiment NAME.
+submit_points() {
+  submit --sweep-config "$BATS_FILE_TMPDIR/$1.yaml" --offline --gpus 0 -c 1 --mem 2G -W srun --exp-name "$1" "${@:2}"
+}
+
 @test "points listed offline: run without the server, uploaded later, once, each as one history" {
   local before
   printf '%s\n' 'method: grid' 'program: programs/trial.py' \
     'parameters: {lr: {values: [0.1, 0.2]}, batch: {values: [16, 32]}, steps: {value: 40}, fail: {value: 3}}' >"$BATS_FILE_TMPDIR/offline.yaml"
-  submit --sweep-config "$BATS_FILE_TMPDIR/offline.yaml" --offline --gpus 0 -c 1 --mem 2G -W srun --exp-name offline
+  submit_points offline
   sweep=None
   has_begun 2
   : >"$run_directory/task_2/attempt_0/stop"
@@ -311,13 +316,18 @@ sync() {
   run -0 sync
   [[ $output == *'uploaded 0, before that 5, failed 0; still being written 0' ]]
   same "$(runs '{name} {lines} {steps}')" "$before"
+
+  # The one that failed is what is missing; one point more in the file does not move the others.
+  sed -i 's/fail: {value: 3}/fail: {value: 0}/; s/lr: {values: \[0.1, 0.2\]}/lr: {values: [0.05, 0.1, 0.2]}/' "$BATS_FILE_TMPDIR/offline.yaml"
+  run -2 --separate-stderr submitter --sweep-config "$BATS_FILE_TMPDIR/offline.yaml" --offline --gpus 0 -W srun --exp-name offline
+  [[ $stderr == *'give --resume'* ]]
 }
 
 @test "--running: a recording is uploaded while it grows, and all of it at the end" {
   local seen
   printf '%s\n' 'method: grid' 'program: programs/trial.py' \
     'parameters: {lr: {value: 7.5}, batch: {value: 1}, steps: {value: 250}, text: {value: much}, repeat: {value: 4000}}' >"$BATS_FILE_TMPDIR/growing.yaml"
-  submit_points "$BATS_FILE_TMPDIR/growing.yaml" 1 --exp-name growing
+  submit_points growing
   sweep=None
   wait_until 90 recorded 70000
   run -0 sync --running growing
