@@ -17,7 +17,7 @@ packages::install() {
   log=$(mktemp)
   # Debian's packages start their daemons; RUNLEVEL=1 keeps them down (invoke-rc.d(8)) and leaves nothing behind.
   # One after the other, where two of the kit's scripts install at the same time.
-  as_root+=(flock /run/lock/hpc_kit_packages env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1)
+  as_root+=(flock /var/lib/dpkg env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1)
   if ! { "${as_root[@]}" apt-get --quiet update &&
     "${as_root[@]}" apt-get --quiet --yes --no-install-recommends --option DPkg::Lock::Timeout=300 install "$@"; } >"$log" 2>&1 </dev/null; then
     tail -n 5 -- "$log" >&2
