@@ -179,7 +179,8 @@ interruption::shall_restart() {
 interruption::restart() {
   local answer
   common::note "job $SLURM_JOB_ID: to be started again"
-  if answer=$(timeout 60 scontrol requeue "$(interruption::id)" 2>&1); then
+  # Slurm's signal at a requeue goes to all processes, scontrol among them, before it has its answer.
+  if answer=$(timeout 60 scontrol requeue "$(interruption::id)" 2>&1) || [[ $(interruption::job) != *' JobState=RUNNING '* ]]; then
     # Slurm ends this script; not by a failure, until then.
     sleep 60 &
     wait "$!" || true

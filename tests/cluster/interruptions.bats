@@ -110,6 +110,21 @@ ask_to_stop() {
   grep -q "job $job: job $(<"$run_directory/job_id") continues it" "$BATS_TEST_TMPDIR/messages"
 }
 
+@test "a requeue that ends scontrol before its answer: the job goes on once" {
+  local -r stub=$BATS_TEST_TMPDIR/stub
+  mkdir -- "$stub"
+  printf '#!/bin/bash\nif [[ $1 == requeue ]]; then trap "" TERM; fi\n"%s" "$@" || exit\nif [[ $1 == requeue ]]; then sleep 1; exit 143; fi\n' \
+    "$(command -v scontrol)" >"$stub/scontrol"
+  chmod +x -- "$stub/scontrol"
+  PATH=$stub:$PATH begin answer 'steps.py 60'
+  has_begun
+  ask_to_stop
+  ended "$job" 90 COMPLETED 0:0
+  same "$(causes)" $'0 notice request\n1 finished'
+  same "$(job_field "$job" Restarts)" 1
+  [[ $(job_log) != *'continues it'* ]]
+}
+
 @test "the budget of restarts ends: the job fails with 75, and says so" {
   begin budget 'steps.py 600' --max-restarts 1
   has_begun
