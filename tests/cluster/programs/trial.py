@@ -1,9 +1,10 @@
-"""A trial of a sweep: rank 0 logs each step to W&B, saves it, stops when told to, and goes on from there.
+"""A trial of a sweep: rank 0 logs each step to W&B, keeps it, stops when told to, and goes on from there.
 
 The other ranks only leave their mark: OUTPUT_PATH/rank_RANK, as rank 0 does.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -25,33 +26,34 @@ Path(os.environ["OUTPUT_PATH"], f"rank_{os.environ['RANK']}").write_text(f"{os.e
 if os.environ["RANK"] != "0":
     sys.exit()
 
-saved, stop_file = Path(os.environ["CHECKPOINT_DIRECTORY"], "step"), Path(os.environ["STOP_FILE"])
-step = int(saved.read_text()) if saved.exists() else 0
 signals: list[int] = []
 signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
-settings = wandb.Settings(console="off", x_disable_stats=True, x_disable_meta=True)
-status = 0
-# Slurm's SIGTERM goes to all processes, and W&B's own, which is started here, would end of it: the mask is inherited.
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-run = wandb.init(settings=settings)
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+stop_file, kept = Path(os.environ["STOP_FILE"]), Path(os.environ["CHECKPOINT_DIRECTORY"], "rows")
+rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+run = wandb.init(settings=wandb.Settings(console="off", x_disable_stats=True, x_disable_meta=True))
 if dict(run.config)["lr"] != options.lr:
     sys.exit(f"W&B has {dict(run.config)}")
-while step < options.steps and not status:
-    step += 1
-    run.log(
-        {
-            "seen": step,
-            "attempt": int(os.environ["ATTEMPT"]),
-            "loss": options.lr / step,
-            "text": options.text * options.repeat,
-        }
-    )
-    time.sleep(0.2)
-    saved.write_text(str(step))
-    if signals or stop_file.exists():
-        status = 75
-    elif (options.lr, options.batch) == (0.2, 32):
-        status = options.fail
+# Slurm's SIGTERM goes to all processes, and that of W&B ends without sending what it has: those rows are logged again.
+if os.environ.get("WANDB_MODE") != "offline":
+    for row in rows[run.step :]:
+        run.log(row)
+status = 0
+with kept.open("a") as file:
+    while len(rows) < options.steps and not status:
+        step = len(rows) + 1
+        rows.append({"seen": step, "attempt": int(os.environ["ATTEMPT"]), "text": options.text * options.repeat})
+        print(json.dumps(rows[-1]), file=file, flush=True)
+        try:
+            run.log(rows[-1])
+        except ConnectionError:
+            if not signals:
+                raise
+        time.sleep(0.2)
+        if signals:
+            os._exit(75)  # there is no W&B any more to finish the run
+        if stop_file.exists():
+            status = 75
+        elif (options.lr, options.batch) == (0.2, 32):
+            status = options.fail
 run.finish(exit_code=status)
 sys.exit(status)
