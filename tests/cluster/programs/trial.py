@@ -35,7 +35,7 @@ if dict(run.config)["lr"] != options.lr:
     sys.exit(f"W&B has {dict(run.config)}")
 # Slurm's SIGTERM goes to all processes, and that of W&B ends without sending what it has: those rows are logged again.
 if os.environ.get("WANDB_MODE") != "offline":
-    for row in rows[run.step :]:
+    for row in rows[run.starting_step :]:
         run.log(row)
 status = 0
 with kept.open("a") as file:
