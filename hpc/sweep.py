@@ -38,8 +38,6 @@ def main(arguments):
     add.add_argument("--runs", type=_positive)
     add.add_argument("--seed", type=int, default=0, help="of random points")
     add.add_argument("--experiment", default="", help="whose runs these are to W&B: each name has its own")
-    add.add_argument("--sweep-id", help="the sweep that W&B shall show them in")
-    add.add_argument("--no-wandb", action="store_true", help="W&B is switched off in the programs")
     add = commands.add_parser("online", help="print the number of runs that W&B's sweep has still to hand out")
     add.add_argument("sweep", help="ID, PROJECT/ID or ENTITY/PROJECT/ID")
     add.add_argument("--runs", type=_positive)
@@ -101,7 +99,7 @@ def count(file, runs=None):
     return sweep_points.count(sweep, runs)
 
 
-def write(file, run_directory, runs, seed, experiment, sweep_id, no_wandb):
+def write(file, run_directory, runs, seed, experiment):
     """For point N the files command, environment and parameters.yaml of task_N; and the list of all, `tasks`."""
     yaml, sweep, seen, lines = _yaml(), load(file), {}, []
     sweep_points.check_command(sweep)
@@ -112,16 +110,10 @@ def write(file, run_directory, runs, seed, experiment, sweep_id, no_wandb):
         seen[name] = seen.get(name, -1) + 1  # random points may be equal
         name = sweep_points.identity(point, seen[name])
         folder = run_directory / ("task_%d" % number)
-        environment = {
-            "WANDB_MODE": "disabled" if no_wandb else "offline",
-            "WANDB_RUN_ID": sweep_points.identity({experiment: name}) if experiment else name,
-            "WANDB_RESUME": "allow",
-        }
-        if sweep_id:
-            environment["WANDB_SWEEP_ID"] = sweep_id
+        run = sweep_points.identity({experiment: name}) if experiment else name
         words = sweep_points.command(sweep, point, "${RUN_DIRECTORY}/task_%d/parameters.json" % number)
         _write_words(folder / "command", words)
-        _write_words(folder / "environment", ["%s=%s" % pair for pair in environment.items()])
+        _write_words(folder / "environment", ["WANDB_RUN_ID=" + run, "WANDB_RESUME=allow"])
         with open(folder / "parameters.yaml", "w", encoding="utf-8") as out:
             out.write("wandb_version: 1\n\n")
             values = {key: {"value": value} for key, value in point.items()}

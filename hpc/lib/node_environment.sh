@@ -73,7 +73,7 @@ node_environment::export_task() {
   local word
   # A job that a job has submitted inherits that one's folder.
   if [[ -z ${WANDB_DIR:-} || $WANDB_DIR == */hpc_outputs/*/task_* ]]; then export WANDB_DIR=$1; fi
-  if [[ -n ${fact[offline]} ]]; then export WANDB_MODE=${WANDB_MODE:-offline}; fi
+  if [[ -n ${fact[offline]} && ${WANDB_MODE:-} != disabled ]]; then export WANDB_MODE=offline; fi
   if [[ -e $1/parameters.yaml ]]; then export WANDB_SWEEP_PARAM_PATH=$1/parameters.yaml; fi
   if [[ ! -e $1/environment ]]; then return; fi
   while LC_ALL=C IFS= read -r -d '' word; do export "${word?}"; done <"$1/environment"

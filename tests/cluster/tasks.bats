@@ -51,6 +51,25 @@ report() {
   [[ -z $output && $stderr == *'nothing is missing'* ]]
 }
 
+@test "the points of a sweep without W&B: results as lines of JSON, in a table; what failed is sent again alone" {
+  local -r file=$BATS_TEST_TMPDIR/sweep.yml
+  use_programs 'none.py'
+  printf '%s\n' 'method: grid' 'program: programs/point.py' 'parameters: {a: {values: [1, 2]}, b: {values: [1, 2]}}' >"$file"
+  submit -W srun --gpus 0 --exp-name search --sweep-config "$file" --offline
+  wait_for_job "$job" 120
+  same "$(sort <<<"$job_states" | uniq -c | xargs)" '3 COMPLETED 1 FAILED'
+  run -0 report search
+  [[ $output =~ a=1\ b=2$'\n'\ +step\ +1\ of\ 1\ +2\ .*$'\n'\ +product\ +1\ of\ 1\ +4\  && $output =~ a=2\ b=2$'\n'\ +[0-9a-f]+:\ failed ]]
+  # The file is written otherwise, and has more points: ids do not change by that.
+  : >"$SCRATCH/${project##*/}/search/FIXED"
+  printf '%s\n' 'parameters: {b: {values: [2, 1]}, a: {values: [2, 1, 3]}}' 'program: programs/point.py' 'method: grid' >"$file"
+  submit -W srun --gpus 0 --exp-name search --sweep-config "$file" --offline --only-missing
+  wait_for_job "$job" 120
+  same "$(sort -- "$SCRATCH/${project##*/}"/search/checkpoints/*/runs | xargs)" '11 12 21 22 22 31 32'
+  run -0 report search
+  [[ $output != *failed* && $(grep -c 'product' <<<"$output") == 6 ]]
+}
+
 @test "1,000 tasks where an array ends at 99: each is sent once, and after a cancel the rest" {
   local first task
   export POCKET_CLUSTER_DIR=$BATS_FILE_TMPDIR/small

@@ -128,12 +128,9 @@ refused() {
   run -0 "$kit_environment/bin/python" -c 'import sys; from wandb.sdk.lib.config_util import dict_from_config_file as read; print(read(sys.argv[1]))' run/task_2/parameters.yaml
   [[ $output == "{'lr': -1e-05, 'net': {'depth': 3}, 'new': True}" ]]
   run -0 words run/task_1/environment
-  [[ ${output//$'\n'/ } =~ ^WANDB_MODE=offline\ WANDB_RUN_ID=[0-9a-f]{12}\ WANDB_RESUME=allow$ ]]
+  [[ ${output//$'\n'/ } =~ ^WANDB_RUN_ID=[0-9a-f]{12}\ WANDB_RESUME=allow$ ]]
   [[ $(cut -f 1,3 run/tasks) == $'1\tlr=0.5 net.depth=3 new=True\n2\tlr=-1e-05 net.depth=3 new=True' ]]
   [[ ! -e run/task_3/command ]]
-  listed --sweep-id s1 --no-wandb
-  run -0 words run/task_1/environment
-  [[ $output == *MODE=disabled* && $output == *$'\nWANDB_SWEEP_ID=s1' ]]
 }
 
 @test "the command's macros are W&B's own" {
