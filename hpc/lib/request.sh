@@ -152,9 +152,9 @@ request::resolve_tasks() {
     fi
   fi
   if [[ -n $sweep$config ]]; then
-    if [[ -n $repeat ]]; then common::die_usage "--repeat is for the lines of a configuration: make the seed a parameter of the sweep"; fi
+    if [[ -n $repeat && ${options_source[repeat]} == option ]]; then common::die_usage "--repeat is for the lines of a configuration: make the seed a parameter of the sweep"; fi
   else
-    if [[ -n ${options_value[sweep_runs]} ]]; then
+    if [[ -n ${options_value[sweep_runs]} && ${options_source[sweep_runs]} == option ]]; then
       common::die_usage "--sweep-runs is about a sweep: give --wandb-sweepid or --sweep-config too"
     fi
     # A line with {seed} has one, also when it is not repeated.

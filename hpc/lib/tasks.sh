@@ -13,7 +13,7 @@ declare -ga tasks_begun=()                  # folders of runs of a sweep that ha
 declare -ga tasks_to_send=()                # their numbers, in order
 declare -ga tasks_offsets=() tasks_lists=() # of each array: what its indices are short of, and sbatch's --array
 
-readonly tasks_shown=40
+readonly tasks_shown=40 tasks_most=100000
 
 # tasks::count   Leaves in fact[tasks] how many there are; lines of a configuration are counted already.
 tasks::count() {
@@ -36,6 +36,7 @@ tasks::count() {
     fact[tasks]=$((number + ${#tasks_begun[@]}))
     if ((fact[tasks] == 0)); then tasks::say_none; fi
   fi
+  ((fact[tasks] <= tasks_most)) || common::die_usage "${fact[tasks]} tasks: no cluster takes so many; send $tasks_most at most"
 }
 
 # tasks::ask_number WORD...   Leaves in number what sweep.py prints, by --sweep-runs or, where the sweep has no end, by what

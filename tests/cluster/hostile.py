@@ -91,7 +91,7 @@ def expected_argv(option, value, project, run_directory):
     """What sbatch is to be given when the submitter accepts VALUE for OPTION; None when it must not."""
     words = dict(BASE)
     handed_on, last = {}, []
-    restarts, grace = 50, 120
+    restarts, grace, tasks = 50, 120, 1
     if option == "gpus" and re.fullmatch("[0-9]{1,6}", value, re.ASCII):
         processes = int(value) or 1
         words |= {"--cpus-per-task": str(2 * processes), "--mem": f"{10240 * processes}M"}
@@ -133,20 +133,31 @@ def expected_argv(option, value, project, run_directory):
     elif option == "collect":
         if not value or value.startswith("/") or ".." in value.split("/"):
             return None
-    elif option in ("max-parallel", "staging-days"):
+    elif option in ("max-parallel", "staging-days", "sweep-runs"):  # the last of the environment: it needs a sweep
         if not NUMBER.fullmatch(value):
             return None
+    elif option == "repeat" and NUMBER.fullmatch(value):
+        tasks = int(value)
+    elif option == "seed-base" and COUNT.fullmatch(value):
+        pass
     elif option != "chdir":
         return None
-    return [
-        *("sbatch", "--parsable"),
-        *(f"{name}={word}" for name, word in words.items()),
-        *(f"--{name}={handed_on[name]}" for name in HANDED_ON if name in handed_on),
-        *([f"--signal=B:USR1@{grace}"] if grace else []),
-        "--requeue" if restarts else "--no-requeue",
-        *(f"--chdir={run_directory}", "--open-mode=append", "--output=task_1/log.txt"),
-        *(*last, f"{project}/hpc/batch.sh", run_directory),
-    ]
+    argv = []
+    for offset in range(0, tasks, 1000):  # an array of the stub ends there
+        folder = f"offset_{offset}/" if offset else ""
+        argv += [
+            *("sbatch", "--parsable"),
+            *(f"{name}={word}" for name, word in words.items()),
+            *(f"--{name}={handed_on[name]}" for name in HANDED_ON if name in handed_on),
+            *([f"--signal=B:USR1@{grace}"] if grace else []),
+            "--requeue" if restarts else "--no-requeue",
+            *(f"--chdir={run_directory}", "--open-mode=append"),
+            *([f"--array=1-{min(1000, tasks - offset)}"] if tasks > 1 else []),
+            f"--output={folder}task_{'%a' if tasks > 1 else 1}/log.txt",
+            *(*last, f"{project}/hpc/batch.sh", run_directory),
+            *([f"offset={offset}"] if offset else []),
+        ]
+    return argv
 
 
 LIST_OPTIONS = """
@@ -222,7 +233,7 @@ class Submitter:
             if self.real:
                 if not re.fullmatch(r"'sbatch' '--parsable' [^\n]+\n", output):
                     faults.append("a dry run prints one line")
-            elif sent is None or output != "4711\n":
+            elif sent is None or output != "4711\n" * sent.count("sbatch"):
                 faults.append("accepted, and not sent once")
             else:
                 faults += self.faults_of_job(option, kind, form, value, sent)
@@ -241,7 +252,7 @@ class Submitter:
             faults.append("refused, and sent")
         if any((folder / "scratch").glob("*/hpc_outputs/[!.]*")):
             faults.append("refused, with a run directory left behind")
-        if not lines[-1].startswith("job_submitter.sh: error: "):
+        if not lines[-1].startswith(("job_submitter.sh: error: ", "sweep.py: error: ")):
             faults.append("no error on the last line")
         if not all(re.match("note: |job_submitter.sh: warning: ", line) for line in lines[:-1]):
             faults.append("not one line")
@@ -250,7 +261,7 @@ class Submitter:
         return faults
 
     def faults_of_job(self, option, kind, form, value, sent):
-        run_directory = sent[-1]
+        run_directory = next(word for word in reversed(sent) if not word.startswith("offset="))
         if kind == "flag" or form == "no option":
             return (
                 [] if form == "environment" and value in ("", "0", "1") else ["a value where none belongs was accepted"]
