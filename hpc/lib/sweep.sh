@@ -20,6 +20,7 @@ sweep::take_trial() {
   local ended=0
   if [[ -z ${fact[sweep]:-} || -e $task_directory/command ]]; then return; fi
   mkdir -p -- "$task_directory/agent"
+  : >>"$log" # it is looked into before the agent has begun
   set -m # a process group, to be ended with all that it has started
   bash "$kit/hpc/node.sh" "$2" "$3" bash "$kit/hpc/sweep_agent.sh" "${fact[sweep]}" >>"$log" 2>&1 </dev/null &
   agent=$!
