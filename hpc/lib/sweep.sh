@@ -17,7 +17,6 @@ declare -gA fact
 sweep::take_trial() {
   local -r kit=$1 task_directory=${3%/*}
   local -r log=$task_directory/agent/log.txt
-  local ended=0
   if [[ -z ${fact[sweep]:-} || -e $task_directory/command ]]; then return; fi
   mkdir -p -- "$task_directory/agent"
   : >>"$log" # it is looked into before the agent has begun
@@ -37,7 +36,7 @@ sweep::take_trial() {
     common::note "sweep ${fact[sweep]}: run $(sweep::run_id "$task_directory")"
     return
   fi
-  wait "$agent" || ended=$?
+  wait "$agent" || true
   if grep -q 'Agent received command: exit' "$log"; then
     : >"$task_directory/spare"
     common::note "sweep ${fact[sweep]}: no run was left to hand out: this task is spare"
