@@ -358,16 +358,22 @@ wait_for_reading() {
   wait_until 90 grep -qs 'right: ' "$run_directory/task_1/output/read.0"
 }
 
-# batch_script   The process of the last job's.
+# batch_script   The process of the last job's: not one that it has forked, which has the same words.
 batch_script() {
-  local process
+  local process parent
   for process in /proc/[0-9]*; do
-    if [[ $(tr '\0' '\n' 2>/dev/null <"$process/cmdline") == *slurm_script$'\n'"$run_directory" ]]; then
+    if ! runs_batch_script "$process"; then continue; fi
+    parent=$(sed -n 's/^PPid:[[:blank:]]*//p' "$process/status")
+    if ! runs_batch_script "/proc/$parent"; then
       printf '%s\n' "${process##*/}"
       return
     fi
   done
   return 1
+}
+
+runs_batch_script() {
+  [[ $(tr '\0' '\n' 2>/dev/null <"$1/cmdline") == *slurm_script$'\n'"$run_directory" ]]
 }
 
 @test "scancel, a killed batch script, a preemption: nothing stays, also while data come; what is preempted reads to the last" {
