@@ -233,4 +233,10 @@ def _reason(error):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    if "wandb" in sys.modules:
+        # At exit it waits for its own process, which has been seen not to end when the server does not answer.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

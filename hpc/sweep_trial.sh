@@ -24,9 +24,10 @@ main() {
     python*) set -- "${0##*/}" "$@" ;;
   esac
   trial::record "$@"
+  batch=$(<"$task_directory/agent/batch")
   while [[ ! -e $attempt_directory/trial_over ]]; do
-    # The agent was killed, so batch.sh is about to be.
-    if [[ ! -d /proc/$PPID ]]; then exit 1; fi
+    # One of them was killed.
+    if [[ ! -d /proc/$PPID || ! -d /proc/$batch ]]; then exit 1; fi
     trial::heed_signal
     sleep 0.2
   done

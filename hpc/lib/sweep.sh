@@ -3,7 +3,7 @@
 # the program, which writes the point down as the task's command, environment and parameters.yaml. The task then runs like
 # any other: with any launcher, and when it is started again, with the same point and the same run of W&B.
 #
-#   task_N/agent             the agent's WANDB_DIR, and its log.txt
+#   task_N/agent             the agent's WANDB_DIR, its log.txt, and the process id of batch.sh
 #   task_N/spare             the server had no point left: the task has nothing to do
 #   attempt_K/stopped        the server has stopped the trial
 #   attempt_K/trial_over     the program's status, for which sweep_trial.sh waits
@@ -17,9 +17,11 @@ declare -gA fact
 sweep::take_trial() {
   local -r kit=$1 task_directory=${3%/*}
   local -r log=$task_directory/agent/log.txt
+  local -i waited=0
   if [[ -z ${fact[sweep]:-} || -e $task_directory/command ]]; then return; fi
   mkdir -p -- "$task_directory/agent"
   : >>"$log" # it is looked into before the agent has begun
+  printf '%s\n' "$$" >"$task_directory/agent/batch" # sweep_trial.sh leaves when this process is gone
   set -m # a process group, to be ended with all that it has started
   bash "$kit/hpc/node.sh" "$2" "$3" bash "$kit/hpc/sweep_agent.sh" "${fact[sweep]}" >>"$log" 2>&1 </dev/null &
   agent=$!
@@ -30,13 +32,14 @@ sweep::take_trial() {
       sweep::refuse "its command does not start by sweep_trial: make the sweep by hpc/sweep.sh"
       return 1
     fi
+    # After an error it ends; but it has been seen to wait for its own process for ever.
+    if grep -qE '^(wandb: ERROR|Error:) ' "$log" && ((++waited > 50)); then break; fi
     sleep 0.2
   done
   if [[ -e $task_directory/command ]]; then
     common::note "sweep ${fact[sweep]}: run $(sweep::run_id "$task_directory")"
     return
   fi
-  wait "$agent" || true
   if grep -q 'Agent received command: exit' "$log"; then
     : >"$task_directory/spare"
     common::note "sweep ${fact[sweep]}: no run was left to hand out: this task is spare"

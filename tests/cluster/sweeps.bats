@@ -140,7 +140,7 @@ has_steps() {
 }
 
 no_agent() {
-  ! pgrep -f "wandb agent.* $sweep\$|hpc/sweep_trial|shims/sweep_trial" >/dev/null
+  ! pgrep -f "wandb agent.* $sweep\$|$BATS_FILE_TMPDIR.*(hpc/sweep_trial|hpc/shims/)" >/dev/null
 }
 
 @test "a 3 x 2 grid: each point once, whatever happens to the tasks; one task more than points" {
@@ -196,6 +196,14 @@ no_agent() {
   same "$(<"$run_directory/task_2/attempt_0/cause")" cancelled
   [[ ! -e $run_directory/task_2/attempt_0/stopped ]]
   wait_until 10 no_agent
+}
+
+@test "batch.sh is killed: the agent does not stay" {
+  make_sweep killed 'parameters: {lr: {value: 0.1}, batch: {value: 1}, steps: {value: 10000}}'
+  submit_sweep killed 1 --exclude 'node[3-4]' --max-restarts 0
+  has_begun 1
+  pkill -KILL -f "slurm_script $(sed 's/[^a-zA-Z0-9_/]/./g' <<<"$run_directory")"
+  wait_until 30 no_agent
 }
 
 @test "a program that dies before it reports; an unknown sweep; a command that is not the kit's" {

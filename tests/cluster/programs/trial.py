@@ -33,10 +33,18 @@ rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exis
 run = wandb.init(settings=wandb.Settings(console="off", x_disable_stats=True, x_disable_meta=True))
 if dict(run.config)["lr"] != options.lr:
     sys.exit(f"W&B has {dict(run.config)}")
+offline = os.environ.get("WANDB_MODE") == "offline"
+
+
+def log(row: dict[str, object]) -> None:
+    run.log(row, step=None if offline else row["seen"] - 1)
+
+
 # Slurm's SIGTERM goes to all processes, and that of W&B ends without sending what it has: those rows are logged again.
-if os.environ.get("WANDB_MODE") != "offline":
+# W&B leaves out the steps that it has.
+if not offline:
     for row in rows[run.starting_step :]:
-        run.log(row)
+        log(row)
 status = 0
 with kept.open("a") as file:
     while len(rows) < options.steps and not status:
@@ -44,7 +52,7 @@ with kept.open("a") as file:
         rows.append({"seen": step, "attempt": int(os.environ["ATTEMPT"]), "text": options.text * options.repeat})
         print(json.dumps(rows[-1]), file=file, flush=True)
         try:
-            run.log(rows[-1])
+            log(rows[-1])
         except ConnectionError:
             if not signals:
                 raise
