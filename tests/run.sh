@@ -146,10 +146,10 @@ run::work() {
     name=${item//\//_} seconds=$SECONDS status=0
     case $item in
       tests/train) "$tools/bin/python" -m pytest -v -rfEs --tb=short "$item" ;;
-      tests/unit) bats --tap --recursive "$item" ;;
+      tests/unit) bats --tap --timing --recursive "$item" ;;
       *)
         if [[ ! -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh up >&2; fi
-        bats --tap "$item"
+        bats --tap --timing "$item"
         ;;
     esac </dev/null >"$reports/$name.tap" 2>&1 || status=$?
     printf '%s\n' "$status" >"$reports/$name.status"
