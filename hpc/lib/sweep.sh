@@ -20,7 +20,8 @@ sweep::take_trial() {
   local -i waited=0
   if [[ -z ${fact[sweep]:-} || -e $task_directory/command ]]; then return; fi
   mkdir -p -- "$task_directory/agent"
-  printf '%s\n' "$$" >"$task_directory/agent/batch" # sweep_trial.sh leaves when this process is gone
+  # sweep_trial.sh leaves when this process is gone.
+  printf '%s\n' "$$" >"$task_directory/agent/batch"
   set -m # a process group, to be ended with all that it has started
   bash "$kit/hpc/node.sh" "$2" "$3" bash "$kit/hpc/sweep_agent.sh" "${fact[sweep]}" >>"$log" 2>&1 </dev/null &
   agent=$!
