@@ -21,7 +21,8 @@ sweep::take_trial() {
   if [[ -z ${fact[sweep]:-} || -e $task_directory/command ]]; then return; fi
   mkdir -p -- "$task_directory/agent"
   : >>"$log" # it is looked into before the agent has begun
-  printf '%s\n' "$$" >"$task_directory/agent/batch" # sweep_trial.sh leaves when this process is gone
+  # sweep_trial.sh leaves when this process is gone.
+  printf '%s\n' "$$" >"$task_directory/agent/batch"
   set -m # a process group, to be ended with all that it has started
   bash "$kit/hpc/node.sh" "$2" "$3" bash "$kit/hpc/sweep_agent.sh" "${fact[sweep]}" >>"$log" 2>&1 </dev/null &
   agent=$!
