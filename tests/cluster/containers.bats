@@ -123,7 +123,7 @@ names = json.load(open(sys.argv[1]))["environment"]
 families = r"(SLURM|SLURMD|CUDA|NCCL|OMP|APPTAINER|SINGULARITY|PMI)_.*|ROCR_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|PYTHONFAULTHANDLER|FROM_DOTENV|USER|LOGNAME"
 kit = """source_dir project_name scratch_dir exp_name RUN_DIRECTORY CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH
 OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC RANK LOCAL_RANK WORLD_SIZE
-LOCAL_WORLD_SIZE""".split()
+LOCAL_WORLD_SIZE WANDB_DIR""".split()
 own = "PATH HOME PWD OLDPWD SHLVL _ LANG LC_CTYPE LD_LIBRARY_PATH PS1 PROMPT_COMMAND TERM VIRTUAL_ENV".split()
 unknown = [name for name in names if name not in kit + own and not re.fullmatch(families, name)]
 missing = [name for name in kit if name not in names]

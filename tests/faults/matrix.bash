@@ -253,8 +253,11 @@ given_up() {
 seen() {
   local -r restarts=$(job_field "$1" Restarts) causes=$(causes "$2")
   seen_restarts+=${seen_restarts:+ + }$restarts seen_causes+=${seen_causes:+ + }$causes
-  same "$causes" "$4"
-  same "$restarts" "$3"
+  same "$causes; $restarts" "$4; $3" || {
+    scontrol --oneliner show job "$1" >&2
+    job_log "$2" >&2
+    return 1
+  }
 }
 
 # same_weights RANKS FILE   Bit by bit.
