@@ -89,9 +89,18 @@ preempt() {
   sbatch --parsable --partition=urgent --nodelist="$1" --exclusive --output=/dev/null --wrap true >/dev/null
 }
 
+# What was sent to it in the last seconds it would forget: it saves its state every five.
 restart_controller() {
+  wait_until 30 controller_has_saved
   kill -KILL "$(node_process slurmctld)"
   bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
+}
+
+controller_has_saved() {
+  local file
+  for file in "$SCRATCH"/*/hpc_outputs/*/job_id; do
+    [[ $POCKET_CLUSTER_DIR/state/job_state -nt $file ]] || return 1
+  done
 }
 
 # Between two attempts.
