@@ -251,6 +251,7 @@ tasks::end_array() {
 # links makes one of the other.
 tasks::link_logs() {
   local task
+  if ((fact[tasks] <= fact[array_size])); then return; fi
   for task in "${tasks_to_send[@]}"; do
     if ((task > fact[array_size])); then printf '%s\n' "$task"; fi
   done | python3 -c '
