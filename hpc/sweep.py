@@ -111,7 +111,8 @@ def write(file, run_directory, runs, seed, experiment):
         name = sweep_points.identity(point, seen[name])
         folder = run_directory / ("task_%d" % number)
         run = sweep_points.identity({experiment: name}) if experiment else name
-        words = sweep_points.command(sweep, point, "${RUN_DIRECTORY}/task_%d/parameters.json" % number)
+        # Of no task by its number: a point has the same command wherever it stands in the list (--only-missing).
+        words = sweep_points.command(sweep, point, "${OUTPUT_PATH}/../parameters.json")
         _write_words(folder / "command", words)
         _write_words(folder / "environment", ["WANDB_RUN_ID=" + run, "WANDB_RESUME=allow"])
         with open(folder / "parameters.yaml", "w", encoding="utf-8") as out:

@@ -155,11 +155,12 @@ PYTHON
   yaml 'method: grid' 'parameters: {x: {value: "$5 ${scratch_dir} $$ ${1}"}}' \
     'command: [run, "--a=${scratch_dir}/x", "$HOME", "${envvar:USER}", "${args}", "${args_json_file}"]'
   listed
-  scratch_dir=/s USER=me RUN_DIRECTORY=$PWD/run
-  export scratch_dir USER RUN_DIRECTORY
+  scratch_dir=/s USER=me OUTPUT_PATH=$PWD/run/task_1/output
+  export scratch_dir USER OUTPUT_PATH
+  mkdir -- "$OUTPUT_PATH" # as the job makes it
   local -a read=()
   command::read run/task_1/command read
-  [[ ${read[*]@Q} == "'run' '--a=/s/x' '\$HOME' 'me' '--x=\$5 /s \$\$ \${1}' '$PWD/run/task_1/parameters.json'" ]]
+  [[ ${read[*]@Q} == "'run' '--a=/s/x' '\$HOME' 'me' '--x=\$5 /s \$\$ \${1}' '$PWD/run/task_1/output/../parameters.json'" ]]
   [[ $(<"${read[5]}") == '{"x": "$5 ${scratch_dir} $$ ${1}"}' ]]
   # The agent's wrapper does the same in bash.
   local escaped word
