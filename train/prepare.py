@@ -17,9 +17,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from train.data.idx import encode
 from train.environment import JobEnvironment, JobEnvironmentError
 from train.files import replaced
-from train.idx import encode
 
 SPLIT_SEED = 0
 TEST_EVERY = 5

@@ -10,8 +10,8 @@ import pytest
 import torch
 from runner import Runner
 
-from train import idx
 from train.__main__ import main
+from train.data import idx
 from train.environment import JobEnvironment
 from train.tasks import digits as task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from train import idx
+from train.data import idx
 from train.files import replaced
 
 # The first bytes of the real train-images-idx3-ubyte and train-labels-idx1-ubyte of MNIST.

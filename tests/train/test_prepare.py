@@ -8,7 +8,7 @@ import pytest
 import torch
 from runner import Runner
 
-from train import idx
+from train.data import idx
 
 
 def test_the_files(digits: Path) -> None:

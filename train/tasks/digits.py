@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from train import idx
 from train.checkpoint import CheckpointError, Checkpoints
+from train.data import idx
 from train.distributed import data_parallel, failed_anywhere, shard, sum_over_ranks
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.files import replaced
