@@ -6,10 +6,12 @@ Started by torchrun or srun on every rank, or by hand as the only one. Exit stat
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 import sys
 
+import train.loop
 import train.tasks
 from train.config import parse
 from train.distributed import DeviceError, choose_device, process_group
@@ -29,12 +31,14 @@ def main(arguments: list[str]) -> int:
     config = parse(module.Config, flags, f"python -m train {task}")
     try:
         environment = JobEnvironment.from_environment()
-        device = choose_device(config.device, environment)
+        device = choose_device("cpu" if config.cpu else config.device, environment)
     except (JobEnvironmentError, DeviceError) as error:
         print(f"python -m train: {error}", file=sys.stderr)
         return 1
-    with process_group(environment, device):
-        status: int = module.run(config, environment, device)
+    # A task of several trainings has a run of its own.
+    run = getattr(module, "run", None) or functools.partial(train.loop.run, module.Task)
+    with process_group(environment, device, backend=config.backend):
+        status: int = run(config, environment, device)
     return status
 
 

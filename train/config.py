@@ -1,16 +1,107 @@
-"""Command-line flags, derived from the fields of a task's Config."""
+"""A task's settings: one frozen dataclass, whose fields become flags, and keys of a YAML file (`--config`)."""
 
 from __future__ import annotations
 
 import argparse
 import ast
 import dataclasses
+import difflib
 import inspect
+import math
+import os
 import textwrap
 import typing
-from typing import NoReturn, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, Optional, TypeVar
+
+from train.environment import KEYWORD_ONLY
 
 ConfigType = TypeVar("ConfigType")
+
+
+class ConfigFileError(ValueError):
+    """The file of `--config` cannot be used. Names file, key and value."""
+
+
+# Optional[…] and not … | None below: evaluated at run time, also by Python 3.9.
+@dataclass(frozen=True, **KEYWORD_ONLY)
+class TrainingConfig:
+    """What all tasks have. A task's own Config adds to it, and has other defaults."""
+
+    epochs: int = 10
+    """Passes over the training data."""
+    batch_size: int = 64
+    """Samples per optimizer step, all ranks together; rounded up to a multiple of their number."""
+    test_batch_size: int = 512
+    """Samples that a rank evaluates at once."""
+    learning_rate: float = 1e-3
+    """At the start, or after the warm-up where the task has one."""
+    gradient_accumulation: int = 1
+    """Parts in which a rank computes its share of a batch, one after the other: less memory, the same step."""
+    clip_gradients: float = 0.0
+    """Largest norm of all gradients together; 0 leaves them as they are."""
+    parallelism: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: each rank has the whole model; fsdp: its parameters are shared out (FSDP2)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation. The weights that the optimizer changes stay in float32."""
+    shard_above: int = 1_000_000
+    """With fsdp: parameters from which on a part of the model is gathered by itself."""
+    checkpoint_activations: bool = False
+    """Compute a block's activations again in the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """Compile the model by torch.compile: faster steps, minutes at the start."""
+    seed: int = 0
+    """Of the initial weights (the same on all ranks), the order of the data, and what each rank draws (different)."""
+    workers: int = 0
+    """Processes of each rank that load data; 0 loads in the training process."""
+    dry_run: bool = False
+    """One optimizer step and one batch of the evaluation, to see that all works; nothing is saved."""
+    save_every: int = 0
+    """Optimizer steps between checkpoints; 0 saves at a notice of interruption only."""
+    log_every: int = 0
+    """Optimizer steps between lines with the loss of such a step; 0 tells of epochs only."""
+    data_dir: Optional[Path] = None  # noqa: UP045
+    """Folder of the data set. Default: datasets/NAME in the project's scratch folder."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    cpu: bool = False
+    """The same as --device cpu."""
+    backend: Literal["auto", "gloo", "nccl"] = "auto"
+    """Of collectives on the device; auto takes nccl on CUDA devices, gloo elsewhere."""
+    no_wandb: bool = False
+    """Do not log to Weights & Biases. Without a key nothing is logged there either."""
+    wandb_project: Optional[str] = None  # noqa: UP045
+    """Default: WANDB_PROJECT, else the project's name."""
+    wandb_group: Optional[str] = None  # noqa: UP045
+    """Default: the experiment's name."""
+    wandb_all_processes: bool = False
+    """A run of W&B for each rank, in one group, in place of one for rank 0."""
+    sweep: bool = False
+    """Create the W&B sweep of --sweep-config and run its trials here, one after the other."""
+    sweep_config: Optional[Path] = None  # noqa: UP045
+    """The sweep's YAML file, as W&B defines it. Of many jobs: hpc/sweep.sh."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard into the output folder."""
+    rate_per_hour: float = 0.0
+    """Price of one hour of all that the run uses, for the last line's cost; 0 for none."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "test_batch_size", "gradient_accumulation"):
+            self.check(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("save_every", "log_every", "workers", "clip_gradients", "rate_per_hour", "shard_above"):
+            self.check(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+        self.check("learning_rate", 0 < self.learning_rate < math.inf, "above 0 and finite")
+        self.check("seed", 0 <= self.seed < 2**32, f"from 0 to {2**32 - 1}")
+        if self.sweep != (self.sweep_config is not None):
+            raise ValueError("--sweep and --sweep-config FILE go together: give both, or none")
+        if self.cpu and self.device not in ("auto", "cpu"):
+            raise ValueError(f"--cpu and --device {self.device} contradict each other: give one of them")
+
+    def check(self, name: str, sound: bool, what: str) -> None:
+        """Raises ValueError, unless `sound`: the flag of field `name` must be `what`."""
+        if not sound:
+            raise ValueError(f"{flag(name)} must be {what}, not {getattr(self, name)}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -20,39 +111,120 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+def flag(name: str) -> str:
+    """The flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
 def parse(config_class: type[ConfigType], arguments: list[str], program: str) -> ConfigType:
     """A Config from flags: each field's name, type, default and docstring become those of a flag.
 
-    Fields are of type int, float, str, Path, Optional of one of these, or Literal for a choice of strings.
-    The class checks its values in `__post_init__` by ValueError.
+    Fields are of type int, float, str, Path, Optional of one of these, bool (a flag without a value), or Literal for
+    a choice of strings. The class checks its values in `__post_init__` by ValueError. `--config FILE` gives values
+    by YAML, over which flags win. A flag may be written with underscores, as W&B's agent does (`--batch_size=8`).
 
     Raises:
         SystemExit: 2 after one line about a bad argument, 0 after --help.
     """
     parser = _Parser(program, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, help="YAML file of values, by the names of the flags, which win.")
     types, docstrings = typing.get_type_hints(config_class), _field_docstrings(config_class)
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
-        kind, choices = types[field.name], None
-        if typing.get_origin(kind) is typing.Literal:
-            kind, choices = str, typing.get_args(kind)
-        elif typing.get_origin(kind) is typing.Union:
-            kind = typing.get_args(kind)[0]
-        text = docstrings.get(field.name, "") + ("" if field.default is None else f" Default: {field.default}.")
-        flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, type=kind, choices=choices, default=field.default, help=text.replace("%", "%%"))
-    values = vars(parser.parse_args(arguments))
+        kind, choices = _kind(types[field.name])
+        # Only what is given is in the namespace: the file's values come between it and the defaults.
+        options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
+        default = field.default
+        text = docstrings.get(field.name, "") + ("" if default in (None, False) else f" Default: {default}.")
+        options["help"] = text.replace("%", "%%")
+        if kind is bool:
+            # A sweep's agent gives booleans as `--flag=true`.
+            parser.add_argument(flag(field.name), nargs="?", const=True, type=_boolean, metavar="true|false", **options)
+        else:
+            parser.add_argument(flag(field.name), type=kind, choices=choices, **options)
+    given = vars(parser.parse_args([_hyphened(argument) for argument in arguments]))
+    file = given.pop("config")
     try:
+        values = {**(_read(file, config_class, types) if file else {}), **given}
         return config_class(**values)
     except ValueError as error:
         parser.error(str(error))
 
 
+def _kind(annotation: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """The type of a field's value, and its choices."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return str, typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Union:
+        return typing.get_args(annotation)[0], None
+    return annotation, None
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"neither true nor false: {text!r}")
+    return text.lower() == "true"
+
+
+def _hyphened(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else argument
+
+
+def _read(path: Path, config_class: type, types: dict[str, Any]) -> dict[str, Any]:
+    """The values of a YAML file.
+
+    Raises:
+        ConfigFileError: the file cannot be read, has an unknown key, or a value of another type.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigFileError(f"--config {path}: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigFileError(
+            f"--config {path}: a mapping of names to values is needed, not a {type(content).__name__}"
+        )
+    names = [field.name for field in dataclasses.fields(config_class)]
+    values = {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise ConfigFileError(f"--config {path}: unknown key {key!r}" + (f": {near[0]!r}?" if near else ""))
+        values[name] = _converted(path, str(key), value, types[name])
+    return values
+
+
+def _converted(path: Path, key: str, value: object, annotation: Any) -> object:  # noqa: ANN401
+    kind, choices = _kind(annotation)
+    if value is None and type(None) in typing.get_args(annotation):
+        return None
+    # YAML takes 1e-3 for a text: it wants 1.0e-3.
+    fits = {
+        bool: isinstance(value, bool),
+        int: isinstance(value, int) and not isinstance(value, bool),
+        float: isinstance(value, (int, float, str)) and not isinstance(value, bool),
+    }.get(kind, isinstance(value, (str, os.PathLike)))
+    try:
+        if not fits or (choices and value not in choices):
+            raise ValueError
+        return kind(value)
+    except ValueError:
+        wanted = f"one of {', '.join(choices)}" if choices else f"of type {kind.__name__}"
+        raise ConfigFileError(f"--config {path}: {key} must be {wanted}, not {value!r}") from None
+
+
 def _field_docstrings(config_class: type) -> dict[str, str]:
     """The string literal under each field, which Python itself does not keep."""
-    definition = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body[0]
-    statements = typing.cast(ast.ClassDef, definition).body
     docstrings = {}
-    for field, below in zip(statements, statements[1:]):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
-            docstrings[field.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
+    for parent in reversed(config_class.__mro__[:-1]):
+        definition = ast.parse(textwrap.dedent(inspect.getsource(parent))).body[0]
+        statements = typing.cast(ast.ClassDef, definition).body
+        for field, below in zip(statements, statements[1:]):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+                docstrings[field.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
     return docstrings

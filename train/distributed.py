@@ -52,8 +52,12 @@ def choose_device(name: str, environment: JobEnvironment) -> torch.device:
 
 
 @contextmanager
-def process_group(environment: JobEnvironment, device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[None]:
+def process_group(
+    environment: JobEnvironment, device: torch.device, timeout: timedelta = TIMEOUT, backend: str = "auto"
+) -> Iterator[None]:
     """The default process group for the length of the block. One process needs none and gets none.
+
+    `backend` is that of tensors on the device: gloo, nccl, or auto, which is nccl on CUDA devices.
 
     After an exception the group is aborted, not destroyed. Destroying waits for peers on NCCL, and on Gloo it
     closes the connections at once, so that the peers fail before this rank has left and the launcher blames
@@ -70,7 +74,7 @@ def process_group(environment: JobEnvironment, device: torch.device, timeout: ti
     host = environment.master_address or ""
     dist.init_process_group(
         # Gloo beside NCCL, for collectives of tensors on the CPU.
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" and backend != "gloo" else "gloo",
         init_method=f"tcp://{f'[{host}]' if ':' in host else host}:{environment.master_port}",
         rank=environment.rank,
         world_size=environment.world_size,

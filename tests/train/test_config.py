@@ -13,10 +13,8 @@ from train.tasks.digits import Config
 
 def test_flags(tmp_path: Path) -> None:
     assert parse(Config, [], "train") == Config()
-    flags = ["--epochs=3", "--global-batch-size", "8", "--learning-rate", "1e-3", "--seed", "7", "--device", "cpu"]
-    expected = Config(
-        epochs=3, global_batch_size=8, learning_rate=1e-3, seed=7, device="cpu", data_dir=tmp_path / "a b"
-    )
+    flags = ["--epochs=3", "--batch-size", "8", "--learning-rate", "1e-3", "--seed", "7", "--device", "cpu"]
+    expected = Config(epochs=3, batch_size=8, learning_rate=1e-3, seed=7, device="cpu", data_dir=tmp_path / "a b")
     assert parse(Config, [*flags, "--data-dir", str(tmp_path / "a b")], "train") == expected
 
 
@@ -27,7 +25,7 @@ def test_flags(tmp_path: Path) -> None:
         (["--epochs", "-1"], "--epochs must be at least 1, not -1"),
         (["--epochs", "1.5"], "argument --epochs: invalid int value: '1.5'"),
         (["--epochs"], "argument --epochs: expected one argument"),
-        (["--global-batch-size", "0"], "--global-batch-size must be at least 1, not 0"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
         (["--learning-rate", "nan"], "--learning-rate must be above 0 and finite, not nan"),
         (["--learning-rate", "inf"], "--learning-rate must be above 0 and finite, not inf"),
         (["--learning-rate", "0"], "--learning-rate must be above 0 and finite, not 0.0"),

@@ -214,6 +214,6 @@ import sys
 from train.config import parse
 from train.tasks.digits import Config
 config = parse(Config, sys.argv[1:], "train")
-assert (config.learning_rate, config.global_batch_size, config.seed, config.epochs) == (0.01, 64, 1, 10), config
+assert (config.learning_rate, config.batch_size, config.seed, config.epochs) == (0.01, 64, 1, 10), config
 ' "${flags[@]:4}" 3>&-
 }

@@ -1,0 +1,319 @@
+"""The training loop of all tasks: interruptible at each step, and resumed with the weights of a run that was not.
+
+Interrupted at any step and started again, a run ends with the weights that it would have had: on a CPU, with as
+many ranks, the same bits. The loss of a step is the mean over the samples (or tokens) of all ranks and all parts of
+an accumulated batch, so one process, DDP and FSDP train alike on the same batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import multiprocessing
+import shlex
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from train.checkpoint import CheckpointError, Checkpoints
+from train.distributed import failed_anywhere, shard, sum_over_ranks
+from train.environment import JobEnvironment
+from train.files import replaced
+from train.interruption import NOT_FINISHED, Interruption
+from train.metrics import Metrics, MetricsTracker
+from train.parallel import Parallelism, ParallelismError, gradients_kept, whole_state
+from train.sampler import ResumableSampler
+from train.task import ConfigType, Task
+
+
+def run(
+    task_class: type[Task[ConfigType]], config: ConfigType, environment: JobEnvironment, device: torch.device
+) -> int:
+    """Make the task on this rank and train it, from the newest checkpoint on. All ranks call it.
+
+    Returns:
+        0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when the data is missing or
+        unsound, a library is missing, the checkpoints are another program's, or the training diverges. The same
+        on every rank.
+    """
+    problem, task = None, None
+    try:
+        task = task_class(config, environment, device)
+    except FileNotFoundError as error:
+        folder = config.data_dir or environment.dataset_directory(task_class.name)
+        problem = f"{error}; to make it: python -m train.prepare {task_class.name} {shlex.quote(str(folder))}"
+    except (OSError, ValueError, ImportError) as error:
+        problem = str(error)
+    if failed_anywhere(problem, environment) or task is None:
+        return 1
+    return fit(task, environment, device)
+
+
+def fit(
+    task: Task[Any],
+    environment: JobEnvironment,
+    device: torch.device,
+    initial: Mapping[str, torch.Tensor] | None = None,
+) -> int:
+    """Train and evaluate `task`. Rank 0 prints a line per epoch and writes the results.
+
+    Args:
+        task: made alike on all ranks.
+        environment: this rank's place, and the folders.
+        device: of this rank.
+        initial: parameters to begin with in place of those that the seed gives, by name; others stay.
+
+    Returns:
+        As `run`.
+    """
+    problem, training = None, None
+    try:
+        training = _Training(task, environment, device, initial)
+        training.resume()
+    except (OSError, CheckpointError, ParallelismError) as error:
+        problem = str(error)
+    if failed_anywhere(problem, environment) or training is None:
+        return 1
+    return training.run()
+
+
+class _Training:
+    """What a training is made of, and its course."""
+
+    def __init__(
+        self,
+        task: Task[Any],
+        environment: JobEnvironment,
+        device: torch.device,
+        initial: Mapping[str, torch.Tensor] | None,
+    ) -> None:
+        config = task.config
+        self.task, self.config, self.environment, self.device = task, config, environment, device
+        self.metrics = Metrics(environment)
+        self.parallelism = Parallelism.of(config)
+        torch.manual_seed(config.seed)
+        model = task.model()
+        if initial is not None:
+            model.load_state_dict(initial, strict=False)
+        self.model = self.parallelism.apply(model, environment, device)
+        torch.manual_seed(config.seed + 1 + environment.rank)  # For dropout and the like.
+        self.generator = torch.Generator(device)
+
+        self.sampler = ResumableSampler(len(task.train_data), environment, seed=config.seed, first_epoch=1)  # type: ignore[arg-type]
+        share = math.ceil(config.batch_size / environment.world_size)
+        self.part = math.ceil(share / config.gradient_accumulation)
+        steps_per_epoch = math.ceil(len(self.sampler) / (self.part * config.gradient_accumulation))
+        self.steps = config.epochs * steps_per_epoch
+        self.optimizer = task.optimizer(self.model)
+        self.schedule = task.schedule(self.optimizer, self.steps, steps_per_epoch)
+        self.tracker = MetricsTracker()
+        self.step = 0
+        items = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule, "sampler": self.sampler}
+        self.checkpoints = Checkpoints(environment, {**items, "tracker": self.tracker, "metrics": self.metrics})
+
+    def resume(self) -> None:
+        self.step = self.checkpoints.resume()
+        if self.step:
+            self.say(f"resumed at step {self.step} of {self.steps}, in epoch {self.sampler.epoch}")
+        elif self.environment.attempt > 0:
+            self.metrics.load_state_dict({"lines": []})  # An attempt without a checkpoint: all is trained again.
+
+    def run(self) -> int:
+        task, config = self.task, self.config
+        self.started = time.monotonic() - self.checkpoints.notes.get("seconds", 0.0)
+        metrics: dict[str, float] = {}
+        totals: dict[str, torch.Tensor] = {}
+        with Interruption(self.environment) as interruption, self.checkpoints:
+            for epoch in range(self.sampler.epoch, config.epochs + 1):
+                epoch_started, step_before = time.monotonic(), self.step
+                with self.sampler.in_epoch(epoch):
+                    samples = 0
+                    for count in self._steps(epoch):
+                        samples += count
+                        if self._boundary(interruption):
+                            return NOT_FINISHED
+                        if config.dry_run:
+                            break
+                speed = self.environment.world_size * samples / (time.monotonic() - epoch_started)
+                train_loss = self.tracker.means()["train_loss"]
+                self.tracker.reset()
+                totals = evaluate(task, self.model, self.parallelism)
+                metrics = {"train_loss": train_loss, **task.summarize(totals)}
+                if failed_anywhere(self._divergence(metrics, epoch), self.environment):
+                    return 1
+                attempt = {"attempt": self.environment.attempt, "epoch": epoch}
+                self.metrics.log({**attempt, **metrics, "samples_per_second": speed})
+                headline = f"{task.headline.replace('_', ' ')} {metrics[task.headline]:.4f}"
+                self.say(f"epoch {epoch}/{config.epochs}: loss {train_loss:.4f}, {headline}, {speed:.0f} samples/s")
+                if config.dry_run:
+                    self.say(f"dry run: one step and one batch of the evaluation done, of step {step_before + 1}")
+                    return 0
+        self._finish(totals, metrics)
+        return 0
+
+    def _steps(self, epoch: int) -> Iterator[int]:
+        """Take a step with each batch that the epoch has left for this rank, and yield its samples."""
+        self.model.train()
+        if hasattr(self.task.train_data, "epoch"):
+            self.task.train_data.epoch = epoch
+        batches = BatchSampler(self.sampler, self.part, drop_last=False)
+        parts = iter(loader(self.task.train_data, batches, self.config.workers, self.device))
+        accumulation = self.config.gradient_accumulation
+        # Nothing is left after an interruption at the epoch's last step.
+        while step_parts := list(itertools.islice(parts, accumulation)):
+            count = min(len(self.sampler), self.part * accumulation)
+            self._train(step_parts)
+            self.sampler.advance(count)
+            self.step += 1
+            yield count
+
+    def _train(self, parts: list[Any]) -> None:
+        weights = [self.task.weight(batch) for batch in parts]
+        # The mean over ranks of their weights in this step, as DDP and FSDP take the mean of the ranks' gradients.
+        weight: float = sum(weights)
+        if not self.task.weighs_samples:
+            total = sum_over_ranks(torch.tensor(weight, dtype=torch.float64)).item()
+            weight = max(total, 1) / self.environment.world_size
+        loss_sum: torch.Tensor | None = None
+        for batch in parts[:-1]:
+            with gradients_kept(self.model):
+                loss_sum = _added(loss_sum, self._backward(batch, weight))
+        loss_sum = _added(loss_sum, self._backward(parts[-1], weight))
+        if self.config.clip_gradients:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradients)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        self._loss, self._weight = loss_sum, sum(weights)
+        self.tracker.update({"train_loss": loss_sum / max(1, self._weight)}, self._weight)
+
+    def _backward(self, batch: Any, weight: float) -> torch.Tensor:  # noqa: ANN401
+        """The summed loss of one part."""
+        batch = moved(batch, self.device)
+        if type(self.task).augment is not Task.augment:
+            place = self.step * self.environment.world_size + self.environment.rank
+            self.generator.manual_seed((self.config.seed << 40) + place)
+            batch = self.task.augment(batch, self.generator)
+        with self.parallelism.autocast(self.device):
+            loss = self.task.loss(self.model, batch)
+        (loss / weight).backward()
+        return loss.detach()
+
+    def _boundary(self, interruption: Interruption) -> bool:
+        """What is due after a step: True after a notice, when the state is saved."""
+        config = self.config
+        if config.log_every and self.step % config.log_every == 0:
+            pair = torch.tensor([self._loss.item(), self._weight], dtype=torch.float64)
+            loss_sum, count = sum_over_ranks(pair).tolist()
+            self.say(f"step {self.step} of {self.steps}: loss {loss_sum / count:.9g}")
+        stop = interruption.agreed()
+        if config.dry_run:
+            return False
+        if stop or (config.save_every and self.step % config.save_every == 0):
+            self.checkpoints.notes["seconds"] = time.monotonic() - self.started
+            self.checkpoints.save(self.step)
+        if stop:
+            saved = "saved" if self.checkpoints.wait() else "NOT saved"
+            self.say(f"interrupted at step {self.step} of {self.steps} by {interruption.reason}: {saved}")
+        return stop
+
+    def _divergence(self, metrics: dict[str, float], epoch: int) -> str | None:
+        if all(map(math.isfinite, metrics.values())):
+            return None
+        told = ", ".join(f"{name} {value}" for name, value in metrics.items() if not math.isfinite(value))
+        return f"{told} in epoch {epoch}: try a --learning-rate below {self.config.learning_rate}"
+
+    def _finish(self, totals: dict[str, torch.Tensor], metrics: dict[str, float]) -> None:
+        state = whole_state(self.model)
+        if self.environment.rank == 0:
+            with replaced(self.environment.checkpoint_directory / "final.pt") as file:
+                torch.save(state, file)
+        seconds = time.monotonic() - self.started
+        speed = self.config.epochs * len(self.task.train_data) / seconds  # type: ignore[arg-type]
+        result = {**metrics, "epochs": self.config.epochs, "seconds": seconds, "samples_per_second": speed}
+        cost = ""
+        if self.config.rate_per_hour:
+            result["cost"] = self.config.rate_per_hour * seconds / 3600
+            cost = f", cost {result['cost']:.4f}"
+        self.say(f"{self.task.final(totals, metrics)}, {seconds:.1f} s, {speed:.0f} samples/s{cost}")
+        self.metrics.result({**result, "seed": self.config.seed, "world_size": self.environment.world_size})
+
+    def say(self, line: str) -> None:
+        if self.environment.rank == 0:
+            print(line, flush=True)
+
+
+def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, device: torch.device) -> DataLoader[Any]:
+    """The `batches` of `data`, put together by its own `collate` if it has one."""
+    context = None
+    if workers:
+        # A fork of this process would share its threads and CUDA: a server that has neither forks the workers.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch"])
+    tensors = getattr(data, "tensors", None)
+    return DataLoader(
+        data,
+        batch_sampler=batches,
+        num_workers=workers,
+        multiprocessing_context=context,
+        worker_init_fn=_outlive_a_notice if workers else None,
+        collate_fn=getattr(data, "collate", None),
+        # Copies from pinned memory run beside the computation. What lies on the device is not pinned.
+        pin_memory=device.type == "cuda" and (tensors is None or not tensors[0].is_cuda),
+        # A loader draws a number each time that it is begun, so once more after a resume.
+        generator=torch.Generator(),
+    )
+
+
+def _outlive_a_notice(worker: int) -> None:
+    """Slurm signals all processes of a step: the workers go on until the training's process has saved."""
+    del worker
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@torch.no_grad()
+def evaluate(task: Task[Any], model: nn.Module, parallelism: Parallelism) -> dict[str, torch.Tensor]:
+    """The sums of `task.evaluate` over the test data, each sample counted once by one of the ranks.
+
+    All ranks must call it, and all take as many forward passes, for with FSDP each is a collective.
+    """
+    config, environment = task.config, task.environment
+    model.eval()
+    size = len(task.test_data)  # type: ignore[arg-type]
+    mine = list(shard(size, environment))
+    count = math.ceil(math.ceil(size / environment.world_size) / config.test_batch_size)
+    batches = [mine[at : at + config.test_batch_size] for at in range(0, len(mine), config.test_batch_size)]
+    counted = len(batches)
+    batches += [[0]] * (count - counted)  # A sample to run along with, where this rank has a batch less.
+    if config.dry_run:
+        batches = batches[:1]
+    totals: dict[str, torch.Tensor] = {}
+    # MPS has no float64.
+    precision = torch.float32 if task.device.type == "mps" else torch.float64
+    for number, batch in enumerate(loader(task.test_data, batches, config.workers, task.device)):
+        with parallelism.autocast(task.device):
+            sums = task.evaluate(model, moved(batch, task.device))
+        for name, value in sums.items():
+            counts = value if number < counted else torch.zeros_like(value)
+            totals[name] = totals.get(name, 0) + counts.to(task.device, precision)
+    return {name: sum_over_ranks(totals[name].double().cpu()) for name in sorted(totals)}
+
+
+def moved(batch: Any, device: torch.device) -> Any:  # noqa: ANN401
+    """`batch`, a tensor or a tuple, list or mapping of such, on `device`."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {name: moved(value, device) for name, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return [moved(value, device) for value in batch]
+    return batch
+
+
+def _added(total: torch.Tensor | None, value: torch.Tensor) -> torch.Tensor:
+    return value if total is None else total + value

@@ -1,0 +1,152 @@
+"""How a model is spread over the ranks, and in which precision it computes: one choice, in one place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from train.config import TrainingConfig
+from train.distributed import data_parallel
+from train.environment import KEYWORD_ONLY, JobEnvironment
+
+
+class ParallelismError(ValueError):
+    """The model cannot be treated as asked for."""
+
+
+@dataclass(frozen=True, **KEYWORD_ONLY)
+class Parallelism:
+    """DDP or FSDP2, precision, activation checkpointing, compilation."""
+
+    kind: str = "ddp"
+    """ddp, or fsdp. One process needs neither, and gets neither."""
+    precision: str = "float32"
+    """float32, or bfloat16: by autocast, with fsdp by its own policy. Sums over ranks stay in float32."""
+    shard_above: int = 1_000_000
+    """Parameters from which on a part of the model is a unit of FSDP."""
+    checkpoint_activations: bool = False
+    compile: bool = False
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Parallelism:
+        return cls(
+            kind=config.parallelism,
+            precision=config.precision,
+            shard_above=config.shard_above,
+            checkpoint_activations=config.checkpoint_activations,
+            compile=config.compile,
+        )
+
+    def apply(self, model: nn.Module, environment: JobEnvironment, device: torch.device) -> nn.Module:
+        """`model`, which lies on the CPU and is the same on all ranks, on `device` and over the ranks.
+
+        Make optimizers from what this returns. All ranks must call it.
+
+        Raises:
+            ParallelismError: activations are to be checkpointed, and the model has no repeated blocks.
+        """
+        if self.checkpoint_activations:
+            blocks = set(repeated_blocks(model))
+            if not blocks:
+                raise ParallelismError("--checkpoint-activations: this model has no repeated blocks (nn.ModuleList)")
+            apply_activation_checkpointing(model, check_fn=lambda module: module in blocks)
+        if self.kind == "fsdp" and environment.world_size > 1:
+            # Each unit moves to the device as it is sharded: the whole model is never there.
+            model = self._shard(model, environment, device)
+        else:
+            model = data_parallel(model.to(device), environment)
+        if self.compile:
+            model.compile()  # In place: the names of its parameters stay.
+        return model
+
+    def _shard(self, model: nn.Module, environment: JobEnvironment, device: torch.device) -> nn.Module:
+        mesh = init_device_mesh(device.type, (environment.world_size,))
+        half = torch.bfloat16 if self.precision == "bfloat16" else None
+        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
+        for unit in units_by_size(model, self.shard_above):
+            fully_shard(unit, mesh=mesh, mp_policy=policy)
+        fully_shard(model, mesh=mesh, mp_policy=policy)  # In place.
+        return model
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """For each forward pass, and its loss."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextmanager
+def gradients_kept(model: nn.Module) -> Iterator[None]:
+    """For all parts of an accumulated step but the last: gradients are added up on each rank, and not sent.
+
+    Source: the same mean as of one large batch, as gradients are linear in the loss.
+    """
+    if isinstance(model, DistributedDataParallel):
+        with model.no_sync():
+            yield
+    elif isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)
+    else:
+        yield
+
+
+def whole_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by the names of the bare model, on the CPU of rank 0. All ranks must call it."""
+    sharded = isinstance(model, FSDPModule)
+    options = StateDictOptions(full_state_dict=sharded, cpu_offload=sharded)
+    state: dict[str, Any] = get_model_state_dict(model, options=options)
+    return {name: value.cpu() for name, value in state.items()}
+
+
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """The outermost entries of lists and sequences that themselves have parts, as a transformer's layers."""
+    blocks: list[nn.Module] = []
+    for child in model.children():
+        entries = list(child.children()) if isinstance(child, (nn.ModuleList, nn.Sequential)) else []
+        composite = [entry for entry in entries if any(True for _ in entry.children())]
+        blocks += composite or repeated_blocks(child)
+    return blocks
+
+
+def units_by_size(model: nn.Module, minimum: int) -> list[nn.Module]:
+    """The parts of `model` that FSDP gathers by themselves, inner ones first, without the model itself.
+
+    A part is one when it has `minimum` parameters besides those of the parts within it. Source: FSDP1's
+    size_based_auto_wrap_policy; torch has none for FSDP2.
+    """
+    units: list[nn.Module] = []
+    names = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
+    tied = {
+        name for name, count in Counter(names).items() if count > 1
+    }  # Both places must be in one unit: that of the model.
+
+    def visit(module: nn.Module) -> int:
+        """Parameters of `module` that are in no unit."""
+        rest = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        rest += sum(visit(child) for child in module.children())
+        # Lists are never called, and attention reaches into its projection.
+        never = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)) or any(
+            id(parameter) in tied for parameter in module.parameters()
+        )
+        if module is model or never or rest < max(1, minimum):
+            return rest
+        units.append(module)
+        return 0
+
+    visit(model)
+    return units
