@@ -1,0 +1,330 @@
+"""Weights & Biases for several ranks: rank 0's, or each rank's own; and nothing, safely, where it is off.
+
+    wandb = DistributedWandb(environment, project="digits")
+    with wandb.init(config={"lr": 0.1}):
+        wandb.log({"loss": 0.3, "images": wandb.Image(pixels)})
+
+The ranks that do not speak to W&B, and all of them where it is off, run the same lines: what W&B would have
+returned is then `Nothing`, and the configuration is a dictionary that has rank 0's values.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import netrc
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from train.distributed import broadcast
+from train.environment import JobEnvironment, WandbEnvironment
+
+FINISH_SECONDS = 60.0
+"""For the rows that are still to be sent when a run ends. W&B itself waits without an end."""
+
+
+class DistributedWandbError(RuntimeError):
+    """A sweep cannot be run, or a trial of it has failed."""
+
+
+class NeverRaisedError(Exception):
+    """Stands for W&B's exceptions where it is off, so that they can be named in `except`."""
+
+
+class Nothing:
+    """Where W&B is off, what it would have returned. Everything can be asked of it, and nothing happens."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        if name.startswith("__"):  # Protocols that are not below: copying and pickling do without.
+            raise AttributeError(name)
+        return NeverRaisedError if name.endswith("Error") else self
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set nothing."""
+
+    def __delattr__(self, name: str) -> None:
+        """Delete nothing."""
+
+    def __call__(self, *_: object, **__: object) -> Nothing:
+        return self
+
+    def __enter__(self) -> Nothing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let exceptions pass."""
+
+    def __getitem__(self, key: object) -> Nothing:
+        return self
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Set nothing."""
+
+    def __delitem__(self, key: object) -> None:
+        """Delete nothing."""
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __int__(self) -> int:
+        return 0
+
+    def __float__(self) -> float:
+        return 0.0
+
+    def __instancecheck__(self, instance: object) -> bool:
+        """As for `isinstance(value, wandb.Image)`."""
+        return isinstance(instance, Nothing)
+
+    def __repr__(self) -> str:
+        return "Nothing"
+
+
+class Values(dict[str, Any]):
+    """Stands for the configuration and the summary where W&B is off: what is put in can be read."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self[name] = value
+
+    def update(self, *values: Any, allow_val_change: object = None, **more: object) -> None:  # noqa: ANN401
+        """As W&B's, which takes an argparse.Namespace too."""
+        del allow_val_change
+        for value in values:
+            super().update(value if isinstance(value, Mapping) else vars(value))
+        super().update(more)
+
+    def setdefaults(self, values: Mapping[str, object]) -> None:
+        for name, value in values.items():
+            self.setdefault(name, value)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self)
+
+
+class OffRun(Nothing):
+    """Stands for a run, whose configuration and summary keep what they are given."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "config", Values())
+        object.__setattr__(self, "summary", Values())
+
+    def __enter__(self) -> OffRun:
+        return self
+
+
+class DistributedWandb:
+    """The module `wandb`, for all ranks. What is not said here is passed on to it, or is `Nothing`."""
+
+    def __init__(
+        self,
+        environment: JobEnvironment,
+        *,
+        no_wandb: bool = False,
+        all_processes: bool = False,
+        project: str | None = None,
+        group: str | None = None,
+        resume_id: str | None = None,
+        **arguments: Any,  # noqa: ANN401
+    ) -> None:
+        """Begin nothing yet, and look up nothing in the net.
+
+        Args:
+            environment: this rank's place.
+            no_wandb: off, whatever the environment says.
+            all_processes: a run of each rank, all in one group. Else one run, of rank 0.
+            project: of W&B. Default: WANDB_PROJECT.
+            group: of W&B. Default: WANDB_RUN_GROUP; with `all_processes` the experiment's name.
+            resume_id: the run to go on with, of a checkpoint's notes. WANDB_RUN_ID comes first.
+            arguments: others of `wandb.init`.
+        """
+        set_own = super().__setattr__
+        set_own("off_reason", None)
+        set_own("run_id", None)
+        set_own("resume_id", resume_id)
+        set_own("all_processes", all_processes)
+        set_own("_environment", environment)
+        set_own("_found", WandbEnvironment.from_environment())
+        set_own("_no_wandb", no_wandb)
+        if all_processes:
+            group = group or environment.exp_name
+        given = {"project": project, "group": group}
+        set_own("_arguments", {**{name: value for name, value in given.items() if value is not None}, **arguments})
+        set_own("_module", None)
+        set_own("_is_set_up", False)
+        set_own("_off_run", OffRun())
+
+    off_reason: str | None
+    """Why W&B is off in this process; None where it is on. Known after `setup`."""
+    run_id: str | None
+    """Of the run, on all ranks, once `init` was called. None where W&B is off."""
+    resume_id: str | None
+    all_processes: bool
+    _environment: JobEnvironment
+    _found: WandbEnvironment
+    _no_wandb: bool
+    _arguments: dict[str, Any]
+    _module: Any
+    _is_set_up: bool
+    _off_run: OffRun
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        """Of the module wandb; where W&B is off, `Nothing` or the values that were given."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if self.setup():
+            return getattr(self._module, name)
+        if name == "run":
+            return self._off_run
+        return getattr(self._off_run, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Of the module wandb, but for this object's own."""
+        if name in type(self).__annotations__:
+            super().__setattr__(name, value)
+        elif self.setup():
+            setattr(self._module, name, value)
+
+    def setup(self) -> bool:
+        """Whether W&B is on in this process. Where it could be and is not, rank 0 says why, once."""
+        if not self._is_set_up:
+            self._is_set_up = True
+            self.off_reason = self._why_off()
+        return self.off_reason is None
+
+    def _why_off(self) -> str | None:
+        if self._no_wandb:
+            return "it is switched off"
+        if self._found.mode == "disabled":
+            return "WANDB_MODE or WANDB_DISABLED says so"
+        if self._environment.rank > 0 and not self.all_processes:
+            return "rank 0 speaks to it"
+        reason = None
+        if importlib.util.find_spec("wandb") is None:
+            reason = "it is not installed: pip install wandb"
+        elif self._found.mode != "offline" and not self._has_key():
+            reason = "there is no key in WANDB_API_KEY or netrc: wandb login, or WANDB_MODE=offline"
+        if reason is None:
+            self._module = importlib.import_module("wandb")
+        else:
+            self._say(f"off: {reason}")
+        return reason
+
+    def _has_key(self) -> bool:
+        """Not by wandb.login, which asks whoever sits at a terminal."""
+        if self._found.has_key:
+            return True
+        settings = importlib.import_module("wandb").setup().settings  # Of `wandb login --host`, among others.
+        if getattr(settings, "api_key", None):
+            return True
+        try:
+            hosts = netrc.netrc(str(self._found.netrc)).hosts
+        except (OSError, netrc.NetrcParseError):
+            return False
+        return bool(hosts.get(urlsplit(settings.base_url).netloc, (None, None, None))[2])
+
+    def _say(self, text: str) -> None:
+        if self._environment.rank == 0 or self.all_processes:
+            print(f"train.distributed_wandb: W&B is {text}", file=sys.stderr, flush=True)
+
+    def init(self, **arguments: Any) -> Any:  # noqa: ANN401
+        """Begin a run, or go on with the one of `resume_id`. All ranks must call it.
+
+        Where the server does not answer the run is recorded on the disk, for `wandb sync`. The configuration
+        is rank 0's on all ranks, which a sweep or the server may have changed.
+
+        Args:
+            arguments: of `wandb.init`, before those that this object was given.
+        """
+        arguments = {**self._arguments, **arguments}
+        name = arguments.pop("id", None) or self._found.run_id or self.resume_id
+        if self.all_processes:
+            name = broadcast(name or uuid.uuid4().hex[:8])
+            if self._environment.rank > 0:
+                name = f"{name}-rank{self._environment.rank}"
+        if name:
+            arguments = {"resume": "allow", **arguments, "id": name}
+        run = self._begin(arguments) if self.setup() else None
+        if run is None:
+            run = self._off_run = OffRun()
+            run.config.update(_config_of(arguments.get("config")))
+        own = (dict(run.config), run.id if self.off_reason is None else None)
+        config, self.run_id = own if self.all_processes else broadcast(own)
+        if self.off_reason is not None:
+            run.config.clear()
+            run.config.update(config)
+        return run
+
+    def _begin(self, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
+        wandb = self._module
+        settings = wandb.setup().settings
+        if "settings" not in arguments and getattr(settings, "finish_timeout", None) == 0:
+            arguments["settings"] = wandb.Settings(finish_timeout=FINISH_SECONDS)
+        try:
+            return wandb.init(**arguments)
+        except (TypeError, ValueError):
+            raise  # The program's own mistake.
+        except Exception as error:  # noqa: BLE001  (W&B must not end a training)
+            self._say(f"not reached, and records on the disk: {error}")
+        try:
+            return wandb.init(**{**arguments, "mode": "offline"})
+        except Exception as error:  # noqa: BLE001
+            self._lose(error)
+            return None
+
+    def _lose(self, error: BaseException) -> None:
+        self._say(f"lost, and the training goes on without it: {type(error).__name__}: {error}")
+        self.off_reason = str(error)
+
+    def log(self, *arguments: Any, **more: Any) -> None:  # noqa: ANN401
+        """`wandb.log`. A failure of W&B is said once, and ends nothing."""
+        self._attempt("log", *arguments, **more)
+
+    def watch(self, *arguments: Any, **more: Any) -> None:  # noqa: ANN401
+        """`wandb.watch`, in the same way."""
+        self._attempt("watch", *arguments, **more)
+
+    def summarize(self, values: Mapping[str, Any]) -> None:
+        """Put `values` into the run's summary, in the same way."""
+        if self.setup():
+            try:
+                self._module.run.summary.update(dict(values))
+            except Exception as error:  # noqa: BLE001
+                self._lose(error)
+
+    def finish(self, exit_code: int | None = None) -> None:
+        """End the run; rows that are not sent within a minute stay on the disk, for `wandb sync`."""
+        self._attempt("finish", exit_code=exit_code)
+
+    def _attempt(self, method: str, *arguments: Any, **more: Any) -> None:  # noqa: ANN401
+        if self.setup():
+            try:
+                getattr(self._module, method)(*arguments, **more)
+            except (TypeError, ValueError):
+                raise  # The program's own mistake.
+            except Exception as error:  # noqa: BLE001  (its service's, mostly)
+                self._lose(error)
+
+
+def _config_of(config: object) -> Mapping[str, Any]:
+    """As `wandb.init` takes it, but for the name of a file."""
+    if config is None or isinstance(config, str):
+        return {}
+    return config if isinstance(config, Mapping) else vars(config)
