@@ -10,20 +10,23 @@ returned is then `Nothing`, and the configuration is a dictionary that has rank 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import netrc
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from train.distributed import broadcast
 from train.environment import JobEnvironment, WandbEnvironment
 
-FINISH_SECONDS = 60.0
-"""For the rows that are still to be sent when a run ends. W&B itself waits without an end."""
+INIT_SECONDS = 30.0
+"""For the server's answer at the start."""
+FINISH_SECONDS = 20.0
+"""For the rows that are still to be sent at the end. W&B itself waits without an end."""
 
 
 class DistributedWandbError(RuntimeError):
@@ -158,6 +161,7 @@ class DistributedWandb:
         set_own = super().__setattr__
         set_own("off_reason", None)
         set_own("run_id", None)
+        set_own("offline", False)
         set_own("resume_id", resume_id)
         set_own("all_processes", all_processes)
         set_own("_environment", environment)
@@ -171,6 +175,8 @@ class DistributedWandb:
         set_own("_is_set_up", False)
         set_own("_off_run", OffRun())
 
+    offline: bool
+    """The run is recorded on the disk, for `wandb sync`."""
     off_reason: str | None
     """Why W&B is off in this process; None where it is on. Known after `setup`."""
     run_id: str | None
@@ -254,18 +260,20 @@ class DistributedWandb:
             arguments: of `wandb.init`, before those that this object was given.
         """
         arguments = {**self._arguments, **arguments}
-        name = arguments.pop("id", None) or self._found.run_id or self.resume_id
+        # An agent sets the trial's.
+        named = WandbEnvironment.from_environment().run_id
+        name = arguments.pop("id", None) or named or self.resume_id or uuid.uuid4().hex[:8]
         if self.all_processes:
-            name = broadcast(name or uuid.uuid4().hex[:8])
+            name = broadcast(name)
             if self._environment.rank > 0:
                 name = f"{name}-rank{self._environment.rank}"
-        if name:
-            arguments = {"resume": "allow", **arguments, "id": name}
+        arguments = {"resume": "allow", **arguments, "id": name}
         run = self._begin(arguments) if self.setup() else None
         if run is None:
             run = self._off_run = OffRun()
             run.config.update(_config_of(arguments.get("config")))
         own = (dict(run.config), run.id if self.off_reason is None else None)
+        self.offline = self.off_reason is None and bool(run.offline)
         config, self.run_id = own if self.all_processes else broadcast(own)
         if self.off_reason is not None:
             run.config.clear()
@@ -274,10 +282,12 @@ class DistributedWandb:
 
     def _begin(self, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
         wandb = self._module
-        settings = wandb.setup().settings
-        if "settings" not in arguments and getattr(settings, "finish_timeout", None) == 0:
-            arguments["settings"] = wandb.Settings(finish_timeout=FINISH_SECONDS)
         try:
+            found = wandb.setup().settings
+            # In place of its own defaults. Older clients have no finish_timeout.
+            limits = (("init_timeout", 90.0, INIT_SECONDS), ("finish_timeout", 0.0, FINISH_SECONDS))
+            ours = {name: seconds for name, theirs, seconds in limits if getattr(found, name, None) == theirs}
+            arguments = {"settings": wandb.Settings(**ours), **arguments}
             return wandb.init(**arguments)
         except (TypeError, ValueError):
             raise  # The program's own mistake.
@@ -292,6 +302,105 @@ class DistributedWandb:
     def _lose(self, error: BaseException) -> None:
         self._say(f"lost, and the training goes on without it: {type(error).__name__}: {error}")
         self.off_reason = str(error)
+        with contextlib.suppress(Exception):
+            self._module.teardown()  # Which would be tried again when Python ends, and tell of its failure at length.
+
+    def sweep(self, sweep: Mapping[str, Any] | Callable[[], Any], **arguments: Any) -> str:  # noqa: ANN401
+        """`wandb.sweep`, by rank 0: the new sweep's id, on all ranks, which must all call it.
+
+        Raises:
+            DistributedWandbError: W&B is off, or refuses it. On all ranks.
+        """
+
+        def create() -> str:
+            found: str = self._module.sweep(sweep, **{**self._project(), **arguments})
+            return found
+
+        return str(self._on_rank_0(create))
+
+    def agent(self, sweep_id: str, function: Callable[[], Any], count: int | None = None, **arguments: Any) -> int:  # noqa: ANN401
+        """`wandb.agent`: trials of a sweep, each on all ranks, which must all call it.
+
+        The agent is rank 0's. `function` begins with `init` of this object, by which the ranks get the trial's
+        configuration. On rank 0 it does not run in the main thread, where signals are handled.
+
+        Args:
+            sweep_id: as `sweep` returns it, or ENTITY/PROJECT/ID.
+            function: the training, on each rank.
+            count: of trials at most. None: until the sweep has no more.
+            arguments: others of `wandb.agent`.
+
+        Returns:
+            The number of trials.
+
+        Raises:
+            DistributedWandbError: W&B is off or does not answer, on all ranks. Or of a single process some
+                trials failed, and the others were run. With several ranks a failure ends the run.
+        """
+        self._on_rank_0(lambda: None)
+        if self._environment.rank > 0:
+            trials = 0
+            while self._on_rank_0(lambda: None):
+                function()
+                trials += 1
+            return trials
+        several, trials, failures = self._environment.world_size > 1, 0, list[BaseException]()
+
+        def trial() -> None:
+            nonlocal trials
+            trials += 1
+            try:
+                self._on_rank_0(lambda: True)
+                function()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # The agent's thread would take sys.exit for success.
+                failures.append(error)
+                raise DistributedWandbError(f"trial {trials} failed: {error!r}") from error
+
+        if several:
+            arguments = {"max_consecutive_failed_runs": 1, **arguments}
+        arguments = {**self._project(), **arguments}
+        problem = None
+        try:
+            self._module.agent(sweep_id, function=trial, count=count, **arguments)
+        except Exception as error:  # noqa: BLE001  (the other ranks wait)
+            problem = error
+        if failures:
+            # The other ranks are in the trial, or failed with it: they are not asked any more.
+            raise DistributedWandbError(
+                f"{len(failures)} of {trials} trials failed, the first: {failures[0]!r}"
+            ) from failures[0]
+
+        def end() -> None:
+            if problem is not None:
+                raise problem
+
+        self._on_rank_0(end)
+        return trials
+
+    def _project(self) -> dict[str, str]:
+        return {"project": self._arguments["project"]} if "project" in self._arguments else {}
+
+    def _on_rank_0(self, function: Callable[[], Any]) -> Any:  # noqa: ANN401
+        """What `function` returns there, or its failure, on all ranks.
+
+        Raises:
+            DistributedWandbError: it failed, or W&B is off.
+        """
+        problem, result = None, None
+        if self._environment.rank == 0:
+            if not self.setup():
+                problem = f"a sweep needs W&B, which is off: {self.off_reason}"
+            else:
+                try:
+                    result = function()
+                except Exception as error:  # noqa: BLE001  (the other ranks wait)
+                    problem = f"{type(error).__name__}: {error}"
+        problem, result = broadcast((problem, result))
+        if problem is not None:
+            raise DistributedWandbError(problem)
+        return result
 
     def log(self, *arguments: Any, **more: Any) -> None:  # noqa: ANN401
         """`wandb.log`. A failure of W&B is said once, and ends nothing."""

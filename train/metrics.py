@@ -45,7 +45,7 @@ class Metrics:
         self._wandb = wandb
         self._tensorboard = tensorboard and environment.rank == 0
         self._writer: Any = None
-        self._first_step = 0  # That W&B has not yet got.
+        self._first_step = 0  # That W&B has not got yet.
         self._started = False
         if environment.rank == 0:
             self.folder = environment.output_directory
@@ -64,7 +64,8 @@ class Metrics:
             self._writer = self._open_tensorboard()
         if self._wandb is not None:
             run = self._wandb.init()
-            if self._wandb.off_reason is None:
+            # `wandb sync` puts each recording behind those before: there a row that is repeated would be one more.
+            if self._wandb.off_reason is None and not self._wandb.offline:
                 self._first_step = run.starting_step
                 # The rows are rank 0's: other ranks' runs have theirs as far as they were sent.
                 for line, step in zip(self.lines, self._steps) if self.folder else ():
