@@ -13,12 +13,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import netrc
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
-from urllib.parse import urlsplit
 
 from train.distributed import broadcast
 from train.environment import JobEnvironment, WandbEnvironment
@@ -234,17 +232,14 @@ class DistributedWandb:
         return reason
 
     def _has_key(self) -> bool:
-        """Not by wandb.login, which asks whoever sits at a terminal."""
-        if self._found.has_key:
-            return True
-        settings = importlib.import_module("wandb").setup().settings  # Of `wandb login --host`, among others.
-        if getattr(settings, "api_key", None):
-            return True
-        try:
-            hosts = netrc.netrc(str(self._found.netrc)).hosts
-        except (OSError, netrc.NetrcParseError):
-            return False
-        return bool(hosts.get(urlsplit(settings.base_url).netloc, (None, None, None))[2])
+        """Not by wandb.login, which asks whoever sits at a terminal. The client, which loads for a second, only if need be."""
+        if self._found.has_key or not self._found.netrc.is_file():
+            return self._found.has_key
+        authentication = importlib.import_module(
+            "wandb.sdk.lib.wbauth"
+        )  # It knows the server's host, and its older one.
+        host = importlib.import_module("wandb").setup().settings.base_url
+        return authentication.read_netrc_auth(host=host) is not None
 
     def _say(self, text: str) -> None:
         if self._environment.rank == 0 or self.all_processes:
