@@ -7,6 +7,7 @@ an accumulated batch, so one process, DDP and FSDP train alike on the same batch
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import multiprocessing
@@ -22,19 +23,26 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from train.checkpoint import CheckpointError, Checkpoints
 from train.distributed import failed_anywhere, shard, sum_over_ranks
+from train.distributed_wandb import DistributedWandb
 from train.environment import JobEnvironment
 from train.files import replaced
 from train.interruption import NOT_FINISHED, Interruption
-from train.metrics import Metrics, MetricsTracker
+from train.metrics import MetricsTracker, open_tracking
 from train.parallel import Parallelism, ParallelismError, gradients_kept, whole_state
 from train.sampler import ResumableSampler
 from train.task import ConfigType, Task
 
 
 def run(
-    task_class: type[Task[ConfigType]], config: ConfigType, environment: JobEnvironment, device: torch.device
+    task_class: type[Task[ConfigType]],
+    config: ConfigType,
+    environment: JobEnvironment,
+    device: torch.device,
+    trial: DistributedWandb | None = None,
 ) -> int:
     """Make the task on this rank and train it, from the newest checkpoint on. All ranks call it.
+
+    `trial` is the run of W&B that a sweep has begun.
 
     Returns:
         0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when the data is missing or
@@ -51,7 +59,7 @@ def run(
         problem = str(error)
     if failed_anywhere(problem, environment) or task is None:
         return 1
-    return fit(task, environment, device)
+    return fit(task, environment, device, trial=trial)
 
 
 def fit(
@@ -59,6 +67,7 @@ def fit(
     environment: JobEnvironment,
     device: torch.device,
     initial: Mapping[str, torch.Tensor] | None = None,
+    trial: DistributedWandb | None = None,
 ) -> int:
     """Train and evaluate `task`. Rank 0 prints a line per epoch and writes the results.
 
@@ -67,13 +76,14 @@ def fit(
         environment: this rank's place, and the folders.
         device: of this rank.
         initial: parameters to begin with in place of those that the seed gives, by name; others stay.
+        trial: as of `run`.
 
     Returns:
         As `run`.
     """
     problem, training = None, None
     try:
-        training = _Training(task, environment, device, initial)
+        training = _Training(task, environment, device, initial, trial)
         training.resume()
     except (OSError, CheckpointError, ParallelismError) as error:
         problem = str(error)
@@ -91,10 +101,20 @@ class _Training:
         environment: JobEnvironment,
         device: torch.device,
         initial: Mapping[str, torch.Tensor] | None,
+        trial: DistributedWandb | None,
     ) -> None:
         config = task.config
         self.task, self.config, self.environment, self.device = task, config, environment, device
-        self.metrics = Metrics(environment)
+        self.metrics = open_tracking(
+            environment,
+            dataclasses.asdict(config),
+            no_wandb=config.no_wandb,
+            project=config.wandb_project,
+            group=config.wandb_group,
+            all_processes=config.wandb_all_processes,
+            tensorboard=config.tensorboard,
+            trial=trial,
+        )
         self.parallelism = Parallelism.of(config)
         torch.manual_seed(config.seed)
         model = task.model()
@@ -121,9 +141,20 @@ class _Training:
         if self.step:
             self.say(f"resumed at step {self.step} of {self.steps}, in epoch {self.sampler.epoch}")
         elif self.environment.attempt > 0:
-            self.metrics.load_state_dict({"lines": []})  # An attempt without a checkpoint: all is trained again.
+            self.metrics.load_state_dict(
+                {"lines": [], "steps": []}
+            )  # An attempt without a checkpoint: all is trained again.
 
     def run(self) -> int:
+        status = 1
+        try:
+            self.metrics.start()
+            status = self._run()
+        finally:
+            self.metrics.close(status)
+        return status
+
+    def _run(self) -> int:
         task, config = self.task, self.config
         self.started = time.monotonic() - self.checkpoints.notes.get("seconds", 0.0)
         metrics: dict[str, float] = {}
@@ -147,7 +178,7 @@ class _Training:
                 if failed_anywhere(self._divergence(metrics, epoch), self.environment):
                     return 1
                 attempt = {"attempt": self.environment.attempt, "epoch": epoch}
-                self.metrics.log({**attempt, **metrics, "samples_per_second": speed})
+                self.metrics.log({**attempt, **metrics, "samples_per_second": speed}, self.step)
                 headline = f"{task.headline.replace('_', ' ')} {metrics[task.headline]:.4f}"
                 self.say(f"epoch {epoch}/{config.epochs}: loss {train_loss:.4f}, {headline}, {speed:.0f} samples/s")
                 if config.dry_run:
