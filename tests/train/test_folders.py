@@ -78,7 +78,12 @@ def test_persistent_workers_see_the_epoch(folder: Path) -> None:
 
 
 def test_sample_generators_are_unlike() -> None:
-    draws = {tuple(torch.rand(3, generator=sample_generator(seed, epoch, index)).tolist()) for seed in range(3) for epoch in range(4) for index in range(50)}
+    draws = {
+        tuple(torch.rand(3, generator=sample_generator(seed, epoch, index)).tolist())
+        for seed in range(3)
+        for epoch in range(4)
+        for index in range(50)
+    }
     assert len(draws) == 600
 
 
