@@ -130,18 +130,10 @@ def the_task(run, number):
     return run.task(number)
 
 
-def rank_files(task, options):
-    """The logs of the ranks that were asked for, by their numbers."""
-    found = []
-    names = [name for name in os.listdir(task.folder) if name.startswith("rank_") and name.endswith(".txt")]
-    for name in sorted(names, key=lambda name: int(name[5:-4])):
-        path = os.path.join(task.folder, name)
-        if options.rank is not None and int(name[5:-4]) != options.rank:
-            continue
-        if options.node is not None and not why.is_on_node(path, options.node):
-            continue
-        found.append(path)
-    return found
+def is_wanted(path, options):
+    if options.rank is not None and os.path.basename(path) != f"rank_{options.rank}.txt":
+        return False
+    return options.node is None or why.is_on_node(path, options.node)
 
 
 def show_logs(outputs, options):
@@ -151,7 +143,7 @@ def show_logs(outputs, options):
     if options.rank is None and options.node is None:
         files = [os.path.join(task.folder, "log.txt")]
     else:
-        files = rank_files(task, options)
+        files = [path for path in why.rank_files(task) if is_wanted(path, options)]
     files = [path for path in files if changed(path) is not None]
     if not files:
         which = "" if options.rank is None else f" of rank {options.rank}"
@@ -182,7 +174,7 @@ def show_paths(outputs, options):
             path = os.path.join(task.folder, name)
             if os.path.exists(path):
                 rows.append((f"  {what}", path))
-        rows += [("  rank", path) for path in rank_files(task, argparse.Namespace(rank=None, node=None))]
+        rows += [("  rank", path) for path in why.rank_files(task)]
         checkpoints = run.facts.get("checkpoint_directory")
         if checkpoints:
             own = read_id(run, task.number)

@@ -63,7 +63,7 @@ class Case:
     def first_to_fail(self):
         """(rank, node, status), None for what is not known."""
         words = (read(os.path.join(self.attempt.folder, "failed_rank")) or "").split() if self.attempt else []
-        if len(words) >= 3 and words[2] != "75":
+        if len(words) >= 3 and words[2] != "75" and not self.cause.startswith(("hung", "deaf")):
             return words[0], words[1], words[2]
         words = self.cause.split()
         if words[0] == "failed" and len(words) == 4:
@@ -206,7 +206,10 @@ def describe(run, task):
     live = task.live
     before = KINDS.get(task.attempts[-1].cause, task.attempts[-1].cause) if task.attempts else ""
     if task.state == "completed":
-        return "finished", f"it has finished, in {duration(task.elapsed)}", None, None
+        times = collections.Counter(KINDS.get(attempt.cause, attempt.cause or "lost") for attempt in task.attempts[:-1])
+        told = ", ".join(f"{count} {kind}" for kind, count in times.items())
+        told = f", interrupted {sum(times.values())} times: {told}" if times else ""
+        return "finished", f"it has finished, in {duration(task.elapsed)}{told}", None, None
     if task.state == "running":
         told = f"attempt {task.attempts[-1].number} on {task.attempts[-1].nodes}" if task.attempts else "it is starting"
         if task.progress:
@@ -233,8 +236,29 @@ def describe(run, task):
     return (*judge(case), case)
 
 
+def stacks(case):
+    """Where each rank stood when it was ended: the innermost line of its stack that is the project's own, else of all."""
+    found = []
+    for path in rank_files(case.task):
+        stack = attempts_part(tail(path, 1 << 16), case.attempt.number).rpartition("Current thread")[2]
+        frames = re.findall(r'^ *(File "(.*)", line \d+ in .*)', stack, re.MULTILINE)
+        own = [frame for frame, file in frames if file.startswith(case.run.facts.get("source_dir", "-"))]
+        if frames:
+            found.append(f"{os.path.basename(path)[:-4].replace('_', ' ')}: {own[0] if own else frames[0][0]}")
+    return found
+
+
+def rank_files(task):
+    """The logs of its ranks, by their numbers."""
+    names = [name for name in os.listdir(task.folder) if re.fullmatch(r"rank_\d+\.txt", name)]
+    return [os.path.join(task.folder, name) for name in sorted(names, key=lambda name: int(name[5:-4]))]
+
+
 def ending_of(case):
     """(path, the last lines) of what tells most."""
+    shown = stacks(case) if case.cause.startswith(("hung", "deaf")) else None
+    if shown:
+        return os.path.join(case.task.folder, "log.txt"), shown[:SHOWN]
     path = case.own_log or os.path.join(case.task.folder, "log.txt")
     text = tail(path, 1 << 16)
     if case.attempt:
@@ -252,8 +276,9 @@ def explain(run, task):
         if case.rank is not None:
             status = f", status {case.status}" if case.status else ""
             print(f"first to fail: rank {case.rank} on {case.node}{status}")
+        heading = "where the ranks stood" if case.cause.startswith(("hung", "deaf")) else "its log ends"
         if lines and word not in ("cancelled", "preempted"):  # the log has nothing to do with that
-            print(f"its log ends ({path}):")
+            print(f"{heading} ({path}):")
             print("\n".join(f"    {line[:400]}" for line in lines))
     if remedy:
         print(f"to do: {remedy}")

@@ -27,7 +27,7 @@ RULES = (
         r"^failed",
         r"(?:CUDA|HIP) out of memory\.(?: Tried to allocate (?P<wanted>[\d.]+ \w+))?|OutOfMemoryError",
         "{who} asked for more memory than its GPU has{wanted}",
-        "take a smaller batch with gradient accumulation, activation checkpointing or FSDP, or larger GPUs (--gpu-type); "
+        "take a smaller batch and accumulate gradients, activation checkpointing, FSDP, or larger GPUs (--gpu-type); "
         "where much is reserved and not used: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in .env",
     ),
     Rule(
