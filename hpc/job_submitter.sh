@@ -30,6 +30,7 @@ source "$here/lib/packing.sh"
 source "$here/lib/pruning.sh"
 source "$here/lib/staging.sh"
 source "$here/lib/experiment.sh"
+source "$here/lib/sbatch.sh"
 source "$here/lib/follow.sh"
 source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
@@ -301,7 +302,7 @@ submit::send_one() {
   local -r name=$1
   local -rA whose=([pack]=' that packs' [cycle]=' of the cycles' [train]='')
   local file=sbatch_argv
-  if submit::call_sbatch "${@:2}"; then
+  if sbatch::call "${@:2}"; then
     sent[$name]=$job
     if [[ $name != train ]]; then return; fi
     jobs+=("$job")
@@ -314,14 +315,6 @@ submit::send_one() {
   if ((${#jobs[@]} > 0)); then return; fi
   if ((${#sent[@]} > 0)); then scancel "${sent[@]}" || true; fi
   common::die "Slurm refused the job${whose[$name]}: $refused"
-}
-
-# Leaves sbatch's words in the caller's answer, and the id in job; status 1 when it gives none.
-submit::call_sbatch() {
-  answer=$(timeout 120 "$@" 2>&1) || return 1
-  job=${answer##*$'\n'}
-  job=${job%%;*}
-  [[ $job =~ ^[0-9]+$ ]]
 }
 
 main "$@"

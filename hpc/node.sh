@@ -70,6 +70,9 @@ node::check_step() {
 # One node needs no agreed port: torchrun takes a free one. On several, the static rendezvous holds to
 # the address, the port and the node ranks that are decided already, where c10d would choose its own.
 node::choose_torchrun() {
+  # It would die at the signal at which ranks show their stacks (interruption.sh), and with it Slurm's step, before they
+  # are written. Python's faulthandler in the ranks does not mind that it is ignored.
+  trap '' ABRT
   # Its own folder it never removes: so not in /tmp.
   launcher=(python -m torch.distributed.run --nproc-per-node="$N_PROC" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
   if ((NNODES == 1)); then
