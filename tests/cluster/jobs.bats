@@ -64,6 +64,14 @@ result = json.load(open(sys.argv[1]))
 assert result["validation_accuracy"] >= 0.95, result
 assert result["world_size"] == 4, result
 PYTHON
+
+  # What it used, and the report that says so.
+  local -r attempt=$(echo "$SCRATCH/${project##*/}"/hpc_outputs/*/task_1/attempt_0)
+  [[ $(cut -d ' ' -f 1 "$attempt/times") == $'began\nended' ]]
+  local node
+  for node in node1 node2; do
+    awk -F '\t' 'END { exit !(NR > 2 && $2 > 1 && $2 < 600 && $3 > 1e8 && $3 < 1e11) }' "$attempt/usage_$node.tsv"
+  done
 }
 
 # failing HOW STATUS OPTION...   A job whose rank 2 ends as HOW says; the others would stay for ten minutes.
