@@ -27,16 +27,24 @@ tbody tr + tr > * { border-top: 1px solid #e4e4e4; }
 tbody th.group { background: #fafafa; font-weight: 600; white-space: normal; overflow-wrap: anywhere; }
 tbody th { font-weight: 400; }
 td.said { white-space: normal; color: #8a3c00; }
+.whole { display: block; position: sticky; left: .75rem; max-width: calc(min(100vw, 72rem) - 4.5rem); }
 .number { text-align: right; }
 .figures { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: .95rem; font-weight: 600; }
 figure svg { display: block; width: 100%; height: auto; }
-figure.wide { max-width: 48rem; }
+figure.wide { max-width: 36rem; }
 ul.legend { list-style: none; margin: .25rem 0 .75rem; padding: 0; }
 ul.legend { display: flex; flex-wrap: wrap; gap: .15rem 1.25rem; }
 ul.legend li { font-size: .9rem; display: flex; gap: .5rem; align-items: baseline; min-width: 0; }
 .swatch { flex: none; width: 1.4rem; height: .75rem; border: 1px solid #333; }
+.narrow { display: none; }
+@media (max-width: 40rem) {
+  main { padding: .75rem .75rem 2rem; }
+  th, td { padding: .3rem .5rem; }
+  .whole { left: .5rem; max-width: calc(100vw - 2.75rem); }
+  .narrow { display: block; }
+}
 """
 
 
@@ -48,9 +56,10 @@ def cell(tag, text, classes="", extra=""):
 def row_of(table, row):
     if len(row) == 1:
         span = f' colspan="{len(table.header)}"'
+        text = f'<span class="whole">{escape(row[0].strip())}</span>'
         if row[0].startswith(" "):
-            return cell("td", row[0].strip(), "said", span)
-        return cell("th", row[0], "group", span + ' scope="rowgroup"')
+            return f'<td class="said"{span}>{text}</td>'
+        return f'<th class="group"{span} scope="rowgroup">{text}</th>'
     cells = [cell("th", row[0].strip(), "", ' scope="row"')]
     for i, text in enumerate(row[1:], 1):
         cells.append(cell("td", text, "number" if i in table.numbers else "long" if len(text) > 40 else ""))
@@ -95,13 +104,15 @@ def colours_of(tasks):
 
 
 def curves_of(name, tasks, salt):
-    drawn = {}
-    colours, entries = colours_of(tasks)
-    for task in tasks:
-        for key, points in runs.curves_of(task.folder).items() if task.folder else ():
-            drawn.setdefault(key, []).append((points, colours[task.name]))
-    if not drawn:
+    found = {task.name: runs.curves_of(task.folder) for task in tasks if task.folder}
+    tasks = [task for task in tasks if found.get(task.name)]
+    if not tasks:
         return ""
+    colours, entries = colours_of(tasks)
+    drawn = {}
+    for task in tasks:
+        for key, points in found[task.name].items():
+            drawn.setdefault(key, []).append((points, colours[task.name]))
     parts = []
     for index, ((metric, axis), lines) in enumerate(sorted(drawn.items())):
         title = escape(f"{metric} over {axis}, {len(lines)} of the tasks of {name or 'the run'}")
@@ -172,6 +183,7 @@ def html(reports, experiments, of_node, most):
 <main>
 <h1>{title}</h1>
 <p class="quiet">Made {made}</p>
+<p class="quiet narrow">Wide tables scroll sideways.</p>
 {"".join(parts)}</main>
 </body>
 </html>

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito: to be told apart by all.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F00", "#000000")
 OTHER = "#8A8A8A"
-WIDTH_INCHES, PIXELS = 6.4, 520  # of the axes, at the width that a page gives
+WIDTH_INCHES, PIXELS = 5.2, 520  # of the axes, at the width that a page gives
 POINTS = 24000  # of a drawing, all of its curves together
 CURVES, ROWS = 100, 60  # that a drawing shows
 
@@ -33,7 +33,7 @@ STYLE = {
     "svg.fonttype": "none",
     "path.simplify": False,  # thinned already
     "text.parse_math": False,  # names are no formulas
-    "font.size": 11,
+    "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -102,7 +102,7 @@ def curves(lines, axis, title, salt):
     """
     shown = lines[:CURVES]
     columns = max(30, min(PIXELS, POINTS // 2 // max(1, len(shown))))
-    figure, axes = axes_of(3.4)
+    figure, axes = axes_of(2.9)
     infinite, all_y = 0, []
     with matplotlib.rc_context(STYLE):
         for points, colour in shown:
@@ -135,7 +135,7 @@ def timeline(rows, title, salt):
     begun = min(began for _, attempts in rows for _, began, _ in attempts)
     span = max(ended for _, attempts in rows for _, _, ended in attempts) - begun
     name, unit = next((name, unit) for name, unit in UNITS if span >= 3 * unit or unit == 1)
-    figure, axes = axes_of(1.1 + 0.28 * max(2, len(shown)))
+    figure, axes = axes_of(0.8 + 0.26 * max(2, len(shown)))
     with matplotlib.rc_context(STYLE):
         for row, (_, attempts) in enumerate(shown):
             for cause, began, ended in attempts:

@@ -72,6 +72,13 @@ PYTHON
   for node in node1 node2; do
     awk -F '\t' 'END { exit !(NR > 2 && $2 > 1 && $2 < 600 && $3 > 1e8 && $3 < 1e11) }' "$attempt/usage_$node.tsv"
   done
+  run -0 bash "$project/hpc/experiments.sh" report "${attempt%/task_1/*}" --rate-per-hour 3600
+  printf "%s\n" "$output" >&2
+  # A second of a GPU costs 1: the cost is that of the time of four.
+  [[ $output =~ finished\ +1\ +00:0([0-9]):([0-9]+)\ +0\.[0-9]+\ +([0-9]+)\.00$'\n' ]]
+  ((BASH_REMATCH[3] == 4 * (60 * BASH_REMATCH[1] + 10#${BASH_REMATCH[2]})))
+  [[ $output =~ validation_accuracy\ +1\ of\ 1\ +0\.9 && $output =~ 'memory of a node, highest'\ +20\.0\ GiB\ +[0-9.]+\ GiB ]]
+  [[ $output =~ --mem-per-gpu\ +[0-9]+[GM]\ .*--time\ +00:05:00\  ]]
 }
 
 # failing HOW STATUS OPTION...   A job whose rank 2 ends as HOW says; the others would stay for ten minutes.
