@@ -70,10 +70,10 @@ PYTHON
   [[ $(cut -d ' ' -f 1 "$attempt/times") == $'began\nended' ]]
   local node
   for node in node1 node2; do
-    awk -F '\t' 'END { exit !(NR > 2 && $2 > 1 && $2 < 600 && $3 > 1e8 && $3 < 1e11) }' "$attempt/usage_$node.tsv"
+    awk -F '\t' '$3 + 0 > most { most = $3 } END { exit !(NR > 2 && $2 > 1 && $2 < 600 && most > 1e8 && most < 1e11) }' "$attempt/usage_$node.tsv"
   done
   run -0 bash "$project/hpc/experiments.sh" report "${attempt%/task_1/*}" --rate-per-hour 3600
-  printf "%s\n" "$output" >&2
+  printf '%s\n' "$output" >&2
   # A second of a GPU costs 1: the cost is that of the time of four.
   [[ $output =~ finished\ +1\ +00:0([0-9]):([0-9]+)\ +0\.[0-9]+\ +([0-9]+)\.00$'\n' ]]
   ((BASH_REMATCH[3] == 4 * (60 * BASH_REMATCH[1] + 10#${BASH_REMATCH[2]})))
