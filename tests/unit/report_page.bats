@@ -45,6 +45,7 @@ odd_experiment() {
   attempt one 7 0 'failed 3 0 <node>' 1000 1001
   usage one 1 0 node1 '1000 0 1000000000 80 500' '1900 1800 4294967296 90 2000'
   for number in 1 2 3; do curve one "$number" 300 "math.exp(-x / 100) + $number / 10"; done
+  curve one 7 300 'x'
   curve one 4 300 'math.nan if x > 200 else 2.0'
 }
 
