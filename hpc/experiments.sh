@@ -5,7 +5,7 @@
 # experiments.sh open JOB
 # experiments.sh cancel JOB...
 # experiments.sh resubmit JOB [--mem SIZE] [--time TIME]
-# experiments.sh report EXPERIMENT|RUN_DIRECTORY...
+# experiments.sh report [--rate-per-hour X|--rate-per-node-hour X]... [--json] [--html FILE] EXPERIMENT|RUN_DIRECTORY...
 # experiments.sh nodes [--clear [NODE...]]
 #
 # JOB is a job's id (or ARRAY_TASK), a run directory, or the name of an experiment: then its newest run.
@@ -17,7 +17,10 @@
 # resubmit: sends the same again (sources, command, request), from its checkpoints; with other --mem or --time, if given.
 # report: the results of an experiment's tasks; mean, standard deviation and 95 % interval over the seeds of
 # --repeat, and by name each task that has failed or is missing. A task's result is the file result.json in its
-# OUTPUT_PATH, or the last line of a .jsonl file there.
+# OUTPUT_PATH, or the last line of a .jsonl file there. Then what it took, by machine and by attempt; how much of what was
+# asked for was used; and what to ask for next time. With the price of an hour of a GPU or a node, the cost; the price
+# of one kind of machine is MACHINE=X, its type of GPU, feature or partition. --html: the same as a page, with curves of
+# the .jsonl files and a timeline; for this matplotlib is needed.
 # nodes: the nodes that jobs of yours have noted as the cause of a failure: when, which job, which cause, and whether
 # new jobs leave the node out (two failures within a day). --clear forgets those nodes, or all.
 # Run by people, on a login node. Where Slurm does not answer, what the runs' own files tell is shown.
@@ -67,11 +70,41 @@ experiments::python() {
 }
 
 experiments::report() {
-  local name
-  local -a runs=()
-  (($# > 0)) || common::die_usage "report needs an experiment's name, or a run directory"
-  for name in "$@"; do experiments::add_runs "$name"; done
-  exec python3 "$here/report.py" -- "${runs[@]}"
+  local python=python3
+  local -a runs=() options=()
+  while (($# > 0)); do
+    case $1 in
+      --json) options+=("$1") ;;
+      --html | --rate-per-hour | --rate-per-node-hour)
+        (($# > 1)) || common::die_usage "$1 needs a value"
+        options+=("$1=$2")
+        shift
+        ;;
+      --html=* | --rate-per-hour=* | --rate-per-node-hour=*) options+=("$1") ;;
+      -*) common::die_usage "report knows no option ${1@Q}: --rate-per-hour, --rate-per-node-hour, --json, --html" ;;
+      *) experiments::add_runs "$1" ;;
+    esac
+    shift
+  done
+  ((${#runs[@]} > 0)) || common::die_usage "report needs an experiment's name, or a run directory"
+  if [[ " ${options[*]} " == *' --html='* ]]; then python=$(experiments::drawing_python); fi
+  exec "$python" "$here/report.py" "${options[@]}" -- "${runs[@]}"
+}
+
+# The first python with matplotlib: this machine's, or that of the project's environment.
+experiments::drawing_python() {
+  local python environment=''
+  # shellcheck source=../venv/environment.sh
+  source "$project/venv/environment.sh"
+  environment=$(environment::find "$project" 2>/dev/null) || environment=''
+  for python in python3 ${environment:+"$environment/bin/python"}; do
+    if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("matplotlib") is None)' 2>/dev/null; then
+      printf '%s\n' "$python"
+      return
+    fi
+  done
+  [[ -n $environment ]] || common::die "--html draws by matplotlib, which this python3 has not, and there is no environment: make one by  bash ${project@Q}/venv/create.sh"
+  common::die "--html draws by matplotlib, which is not installed:  ${environment@Q}/bin/python -m pip install matplotlib"
 }
 
 # experiments::add_runs NAME   Adds to the caller's runs those of an experiment, or the run directory itself.

@@ -25,9 +25,14 @@ source "$kit/hpc/lib/local_disk.sh"
 source "$kit/hpc/lib/secrets.sh"
 # shellcheck source=lib/node_environment.sh
 source "$kit/hpc/lib/node_environment.sh"
+# shellcheck source=lib/usage.sh
+source "$kit/hpc/lib/usage.sh"
 
 main() {
-  if ((${#command[@]} == 0)); then node::check_step; fi
+  if ((${#command[@]} == 0)); then
+    node::check_step
+    usage::start "$kit" "$attempt_directory"
+  fi
   node_setup::run "$kit/hpc"
   local_disk::choose || true
   local_disk::hold

@@ -3,6 +3,7 @@
 # and one that was interrupted and can go on is started again, under the same job id.
 #
 #   attempt_K/stop    STOP_FILE: who makes it asks the program to save and to end with status 75
+#   attempt_K/times   lines `began EPOCH` and `ended EPOCH`, the last where the batch script could write it
 #   attempt_K/cause   how the attempt ended: one of
 #       finished
 #       notice time_limit|signal|request|cycle   the program saved, and shall go on: Slurm's warning, a signal, a
@@ -31,6 +32,7 @@ interruption::begin() {
   attempt_directory=$task_directory/attempt_$ATTEMPT
   mkdir -p -- "$attempt_directory" "$task_directory/output"
   printf '%s\n' "$SLURM_JOB_NODELIST" >"$attempt_directory/nodes"
+  printf 'began %s\n' "$EPOCHSECONDS" >"$attempt_directory/times"
   interruption::set_state "$task_directory" running
   before=$task_directory/attempt_$((ATTEMPT - 1))
   if [[ ! -d $before ]]; then return; fi
@@ -69,8 +71,9 @@ interruption::blame_node() {
   fi
 }
 
-# interruption::record ATTEMPT_DIRECTORY CAUSE...
+# interruption::record ATTEMPT_DIRECTORY CAUSE...   When an attempt before has ended, nobody knows.
 interruption::record() {
+  if [[ $1 == "$attempt_directory" ]]; then printf 'ended %s\n' "$EPOCHSECONDS" >>"$1/times" || true; fi
   printf '%s\n' "${*:2}" | common::write_atomically "$1/cause"
 }
 
