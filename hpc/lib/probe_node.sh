@@ -3,7 +3,7 @@
 # common.sh, options.sh, site.sh, probe_slurm.sh, probe_login.sh and findings.sh.
 
 declare -gA options_value site
-declare -g partition scratch
+declare -g partition one_gpu scratch
 # What the node has reported; this, if it broke off.
 declare -gA answer=([node]='the node' [time]='' [local_disk]='' [modules]='the job broke off before they were loaded' [python]=''
   [container]='' [server]='the server' [internet]=no)
@@ -34,8 +34,9 @@ probe_node::leave() {
   rm -rf -- "$reports"
 }
 
+# Where only jobs with GPUs are taken, with one.
 probe_node::send() {
-  local message name
+  local first message='' name
   local -a argv=(
     sbatch --parsable --job-name=doctor --nodes=1 --ntasks=1 --cpus-per-task=1 --mem=256M --time=1 --requeue
     --partition="$partition" --chdir="$reports" --output=/dev/null
@@ -44,10 +45,13 @@ probe_node::send() {
     if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
   done
   argv+=("$1/doctor_node.sh" "$1" "${site[name]}" "${site[modules]}" "${site[node_local_directory]}" "$reports/report")
-  if ! message=$(timeout 60 "${argv[@]}" 2>&1); then
-    findings::add problem node "Slurm takes no small job: $(preflight::tidy "$message")" 'what it asks for is an option here too: --account, --qos, --partition'
-    return 1
+  if ! first=$(timeout 60 "${argv[@]}" 2>&1); then
+    if [[ -z $one_gpu ]] || ! message=$(timeout 60 sbatch "$one_gpu" "${argv[@]:1}" 2>&1); then
+      findings::add problem node "Slurm takes no small job: $(preflight::tidy "$first")" 'what it asks for is an option here too: --account, --qos, --partition'
+      return 1
+    fi
   fi
+  message=${message:-$first}
   job=${message##*$'\n'}
   job=${job%%;*}
 }

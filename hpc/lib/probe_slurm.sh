@@ -5,6 +5,7 @@
 declare -gA options_value options_source site slurm
 declare -ga groups=()   # what sinfo shows of the partition (preflight.sh)
 declare -g partition='' # the one that is looked at; empty when there is none
+declare -g one_gpu=''   # how a job asks for one of its GPUs; empty when it has none
 
 readonly probe_slurm_kill_wait=10 # seconds in which ranks can leave, and small models be saved
 
@@ -133,6 +134,8 @@ probe_slurm::gpus() {
     done
   done
   known=$(printf '%s\n' "${!types[@]}" | sort | paste -sd ' ')
+  # shellcheck disable=SC2034 # read by probe_node.sh
+  if ((most > 0)); then one_gpu=--gpus-per-node=${known:+${known%% *}:}1; fi
   if ((most == 0)); then
     findings::add note gpus "none in partition $partition" 'for jobs without GPUs give --gpus 0; for others another --partition'
   elif [[ -n $asked && " ${known,,} " != *" ${asked,,} "* ]]; then

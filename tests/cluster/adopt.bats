@@ -83,5 +83,5 @@ PYTHON
   run --separate-stderr bash "$checkout/hpc/adopt.sh" "$program"
   [[ $status == 0 && $output == 'left out  train/: your train.py '* && $output != *$'\n'* && $stderr == '0 files written, 0 removed'* ]]
   bash "$program/hpc/job_submitter.sh" --help >/dev/null
-  bash "$program/hpc/doctor.sh" --quick | grep -q '^ok  *slurm'
+  XDG_STATE_HOME=$BATS_TEST_TMPDIR/state bash "$program/hpc/doctor.sh" --quick | grep -q '^ok  *slurm'
 }
