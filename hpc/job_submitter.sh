@@ -25,6 +25,7 @@ source "$here/lib/wandb_client.sh"
 source "$here/lib/tasks.sh"
 source "$here/lib/request.sh"
 source "$here/lib/preflight.sh"
+source "$here/lib/findings.sh"
 source "$here/lib/snapshot.sh"
 source "$here/lib/packing.sh"
 source "$here/lib/pruning.sh"
@@ -52,7 +53,7 @@ main() {
   fi
 
   # All that can be wrong is looked at before anything is written.
-  dotenv::each "$project/.env" submit::take_setting
+  dotenv::each "$project/.env" secrets::take_setting
   preflight::begin
   exec {commit}< <(snapshot::commit "$project") # git looks at all files: meanwhile Slurm is asked
   site::query || silent=$site_silence
@@ -111,21 +112,11 @@ submit::leave_snapshot() {
   exec bash "${fact[project_directory]}/hpc/job_submitter.sh" "$@"
 }
 
-# Inside a job its variables, and ours, would bind the new job to the old one's CPUs, ranks and folders. The
-# defaults that people keep in SBATCH_ACCOUNT and its like stay theirs.
+# Inside a job its variables, and ours, would bind the new job to the old one's CPUs, ranks and folders.
 submit::leave_enclosing_job() {
-  local name theirs ours
-  for name in ACCOUNT PARTITION QOS CONSTRAINT RESERVATION; do
-    theirs=SBATCH_$name ours=HPC_$name
-    if [[ -n ${!theirs:-} && -z ${!ours:-} ]]; then printf -v "$ours" '%s' "${!theirs}"; fi
-  done
+  site::take_sbatch_defaults
   site::leave_enclosing_job
   if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
-}
-
-# Of .env only what concerns the submission: the rest may be secret, and the job reads it on its nodes.
-submit::take_setting() {
-  if [[ $1 == SCRATCH || $1 == HPC_* ]]; then secrets::export_unless_set "$@"; fi
 }
 
 # The names and folders of the run: one rule, used by jobs and tools alike.

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Compares a request with what the live cluster has, before anything is queued. Each refusal (status 1)
-# says what the site offers. Needs common.sh, checks.sh, options.sh, run_directory.sh and site.sh.
+# says what the site offers. Needs common.sh, checks.sh, options.sh, run_directory.sh, site.sh and findings.sh.
 
 declare -gA options_value fact slurm
 
@@ -25,6 +25,7 @@ preflight::check() {
   preflight::check_nodes
   preflight::check_time
   preflight::check_account
+  findings::warn "${slurm[ClusterName]:-}" "$partition"
 }
 
 # Leaves in groups those of the partition. Several may be named: Slurm then takes whichever starts first,
