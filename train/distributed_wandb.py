@@ -232,7 +232,7 @@ class DistributedWandb:
         return reason
 
     def _has_key(self) -> bool:
-        """Not by wandb.login, which asks whoever sits at a terminal. The client, which loads for a second, only if need be."""
+        """Not by wandb.login, which asks people, and if possible without the client, which takes a second to load."""
         if self._found.has_key or not self._found.netrc.is_file():
             return self._found.has_key
         authentication = importlib.import_module(
