@@ -282,8 +282,7 @@ class DistributedWandb:
             # In place of its own defaults. Older clients have no finish_timeout.
             limits = (("init_timeout", 90.0, INIT_SECONDS), ("finish_timeout", 0.0, FINISH_SECONDS))
             ours = {name: seconds for name, theirs, seconds in limits if getattr(found, name, None) == theirs}
-            arguments = {"settings": wandb.Settings(**ours), **arguments}
-            return wandb.init(**arguments)
+            return wandb.init(**{"settings": wandb.Settings(**ours), **arguments})
         except (TypeError, ValueError):
             raise  # The program's own mistake.
         except Exception as error:  # noqa: BLE001  (W&B must not end a training)
