@@ -288,6 +288,7 @@ class DistributedWandb:
         except Exception as error:  # noqa: BLE001  (W&B must not end a training)
             self._say(f"not reached, and records on the disk: {error}")
         try:
+            wandb.teardown()  # The client's service, where the run is still being begun.
             return wandb.init(**{**arguments, "mode": "offline"})
         except Exception as error:  # noqa: BLE001
             self._lose(error)
