@@ -59,6 +59,8 @@ def fit(
     environment: JobEnvironment,
     device: torch.device,
     initial: Mapping[str, torch.Tensor] | None = None,
+    *,
+    save_last: bool = False,
 ) -> int:
     """Train and evaluate `task`. Rank 0 prints a line per epoch and writes the results.
 
@@ -67,13 +69,14 @@ def fit(
         environment: this rank's place, and the folders.
         device: of this rank.
         initial: parameters to begin with in place of those that the seed gives, by name; others stay.
+        save_last: save a checkpoint after the last step too, for a restart by which it need not be trained again.
 
     Returns:
         As `run`.
     """
     problem, training = None, None
     try:
-        training = _Training(task, environment, device, initial)
+        training = _Training(task, environment, device, initial, save_last)
         training.resume()
     except (OSError, CheckpointError, ParallelismError) as error:
         problem = str(error)
@@ -91,8 +94,10 @@ class _Training:
         environment: JobEnvironment,
         device: torch.device,
         initial: Mapping[str, torch.Tensor] | None,
+        save_last: bool,
     ) -> None:
         config = task.config
+        self.save_last = save_last
         self.task, self.config, self.environment, self.device = task, config, environment, device
         self.metrics = Metrics(environment)
         self.parallelism = Parallelism.of(config)
@@ -114,7 +119,9 @@ class _Training:
         self.tracker = MetricsTracker()
         self.step = 0
         items = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule, "sampler": self.sampler}
-        self.checkpoints = Checkpoints(environment, {**items, "tracker": self.tracker, "metrics": self.metrics})
+        self.checkpoints = Checkpoints(
+            environment, {**items, "tracker": self.tracker, "metrics": self.metrics}, frozen=task.saves_frozen
+        )
 
     def resume(self) -> None:
         self.step = self.checkpoints.resume()
@@ -214,7 +221,8 @@ class _Training:
         stop = interruption.agreed()
         if config.dry_run:
             return False
-        if stop or (config.save_every and self.step % config.save_every == 0):
+        due = bool(config.save_every) and self.step % config.save_every == 0
+        if stop or due or (self.save_last and self.step == self.steps):
             self.checkpoints.notes["seconds"] = time.monotonic() - self.started
             self.checkpoints.save(self.step)
         if stop:
@@ -229,10 +237,11 @@ class _Training:
         return f"{told} in epoch {epoch}: try a --learning-rate below {self.config.learning_rate}"
 
     def _finish(self, totals: dict[str, torch.Tensor], metrics: dict[str, float]) -> None:
-        state = whole_state(self.model)
+        state = whole_state(self.model, frozen=self.task.saves_frozen)
         if self.environment.rank == 0:
             with replaced(self.environment.checkpoint_directory / "final.pt") as file:
                 torch.save(state, file)
+            self.task.write(state)
         seconds = time.monotonic() - self.started
         speed = self.config.epochs * len(self.task.train_data) / seconds  # type: ignore[arg-type]
         result = {**metrics, "epochs": self.config.epochs, "seconds": seconds, "samples_per_second": speed}

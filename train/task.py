@@ -35,6 +35,10 @@ class Task(ABC, Generic[ConfigType]):
     weighs_samples = True
     """Whether every sample has the weight 1. Where not, as with tokens, the ranks add up their weights in each step."""
 
+    saves_frozen = True
+    """Whether checkpoints and final.pt have the parameters that need no gradient. Where not, `model` must give them
+    alike each time."""
+
     train_data: Dataset[Any]
     """Map-style. With `__getitems__` a whole batch is fetched at once; with `collate` that makes the batch of it. An
     attribute `epoch`, where there is one, is set before each epoch."""
@@ -81,6 +85,10 @@ class Task(ABC, Generic[ConfigType]):
     @abstractmethod
     def summarize(self, totals: dict[str, torch.Tensor]) -> dict[str, float]:
         """The metrics that the sums of `evaluate`, float64 on the CPU, come to; names as validation_accuracy."""
+
+    def write(self, state: dict[str, torch.Tensor]) -> None:
+        """Called on rank 0 with the trained weights, as in final.pt, for whatever else is to be kept of them."""
+        del state
 
     def final(self, totals: dict[str, torch.Tensor], metrics: dict[str, float]) -> str:
         """What the last line says."""
