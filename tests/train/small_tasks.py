@@ -1,0 +1,127 @@
+"""All tasks, each small enough to be trained in seconds on a CPU, on data in its real format; and how to interrupt one.
+
+    python small_tasks.py write FOLDER             the data of all tasks
+    python small_tasks.py train DATA RESULTS [STOP]
+
+`train` runs on each rank of a launcher: all tasks one after the other. With STOP each is interrupted at about that
+step in its first attempt. Exit status: the worst of the tasks'; 75 when one was interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import train.interruption
+import train.loop
+from train.config import TrainingConfig, parse
+from train.data import idx
+from train.distributed import choose_device, process_group
+from train.environment import JobEnvironment
+
+
+class Small(NamedTuple):
+    write: Callable[[Path], None]
+    """Writes the task's data set into a folder that is there."""
+    flags: tuple[str, ...]
+    """About 10 optimizer steps in 2 epochs."""
+
+
+def write_digits(folder: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", 42), ("t10k", 13)):
+        labels = torch.arange(count, dtype=torch.uint8) % 10
+        images = torch.randint(0, 60, (count, 8, 8), generator=generator, dtype=torch.uint8)
+        images[torch.arange(count), labels.long() % 8] += 180  # A bright row for each label.
+        idx.write(folder / f"{split}-images-idx3-ubyte", images)
+        idx.write(folder / f"{split}-labels-idx1-ubyte", labels)
+
+
+TWO_EPOCHS = ("--epochs=2", "--batch-size=8", "--test-batch-size=4", "--device=cpu")
+
+SMALL = {
+    "digits": Small(write_digits, TWO_EPOCHS),
+}
+
+
+class StopsAt(train.interruption.Interruption):
+    """Asks for a stop at a step, and lets no rank go on before all have heard of it."""
+
+    stop_at = 0
+
+    def agreed(self) -> bool:
+        stop_file = self._environment.stop_file
+        if self.stop_at and self._step + 1 == self.stop_at and stop_file is not None:
+            if self._environment.rank == 0:
+                stop_file.touch()
+            while not (self._notice or self._bound != sys.maxsize):
+                time.sleep(0.01)
+        return super().agreed()
+
+
+@contextmanager
+def interrupted_at(step: int):
+    """Each training in the block is asked to stop at `step` of its own: 0 for never."""
+    before, StopsAt.stop_at = train.loop.Interruption, step
+    train.loop.Interruption = StopsAt
+    try:
+        yield
+    finally:
+        train.loop.Interruption = before
+
+
+def place(environment: JobEnvironment, results: Path, name: str, attempt: int) -> JobEnvironment:
+    """Folders of a task's own."""
+    folder = results / name
+    return dataclasses.replace(
+        environment,
+        checkpoint_directory=folder / "checkpoints",
+        output_directory=folder / "outputs",
+        stop_file=folder / f"stop_{attempt}",
+        attempt=attempt,
+    )
+
+
+def run(name: str, data: Path, environment: JobEnvironment) -> int:
+    """One training in the process group that is there."""
+    module = importlib.import_module(f"train.tasks.{name}")
+    config: TrainingConfig = parse(module.Config, [*SMALL[name].flags, f"--data-dir={data / name}"], name)
+    environment.output_directory.mkdir(parents=True, exist_ok=True)
+    random.seed(0)
+    if hasattr(module, "run"):
+        return module.run(config, environment, choose_device("cpu", environment))
+    return train.loop.run(module.Task, config, environment, choose_device("cpu", environment))
+
+
+def main(command: str, *arguments: str) -> int:
+    if command == "write":
+        for name, small in SMALL.items():
+            folder = Path(arguments[0]) / name
+            folder.mkdir(parents=True)
+            small.write(folder)
+        return 0
+    data, results, *stop = arguments
+    environment = JobEnvironment.from_environment()
+    step = int(stop[0]) if stop and environment.attempt == 0 else 0
+    statuses = []
+    with process_group(environment, torch.device("cpu")), interrupted_at(step):
+        for name in SMALL:
+            statuses.append(run(name, Path(data), place(environment, Path(results), name, environment.attempt)))
+            if environment.rank == 0:
+                print(f"{name}: status {statuses[-1]}", flush=True)
+    return next((status for status in statuses if status not in (0, 75)), max(statuses))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    sys.exit(main(*sys.argv[1:]))
