@@ -32,9 +32,23 @@ from train.task import ConfigType, Task
 
 
 def run(
-    task_class: type[Task[ConfigType]], config: ConfigType, environment: JobEnvironment, device: torch.device
+    task_class: type[Task[ConfigType]],
+    config: ConfigType,
+    environment: JobEnvironment,
+    device: torch.device,
+    initial: Mapping[str, torch.Tensor] | None = None,
+    *,
+    save_last: bool = False,
 ) -> int:
     """Make the task on this rank and train it, from the newest checkpoint on. All ranks call it.
+
+    Args:
+        task_class: of the task.
+        config: of the task.
+        environment: this rank's place, and the folders.
+        device: of this rank.
+        initial: as for `fit`.
+        save_last: as for `fit`.
 
     Returns:
         0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when the data is missing or
@@ -51,7 +65,7 @@ def run(
         problem = str(error)
     if failed_anywhere(problem, environment) or task is None:
         return 1
-    return fit(task, environment, device)
+    return fit(task, environment, device, initial, save_last=save_last)
 
 
 def fit(

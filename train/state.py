@@ -203,7 +203,9 @@ class Stage:
 def without_frozen(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
     """`state` of `module` without the parameters that need no gradient, under none of their names."""
     named = module.named_parameters(remove_duplicate=False)
-    frozen = set().union(*(dcp_state._get_fqns(module, name) for name, parameter in named if not parameter.requires_grad))
+    frozen = set().union(
+        *(dcp_state._get_fqns(module, name) for name, parameter in named if not parameter.requires_grad)
+    )
     return {name: value for name, value in state.items() if name not in frozen}
 
 

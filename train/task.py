@@ -101,15 +101,20 @@ class Classification(Task[ConfigType]):
 
     label_smoothing = 0.0
 
+    def logits(self, model: nn.Module, inputs: Any) -> torch.Tensor:  # noqa: ANN401
+        """logits_BK."""
+        logits_BK: torch.Tensor = model(inputs)
+        return logits_BK
+
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:  # noqa: ANN401
         """Labels may also be soft: targets_BK."""
         inputs, labels_B = batch
-        logits_BK = model(inputs).float()
+        logits_BK = self.logits(model, inputs).float()
         return F.cross_entropy(logits_BK, labels_B, reduction="sum", label_smoothing=self.label_smoothing)
 
     def evaluate(self, model: nn.Module, batch: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
         inputs, labels_B = batch
-        logits_BK = model(inputs).float()
+        logits_BK = self.logits(model, inputs).float()
         return {
             "loss": F.cross_entropy(logits_BK, labels_B, reduction="sum"),
             "right": (logits_BK.argmax(1) == labels_B).sum(),

@@ -4,7 +4,8 @@ The model itself stays as it is (Hu et al., arXiv:2106.09685): gradients, the op
 the adapters alone, and the output folder gets `adapter/` as PeftModel.from_pretrained reads it.
 
 The data: train.jsonl and test.jsonl, of lines {"text": …}, or {"prompt": …, "completion": …} of which the completion
-is learned. Shape suffixes: B texts of a batch, T tokens, V vocabulary.
+is learned; or train.bin and val.bin (or .npy) of the tokenizer's tokens, as nanoGPT has them.
+Shape suffixes: B texts of a batch, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -25,6 +26,7 @@ from torch.utils.data import Dataset
 from train import pretrained
 from train.config import TrainingConfig
 from train.data import tokenizer
+from train.data.tokens import Tokens
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.files import replaced
 from train.task import Task as BaseTask
@@ -55,6 +57,8 @@ class Config(TrainingConfig):
     """Without --model-dir: the most frequent words that are told apart."""
     sequence_length: int = 1024
     """Tokens, beyond which a text is cut off."""
+    token_dtype: Literal["uint16", "uint32"] = "uint16"  # noqa: S105
+    """Of a .bin file."""
     lora_rank: int = 16
     """Of the adapters."""
     lora_alpha: float = 32.0
@@ -83,11 +87,29 @@ class Task(BaseTask[Config]):
     def __init__(self, config: Config, environment: JobEnvironment, device: torch.device) -> None:
         super().__init__(config, environment, device)
         self.transformers, self.peft = pretrained.library("transformers"), pretrained.library("peft")
-        train, test = (read(self.folder / f"{split}.jsonl") for split in ("train", "test"))
-        words = (text for pair in train for text in pair)
-        self.tokenizer = tokenizer.choose(config.model_dir, words, config.vocabulary)
-        self.train_data = Texts(train, self.tokenizer, config.sequence_length)
-        self.test_data = Texts(test, self.tokenizer, config.sequence_length)
+        self.tokenizer: tokenizer.Tokenizer | None = None
+        if any(self.folder.glob("train.[bn][ip][ny]")):
+            if config.model_dir is not None:
+                self.tokenizer = tokenizer.Pretrained(config.model_dir)
+            self.train_data, self.test_data = (self._windows(split) for split in ("train", "val"))
+        else:
+            train, test = (read(self.folder / f"{split}.jsonl") for split in ("train", "test"))
+            words = (text for pair in train for text in pair)
+            self.tokenizer = tokenizer.choose(config.model_dir, words, config.vocabulary)
+            self.train_data = Texts(train, self.tokenizer, config.sequence_length)
+            self.test_data = Texts(test, self.tokenizer, config.sequence_length)
+
+    def _windows(self, split: str) -> Windows:
+        path = next(
+            (path for path in (self.folder / f"{split}{end}" for end in (".bin", ".npy")) if path.exists()), None
+        )
+        if path is None:
+            raise FileNotFoundError(f"no {split}.bin or {split}.npy in {self.folder}")
+        length = self.config.sequence_length - 1  # And the token after it.
+        return Windows(Tokens(path, length, vocabulary=self._vocabulary(), dtype=self.config.token_dtype))
+
+    def _vocabulary(self) -> int:
+        return self.config.vocabulary if self.tokenizer is None else self.tokenizer.size
 
     def model(self) -> nn.Module:
         if self.config.model_dir is not None:
@@ -96,7 +118,7 @@ class Task(BaseTask[Config]):
             sizes = TINY if self.config.model_size == "tiny" else {}
             positions = max(2048, self.config.sequence_length)
             settings = self.transformers.LlamaConfig(
-                vocab_size=self.tokenizer.size, max_position_embeddings=positions, **sizes
+                vocab_size=self._vocabulary(), max_position_embeddings=positions, **sizes
             )
             base = self.transformers.LlamaForCausalLM(settings)
         targets = self.config.lora_targets
@@ -107,8 +129,9 @@ class Task(BaseTask[Config]):
             lora_dropout=self.config.lora_dropout,
             target_modules=targets if targets == "all-linear" else targets.split(","),
         )
-        self.adapted: nn.Module = self.peft.get_peft_model(base, lora)
-        return self.adapted
+        self.adapted: Any = self.peft.get_peft_model(base, lora)  # A module, and peft's settings.
+        model: nn.Module = self.adapted
+        return model
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         adapters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -138,18 +161,51 @@ class Task(BaseTask[Config]):
 
         folder = self.environment.output_directory / "adapter"
         weights = self.peft.get_peft_model_state_dict(self.adapted, state_dict=state, save_embedding_layers=False)
-        settings = copy.copy(self.adapted.peft_config["default"])  # type: ignore[index]
+        settings = copy.copy(self.adapted.peft_config["default"])
         settings.inference_mode = True  # As save_pretrained says: loaded, they are not to be trained.
         settings.save_pretrained(folder)
         with replaced(folder / "adapter_model.safetensors") as file:
             file.write(save({name: value.contiguous() for name, value in weights.items()}, metadata={"format": "pt"}))
 
 
-class Texts(Dataset[dict[str, list[int]]]):
+class Padded(Dataset[dict[str, list[int]]]):
+    """Samples of different lengths."""
+
+    pad = 0
+
+    def collate(self, samples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """input_ids_BT, labels_BT and attention_mask_BT, as long as the longest of the batch."""
+
+        def padded(name: str, filler: int) -> torch.Tensor:
+            rows = [torch.tensor(sample[name]) for sample in samples]
+            return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=filler)
+
+        lengths_B = torch.tensor([len(sample["input_ids"]) for sample in samples])
+        input_ids_BT = padded("input_ids", self.pad)
+        mask_BT = (torch.arange(input_ids_BT.shape[1]) < lengths_B[:, None]).long()
+        return {"input_ids": input_ids_BT, "labels": padded("labels", IGNORED), "attention_mask": mask_BT}
+
+
+class Windows(Padded):
+    """Pieces of one long text, all of a length."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self.tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        x_T, y_T = self.tokens[index]
+        numbers = [*x_T.tolist(), int(y_T[-1])]
+        return {"input_ids": numbers, "labels": numbers}
+
+
+class Texts(Padded):
     """Prompts and completions, made numbers when they are asked for."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]], tokens: tokenizer.Tokenizer, limit: int) -> None:
-        self.pairs, self.tokens, self.limit = pairs, tokens, limit
+        self.pairs, self.tokens, self.limit, self.pad = pairs, tokens, limit, tokens.pad
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -157,22 +213,9 @@ class Texts(Dataset[dict[str, list[int]]]):
     def __getitem__(self, index: int) -> dict[str, list[int]]:
         prompt, completion = (self.tokens.pieces(text) if text else [] for text in self.pairs[index])
         asked, told = [*self.tokens.begin, *prompt], [*completion, *self.tokens.end]
-        numbers, labels = [*asked, *told], [*[IGNORED] * len(asked), *told]
+        numbers = [*asked, *told] or [self.pad]  # Of no text, by a tokenizer that marks neither end.
+        labels = [*[IGNORED] * len(asked), *told] or [IGNORED]
         return {"input_ids": numbers[: self.limit], "labels": labels[: self.limit]}
-
-    def collate(self, samples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """input_ids_BT, labels_BT and attention_mask_BT, as long as the longest of the batch, which is 1 at least."""
-        length = max(1, *(len(sample["input_ids"]) for sample in samples))
-        return {
-            "input_ids": padded((sample["input_ids"] for sample in samples), length, self.tokens.pad),
-            "labels": padded((sample["labels"] for sample in samples), length, IGNORED),
-            "attention_mask": padded(([1] * len(sample["input_ids"]) for sample in samples), length, 0),
-        }
-
-
-def padded(rows: Iterable[list[int]], length: int, filler: int) -> torch.Tensor:
-    """numbers_BT of int64, each row followed by `filler` up to `length`."""
-    return torch.tensor([[*row, *[filler] * (length - len(row))] for row in rows])
 
 
 def read(path: Path) -> list[tuple[str, str]]:
