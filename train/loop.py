@@ -38,11 +38,21 @@ def run(
     config: ConfigType,
     environment: JobEnvironment,
     device: torch.device,
+    initial: Mapping[str, torch.Tensor] | None = None,
+    *,
+    save_last: bool = False,
     trial: DistributedWandb | None = None,
 ) -> int:
     """Make the task on this rank and train it, from the newest checkpoint on. All ranks call it.
 
-    `trial` is the run of W&B that a sweep has begun.
+    Args:
+        task_class: of the task.
+        config: of the task.
+        environment: this rank's place, and the folders.
+        device: of this rank.
+        initial: as for `fit`.
+        save_last: as for `fit`.
+        trial: as for `fit`.
 
     Returns:
         0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when the data is missing or
@@ -59,7 +69,7 @@ def run(
         problem = str(error)
     if failed_anywhere(problem, environment) or task is None:
         return 1
-    return fit(task, environment, device, trial=trial)
+    return fit(task, environment, device, initial, save_last=save_last, trial=trial)
 
 
 def fit(
@@ -67,6 +77,8 @@ def fit(
     environment: JobEnvironment,
     device: torch.device,
     initial: Mapping[str, torch.Tensor] | None = None,
+    *,
+    save_last: bool = False,
     trial: DistributedWandb | None = None,
 ) -> int:
     """Train and evaluate `task`. Rank 0 prints a line per epoch and writes the results.
@@ -76,14 +88,15 @@ def fit(
         environment: this rank's place, and the folders.
         device: of this rank.
         initial: parameters to begin with in place of those that the seed gives, by name; others stay.
-        trial: as of `run`.
+        save_last: save a checkpoint after the last step too, for a restart by which it need not be trained again.
+        trial: the run of W&B that a sweep has begun.
 
     Returns:
         As `run`.
     """
     problem, training = None, None
     try:
-        training = _Training(task, environment, device, initial, trial)
+        training = _Training(task, environment, device, initial, save_last, trial)
         training.resume()
     except (OSError, CheckpointError, ParallelismError) as error:
         problem = str(error)
@@ -101,9 +114,11 @@ class _Training:
         environment: JobEnvironment,
         device: torch.device,
         initial: Mapping[str, torch.Tensor] | None,
+        save_last: bool,
         trial: DistributedWandb | None,
     ) -> None:
         config = task.config
+        self.save_last = save_last
         self.task, self.config, self.environment, self.device = task, config, environment, device
         self.metrics = open_tracking(
             environment,
@@ -134,7 +149,9 @@ class _Training:
         self.tracker = MetricsTracker()
         self.step = 0
         items = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule, "sampler": self.sampler}
-        self.checkpoints = Checkpoints(environment, {**items, "tracker": self.tracker, "metrics": self.metrics})
+        self.checkpoints = Checkpoints(
+            environment, {**items, "tracker": self.tracker, "metrics": self.metrics}, frozen=task.saves_frozen
+        )
 
     def resume(self) -> None:
         self.step = self.checkpoints.resume()
@@ -245,7 +262,8 @@ class _Training:
         stop = interruption.agreed()
         if config.dry_run:
             return False
-        if stop or (config.save_every and self.step % config.save_every == 0):
+        due = bool(config.save_every) and self.step % config.save_every == 0
+        if stop or due or (self.save_last and self.step == self.steps):
             self.checkpoints.notes["seconds"] = time.monotonic() - self.started
             self.checkpoints.save(self.step)
         if stop:
@@ -260,10 +278,11 @@ class _Training:
         return f"{told} in epoch {epoch}: try a --learning-rate below {self.config.learning_rate}"
 
     def _finish(self, totals: dict[str, torch.Tensor], metrics: dict[str, float]) -> None:
-        state = whole_state(self.model)
+        state = whole_state(self.model, frozen=self.task.saves_frozen)
         if self.environment.rank == 0:
             with replaced(self.environment.checkpoint_directory / "final.pt") as file:
                 torch.save(state, file)
+            self.task.write(state)
         seconds = time.monotonic() - self.started
         speed = self.config.epochs * len(self.task.train_data) / seconds  # type: ignore[arg-type]
         result = {**metrics, "epochs": self.config.epochs, "seconds": seconds, "samples_per_second": speed}
