@@ -158,9 +158,8 @@ class _Training:
         if self.step:
             self.say(f"resumed at step {self.step} of {self.steps}, in epoch {self.sampler.epoch}")
         elif self.environment.attempt > 0:
-            self.metrics.load_state_dict(
-                {"lines": [], "steps": []}
-            )  # An attempt without a checkpoint: all is trained again.
+            # An attempt without a checkpoint: all is trained again.
+            self.metrics.load_state_dict({"lines": [], "steps": []})
 
     def run(self) -> int:
         status = 1
