@@ -1,0 +1,91 @@
+"""Augmentations of batches, on whichever device they are. All randomness is the given generator's.
+
+A generator on the CPU draws the same for every device, and its state goes into a checkpoint as it is.
+
+Shape suffixes: N samples of the batch, C channels, H rows, W columns, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+
+def random_crop_flip(
+    images_NCHW: torch.Tensor, generator: torch.Generator, *, padding: int = 4, mirrored: float = 0.5
+) -> torch.Tensor:
+    """Each image moved by up to `padding` pixels either way, zeros coming in, and mirrored with that probability."""
+    count, _, height, width = images_NCHW.shape
+    device = images_NCHW.device
+    moves_2N = torch.randint(0, 2 * padding + 1, (2, count), generator=generator, device=generator.device).to(device)
+    flips_N = (torch.rand(count, generator=generator, device=generator.device) < mirrored).to(device)
+    padded = F.pad(images_NCHW, (padding,) * 4)
+    columns_W = torch.arange(width, device=device)
+    columns_NW = torch.where(flips_N[:, None], columns_W.flip(0), columns_W) + moves_2N[1][:, None]
+    rows_NH = torch.arange(height, device=device) + moves_2N[0][:, None]
+    return _picked(padded, rows_NH, columns_NW)
+
+
+def _picked(images_NCHW: torch.Tensor, rows_NH: torch.Tensor, columns_NW: torch.Tensor) -> torch.Tensor:
+    """Of each image the given rows and columns."""
+    count, channels, _, width = images_NCHW.shape
+    height_out, width_out = rows_NH.shape[1], columns_NW.shape[1]
+    rows = rows_NH[:, None, :, None].expand(count, channels, height_out, width)
+    columns = columns_NW[:, None, None, :].expand(count, channels, height_out, width_out)
+    return images_NCHW.gather(2, rows).gather(3, columns)
+
+
+def mixup(
+    images_NCHW: torch.Tensor, labels: torch.Tensor, classes: int, generator: torch.Generator, *, alpha: float = 0.2
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each image blended with another of the batch, and targets_NK to match (Zhang et al., arXiv:1710.09412).
+
+    `labels` are labels_N of int64, or targets_NK already. One share, of Beta(alpha, alpha), serves the batch.
+
+    Raises:
+        ValueError: the images are whole numbers: normalise them first.
+    """
+    if not images_NCHW.is_floating_point():
+        raise ValueError(f"mixup blends images of a floating type, not {images_NCHW.dtype}: normalise them first")
+    order_N, share = _partners(len(images_NCHW), generator, alpha)
+    order_N = order_N.to(images_NCHW.device)
+    return images_NCHW.lerp(images_NCHW[order_N], 1 - share), _mixed_targets(labels, classes, order_N, share)
+
+
+def cutmix(
+    images_NCHW: torch.Tensor, labels: torch.Tensor, classes: int, generator: torch.Generator, *, alpha: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A rectangle of each image taken from another, and targets_NK by their areas (Yun et al., arXiv:1905.04899).
+
+    `labels` are labels_N of int64, or targets_NK already. The rectangle is the same for the batch; its area is a share
+    of the image drawn of Beta(alpha, alpha), less what falls outside.
+    """
+    height, width = images_NCHW.shape[2:]
+    order_N, share = _partners(len(images_NCHW), generator, alpha)
+    order_N = order_N.to(images_NCHW.device)
+    across, down = torch.rand(2, generator=generator, device=generator.device).tolist()
+    half_width, half_height = (round(side * (1 - share) ** 0.5 / 2) for side in (width, height))
+    x, y = int(across * width), int(down * height)
+    left, right = max(0, x - half_width), min(width, x + half_width)
+    top, bottom = max(0, y - half_height), min(height, y + half_height)
+    mixed = images_NCHW.clone()
+    mixed[:, :, top:bottom, left:right] = images_NCHW[order_N, :, top:bottom, left:right]
+    kept = 1 - (right - left) * (bottom - top) / (width * height)
+    return mixed, _mixed_targets(labels, classes, order_N, kept)
+
+
+def _partners(count: int, generator: torch.Generator, alpha: float) -> tuple[torch.Tensor, float]:
+    """Whom each sample is mixed with, and the share that it keeps."""
+    import numpy
+
+    if alpha <= 0:
+        raise ValueError(f"alpha must be above 0, not {alpha}")
+    order_N = torch.randperm(count, generator=generator, device=generator.device)
+    # torch draws of Beta from the global generator only.
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    return order_N, float(numpy.random.default_rng(seed).beta(alpha, alpha))
+
+
+def _mixed_targets(labels: torch.Tensor, classes: int, order_N: torch.Tensor, share: float) -> torch.Tensor:
+    targets_NK = F.one_hot(labels, classes).float() if labels.dim() == 1 else labels
+    return targets_NK.lerp(targets_NK[order_N], 1 - share)

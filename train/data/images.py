@@ -1,0 +1,147 @@
+"""Images from files, by Pillow, and what is done to them one at a time. For batches see `train.data.augment`.
+
+Pillow is no part of the kit's own needs: `pip install pillow`. torchvision's transforms are followed where they set the
+custom (how a crop is drawn, how sizes are rounded), so that published results can be repeated.
+
+An image stays uint8 until it is in its batch on the device: a quarter of the bytes to pass between processes.
+
+Shape suffixes: N samples, C channels (red, green, blue), H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+class ImageError(ValueError):
+    """An image cannot be read. Names the file and says what to do."""
+
+
+def load_rgb(path: Path) -> Image.Image:
+    """The image in `path`, decoded, with three channels, whatever it had.
+
+    Raises:
+        ImageError: Pillow is missing, or the file is no whole image.
+        OSError: it cannot be read.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImageError(f"{path}: images need Pillow, which this Python does not have: pip install pillow") from error
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    # What Pillow raises of damaged files, of which UnidentifiedImageError and "image file is truncated" are an OSError.
+    except (OSError, SyntaxError, ValueError, LookupError, struct.error, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        problem = "is empty" if path.stat().st_size == 0 else f"cannot be decoded ({error})"
+        raise ImageError(f"{path}: {problem}: fetch the file again, or remove it") from error
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """image_CHW of uint8, from an image of three channels."""
+    import numpy
+
+    return torch.from_numpy(numpy.array(image)).permute(2, 0, 1).contiguous()
+
+
+def resized(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The image with as many pixels, between which it is linear."""
+    from PIL import Image
+
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def normalise(
+    images_NCHW: torch.Tensor,
+    mean_C: Sequence[float] = IMAGENET_MEAN,
+    deviation_C: Sequence[float] = IMAGENET_DEVIATION,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """From uint8 to `dtype`, 0 to 255 becoming 0 to 1, then each channel less its mean, over its deviation.
+
+    On the device where the images are; one image_CHW will do too.
+    """
+    mean = torch.tensor(mean_C, device=images_NCHW.device).view(-1, 1, 1)
+    deviation = torch.tensor(deviation_C, device=images_NCHW.device).view(-1, 1, 1)
+    return torch.addcmul(-mean / deviation, images_NCHW.float(), 1 / (255 * deviation)).to(dtype)
+
+
+class RandomResizedCrop:
+    """A random part of an image, resized to a square, half of them mirrored. The usual for training on ImageNet.
+
+    The part has `scale` of the image's area and a width of `ratio` times its height, drawn anew up to ten times until
+    it fits in the image; then it is the largest in the centre that has such a ratio.
+    """
+
+    def __init__(
+        self,
+        size: int = 224,
+        *,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        mirrored: float = 0.5,
+    ) -> None:
+        """`size` in pixels; `mirrored` is the probability of a flip from left to right."""
+        self.size, self.scale, self.ratio, self.mirrored = size, scale, ratio, mirrored
+
+    def __call__(self, image: Image.Image, generator: torch.Generator) -> torch.Tensor:
+        """image_CHW of uint8, `size` x `size`."""
+        from PIL import Image
+
+        draws = torch.rand(41, generator=generator).tolist()
+        box = self._box(image.width, image.height, draws[:40])
+        # reducing_gap: a large part is first averaged down by a whole factor, which is faster and looks the same.
+        cropped = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+        if draws[40] < self.mirrored:
+            cropped = cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(cropped)
+
+    def _box(self, width: int, height: int, draws: list[float]) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom in pixels."""
+        low, high = (math.log(one) for one in self.ratio)
+        for area_draw, ratio_draw, x_draw, y_draw in zip(*[iter(draws)] * 4):
+            area = width * height * (self.scale[0] + (self.scale[1] - self.scale[0]) * area_draw)
+            ratio = math.exp(low + (high - low) * ratio_draw)
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                left, top = int(x_draw * (width - w + 1)), int(y_draw * (height - h + 1))
+                return left, top, left + w, top + h
+        w = min(width, max(1, round(height * self.ratio[1])))
+        h = min(height, max(1, round(width / self.ratio[0])))
+        left, top = (width - w) // 2, (height - h) // 2
+        return left, top, left + w, top + h
+
+
+class ResizedCentreCrop:
+    """The centre of an image whose shorter side was resized: the usual for evaluation on ImageNet. Draws nothing."""
+
+    def __init__(self, size: int = 224, *, shorter_side: int = 256) -> None:
+        """Both in pixels.
+
+        Raises:
+            ValueError: the crop would not fit.
+        """
+        if size > shorter_side:
+            raise ValueError(f"a crop of {size} pixels does not fit in a shorter side of {shorter_side}")
+        self.size, self.shorter_side = size, shorter_side
+
+    def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> torch.Tensor:  # noqa: ARG002
+        """image_CHW of uint8, `size` x `size`."""
+        shorter = min(image.width, image.height)
+        width, height = (self.shorter_side * side // shorter for side in (image.width, image.height))
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        return to_tensor(resized(image, height, width).crop((left, top, left + self.size, top + self.size)))
