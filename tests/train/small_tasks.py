@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import real_formats
 import torch
 
 import train.interruption
@@ -31,7 +32,7 @@ from train.environment import JobEnvironment
 
 
 class Small(NamedTuple):
-    write: Callable[[Path], None]
+    write: Callable[[Path], object]
     """Writes the task's data set into a folder that is there."""
     flags: tuple[str, ...]
     """About 10 optimizer steps in 2 epochs."""
@@ -50,7 +51,17 @@ def write_digits(folder: Path) -> None:
 TWO_EPOCHS = ("--epochs=2", "--batch-size=8", "--test-batch-size=4", "--device=cpu")
 
 SMALL = {
+    "cifar10": Small(lambda folder: real_formats.write_cifar10(folder, per_batch=8, test=13), TWO_EPOCHS),
+    "cifar100_resnet50": Small(
+        lambda folder: real_formats.write_cifar100(folder, train=40, test=13), (*TWO_EPOCHS, "--width=2")
+    ),
     "digits": Small(write_digits, TWO_EPOCHS),
+    "fashion_mnist": Small(lambda folder: real_formats.write_mnist(folder, train=42, test=13), TWO_EPOCHS),
+    "imagenet_resnet50": Small(
+        lambda folder: real_formats.write_class_folders(folder, classes=3, train=14, val=5),
+        (*TWO_EPOCHS, "--width=2", "--image-size=32", "--workers=1"),
+    ),
+    "mnist": Small(lambda folder: real_formats.write_mnist(folder, train=42, test=13), TWO_EPOCHS),
 }
 
 
