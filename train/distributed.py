@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -117,6 +118,15 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     if dist.is_initialized():
         dist.all_reduce(total)
     return total
+
+
+def broadcast(value: Any, source: int = 0) -> Any:  # noqa: ANN401
+    """What rank `source` has: any object that can be pickled. All must call it; the others' `value` is not read."""
+    if not dist.is_initialized():
+        return value
+    box = [value if dist.get_rank() == source else None]
+    dist.broadcast_object_list(box, source)
+    return box[0]
 
 
 def shard(count: int, environment: JobEnvironment) -> range:

@@ -120,6 +120,35 @@ class JobEnvironment:
         return self.scratch_dir / "datasets" / name
 
 
+@dataclass(frozen=True, **KEYWORD_ONLY)
+class WandbEnvironment:
+    """What the environment says of Weights & Biases. The key itself stays where it is: the client reads it."""
+
+    mode: str
+    """online, offline, shared or disabled. WANDB_MODE, or disabled by WANDB_DISABLED. Default: online."""
+    has_key: bool
+    """A key, or a file with a token, is named. It may still be in netrc."""
+    netrc: Path
+    """The file that may have the key, as the client finds it."""
+    run_id: str | None
+    """Of the run to begin or to resume."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> WandbEnvironment:
+        """Read `environ`, by default the process's own. An empty value counts as unset."""
+        values = _Values(os.environ if environ is None else environ)
+        mode = (values.text("WANDB_MODE") or "online").lower()
+        if (values.text("WANDB_DISABLED") or "").lower() in ("1", "true", "yes", "on"):
+            mode = "disabled"
+        beside = [Path(name).expanduser() for name in ("~/.netrc", "~/_netrc")]
+        return cls(
+            mode={"dryrun": "offline", "run": "online"}.get(mode, mode),
+            has_key=values.first_set("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE") is not None,
+            netrc=(values.path("NETRC") or next(filter(Path.exists, beside), beside[0])).expanduser(),
+            run_id=values.text("WANDB_RUN_ID"),
+        )
+
+
 def _spot_notices(values: _Values) -> tuple[str, ...] | None:
     text = values.text("SPOT_NOTICES")
     if text is None or text == "none":
