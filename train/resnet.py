@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from train.config import TrainingConfig
+
 
 class Bottleneck(nn.Module):
     """1 x 1, 3 x 3 and 1 x 1, with the stride at the 3 x 3 (ResNet V1.5); He et al., arXiv:1512.03385."""
@@ -75,11 +77,16 @@ class ResNet(nn.Module):
 
 
 def channels_last(images_BCHW: torch.Tensor) -> torch.Tensor:
-    """The same images in the order of memory in which convolutions are fastest, which they hand on.
-
-    The weights stay as they are: FSDP shares out contiguous ones only.
-    """
+    """The same images in the order of memory in which convolutions are fastest, which they hand on."""
     return images_BCHW.contiguous(memory_format=torch.channels_last)
+
+
+def laid_out(model: nn.Module, config: TrainingConfig) -> nn.Module:
+    """`model` with its kernels in that order too, except for FSDP, which shares out contiguous ones only."""
+    if config.parallelism == "ddp":
+        # mypy knows no `to` with this argument alone.
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def decayed_but_norms(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

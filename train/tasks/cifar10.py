@@ -18,7 +18,7 @@ from train.data.cifar import read_cifar10
 from train.data.images import normalise
 from train.data.tensors import Tensors
 from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.resnet import channels_last, decayed_but_norms
+from train.resnet import channels_last, decayed_but_norms, laid_out
 from train.task import Classification, cosine_with_warmup
 
 # cifarnet: https://pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html, and ten epochs, as 002 has it.
@@ -80,7 +80,7 @@ class Task(Classification[Config]):
         return normalise(images_NCHW, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
     def model(self) -> nn.Module:
-        return ResNet9(self.config.width) if self.is_resnet else cifarnet()
+        return laid_out(ResNet9(self.config.width), self.config) if self.is_resnet else cifarnet()
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         config = self.config

@@ -19,7 +19,7 @@ from train.data.folders import ClassFolders
 from train.data.images import RandomResizedCrop, ResizedCentreCrop, normalise
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.lamb import Lamb
-from train.resnet import ResNet, decayed_but_norms
+from train.resnet import ResNet, decayed_but_norms, laid_out
 from train.task import Classification, cosine_with_warmup
 
 # lamb: by the square root of the batch from the 0.005 for 512 of You et al., table 4.
@@ -78,7 +78,7 @@ class Task(Classification[Config]):
         self.test_data = ClassFolders(self.folder / "val", evaluated, classes=self.classes)
 
     def model(self) -> nn.Module:
-        return ResNet((3, 4, 6, 3), len(self.classes), width=self.config.width)
+        return laid_out(ResNet((3, 4, 6, 3), len(self.classes), width=self.config.width), self.config)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         rate, groups = self.config.learning_rate, decayed_but_norms(model, self.config.weight_decay)
