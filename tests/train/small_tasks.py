@@ -59,7 +59,7 @@ SMALL = {
     "fashion_mnist": Small(lambda folder: real_formats.write_mnist(folder, train=42, test=13), TWO_EPOCHS),
     "imagenet_resnet50": Small(
         lambda folder: real_formats.write_class_folders(folder, classes=3, train=14, val=5),
-        (*TWO_EPOCHS, "--width=2", "--image-size=32", "--workers=1"),
+        (*TWO_EPOCHS, "--width=2", "--image-size=64", "--workers=1"),
     ),
     "mnist": Small(lambda folder: real_formats.write_mnist(folder, train=42, test=13), TWO_EPOCHS),
 }
