@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from train.checkpoint import CheckpointError, Checkpoints
+from train.data.tensors import Tensors
 from train.distributed import failed_anywhere, shard, sum_over_ranks
 from train.distributed_wandb import DistributedWandb
 from train.environment import JobEnvironment
@@ -248,7 +249,8 @@ class _Training:
             batch = self.task.augment(batch, self.generator)
         with self.parallelism.autocast(self.device):
             loss = self.task.loss(self.model, batch)
-        (loss / weight).backward()
+        # The gradient of loss / weight, without a division there and back.
+        loss.backward(torch.full_like(loss, 1 / weight))
         return loss.detach()
 
     def _boundary(self, interruption: Interruption) -> bool:
@@ -297,8 +299,11 @@ class _Training:
             print(line, flush=True)
 
 
-def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, device: torch.device) -> DataLoader[Any]:
+def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, device: torch.device) -> Iterable[Any]:
     """The `batches` of `data`, put together by its own `collate` if it has one."""
+    if isinstance(data, Tensors) and not workers and data.tensors[0].device == device:
+        # All is there: a DataLoader would take as long again for each batch.
+        return map(data.__getitems__, batches)
     context = None
     if workers:
         # A fork of this process would share its threads and CUDA: a server that has neither forks the workers.

@@ -233,10 +233,14 @@ class MetricsTracker:
         """
         for name, value in values.items():
             tensor = torch.as_tensor(value).detach()
-            # MPS has no float64.
-            tensor = tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
-            pair = torch.stack((tensor * weight, torch.full_like(tensor, weight)))
-            self._sums[name] = self._sums[name].to(pair.device) + pair if name in self._sums else pair
+            total = self._sums.get(name)
+            if total is None or total.device != tensor.device:
+                # MPS has no float64.
+                precision = torch.float32 if tensor.device.type == "mps" else torch.float64
+                none = torch.zeros(2, dtype=precision, device=tensor.device)
+                total = self._sums[name] = none if total is None else none + total.to(none)
+            total[0].add_(tensor, alpha=weight)  # In place, without tensors in between: this is in each step.
+            total[1].add_(weight)
 
     def means(self) -> dict[str, float]:
         """The weighted mean of each name over all ranks, names sorted. All ranks must call it.
