@@ -35,6 +35,7 @@ source "$here/lib/follow.sh"
 source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
 source "$here/lib/container.sh"
+source "$here/lib/sky.sh"
 # shellcheck source=../venv/environment.sh
 source "$project/venv/environment.sh"
 
@@ -53,12 +54,18 @@ main() {
 
   # All that can be wrong is looked at before anything is written.
   dotenv::each "$project/.env" submit::take_setting
+  if sky::is_wanted; then
+    exec {commit}< <(snapshot::commit "$project")
+    sky::submit "$here" "$project"
+    return
+  fi
   preflight::begin
   exec {commit}< <(snapshot::commit "$project") # git looks at all files: meanwhile Slurm is asked
   site::query || silent=$site_silence
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   isc::read "$here" "$project"
   options::complete site
+  sky::refuse_options_of_it
   submit::read_configuration
   request::find_sweep
   request::resolve

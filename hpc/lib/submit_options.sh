@@ -76,6 +76,13 @@ submit_options::define() {
   options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)"
   options::add no_preflight flag '' '--no-preflight' 'do not compare the request with the cluster first'
 
+  options::heading 'Clouds'
+  options::add backend 'choice slurm sky' slurm '--backend' 'where it runs: on this Slurm, or on machines of a cloud, by SkyPilot'
+  options::add on_demand flag '' '--on-demand' 'with sky: machines that stay, in place of spot machines'
+  options::add disk_size memory 256G '--disk-size' 'with sky: the disk of each machine'
+  options::add infra text '' '--infra' "with sky: CLOUD[/REGION[/ZONE]] (default: SkyPilot's choice)"
+  options::add secret list '' '--secret' 'with sky: names of variables to hand on; those of .env, and the W&B key, are'
+
   options::heading 'This command'
   options::add dry_run flag '' '--dry-run' 'print the sbatch command and submit nothing'
   options::add confirm flag '' '--confirm' 'show the request and ask before it is sent'

@@ -119,7 +119,7 @@ def expected_argv(option, value, project, run_directory):
     elif option == "cluster":
         if value not in ("default", "pocket", "cedar", "plai", "oscer"):
             return None
-    elif option in ("pack-partition", "cycle-partition"):  # of the environment; as options they need another
+    elif option in ("pack-partition", "cycle-partition", "infra"):  # of the environment; as options they need another
         if not value or re.search(r"[\x00-\x1f\x7f]", value):
             return None
     elif option == "max-restarts" and COUNT.fullmatch(value):
@@ -128,7 +128,7 @@ def expected_argv(option, value, project, run_directory):
         pass
     elif option == "grace-seconds" and NUMBER.fullmatch(value) and int(value) <= 3540:
         grace = int(value)
-    elif option == "staging-limit":
+    elif option in ("staging-limit", "disk-size"):
         megabytes(value)
     elif option == "environment":
         if not value or not os.access(f"{value}/bin/python", os.X_OK):
