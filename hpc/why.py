@@ -237,7 +237,7 @@ def describe(run, task):
 
 
 def stacks(case):
-    """Where each rank stood when it was ended: the innermost line of its stack that is the project's own, else of all."""
+    """Where each rank stood when it was ended: its innermost line in the project, else of all."""
     found = []
     for path in rank_files(case.task):
         stack = attempts_part(tail(path, 1 << 16), case.attempt.number).rpartition("Current thread")[2]

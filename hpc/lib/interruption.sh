@@ -12,7 +12,8 @@
 #       out_of_memory | failed STATUS RANK NODE
 #   state             of the task, as system 000 named them: enqueued, running, paused, completed, failed
 #
-# Only status 75 (EX_TEMPFAIL), a hang, and what Slurm itself restarts begin again, within --max-restarts. Needs
+# Only status 75 (EX_TEMPFAIL), a hang, and what Slurm itself restarts begin again, within --max-restarts; with
+# --interrupt kill any end that comes of the warning or of the end of a cycle is taken for a 75. Needs
 # common.sh, site.sh, bad_nodes.sh, node_environment.sh and run_directory.sh.
 
 declare -gA fact
@@ -112,12 +113,12 @@ interruption::watch() {
   done
 }
 
-# interruption::show_stacks   Of each rank that is a Python program: faulthandler prints them at SIGABRT
+# interruption::signal_ranks SIGNAL   ABRT shows the stack of each rank that is a Python program: faulthandler prints them
 # (node_environment.sh). Only ranks are in the step of this name.
-interruption::show_stacks() {
+interruption::signal_ranks() {
   local id name
   while read -r id name; do
-    if [[ $name == ranks ]]; then timeout 20 scancel --signal=ABRT "$id" || true; fi
+    if [[ $name == ranks ]]; then timeout 20 scancel --signal="$1" "$id" || true; fi
   done < <(timeout 20 squeue --steps --noheader --jobs="$SLURM_JOB_ID" --format='%i %j')
 }
 
@@ -135,7 +136,7 @@ interruption::cause() {
     echo preempted
   elif [[ $shown != *' JobState=RUNNING '* ]]; then
     interruption::cause_of_slurm "$shown"
-  elif ((status == interruption_again)); then
+  elif ((status == interruption_again)) || [[ ${fact[interrupt]} == kill && $ending == @(warned|cycle) ]]; then
     if [[ $ending == warned ]]; then
       echo notice time_limit
     elif [[ $ending == cycle ]]; then

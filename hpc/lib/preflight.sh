@@ -4,10 +4,12 @@
 
 declare -gA options_value fact slurm
 
+readonly preflight_format='%P|%D|%c|%m|%G|%l|%a'
+
 # preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
 preflight::begin() {
   if [[ -n ${options_value[no_preflight]:-} ]]; then return; fi
-  exec {preflight_answer}< <(timeout 15 sinfo --noheader --exact --format='%P|%D|%c|%m|%G|%l|%a' 2>/dev/null)
+  exec {preflight_answer}< <(timeout 15 sinfo --noheader --exact --format="$preflight_format" 2>/dev/null)
 }
 
 # preflight::check   After begin. Corrects the case of the GPU type, nothing else.
