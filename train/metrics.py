@@ -46,7 +46,7 @@ class Metrics:
         self._tensorboard = tensorboard and environment.rank == 0
         self._writer: Any = None
         self._first_step = 0  # That W&B has not got yet.
-        self._started = False
+        self._started = self._closed = False
         if environment.rank == 0:
             self.folder = environment.output_directory
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,8 @@ class Metrics:
             ValueError: a value is infinite or not a number, which JSON does not know.
         """
         line = json.dumps(values, allow_nan=False) + "\n"
-        self.start()
+        if not self._closed:
+            self.start()
         if step is None:
             step = max(len(self.lines), self._steps[-1] + 1 if self._steps else 0)
         self.lines.append(line)
@@ -104,17 +105,17 @@ class Metrics:
         if self.folder:
             with replaced(self.folder / "result.json") as file:
                 file.write((json.dumps(values, allow_nan=False) + "\n").encode())
-        if self._wandb is not None and self._started:
+        if self._wandb is not None and self._started and not self._closed:
             self._wandb.summarize(values)
 
     def close(self, status: int = 0) -> None:
-        """End the run of W&B, with the program's exit status, and the events."""
+        """End the run of W&B, with the program's exit status, and the events. Rows of later go to the file alone."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if self._wandb is not None and self._started:
+        if self._wandb is not None and self._started and not self._closed:
             self._wandb.finish(exit_code=status)
-        self._started = False
+        self._closed = True
 
     def __enter__(self) -> Metrics:
         return self
@@ -126,7 +127,8 @@ class Metrics:
         self.close(code if isinstance(code, int) else 0 if code is None else 1)
 
     def state_dict(self) -> dict[str, Any]:
-        run_id = self._wandb.run_id if self._wandb is not None else None
+        # Of an attempt without W&B, the run of those before.
+        run_id = self._wandb.run_id or self._wandb.resume_id if self._wandb is not None else None
         return {"lines": list(self.lines), "steps": list(self._steps), "wandb_run_id": run_id}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -144,7 +146,7 @@ class Metrics:
                 file.write("".join(self.lines).encode())
 
     def _send(self, values: Mapping[str, Any], step: int) -> None:
-        if self._wandb is not None and step >= self._first_step:
+        if self._wandb is not None and not self._closed and step >= self._first_step:
             self._wandb.log(dict(values), step=step)
 
     def _open_tensorboard(self) -> Any:  # noqa: ANN401

@@ -12,7 +12,7 @@ from ranks import Ranks
 from wandb_ranks import Server, history, server, started, train
 
 from train.environment import JobEnvironment
-from train.metrics import Metrics, MetricsTracker, TimestampedTimer
+from train.metrics import Metrics, MetricsTracker, TimestampedTimer, open_tracking
 
 __all__ = ["server"]
 
@@ -88,6 +88,19 @@ def test_steps_are_those_given_or_the_lines(tmp_path: Path) -> None:
     # Of a checkpoint without steps.
     metrics.load_state_dict({"lines": metrics.lines[:2]})
     assert metrics.state_dict()["steps"] == [0, 1]
+
+
+def test_after_the_end_and_without_wandb_the_rows_and_the_run_are_kept(tmp_path: Path) -> None:
+    environment = JobEnvironment.from_environment({"OUTPUT_PATH": str(tmp_path)})
+    metrics = open_tracking(environment, no_wandb=True, run_id="before", tensorboard=True)
+    metrics.log({"value": 0.5})
+    with pytest.raises(SystemExit), metrics:
+        sys.exit(75)
+    metrics.log({"value": 1.5})
+    metrics.close()
+    assert metrics.state_dict()["wandb_run_id"] == "before"
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    assert events(tmp_path) == [(0, 0.5)]
 
 
 def events(folder: Path) -> list[tuple[int, float]]:

@@ -97,7 +97,7 @@ def each_its_run(environment: JobEnvironment, client: dict[str, str]) -> str | N
 
 
 def sweep(environment: JobEnvironment, client: dict[str, str], failing: int | None) -> list[Any]:
-    """A sweep of two trials. In the second `failing` fails, while the others wait for it."""
+    """A sweep of two trials. In the first `failing` fails, while the others wait for it."""
     os.environ.update(client)
     wandb = DistributedWandb(environment, project="swept")
     if wandb.setup():
@@ -108,7 +108,7 @@ def sweep(environment: JobEnvironment, client: dict[str, str], failing: int | No
 
     def trial() -> None:
         with wandb.init(config={"depth": 3}):
-            if environment.rank == failing and wandb.config.lr == 0.2:
+            if environment.rank == failing and wandb.config.lr == 0.1:
                 raise KeyError("a mistake")
             total = sum_over_ranks(torch.tensor(wandb.config.lr)).item()
             wandb.log({"total": total})
