@@ -108,12 +108,15 @@ adopt::list_kit() {
       *) installing::offer "$kit" "$file" "$file" ;;
     esac
   done < <(adopt::files)
+  # What is not there would be taken for gone, and be removed from the project.
+  [[ -n ${installing_source["hpc/batch.sh"]:-} ]] || common::die "${kit@Q} is not a whole kit: it has no hpc/batch.sh"
   installing::hash_offers "$kit"
 }
 
+# A repository around the kit may not know its files.
 adopt::files() {
   cd -- "$kit"
-  if git ls-files -z --cached --others --exclude-standard -- README.md LICENSE "${parts[@]}" 2>/dev/null; then return; fi
+  if [[ -e .git ]] && git ls-files -z --cached --others --exclude-standard -- README.md LICENSE "${parts[@]}" 2>/dev/null; then return; fi
   find README.md LICENSE "${parts[@]}" -name __pycache__ -prune -o ! -type d -print0 2>/dev/null || true
 }
 

@@ -47,7 +47,8 @@ probe_login::space() {
     fi
   fi
   if ((free < least)) || [[ $inodes =~ ^[1-9] && $left == 0 ]]; then
-    findings::add problem "$name" "$value, room for $left more files" "make room, or take another folder: a run needs some hundred megabytes at least"
+    if [[ $inodes =~ ^[1-9] ]]; then value+=", room for $left more files"; fi
+    findings::add problem "$name" "$value" "make room, or take another folder: a run needs some hundred megabytes at least"
   else
     findings::add ok "$name" "$value"
   fi
@@ -99,7 +100,7 @@ probe_login::output() {
 probe_login::environment() {
   local version environment
   if ! version=$(probe_login::python_version python3) || [[ -z $version ]]; then
-    findings::add problem environment 'no python3 on this machine' "load one before you submit (module load python), or put it into PATH"
+    findings::add problem environment 'no python3 of 3.9 or later on this machine' "load one before you submit (module load python), or put it into PATH"
     return
   fi
   if environment=${site[environment]:-$(environment::find "$1" 2>/dev/null)} && [[ -x $environment/bin/python ]]; then

@@ -264,6 +264,16 @@ STUB
   says -- "$program"
 }
 
+@test "a kit in a repository that does not know it, and one of which a part is missing: nothing is taken for gone" {
+  adopt "$program" >/dev/null
+  git -C "$BATS_TEST_TMPDIR" init --quiet
+  printf '*\n' >"$BATS_TEST_TMPDIR/.gitignore"
+  says -- "$program"
+  mv -- "$kit/hpc/batch.sh" "$BATS_TEST_TMPDIR/"
+  fails_with 1 'is not a whole kit' adopt "$program"
+  has hpc/batch.sh 'version 1 of hpc/batch.sh'
+}
+
 @test "git: what the kit makes is ignored, by lines that are not there yet; nothing of it without a repository" {
   adopt "$program" >/dev/null
   [[ ! -e $program/.gitignore ]]
