@@ -218,7 +218,7 @@ def describe(run, task):
         ends = [attempt.cause or "lost" for attempt in task.attempts[:-1]]
         times = collections.Counter(KINDS.get(end, end) for end in ends)
         told = ", ".join(f"{count} {kind}" for kind, count in times.items())
-        told = f", interrupted {sum(times.values())} times: {told}" if times else ""
+        told = f", interrupted {len(ends)} time{'s' * (len(ends) > 1)}: {told}" if times else ""
         return "finished", f"it has finished, in {duration(task.elapsed)}{told}", None, None
     if task.state == "running":
         last = task.attempts[-1] if task.attempts else None
@@ -247,7 +247,7 @@ def describe(run, task):
 
 
 def stacks(case):
-    """Where each rank stood when it was ended: the innermost line of its stack that is the project's own, else of all."""
+    """Where each rank stood at its end: the innermost line of its stack that is the project's own, else of all."""
     found = []
     for path in rank_files(case.task):
         stack = attempts_part(tail(path, 1 << 16), case.attempt.number).rpartition("Current thread")[2]
