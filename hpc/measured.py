@@ -1,7 +1,8 @@
 """What a program tells of itself: its metrics (.jsonl files, result.json) and how far it is. For runs.py."""
 
+import contextlib
+import functools
 import json
-import math
 import os
 import re
 
@@ -24,6 +25,7 @@ BETTER_LOW = re.compile(r"loss|err|perplex|ppl|mse|mae|wer|nll", re.IGNORECASE)
 HELD_OUT = re.compile(r"val|test|eval", re.IGNORECASE)
 
 
+@functools.cache
 def direction(name):
     """1 where more is better, -1 where less is, 0 where nobody knows."""
     return 1 if BETTER_HIGH.search(name) else -1 if BETTER_LOW.search(name) else 0
@@ -44,34 +46,46 @@ def measured(output, most=1 << 18):
             else:
                 found.update(_lines(text or ""))
     if "result.json" in names:
-        for key, value in _numbers(read(os.path.join(output, "result.json")) or "").items():
-            _take(found, key, value)
+        # Written over several lines by some.
+        for key, (value, _) in _lines((read(os.path.join(output, "result.json")) or "").replace("\n", " ")).items():
+            best = found[key][1] if key in found else value
+            better = best is not None and direction(key) * (value - best) > 0
+            found[key] = [value, value if better else best]
     return found
 
 
 def _lines(text):
     found = {}
-    for line in text.splitlines():
-        for key, value in _numbers(line).items():
-            _take(found, key, value)
+    for values in _objects(text):
+        for key, value in values.items():
+            # NaN is not equal to itself, and what is infinite minus itself is NaN.
+            if type(value) not in (int, float) or value - value != 0:
+                continue
+            pair = found.get(key)
+            if pair is None:
+                found[key] = [value, value]
+            else:
+                pair[0] = value
+                if direction(key) * (value - pair[1]) > 0:
+                    pair[1] = value
+    # Where nobody knows what is better, the best is the last.
+    for key, pair in found.items():
+        if not direction(key):
+            pair[1] = pair[0]
     return found
 
 
-def _take(found, key, value):
-    best = found[key][1] if key in found else value
-    if best is not None and direction(key) * (value - best) > 0:
-        best = value
-    found[key] = [value, best]
-
-
-def _numbers(line):
+def _objects(text):
+    """The lines that are objects of JSON. All at once where all are good, as that is several times as quick."""
+    lines = text.splitlines()
     try:
-        values = json.loads(line)
+        values = json.loads(f"[{','.join(lines)}]")
     except ValueError:
-        return {}
-    if not isinstance(values, dict):
-        return {}
-    return {key: value for key, value in values.items() if type(value) in (int, float) and math.isfinite(value)}
+        values = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                values.append(json.loads(line))
+    return [value for value in values if type(value) is dict]
 
 
 def chief(metrics):

@@ -15,38 +15,40 @@ source "$kit/hpc/lib/command.sh"
 
 main() {
   local -a words
-  local status=0 writer=''
+  local status=0 writer='' launchers=''
   rank::keep_log "${attempt_directory%/*}/rank_${RANK:?}.txt"
   common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $(common::node) (${NODE_ADDRESS:?}), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
   if command::read "${attempt_directory%/*}/command" words; then
     # Signals reach the command by themselves (torchrun and Slurm send them to all processes of a rank);
-    # this shell stays to take its status. ABRT: the program shows its stacks (interruption.sh).
-    trap : TERM INT HUP USR1 USR2 ABRT
-    "${words[@]}" || status=$?
+    # this shell stays to take its status. ABRT: the program shows its stacks (interruption.sh). PIPE: the writer
+    # of the log was killed with the program.
+    trap : TERM INT HUP USR1 USR2 ABRT PIPE
+    "${words[@]}" {launchers}>&- || status=$?
   else
     status=2
   fi
+  rank::close_log
   if ((status != 0)); then rank::record_failure "$status"; fi
   # 75: it has saved, and shall go on later. To the launcher that is an end like any other: a failure would have
   # it kill the ranks that are still saving.
   if ((status == 75)); then status=0; fi
-  rank::close_log
   exit "$status"
 }
 
 # rank::keep_log FILE   The writer ends with its input, not by the signals that are meant for the program.
 rank::keep_log() {
+  exec {launchers}>&1
   if ! { printf '== attempt %s\n' "${attempt_directory##*_}" >>"$1"; } 2>/dev/null || ! common::has_command tee; then return; fi
   exec > >(trap '' TERM INT HUP QUIT ABRT ALRM USR1 USR2 && exec tee -a -- "$1") 2>&1
   writer=$!
 }
 
 # When this shell has gone Slurm kills what is left, with what it has not written yet. A process that the program has
-# left behind still holds the writer's input: it is not waited for.
+# left behind still holds the writer's input: it is not waited for long. What is said from here on goes past the writer.
 rank::close_log() {
   local -i try
+  exec >&"$launchers" 2>&1
   if [[ -z $writer ]]; then return; fi
-  exec >&- 2>&-
   for ((try = 0; try < 200; try++)); do
     if ! kill -0 "$writer" 2>/dev/null; then return; fi
     sleep 0.01

@@ -68,11 +68,20 @@ class Case:
         words = self.cause.split()
         if words[0] == "failed" and len(words) == 4:
             return None, None if words[3] == "-" else words[3], words[1]
-        # Slurm's words of a step that it has ended. A task is a rank, where torchrun does not start the ranks.
-        told = re.search(r"srun: error: (\S+): tasks? (\d+): (?:Out Of Memory|Killed)", self.log)
-        if words[0] != "out_of_memory" or not told:
+        return self.out_of_memory() if words[0] == "out_of_memory" else (None, None, None)
+
+    def out_of_memory(self):
+        """Who it was, in Slurm's words. A task is a rank, where torchrun does not start the ranks."""
+        told = re.search(r"srun: error: (\S+): tasks? (\d+): Out Of Memory", self.log)
+        if told:
+            return told[2] if self.run.facts.get("launcher") != "torchrun" else None, told[1], None
+        told = re.search(
+            r"^slurmstepd-(\S+): error: (?:StepId=\S+ exceeded memory limit|Detected \d+ oom)", self.log, re.MULTILINE
+        )
+        if not told:
             return None, None, None
-        return told[2] if self.run.facts.get("launcher") != "torchrun" else None, told[1], None
+        ranks = [path for path in rank_files(self.task) if is_on_node(path, told[1])]
+        return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, told[1], None
 
     @property
     def text(self):
@@ -206,18 +215,19 @@ def describe(run, task):
     live = task.live
     before = KINDS.get(task.attempts[-1].cause, task.attempts[-1].cause) if task.attempts else ""
     if task.state == "completed":
-        times = collections.Counter(KINDS.get(attempt.cause, attempt.cause or "lost") for attempt in task.attempts[:-1])
+        ends = [attempt.cause or "lost" for attempt in task.attempts[:-1]]
+        times = collections.Counter(KINDS.get(end, end) for end in ends)
         told = ", ".join(f"{count} {kind}" for kind, count in times.items())
-        told = f", interrupted {sum(times.values())} times: {told}" if times else ""
+        told = f", interrupted {len(ends)} time{'s' * (len(ends) > 1)}: {told}" if times else ""
         return "finished", f"it has finished, in {duration(task.elapsed)}{told}", None, None
     if task.state == "running":
-        told = f"attempt {task.attempts[-1].number} on {task.attempts[-1].nodes}" if task.attempts else "it is starting"
+        last = task.attempts[-1] if task.attempts else None
+        told = f"attempt {last.number} on {last.nodes}" if last else "it is starting"
         if task.progress:
             what, done, whole = task.progress
             told += f", {what} {done:g}" + (f" of {whole}" if whole else "")
-        beat = task.attempts[-1].beat if task.attempts else None
-        if beat:
-            told += f", the last beat {duration(time.time() - beat)} ago"
+        if last and last.beat:
+            told += f", the last beat {duration(time.time() - last.beat)} ago"
         if live and live.left not in ("INVALID", "UNLIMITED"):
             told += f", {live.left} left"
         return "running", told, None, None
@@ -237,7 +247,7 @@ def describe(run, task):
 
 
 def stacks(case):
-    """Where each rank stood when it was ended: its innermost line in the project, else of all."""
+    """Where each rank stood at its end: the innermost line of its stack that is the project's own, else of all."""
     found = []
     for path in rank_files(case.task):
         stack = attempts_part(tail(path, 1 << 16), case.attempt.number).rpartition("Current thread")[2]

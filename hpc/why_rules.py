@@ -117,6 +117,13 @@ RULES = (
         "mend the program, then submit again (with --resume, to go on from its checkpoints)",
     ),
     Rule(
+        "wrong arguments",
+        r"^failed 2 ",
+        r"^(?P<error>.*(?:unrecognized arguments|error: argument |invalid choice|arguments are required).*)",
+        "{who} did not understand its command line: {error}",
+        "correct the line of the configuration file, and submit again",
+    ),
+    Rule(
         "bad request",
         r"^failed [12] ",
         r"^\S*\.sh: error: (?P<error>.*)",
@@ -199,7 +206,7 @@ NOTES = (
     Rule(
         "damaged checkpoint",
         None,
-        r"^skipped .*(?:has changed since it was written|bytes in place of)",
+        r"\bskipped /.*(?:has changed since it was written|bytes in place of)",
         "{count} were skipped for an older one",
         "if it comes again, tell the site's support of the file system",
     ),

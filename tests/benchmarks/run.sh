@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report|experiments]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -14,6 +14,7 @@
 #   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
 #   arrays       1,000 tasks where an array ends at 99: repeats, points of a sweep, --only-missing (10 rounds)
 #   report       a report of 100,000 lines of metrics, as text and as a page; the sampler of a node (5 rounds; needs no cluster)
+#   experiments  the table of 2,000 experiments (10 rounds)
 #   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes)
 set -euo pipefail
 shopt -s inherit_errexit
@@ -23,6 +24,7 @@ checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
 source "$here/arrays.bash"
 source "$here/containers.bash"
+source "$here/experiments.bash"
 source "$here/interruptions.bash"
 source "$here/report.bash"
 source "$here/staging.sh"
@@ -42,8 +44,8 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | containers | staging | interruptions | recovery | arrays | report) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report]..." ;;
+      submission | startup | containers | staging | interruptions | recovery | arrays | report | experiments) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report|experiments]..." ;;
     esac
     shift
   done

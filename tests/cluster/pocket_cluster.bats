@@ -102,6 +102,7 @@ needs_hosts() {
   fails_with 2 'is not a name' pocket up --gpu-type 'a b'
   fails_with 2 "'wifi' is not auto" pocket up --network wifi
   fails_with 2 "'' is not site" pocket up --tmpdir ''
+  fails_with 2 "'maybe' is not yes or no" pocket up --accounting=maybe
   fails_with 2 'no options' pocket down --all
   [[ $(pocket --help) == *--gpus-per-node* ]]
 }

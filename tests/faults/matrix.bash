@@ -278,6 +278,7 @@ explained() {
   cause=${seen_text%%$'\n'*}
   cause=${cause#*): }
   seen_why+=${seen_why:+ + }${cause%%:*}
+  if [[ $cause == *' interrupted '* ]]; then seen_why+=" (${cause##*: })"; fi
   IFS=, read -ra all <<<"$2"
   for cause in "${all[@]# }"; do
     case $cause in
@@ -391,6 +392,6 @@ add_row() {
 print_matrix() {
   local fault cause why restarts equal
   while IFS='|' read -r fault cause why restarts equal; do
-    printf '# %-42s  %-27s  %-8s  %-16s  %s\n' "$cause" "$why" "$restarts" "$equal" "$fault"
+    printf '# %-42s  %-38s  %-8s  %-16s  %s\n' "$cause" "$why" "$restarts" "$equal" "$fault"
   done < <(printf 'FAULT|CAUSE OF EACH ATTEMPT (+ SENT AGAIN)|WHY SAYS|RESTARTS|EQUAL WEIGHTS\n' && cat -- "$BATS_FILE_TMPDIR/matrix") >&3
 }

@@ -183,7 +183,7 @@ teardown_file() {
 @test "a rank that hangs" {
   recall hung
   survived hung 2 1 'hung, finished'
-  why_says 'interrupted 1 times: 1 hung'
+  why_says 'interrupted 1 time: 1 hung'
   [[ $(job_log) == *'programs/faulty.py", line '*' in hang'* ]]
 }
 

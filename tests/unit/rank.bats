@@ -40,6 +40,12 @@ rank() {
   [[ $(tail -n 3 "$task/rank_0.txt") == '== attempt 1'*$'\nleft' ]]
 }
 
+@test "a writer that is killed with the program: the status is kept, and said" {
+  run -137 rank 4 bash -c 'pkill -KILL -P "$$PPID" tee; kill -KILL "$$$$"'
+  [[ $(<"$attempt/failed_rank") == *' 137' && $output == *'rank 4 on '*' failed first: exit status 137' ]]
+  [[ -z $(find "$attempt" -name 'failed_rank.*') ]]
+}
+
 @test "a file that cannot be written is nothing to fail by" {
   mkdir -- "$task/rank_0.txt"
   run -0 rank 0 echo here

@@ -60,6 +60,8 @@ fails() {
   why_of told 'ended by a signal: rank 1 on node2 was ended by a signal (SIGTERM)'
   fails absent 127 '/run/hpc/rank.sh: line 25: trian: command not found'
   why_of absent 'command not found: the command is not there on the node (rank 1 on node2): trian: command not found'
+  fails typed 2 'train.py: error: argument --lr: invalid float value: x'
+  why_of typed 'wrong arguments: rank 1 on node2 did not understand its command line: train.py: error: argument --lr'
   fails silent 3
   why_of silent 'failed: rank 1 on node2 ended with status 3'
   # shellcheck disable=SC2016 # no shell expands it
@@ -73,7 +75,7 @@ fails() {
   why_of later 'exception: rank 1 on node2 raised KeyError: 7' $'\nnote: disk full: 2 checkpoints could not be saved; make room'
   made_run mended 2 1
   state 1 completed
-  attempt 1 0 finished 'skipped /c/step_20: __1_0.distcp has changed since it was written'
+  attempt 1 0 finished 'train.checkpoint: skipped /c/step_20: __1_0.distcp has changed since it was written'
   why_of mended 'finished: it has finished, in 00:10:00' 'note: damaged checkpoint: 1 were skipped'
 }
 
