@@ -140,15 +140,15 @@ PYTHON
 import json, random, sys
 for task in range(1, 71):
     with open(f"{sys.argv[1]}/task_{task}/output/metrics.jsonl", "w") as file:
-        for step in range(300):
-            file.write(json.dumps({"step": step, **{f"metric_{i:02}": random.random() for i in range(30)}}) + "\n")
+        for step in range(60):
+            file.write(json.dumps({"step": step, **{f"metric_{i:02}": random.random() for i in range(26)}}) + "\n")
 PYTHON
   request one 4711 a100
   report seeds
   (($(stat -c %s -- "$page") < 2000000))
   [[ $(grep -c '<svg ' "$page") == 25 ]]
-  grep -F '>10 more tasks are not drawn.<' "$page"
-  grep -F '>Not drawn: metric_24, metric_25, metric_26, metric_27, metric_28, metric_29<' "$page"
+  grep -qF '>10 more tasks are not drawn.<' "$page"
+  grep -qF '>Not drawn: metric_24, metric_25<' "$page"
 }
 
 @test "without matplotlib, or where the page cannot be written" {
