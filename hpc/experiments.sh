@@ -76,10 +76,11 @@ experiments::report() {
     case $1 in
       --json) options+=("$1") ;;
       --html | --rate-per-hour | --rate-per-node-hour)
-        (($# > 1)) || common::die_usage "$1 needs a value"
+        [[ -n ${2:-} ]] || common::die_usage "$1 needs a value"
         options+=("$1=$2")
         shift
         ;;
+      --html= | --rate-per-hour= | --rate-per-node-hour=) common::die_usage "${1%=} needs a value" ;;
       --html=* | --rate-per-hour=* | --rate-per-node-hour=*) options+=("$1") ;;
       -*) common::die_usage "report knows no option ${1@Q}: --rate-per-hour, --rate-per-node-hour, --json, --html" ;;
       *) experiments::add_runs "$1" ;;

@@ -29,11 +29,9 @@ source "$kit/hpc/lib/node_environment.sh"
 source "$kit/hpc/lib/usage.sh"
 
 main() {
-  if ((${#command[@]} == 0)); then
-    node::check_step
-    usage::start "$kit" "$attempt_directory"
-  fi
+  if ((${#command[@]} == 0)); then node::check_step; fi
   node_setup::run "$kit/hpc"
+  if ((${#command[@]} == 0)); then usage::start "$kit" "$attempt_directory"; fi # by the site's python3
   local_disk::choose || true
   local_disk::hold
   node_environment::export "$run_directory" "$attempt_directory"

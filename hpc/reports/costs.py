@@ -58,7 +58,8 @@ def requests(tasks, rates):
         seconds = {}  # of each task
         for task, attempt in members:
             seconds[task.name] = seconds.get(task.name, 0.0) + attempt.seconds
-        completed = {task.name for task, _ in members if task.state == "completed"}
+        # Here: it may have failed on this kind of machine, and completed on another.
+        completed = {task.name for task, attempt in members if attempt.cause == "finished"}
         done = [seconds[name] for name in completed]
         used = usage(attempts)
         entry = {

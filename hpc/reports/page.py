@@ -103,22 +103,32 @@ def colours_of(tasks):
     return {task.name: colour.get(key, plots.OTHER) for task, key in zip(tasks, keys)}, entries
 
 
-def curves_of(name, tasks, salt):
-    found = {task.name: runs.curves_of(task.folder) for task in tasks if task.folder}
-    tasks = [task for task in tasks if found.get(task.name)]
+def read_curves(task):
+    found = runs.curves_of(task.folder) if task.folder else {}
+    return {key: plots.prepared(points) for key, points in found.items()}
+
+
+def curves_of(name, tasks, salt, most):
+    """A drawing of each metric, with `most` points in all, about."""
+    found = {task.name: read_curves(task) for task in tasks}
+    tasks = [task for task in tasks if found[task.name]]
     if not tasks:
         return ""
     colours, entries = colours_of(tasks)
-    drawn = {}
+    lines = {}
     for task in tasks:
         for key, points in found[task.name].items():
-            drawn.setdefault(key, []).append((points, colours[task.name]))
-    parts = []
-    for index, ((metric, axis), lines) in enumerate(sorted(drawn.items())):
-        title = escape(f"{metric} over {axis}, {len(lines)} of the tasks of {name or 'the run'}")
-        drawing, note = plots.curves(lines, axis, title, f"{salt}-{index}")
+            lines.setdefault(key, []).append((points, colours[task.name]))
+    keys = sorted(lines)
+    shown, parts = keys[: plots.DRAWINGS], []
+    for index, (metric, axis) in enumerate(shown):
+        members = lines[metric, axis]
+        title = escape(f"{metric} over {axis}, {len(members)} of the tasks of {name or 'the run'}")
+        drawing, note = plots.curves(members, axis, most // len(shown), title, f"{salt}-{index}")
         parts.append(figure(drawing, metric, note))
-    return f'<h3>Curves</h3>\n{legend(entries)}<div class="figures">\n{"".join(parts)}</div>\n'
+    left = ", ".join(metric for metric, _ in keys[len(shown) :])
+    note = f'<p class="quiet">Not drawn: {escape(left)}</p>\n' if left else ""
+    return f'<h3>Curves</h3>\n{legend(entries)}<div class="figures">\n{"".join(parts)}</div>\n{note}'
 
 
 def timeline_of(name, tasks, salt):
@@ -165,7 +175,7 @@ def html(reports, experiments, of_node, most):
         parts.append(f'<p class="quiet">{done} of {len(tasks)} tasks completed</p>\n')
         shown = [table_of(table) for table in tables.of_report(report, of_node, most)]
         parts += shown[:1]
-        parts.append(curves_of(report["experiment"], tasks, f"curves-{index}"))
+        parts.append(curves_of(report["experiment"], tasks, f"curves-{index}", plots.POINTS // len(reports)))
         parts.append(timeline_of(report["experiment"], tasks, f"timeline-{index}"))
         parts += shown[1:]
         parts.append("</section>\n")

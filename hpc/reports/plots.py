@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F00", "#000000")
 OTHER = "#8A8A8A"
 WIDTH_INCHES, PIXELS = 5.2, 520  # of the axes, at the width that a page gives
-POINTS = 24000  # of a drawing, all of its curves together
-CURVES, ROWS = 100, 60  # that a drawing shows
+POINTS = 40000  # of a page, all curves together: a megabyte
+DRAWINGS, CURVES, ROWS = 24, 60, 60  # that an experiment has, and a drawing shows
 
 UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 
@@ -91,33 +91,38 @@ def axes_of(height):
         return figure, figure.add_subplot()
 
 
-def curves(lines, axis, title, salt):
-    """A drawing of lines (points, colour), and what it leaves out.
+def prepared(points):
+    """What a drawing can need of a curve: finite points, thinned, and how many others there were."""
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    return thinned(finite, PIXELS), len(points) - len(finite)
+
+
+def curves(lines, axis, most, title, salt):
+    """A drawing of lines, and what it leaves out.
 
     Args:
-        lines: a list of pairs of points and colour.
+        lines: a list of pairs: what `prepared` gives, and a colour.
         axis: name of the horizontal axis.
+        most: points of all lines together, about.
         title: for those who cannot see it, escaped.
         salt: another one for each drawing of a page.
     """
     shown = lines[:CURVES]
-    columns = max(30, min(PIXELS, POINTS // 2 // max(1, len(shown))))
+    columns = max(8, min(PIXELS, most // 2 // len(shown)))
     figure, axes = axes_of(2.9)
-    infinite, all_y = 0, []
+    all_y = []
     with matplotlib.rc_context(STYLE):
-        for points, colour in shown:
-            finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-            infinite += len(points) - len(finite)
-            if finite:
-                xs, ys = zip(*thinned(finite, columns))
+        for (points, _), colour in shown:
+            if points:
+                xs, ys = zip(*thinned(points, columns))
                 all_y += ys
-                marker = "." if len(finite) < 2 else None
-                axes.plot(xs, ys, color=colour, linewidth=1.2, alpha=0.9, marker=marker)
+                axes.plot(xs, ys, color=colour, linewidth=1.2, alpha=0.9, marker="." if len(points) < 2 else None)
         if all_y and min(all_y) > 0 and max(all_y) / min(all_y) > 1000:
             axes.set_yscale("log")
         axes.set_xlabel(axis)
         axes.margins(x=0.01)
     notes = []
+    infinite = sum(others for (_, others), _ in shown)
     if infinite:
         notes.append(f"{infinite} values are not finite.")
     if len(lines) > len(shown):

@@ -193,6 +193,10 @@ preempt() {
   bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
   ended "$job" 90 COMPLETED 0:0
   same "$(causes)" $'0 node_failed\n1 finished'
+  # Nobody was there to write its end: the last samples tell how long it was.
+  same "$(cut -d ' ' -f 1 "$run_directory"/task_1/attempt_{0,1}/times | xargs)" 'began began ended'
+  run -0 bash "$project/hpc/experiments.sh" report died
+  [[ $output =~ node_failed\ +1\ +00:([0-9:]+)\  && ${BASH_REMATCH[1]} != 00:00 ]]
   same "$(sinfo --noheader --states=drain,down --format=%N)" ''
 }
 

@@ -101,8 +101,11 @@ two_seeds() {
   task two 1 task_2 train completed '{"loss": 2}'
   request two 2 '' gpus=0 processes_per_node=1 nodes=1
   attempt two 1 0 finished 0 3600
+  # Failed on one machine, done on the other.
+  task one 2 task_2 train failed
+  attempt one 2 0 'failed 1 0 node1' 0 0
   report seeds --rate-per-hour v100l=0.5
-  [[ $output =~ v100l,\ partition\ main\ .*\ 4\.00\ +8\.00\ +0\.5\ +4\.00$'\nCPU,'\ partition\ main\ +1\ node\ x\ CPU\ .*\ 1\.00\ +0\.00\ +-\ +-$'\n' ]]
+  [[ $output =~ v100l,\ partition\ main\ +2\ nodes\ x\ 2\ GPUs\ +1\ of\ 2\ +02:00:00\ +4\.00\ +8\.00\ +0\.5\ +4\.00$'\nCPU,'\ partition\ main\ +1\ node\ x\ CPU\ .*\ 1\.00\ +0\.00\ +-\ +-$'\n' ]]
 }
 
 @test "what was used of what was asked for, and what to ask for next time" {
@@ -176,6 +179,7 @@ PYTHON
   task one 1 task_1 train completed '{"loss": 1}'
   fails_with 2 "report knows no option '--rates'" bash "$script" report --rates 3 seeds
   fails_with 2 '--html needs a value' bash "$script" report seeds --html
+  fails_with 2 '--html needs a value' bash "$script" report seeds --html=
   run -2 bash "$script" report seeds --rate-per-hour a100=cheap
   [[ $output == *"'a100=cheap' is no price"* ]]
   run -2 bash "$script" report seeds --rate-per-hour 1 --rate-per-node-hour 2

@@ -130,6 +130,27 @@ assert plots.thinned([(1, y) for y in range(5000)], 520) == [(1, 0), (1, 4999)]
 PYTHON
 }
 
+@test "many tasks with many metrics: the page stays below 2 MB, and says what it leaves out" {
+  local number
+  for ((number = 1; number <= 70; number++)); do
+    task one "$number" "task_1_seed_$number" "seed $number: train" completed '{"loss": 1}'
+    attempt one "$number" 0 finished 1000 2800
+  done
+  python3 - "$folder/hpc_outputs/one" <<'PYTHON'
+import json, random, sys
+for task in range(1, 71):
+    with open(f"{sys.argv[1]}/task_{task}/output/metrics.jsonl", "w") as file:
+        for step in range(60):
+            file.write(json.dumps({"step": step, **{f"metric_{i:02}": random.random() for i in range(26)}}) + "\n")
+PYTHON
+  request one 4711 a100
+  report seeds
+  (($(stat -c %s -- "$page") < 2000000))
+  [[ $(grep -c '<svg ' "$page") == 25 ]]
+  grep -qF '>10 more tasks are not drawn.<' "$page"
+  grep -qF '>Not drawn: metric_24, metric_25<' "$page"
+}
+
 @test "without matplotlib, or where the page cannot be written" {
   task one 1 task_1 train completed '{"loss": 1}'
   local -r bin=$BATS_TEST_TMPDIR/bin
