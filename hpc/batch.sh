@@ -58,7 +58,7 @@ source "$kit/hpc/lib/keeper.sh"
 # shellcheck source=lib/sweep.sh
 source "$kit/hpc/lib/sweep.sh"
 
-status=0 cause='' ending='' step='' watcher='' timer=''
+status=0 cause='' ending='' step='' watcher='' timer='' limiter=''
 
 main() {
   # The cycles before a long job may have been enough.
@@ -226,12 +226,13 @@ batch::kill_step() {
 }
 
 batch::limit_wait() {
-  (sleep "$1" && kill -s ALRM "$$") 2>/dev/null &
+  (trap - EXIT && sleep "$1" && kill -s ALRM "$$") 2>/dev/null &
+  limiter=$!
 }
 
 batch::stop_watching() {
   local process
-  for process in ${watcher:-} ${timer:-}; do kill "$process" 2>/dev/null || true; done
+  for process in ${watcher:-} ${timer:-} ${limiter:-}; do kill "$process" 2>/dev/null || true; done
 }
 
 # An end before the ranks' own: the nodes could not be made ready, or the job was told to end.

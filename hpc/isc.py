@@ -6,7 +6,7 @@ isc.py FILE PROJECT GPUS_PER_NODE [GPUS [NODES]]   GPUS (of a node) and NODES: a
 Called by lib/isc.sh; standard library only, Python 3.9 or later (3.11 has a reader of TOML; earlier ones take that of
 tomli or pip). Prints words, each with a NUL behind: KEY --OPTION=VALUE for each option, `--`, and the words of the
 command as argv files have them (lib/command.sh). What became of a key that Slurm has no use for goes to standard error,
-a line each. Exit status 2: the file is wrong.
+a line each. Exit status 2: the file is wrong; 1: this Python cannot read it.
 """
 
 import difflib
@@ -69,10 +69,13 @@ def load(path):
         except ImportError:
             continue
     else:
-        raise WrongFileError(
-            "this Python (%s) has no reader of TOML: take Python 3.11 or later, or install tomli for it"
-            % sys.version.split()[0]
+        version = sys.version.split()[0]
+        print(
+            "job_submitter.sh: error: python3 is %s and has no reader of TOML: take 3.11 or later, or install tomli"
+            % version,
+            file=sys.stderr,
         )
+        sys.exit(1)
     try:
         with open(path, "rb") as file:
             text = file.read().decode("utf-8")

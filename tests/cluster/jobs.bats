@@ -153,7 +153,7 @@ expect_environment() {
   read -r low _ </proc/sys/net/ipv4/ip_local_port_range
   for ((rank = 0; rank < 2 * processes; rank++)); do
     same "$(told "$rank" source_dir project_name scratch_dir exp_name RUN_DIRECTORY CHECKPOINT_DIRECTORY \
-      CHECKPOINT_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR NNODES NODE_RANK N_PROC RANK LOCAL_RANK \
+      CHECKPOINT_ARTIFACT_PATH LOSSY_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR NNODES NODE_RANK N_PROC RANK LOCAL_RANK \
       WORLD_SIZE LOCAL_WORLD_SIZE SLURM_CPUS_PER_TASK OMP_NUM_THREADS node cpus folder writable)" "\
 source_dir=$run_directory/source
 project_name=${project##*/}
@@ -162,6 +162,7 @@ exp_name=$exp_name
 RUN_DIRECTORY=$run_directory
 CHECKPOINT_DIRECTORY=$scratch_dir/$exp_name/checkpoints
 CHECKPOINT_ARTIFACT_PATH=$scratch_dir/$exp_name/checkpoints
+LOSSY_ARTIFACT_PATH=$run_directory/task_1/output
 OUTPUT_PATH=$run_directory/task_1/output
 STOP_FILE=$run_directory/task_1/attempt_0/stop
 HEARTBEAT_FILE=$run_directory/task_1/attempt_0/heartbeat

@@ -197,6 +197,20 @@ only() {
   [[ -z $(ls -- "$BATS_TEST_TMPDIR/out put") ]]
 }
 
+@test "a Python before 3.11 reads the file by tomli, or by pip's own; without any it is said" {
+  local -r modules=$BATS_TEST_TMPDIR/modules
+  isc 'compute_mode = "burst"' 'experiment_name = "read"'
+  mkdir -- "$modules"
+  printf 'raise ImportError\n' | tee -- "$modules/tomllib.py" >"$modules/tomli.py"
+  mkdir -p -- "$modules/pip/_vendor"
+  touch -- "$modules/pip/__init__.py" "$modules/pip/_vendor/__init__.py"
+  PYTHONPATH=$modules fails_with 1 'python3 is 3[0-9.]* and has no reader of TOML: take 3.11 or later, or install tomli$' submitter --dry-run --isc "$file"
+  printf 'from _here import *\n' >"$modules/pip/_vendor/tomli.py"
+  printf 'TOMLDecodeError = ValueError\ndef loads(text):\n    return {"command": "train.py", "experiment_name": "vendored"}\n' >"$modules/_here.py"
+  PYTHONPATH=$modules run -0 --separate-stderr submitter --dry-run --isc "$file"
+  [[ $output == *"'--job-name=vendored'"* ]]
+}
+
 @test "train.sh is the short form" {
   isc 'experiment_name = "short"' 'compute_mode = "burst"'
   run -0 --separate-stderr bash "$project/hpc/train.sh" "$file" --dry-run -n 2

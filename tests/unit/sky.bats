@@ -85,6 +85,12 @@ make_tasks() {
   [[ ${lines[1]} == "1 True {'L4': 2} 256 "* && ${lines[2]} == "4 True {'A100': 8} 512 "* ]]
 }
 
+@test "an .isc file goes there as well" {
+  printf '%s\n' 'experiment_name = "x"' 'gpus = 16' 'output_path = "/nowhere"' 'compute_mode = "burst"' 'command = "train.py"' >"$project/x.isc"
+  export CHECKPOINT_URL=gs://bucket/runs
+  [[ $(task --isc "$project/x.isc" -G H100 | field '[t["num_nodes"], t["resources"]["accelerators"]]') == '[2, "H100:8"]' ]]
+}
+
 @test "what cannot be is refused" {
   export CHECKPOINT_URL=gs://bucket/runs
   fails_with 2 'needs --gpu-type, such as L4' submitter --backend sky
