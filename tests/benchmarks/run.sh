@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|data]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -13,6 +13,7 @@
 #                15 minutes and 25 GB of disk): staging.sh
 #   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
 #   arrays       1,000 tasks where an array ends at 99: repeats, points of a sweep, --only-missing (10 rounds)
+#   data         samples per second of train/data, beside readers like torchvision's (3 rounds; needs no cluster)
 #   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes)
 set -euo pipefail
 shopt -s inherit_errexit
@@ -40,14 +41,20 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | containers | staging | interruptions | recovery | arrays) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays]..." ;;
+      submission | startup | containers | staging | interruptions | recovery | arrays | data) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|data]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays data); fi
 
-  if [[ ${benchmarks[*]} != interruptions ]]; then bench::prepare; fi
+  # These alone need no cluster.
+  for benchmark in "${benchmarks[@]}"; do
+    if [[ $benchmark != @(interruptions|data) ]]; then
+      bench::prepare
+      break
+    fi
+  done
   for benchmark in "${benchmarks[@]}"; do
     : >"$results"
     "bench::$benchmark"
@@ -169,6 +176,17 @@ bench::interruptions() {
   local environment
   environment=$(bash "$checkout/venv/create.sh" cpu)
   "$environment/bin/python" "$here/interruptions.py" --rounds "${rounds:-3}" --folder "$work"
+}
+
+bench::data() {
+  local -r pillow=$checkout/.venv/benchmarks-pillow
+  local environment
+  environment=$(bash "$checkout/venv/create.sh" cpu)
+  if [[ ! -d $pillow ]]; then
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$pillow.partial" pillow
+    mv -T -- "$pillow.partial" "$pillow"
+  fi
+  PYTHONPATH=$pillow "$environment/bin/python" "$here/data.py" --rounds "${rounds:-3}" --folder "$work"
 }
 
 bench::leave() {
