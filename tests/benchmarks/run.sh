@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report|experiments]...
+# tests/benchmarks/run.sh [--rounds N] [NAME]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -15,6 +15,9 @@
 #   arrays       1,000 tasks where an array ends at 99: repeats, points of a sweep, --only-missing (10 rounds)
 #   report       a report of 100,000 lines of metrics, as text and as a page; the sampler of a node (5 rounds; needs no cluster)
 #   experiments  the table of 2,000 experiments (10 rounds)
+#   data         samples per second of train/data, beside readers like torchvision's (3 rounds; needs no cluster)
+#   cifar        an epoch of CIFAR-10 with batches of 4: the kit, and PyTorch's tutorial (5 rounds; needs no cluster)
+#   step         a step of the kit's loop beside a bare DDP loop's, 2 ranks (7 rounds; needs no cluster)
 #   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes)
 set -euo pipefail
 shopt -s inherit_errexit
@@ -30,6 +33,8 @@ source "$here/report.bash"
 source "$here/staging.sh"
 
 rounds=''
+on_a_cluster=(submission startup containers staging recovery arrays)
+without=(interruptions experiments report data cifar step)
 work=$(mktemp -d)
 results=$work/results # lines of NAME SECONDS, the rounds one after the other
 project=$work/project
@@ -44,15 +49,18 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | containers | staging | interruptions | recovery | arrays | report | experiments) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report|experiments]..." ;;
+      *)
+        [[ " ${on_a_cluster[*]} ${without[*]} " == *" $1 "* ]] ||
+          common::die_usage "unknown benchmark ${1@Q}: ${on_a_cluster[*]} ${without[*]}"
+        benchmarks+=("$1")
+        ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays report); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=("${on_a_cluster[@]}" "${without[@]}"); fi
 
-  if [[ " ${benchmarks[*]} " =~ \ (submission|startup|containers|staging|recovery|arrays)\  ]]; then bench::prepare; fi
   for benchmark in "${benchmarks[@]}"; do
+    if [[ " ${on_a_cluster[*]} " == *" $benchmark "* && ! -d $project ]]; then bench::prepare; fi
     : >"$results"
     "bench::$benchmark"
   done
@@ -173,6 +181,17 @@ bench::interruptions() {
   local environment
   environment=$(bash "$checkout/venv/create.sh" cpu)
   "$environment/bin/python" "$here/interruptions.py" --rounds "${rounds:-3}" --folder "$work"
+}
+
+bench::data() {
+  local -r pillow=$checkout/.venv/benchmarks-pillow
+  local environment
+  environment=$(bash "$checkout/venv/create.sh" cpu)
+  if [[ ! -d $pillow ]]; then
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$pillow.partial" pillow
+    mv -T -- "$pillow.partial" "$pillow"
+  fi
+  PYTHONPATH=$pillow "$environment/bin/python" "$here/data.py" --rounds "${rounds:-3}" --folder "$work"
 }
 
 bench::leave() {

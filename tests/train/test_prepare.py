@@ -91,7 +91,6 @@ def test_default_destination(python: Runner, scikit_learn: Path) -> None:
         (["cifar10", "x", "--verify", "--url", "https://x/y"], 2, "without --verify"),
         (["digits", "/nonexistent", "--verify"], 1, "train-images-idx3-ubyte is missing or not as it was made"),
         (["cifar10", "/nonexistent", "--verify"], 1, "neither cifar-10-batches-py nor cifar-10-python.tar.gz in"),
-        (["imagenet", "/nonexistent"], 1, "imagenet is not fetched here: unpack ILSVRC 2012 to train/CLASS/*.JPEG"),
         (["mnist", "there", "--url", "ftp://x/y"], 1, "ftp://x/y/train-images-idx3-ubyte.gz is no http:// or https://"),
     ],
 )
@@ -229,6 +228,7 @@ def test_servers_that_do_not_have_it(
 ) -> None:
     assert prepare.main(["cifar10", str(tmp_path / "a"), "--url", f"{server.address}/elsewhere"]) == 1
     assert "/elsewhere/cifar-10-python.tar.gz: 404 Not Found: give another address by --url" in capsys.readouterr().err
+    assert list((tmp_path / "a").iterdir()) == []
     server.files["/kriz/cifar-10-python.tar.gz"] = b"<html>moved</html>"
     assert prepare.main(["cifar10", str(tmp_path / "a")]) == 1
     assert f"not {hashlib.md5(small_cifar).hexdigest()} as published" in capsys.readouterr().err
@@ -301,6 +301,8 @@ def test_cifar_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_what_is_only_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare.main(["imagenet", str(tmp_path / "none")]) == 1
+    assert "imagenet is not fetched here: unpack ILSVRC 2012 to train/CLASS/*.JPEG" in capsys.readouterr().err
     images = real_formats.write_class_folders(tmp_path / "images")
     coco = real_formats.write_coco(tmp_path / "coco")
     news = real_formats.write_ag_news(tmp_path / "news")

@@ -111,9 +111,9 @@ class Coco(Dataset[tuple[torch.Tensor, Target]]):
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, (int, float)) for one in box):
             raise self._error(identifier, f"has the bbox {box!r}, not [left, top, width, height]")
         left, top, width, height = box
-        # COCO itself rounds to hundredths of a pixel, and has boxes of no width.
-        inside = min(left, top) >= -1 and left + width <= image.width + 1 and top + height <= image.height + 1
-        if width < 0 or height < 0 or not inside:
+        # Boxes of no width occur, and boxes a little beyond the edge, which `_boxes` cuts off.
+        ends = ((left, left + width, image.width), (top, top + height, image.height))
+        if any(low > high or low < -0.1 * side or high > 1.1 * side for low, high, side in ends):
             raise self._error(
                 identifier, f"has the bbox {box}, which is not within its image's {image.width} x {image.height}"
             )

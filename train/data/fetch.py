@@ -47,7 +47,12 @@ def fetch(url: str, path: Path, md5: str | None) -> None:
         except BlockingIOError as error:
             raise FetchError(f"another process is fetching {path}: wait until it has ended") from error
         begun = file.seek(0, os.SEEK_END) > 0
-        found = _fetched(file, url, path, partial)
+        try:
+            found = _fetched(file, url, path, partial)
+        except FetchError:
+            if partial.stat().st_size == 0:
+                partial.unlink()
+            raise
         if begun and md5 not in (None, found):  # What was there may have been of another file.
             file.truncate(0)
             found = _fetched(file, url, path, partial)
