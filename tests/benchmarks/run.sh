@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|cifar|step]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -13,6 +13,8 @@
 #                15 minutes and 25 GB of disk): staging.sh
 #   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
 #   arrays       1,000 tasks where an array ends at 99: repeats, points of a sweep, --only-missing (10 rounds)
+#   cifar        an epoch of CIFAR-10 with batches of 4: the kit, and the program of PyTorch's tutorial (5 rounds)
+#   step         a step of the kit's loop beside a bare DDP loop's, 2 ranks (7 rounds)
 #   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes)
 set -euo pipefail
 shopt -s inherit_errexit
@@ -24,6 +26,7 @@ source "$here/arrays.bash"
 source "$here/containers.bash"
 source "$here/interruptions.bash"
 source "$here/staging.sh"
+source "$here/training.bash"
 
 rounds=''
 work=$(mktemp -d)
@@ -40,14 +43,22 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | containers | staging | interruptions | recovery | arrays) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays]..." ;;
+      submission | startup | containers | staging | interruptions | recovery | arrays | cifar | step) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|cifar|step]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays cifar step); fi
 
-  if [[ ${benchmarks[*]} != interruptions ]]; then bench::prepare; fi
+  for benchmark in "${benchmarks[@]}"; do
+    case $benchmark in
+      interruptions | cifar | step) ;; # need no cluster
+      *)
+        bench::prepare
+        break
+        ;;
+    esac
+  done
   for benchmark in "${benchmarks[@]}"; do
     : >"$results"
     "bench::$benchmark"
