@@ -66,7 +66,13 @@ class Checkpoints:
     """
 
     def __init__(
-        self, environment: JobEnvironment, items: Mapping[str, Any], *, keep_last: int = 2, asynchronous: bool = True
+        self,
+        environment: JobEnvironment,
+        items: Mapping[str, Any],
+        *,
+        keep_last: int = 2,
+        asynchronous: bool = True,
+        frozen: bool = True,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
@@ -76,6 +82,7 @@ class Checkpoints:
                 load_state_dict(), alike on all ranks; or load_state_dicts() in its place, if they differ.
             keep_last: whole checkpoints to keep, besides those saved by `force_save`.
             asynchronous: False to wait for each save.
+            frozen: False to leave out parameters that need no gradient, which the program then has to make alike.
 
         Raises:
             CheckpointError: an item has no state, or CHECKPOINT_URL needs a package that is not there.
@@ -88,7 +95,7 @@ class Checkpoints:
         self.environment, self.keep_last, self.asynchronous = environment, keep_last, asynchronous
         self.folder = environment.checkpoint_directory
         try:
-            self._state = State(items)
+            self._state = State(items, frozen=frozen)
             self._mirror = Mirror(environment.checkpoint_url) if environment.checkpoint_url else None
         except (StateError, MirrorError) as error:
             raise CheckpointError(str(error)) from None

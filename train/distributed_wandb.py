@@ -232,7 +232,7 @@ class DistributedWandb:
         return reason
 
     def _has_key(self) -> bool:
-        """Not by wandb.login, which asks whoever sits at a terminal. The client, which loads for a second, only if need be."""
+        """Not by wandb.login, which asks people, and if possible without the client, which takes a second to load."""
         if self._found.has_key or not self._found.netrc.is_file():
             return self._found.has_key
         authentication = importlib.import_module(
@@ -282,13 +282,13 @@ class DistributedWandb:
             # In place of its own defaults. Older clients have no finish_timeout.
             limits = (("init_timeout", 90.0, INIT_SECONDS), ("finish_timeout", 0.0, FINISH_SECONDS))
             ours = {name: seconds for name, theirs, seconds in limits if getattr(found, name, None) == theirs}
-            arguments = {"settings": wandb.Settings(**ours), **arguments}
-            return wandb.init(**arguments)
+            return wandb.init(**{"settings": wandb.Settings(**ours), **arguments})
         except (TypeError, ValueError):
             raise  # The program's own mistake.
         except Exception as error:  # noqa: BLE001  (W&B must not end a training)
             self._say(f"not reached, and records on the disk: {error}")
         try:
+            wandb.teardown()  # The client's service, where the run is still being begun.
             return wandb.init(**{**arguments, "mode": "offline"})
         except Exception as error:  # noqa: BLE001
             self._lose(error)

@@ -7,6 +7,7 @@ an accumulated batch, so one process, DDP and FSDP train alike on the same batch
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import multiprocessing
@@ -23,19 +24,36 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from train.checkpoint import CheckpointError, Checkpoints
 from train.data.tensors import Tensors
 from train.distributed import failed_anywhere, shard, sum_over_ranks
+from train.distributed_wandb import DistributedWandb
 from train.environment import JobEnvironment
 from train.files import replaced
 from train.interruption import NOT_FINISHED, Interruption
-from train.metrics import Metrics, MetricsTracker
+from train.metrics import MetricsTracker, open_tracking
 from train.parallel import Parallelism, ParallelismError, gradients_kept, whole_state
 from train.sampler import ResumableSampler
 from train.task import ConfigType, Task
 
 
 def run(
-    task_class: type[Task[ConfigType]], config: ConfigType, environment: JobEnvironment, device: torch.device
+    task_class: type[Task[ConfigType]],
+    config: ConfigType,
+    environment: JobEnvironment,
+    device: torch.device,
+    initial: Mapping[str, torch.Tensor] | None = None,
+    *,
+    save_last: bool = False,
+    trial: DistributedWandb | None = None,
 ) -> int:
     """Make the task on this rank and train it, from the newest checkpoint on. All ranks call it.
+
+    Args:
+        task_class: of the task.
+        config: of the task.
+        environment: this rank's place, and the folders.
+        device: of this rank.
+        initial: as for `fit`.
+        save_last: as for `fit`.
+        trial: as for `fit`.
 
     Returns:
         0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when the data is missing or
@@ -52,7 +70,7 @@ def run(
         problem = str(error)
     if failed_anywhere(problem, environment) or task is None:
         return 1
-    return fit(task, environment, device)
+    return fit(task, environment, device, initial, save_last=save_last, trial=trial)
 
 
 def fit(
@@ -60,6 +78,9 @@ def fit(
     environment: JobEnvironment,
     device: torch.device,
     initial: Mapping[str, torch.Tensor] | None = None,
+    *,
+    save_last: bool = False,
+    trial: DistributedWandb | None = None,
 ) -> int:
     """Train and evaluate `task`. Rank 0 prints a line per epoch and writes the results.
 
@@ -68,13 +89,15 @@ def fit(
         environment: this rank's place, and the folders.
         device: of this rank.
         initial: parameters to begin with in place of those that the seed gives, by name; others stay.
+        save_last: save a checkpoint after the last step too, for a restart by which it need not be trained again.
+        trial: the run of W&B that a sweep has begun.
 
     Returns:
         As `run`.
     """
     problem, training = None, None
     try:
-        training = _Training(task, environment, device, initial)
+        training = _Training(task, environment, device, initial, save_last, trial)
         training.resume()
     except (OSError, CheckpointError, ParallelismError) as error:
         problem = str(error)
@@ -92,10 +115,22 @@ class _Training:
         environment: JobEnvironment,
         device: torch.device,
         initial: Mapping[str, torch.Tensor] | None,
+        save_last: bool,
+        trial: DistributedWandb | None,
     ) -> None:
         config = task.config
+        self.save_last = save_last
         self.task, self.config, self.environment, self.device = task, config, environment, device
-        self.metrics = Metrics(environment)
+        self.metrics = open_tracking(
+            environment,
+            dataclasses.asdict(config),
+            no_wandb=config.no_wandb,
+            project=config.wandb_project,
+            group=config.wandb_group,
+            all_processes=config.wandb_all_processes,
+            tensorboard=config.tensorboard,
+            trial=trial,
+        )
         self.parallelism = Parallelism.of(config)
         torch.manual_seed(config.seed)
         model = task.model()
@@ -115,16 +150,28 @@ class _Training:
         self.tracker = MetricsTracker()
         self.step = 0
         items = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule, "sampler": self.sampler}
-        self.checkpoints = Checkpoints(environment, {**items, "tracker": self.tracker, "metrics": self.metrics})
+        self.checkpoints = Checkpoints(
+            environment, {**items, "tracker": self.tracker, "metrics": self.metrics}, frozen=task.saves_frozen
+        )
 
     def resume(self) -> None:
         self.step = self.checkpoints.resume()
         if self.step:
             self.say(f"resumed at step {self.step} of {self.steps}, in epoch {self.sampler.epoch}")
         elif self.environment.attempt > 0:
-            self.metrics.load_state_dict({"lines": []})  # An attempt without a checkpoint: all is trained again.
+            # An attempt without a checkpoint: all is trained again.
+            self.metrics.load_state_dict({"lines": [], "steps": []})
 
     def run(self) -> int:
+        status = 1
+        try:
+            self.metrics.start()
+            status = self._run()
+        finally:
+            self.metrics.close(status)
+        return status
+
+    def _run(self) -> int:
         task, config = self.task, self.config
         self.started = time.monotonic() - self.checkpoints.notes.get("seconds", 0.0)
         metrics: dict[str, float] = {}
@@ -148,7 +195,7 @@ class _Training:
                 if failed_anywhere(self._divergence(metrics, epoch), self.environment):
                     return 1
                 attempt = {"attempt": self.environment.attempt, "epoch": epoch}
-                self.metrics.log({**attempt, **metrics, "samples_per_second": speed})
+                self.metrics.log({**attempt, **metrics, "samples_per_second": speed}, self.step)
                 headline = f"{task.headline.replace('_', ' ')} {metrics[task.headline]:.4f}"
                 self.say(f"epoch {epoch}/{config.epochs}: loss {train_loss:.4f}, {headline}, {speed:.0f} samples/s")
                 if config.dry_run:
@@ -216,7 +263,8 @@ class _Training:
         stop = interruption.agreed()
         if config.dry_run:
             return False
-        if stop or (config.save_every and self.step % config.save_every == 0):
+        due = bool(config.save_every) and self.step % config.save_every == 0
+        if stop or due or (self.save_last and self.step == self.steps):
             self.checkpoints.notes["seconds"] = time.monotonic() - self.started
             self.checkpoints.save(self.step)
         if stop:
@@ -231,10 +279,11 @@ class _Training:
         return f"{told} in epoch {epoch}: try a --learning-rate below {self.config.learning_rate}"
 
     def _finish(self, totals: dict[str, torch.Tensor], metrics: dict[str, float]) -> None:
-        state = whole_state(self.model)
+        state = whole_state(self.model, frozen=self.task.saves_frozen)
         if self.environment.rank == 0:
             with replaced(self.environment.checkpoint_directory / "final.pt") as file:
                 torch.save(state, file)
+            self.task.write(state)
         seconds = time.monotonic() - self.started
         speed = self.config.epochs * len(self.task.train_data) / seconds  # type: ignore[arg-type]
         result = {**metrics, "epochs": self.config.epochs, "seconds": seconds, "samples_per_second": speed}

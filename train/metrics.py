@@ -63,7 +63,7 @@ class Metrics:
         if self._tensorboard:
             self._writer = self._open_tensorboard()
         if self._wandb is not None:
-            run = self._wandb.init()
+            run = self._wandb.init() if self._wandb.run_id is None else self._wandb.run  # Of a sweep: begun already.
             # `wandb sync` puts each recording behind those before: there a row that is repeated would be one more.
             if self._wandb.off_reason is None and not self._wandb.offline:
                 self._first_step = run.starting_step
@@ -177,6 +177,7 @@ def open_tracking(
     all_processes: bool = False,
     run_id: str | None = None,
     tensorboard: bool | None = None,
+    trial: DistributedWandb | None = None,
 ) -> Metrics:
     """The metrics of a training, with W&B where there is a key and TensorBoard where it is installed.
 
@@ -196,6 +197,7 @@ def open_tracking(
         all_processes: each rank has a run of its own, in one group.
         run_id: the run to go on with. WANDB_RUN_ID comes first, the checkpoint's last.
         tensorboard: write events for it. Default: where its package is installed.
+        trial: begun by a sweep, in place of all that is said here of W&B.
 
     Raises:
         OSError: the output folder cannot be made.
@@ -203,6 +205,9 @@ def open_tracking(
     if tensorboard is None:
         tensorboard = importlib.util.find_spec("tensorboard") is not None
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in (config or {}).items()}
+    if trial is not None:
+        trial.config.update(plain, allow_val_change=True)
+        return Metrics(environment, trial, tensorboard=tensorboard)
     options: dict[str, Any] = {"project": project, "group": group, "all_processes": all_processes}
     wandb = DistributedWandb(environment, no_wandb=no_wandb, resume_id=run_id, config=plain, **options)
     return Metrics(environment, wandb, tensorboard=tensorboard)

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from train.config import TrainingConfig
 from train.distributed import data_parallel
 from train.environment import KEYWORD_ONLY, JobEnvironment
+from train.state import without_frozen
 
 
 class ParallelismError(ValueError):
@@ -112,11 +113,16 @@ def gradients_kept(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def whole_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by the names of the bare model, on the CPU of rank 0. All ranks must call it."""
+def whole_state(model: nn.Module, *, frozen: bool = True) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by the names of the bare model, on the CPU of rank 0. All ranks must call it.
+
+    Without `frozen`, parameters that need no gradient are left out, and not gathered.
+    """
     sharded = isinstance(model, FSDPModule)
-    options = StateDictOptions(full_state_dict=sharded, cpu_offload=sharded)
+    options = StateDictOptions(full_state_dict=sharded, cpu_offload=sharded, ignore_frozen_params=not frozen)
     state: dict[str, Any] = get_model_state_dict(model, options=options)
+    if not frozen:
+        state = without_frozen(model, state)  # torch leaves tied ones under their other names.
     return {name: value.cpu() for name, value in state.items()}
 
 

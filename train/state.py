@@ -49,14 +49,16 @@ class Snapshot:
 class State:
     """The objects of a program that have a state, by the names under which it is saved."""
 
-    def __init__(self, items: Mapping[str, Any]) -> None:
+    def __init__(self, items: Mapping[str, Any], *, frozen: bool = True) -> None:
         """Sort `items`: modules (also under DDP, FSDP2 and compiled), optimizers, and what has a state_dict.
 
-        Of the latter those with a `load_state_dicts` differ from rank to rank, as a MetricsTracker.
+        Of the latter those with a `load_state_dicts` differ from rank to rank, as a MetricsTracker. Without `frozen`,
+        parameters that need no gradient are left out: the program makes them alike each time.
 
         Raises:
             StateError: one of them has no state, or an optimizer no module.
         """
+        self.frozen = frozen
         self.modules = {name: item for name, item in items.items() if isinstance(item, nn.Module)}
         self.optimizers = {name: item for name, item in items.items() if isinstance(item, torch.optim.Optimizer)}
         others = {name: item for name, item in items.items() if name not in {*self.modules, *self.optimizers}}
@@ -74,6 +76,10 @@ class State:
                 return module
         raise StateError(f"{name!r} optimizes no module among {', '.join(map(repr, self.modules)) or 'none'}")
 
+    def _of(self, module: nn.Module) -> dict[str, Any]:
+        state: dict[str, Any] = dcp_state.get_model_state_dict(module)
+        return state if self.frozen else without_frozen(module, state)
+
     def collect(self, step: int, notes: Mapping[str, Any], rank: int) -> Snapshot:
         """The state as it is. Parameters and the optimizers' states are not copied yet; all the rest is.
 
@@ -86,7 +92,7 @@ class State:
             unused = [name for name, optimizer in self.optimizers.items() if not optimizer.state]
             for name, module in self.modules.items():
                 parameters = {_address(parameter) for parameter in module.parameters()}
-                state: dict[str, Any] = dcp_state.get_model_state_dict(module)
+                state = self._of(module)
                 own = [key for key, value in state.items() if _address(value) not in parameters]
                 # Buffers change in the next forward pass, before a step's end, and each rank has its own. Rank
                 # 0's are for ranks that are new, and for all under DDP, which hands rank 0's on.
@@ -135,9 +141,10 @@ class State:
             raise StateError(f"in the program or in the checkpoint, but not in both: {', '.join(sorted(missing))}")
         try:
             for name, module in self.modules.items():
-                state: dict[str, Any] = {name: dcp_state.get_model_state_dict(module)}
+                options = dcp_state.StateDictOptions(strict=self.frozen)
+                state: dict[str, Any] = {name: self._of(module)}
                 _load(state, folder, group)
-                dcp_state.set_model_state_dict(module, state[name])
+                dcp_state.set_model_state_dict(module, state[name], options=options)
             for name, optimizer in self.optimizers.items():
                 state = {name: dcp_state.get_optimizer_state_dict(self._owners[name], optimizer)}
                 unused = name in common["unused"]
@@ -191,6 +198,15 @@ class Stage:
             copied = _copy_state_dict(tensors, self._copies, non_blocking=True, type_check=False)
         self._stream.synchronize()
         return copied
+
+
+def without_frozen(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
+    """`state` of `module` without the parameters that need no gradient, under none of their names."""
+    named = module.named_parameters(remove_duplicate=False)
+    frozen = set().union(
+        *(dcp_state._get_fqns(module, name) for name, parameter in named if not parameter.requires_grad)
+    )
+    return {name: value for name, value in state.items() if name not in frozen}
 
 
 def bytes_of(tensors: object, rank: int) -> int:

@@ -35,6 +35,10 @@ class Task(ABC, Generic[ConfigType]):
     weighs_samples = True
     """Whether every sample has the weight 1. Where not, as with tokens, the ranks add up their weights in each step."""
 
+    saves_frozen = True
+    """Whether checkpoints and final.pt have the parameters that need no gradient. Where not, `model` must give them
+    alike each time."""
+
     train_data: Dataset[Any]
     """Map-style. With `__getitems__` a whole batch is fetched at once; with `collate` that makes the batch of it. An
     attribute `epoch`, where there is one, is set before each epoch."""
@@ -82,6 +86,10 @@ class Task(ABC, Generic[ConfigType]):
     def summarize(self, totals: dict[str, torch.Tensor]) -> dict[str, float]:
         """The metrics that the sums of `evaluate`, float64 on the CPU, come to; names as validation_accuracy."""
 
+    def write(self, state: dict[str, torch.Tensor]) -> None:
+        """Called on rank 0 with the trained weights, as in final.pt, for whatever else is to be kept of them."""
+        del state
+
     def final(self, totals: dict[str, torch.Tensor], metrics: dict[str, float]) -> str:
         """What the last line says."""
         del totals
@@ -93,15 +101,20 @@ class Classification(Task[ConfigType]):
 
     label_smoothing = 0.0
 
+    def logits(self, model: nn.Module, inputs: Any) -> torch.Tensor:  # noqa: ANN401
+        """logits_BK."""
+        logits_BK: torch.Tensor = model(inputs)
+        return logits_BK
+
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:  # noqa: ANN401
         """Labels may also be soft: targets_BK."""
         inputs, labels_B = batch
-        logits_BK = model(inputs).float()
+        logits_BK = self.logits(model, inputs).float()
         return F.cross_entropy(logits_BK, labels_B, reduction="sum", label_smoothing=self.label_smoothing)
 
     def evaluate(self, model: nn.Module, batch: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
         inputs, labels_B = batch
-        logits_BK = model(inputs).float()
+        logits_BK = self.logits(model, inputs).float()
         return {
             "loss": F.cross_entropy(logits_BK, labels_B, reduction="sum"),
             "right": (logits_BK.argmax(1) == labels_B).sum(),

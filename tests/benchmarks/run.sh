@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|cifar|step]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report|cifar|step]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -13,8 +13,9 @@
 #                15 minutes and 25 GB of disk): staging.sh
 #   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
 #   arrays       1,000 tasks where an array ends at 99: repeats, points of a sweep, --only-missing (10 rounds)
-#   cifar        an epoch of CIFAR-10 with batches of 4: the kit, and the program of PyTorch's tutorial (5 rounds)
-#   step         a step of the kit's loop beside a bare DDP loop's, 2 ranks (7 rounds)
+#   report       a report of 100,000 lines of metrics, as text and as a page; the sampler of a node (5 rounds; needs no cluster)
+#   cifar        an epoch of CIFAR-10 with batches of 4: the kit, and PyTorch's tutorial (5 rounds; needs no cluster)
+#   step         a step of the kit's loop beside a bare DDP loop's, 2 ranks (7 rounds; needs no cluster)
 #   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes)
 set -euo pipefail
 shopt -s inherit_errexit
@@ -25,6 +26,7 @@ source "$checkout/hpc/lib/common.sh"
 source "$here/arrays.bash"
 source "$here/containers.bash"
 source "$here/interruptions.bash"
+source "$here/report.bash"
 source "$here/staging.sh"
 source "$here/training.bash"
 
@@ -43,22 +45,14 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | containers | staging | interruptions | recovery | arrays | cifar | step) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|cifar|step]..." ;;
+      submission | startup | containers | staging | interruptions | recovery | arrays | report | cifar | step) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report|cifar|step]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays cifar step); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays report cifar step); fi
 
-  for benchmark in "${benchmarks[@]}"; do
-    case $benchmark in
-      interruptions | cifar | step) ;; # need no cluster
-      *)
-        bench::prepare
-        break
-        ;;
-    esac
-  done
+  if [[ " ${benchmarks[*]} " =~ \ (submission|startup|containers|staging|recovery|arrays)\  ]]; then bench::prepare; fi
   for benchmark in "${benchmarks[@]}"; do
     : >"$results"
     "bench::$benchmark"

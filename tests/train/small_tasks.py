@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import random
 import sys
@@ -48,12 +49,27 @@ def write_digits(folder: Path) -> None:
         idx.write(folder / f"{split}-labels-idx1-ubyte", labels)
 
 
+def write_texts(folder: Path) -> None:
+    """Of two lengths, some of them prompts with a completion."""
+    for split, count in (("train", 42), ("test", 13)):
+        lines = []
+        for index in range(count):
+            text = ("the cat sat on the mat", "a dog ran in the park today", "birds fly")[index % 3]
+            lines.append({"text": f"{text} ."} if index % 2 else {"prompt": text, "completion": " and so it was ."})
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 TWO_EPOCHS = ("--epochs=2", "--batch-size=8", "--test-batch-size=4", "--device=cpu")
+
+TINY = (*TWO_EPOCHS, "--model-size=tiny")
 
 SMALL = {
     "cifar10": Small(lambda folder: real_formats.write_cifar10(folder, per_batch=8, test=13), TWO_EPOCHS),
     "cifar100_resnet50": Small(
         lambda folder: real_formats.write_cifar100(folder, train=40, test=13), (*TWO_EPOCHS, "--width=2")
+    ),
+    "detection": Small(
+        lambda folder: real_formats.write_coco(folder, 21, 9), (*TINY, "--shorter-side=48", "--longer-side=64")
     ),
     "digits": Small(write_digits, TWO_EPOCHS),
     "fashion_mnist": Small(lambda folder: real_formats.write_mnist(folder, train=42, test=13), TWO_EPOCHS),
@@ -61,7 +77,13 @@ SMALL = {
         lambda folder: real_formats.write_class_folders(folder, classes=3, train=14, val=5),
         (*TWO_EPOCHS, "--width=2", "--image-size=64", "--workers=1"),
     ),
+    "language_model_lora": Small(write_texts, (*TINY, "--learning-rate=1e-2", "--shard-above=1000")),
+    "linear_probe_finetune": Small(
+        lambda folder: real_formats.write_cifar100(folder, 42, 13), (*TINY, "--image-size=28", "--shard-above=1000")
+    ),
     "mnist": Small(lambda folder: real_formats.write_mnist(folder, train=42, test=13), TWO_EPOCHS),
+    "segmentation": Small(lambda folder: real_formats.write_coco(folder, 42, 9), (*TINY, "--image-size=64")),
+    "text_classification": Small(lambda folder: real_formats.write_ag_news(folder, 42, 13), TINY),
 }
 
 

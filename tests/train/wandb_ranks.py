@@ -59,7 +59,7 @@ def history(run: Mapping[str, Any], name: str) -> list[tuple[int, float]]:
 
 def kill_client() -> None:
     """As Slurm's SIGTERM does, which goes to all processes of a step."""
-    children = subprocess.check_output(["ps", "-o", "pid,args", "--ppid", str(os.getpid())], text=True)
+    children = subprocess.check_output(["ps", "-ww", "-o", "pid,args", "--ppid", str(os.getpid())], text=True)
     core = [line.split()[0] for line in children.splitlines() if "wandb-core" in line]
     assert len(core) == 1, children
     os.kill(int(core[0]), signal.SIGTERM)

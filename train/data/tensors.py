@@ -44,7 +44,6 @@ class Tensors(Dataset[tuple[torch.Tensor, ...]]):
         self.tensors = tensors
 
     collate = staticmethod(collate)
-    """For the loop, which makes its own loader."""
 
     def __len__(self) -> int:
         return len(self.tensors[0])
