@@ -31,10 +31,11 @@ source "$here/experiments.bash"
 source "$here/interruptions.bash"
 source "$here/report.bash"
 source "$here/staging.sh"
+source "$here/training.bash"
 
 rounds=''
-on_a_cluster=(submission startup containers staging recovery arrays)
-without=(interruptions experiments report data cifar step)
+on_a_cluster=(submission startup containers staging recovery arrays experiments)
+without=(interruptions report data cifar step)
 work=$(mktemp -d)
 results=$work/results # lines of NAME SECONDS, the rounds one after the other
 project=$work/project
