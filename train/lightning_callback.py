@@ -32,6 +32,7 @@ class Survive(Callback):  # type: ignore[misc, unused-ignore]
         self.environment = environment or JobEnvironment.from_environment()
         self.folder = self.environment.checkpoint_directory
         self._interruption: Interruption | None = None
+        self._first = True
 
     def newest(self) -> str | None:
         """The checkpoint to go on from, for `ckpt_path`: None for a beginning."""
@@ -44,7 +45,9 @@ class Survive(Callback):  # type: ignore[misc, unused-ignore]
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401, ARG002
         """The end of the batch before: only now Lightning has counted it."""
-        if self._interruption is None or not self._interruption.agreed():
+        first, self._first = self._first, False
+        # Each attempt takes a step at least, or a job that is stopped often would never end.
+        if first or self._interruption is None or not self._interruption.agreed():
             return
         name = f"lightning_{trainer.global_step:08}"
         partial = self.folder / f".{name}.partial"
