@@ -378,7 +378,7 @@ def test_unsound_data_and_models_are_named(work: Path, capsys: pytest.CaptureFix
     assert "test.jsonl: no line of text" in refused(capsys, "language_model_lora", data)
     real_formats.write_tokens(work, 400, 100)
     (work / "val.bin").unlink()
-    assert "no val.bin or val.npy" in refused(capsys, "language_model_lora", data)
+    assert "no val.bin or val.npy" in refused(capsys, "language_model_lora", data, "--sequence-length=16")
     (work / "empty").mkdir()
     assert "neither train.csv nor train.jsonl" in refused(capsys, "text_classification", f"--data-dir={work}/empty")
     for name in ("segmentation", "detection"):
