@@ -161,9 +161,13 @@ batch::time_cycle() {
 
 # No `return` here: in a trap it returns the status of what the signal has interrupted.
 batch::end_cycle() {
-  if [[ $ending != cycle ]]; then
+  if [[ $ending != @(cycle|warned) ]]; then
     ending=cycle
     interruption::ask
+  elif [[ ${fact[interrupt]} == kill ]]; then
+    common::note "job $SLURM_JOB_ID: the program has not stopped by itself: it is killed (--interrupt kill), and goes on from its last checkpoint"
+    interruption::signal_ranks KILL
+    batch::limit_wait 15
   else
     common::note "job $SLURM_JOB_ID: asked to save and stop by STOP_FILE, the program has not done so within ${fact[cycle_grace]} s: see \"Programs that can be interrupted\" in the README. The stacks of all ranks:"
     ending=deaf
@@ -194,6 +198,10 @@ batch::heed_warning() {
   common::note "job $SLURM_JOB_ID: the time limit is near: asking the program to save and stop"
   ending=warned
   interruption::ask
+  if [[ ${fact[interrupt]} == kill ]]; then
+    (trap - EXIT && sleep "$((fact[grace_seconds] / 2))" && kill -s HUP "$$") &
+    timer=$!
+  fi
 }
 
 batch::end_step() {
@@ -212,7 +220,7 @@ batch::end_hung_step() {
 }
 
 batch::kill_step() {
-  interruption::show_stacks
+  interruption::signal_ranks ABRT
   (sleep 5 && kill -s KILL "$step") 2>/dev/null &
   batch::limit_wait 15
 }

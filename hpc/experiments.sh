@@ -1,13 +1,30 @@
 #!/usr/bin/env bash
-# experiments.sh report EXPERIMENT|RUN_DIRECTORY...
+# experiments.sh [list] [--name PATTERN] [--state STATE]... [--last N] [--json] [--watch [--interval SECONDS]]
+# experiments.sh why JOB [--task N]
+# experiments.sh logs JOB [--task N] [--rank R | --node N] [--follow]
+# experiments.sh open JOB
+# experiments.sh cancel JOB...
+# experiments.sh resubmit JOB [--mem SIZE] [--time TIME]
+# experiments.sh report [--rate-per-hour X|--rate-per-node-hour X]... [--json] [--html FILE] EXPERIMENT|RUN_DIRECTORY...
 # experiments.sh nodes [--clear [NODE...]]
 #
+# JOB is a job's id (or ARRAY_TASK), a run directory, or the name of an experiment: then its newest run.
+# list: the project's runs, the newest first: job, name, nodes, state (enqueued, running, paused, completed, failed or
+# cancelled), attempts, progress, elapsed time, last and best metric, folder. --name takes a part, or a pattern with *.
+# why: how a job ended, or what it waits for, the first rank that failed with the end of its log, and what to do.
+# logs: of all ranks, or of one, or of a node's (its number in the job, or its name).
+# open: prints the paths of a run.
+# resubmit: sends the same again (sources, command, request), from its checkpoints; with other --mem or --time, if given.
 # report: the results of an experiment's tasks; mean, standard deviation and 95 % interval over the seeds of
 # --repeat, and by name each task that has failed or is missing. A task's result is the file result.json in its
-# OUTPUT_PATH, or the last line of a .jsonl file there.
+# OUTPUT_PATH, or the last line of a .jsonl file there. Then what it took, by machine and by attempt; how much of what was
+# asked for was used; and what to ask for next time. With the price of an hour of a GPU or a node, the cost; the price
+# of one kind of machine is MACHINE=X, its type of GPU, feature or partition. --html: the same as a page, with curves of
+# the .jsonl files and a timeline; for this matplotlib is needed.
 # nodes: the nodes that jobs of yours have noted as the cause of a failure: when, which job, which cause, and whether
 # new jobs leave the node out (two failures within a day). --clear forgets those nodes, or all.
-# Run by people, on a login node. Exit status: 0, 1 when there is no such experiment, 2 when the request is wrong.
+# Run by people, on a login node. Where Slurm does not answer, what the runs' own files tell is shown.
+# Exit status: 0, 1 when there is no such experiment, 2 when the request is wrong.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -15,38 +32,94 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/bad_nodes.sh"
+source "$here/lib/secrets.sh"
+source "$here/lib/site.sh"
+source "$here/lib/outputs.sh"
 
 main() {
-  case ${1:-} in
+  case ${1:-list} in
+    -h | --help) common::print_header "${BASH_SOURCE[0]}" ;;
+    list | --*) experiments::list "$@" ;;
+    why | logs | open | cancel | find) experiments::of_jobs "$@" ;;
+    resubmit) exec bash "$here/resubmit.sh" "${@:2}" ;;
     nodes) experiments::nodes "${@:2}" ;;
     report) experiments::report "${@:2}" ;;
-    -h | --help) common::print_header "${BASH_SOURCE[0]}" ;;
-    *) common::die_usage "${1:+unknown command ${1@Q}: }experiments.sh report EXPERIMENT|RUN_DIRECTORY... or nodes [--clear [NODE...]]" ;;
+    *) common::die_usage "unknown command ${1@Q}: list, why, logs, open, cancel, resubmit, report or nodes (see --help)" ;;
   esac
 }
 
+experiments::list() {
+  if [[ ${1:-} == list ]]; then shift; fi
+  outputs::find "$project"
+  experiments::python "$outputs" list "$@"
+}
+
+# experiments::of_jobs COMMAND WORD...
+experiments::of_jobs() {
+  local word outputs=''
+  for word in "${@:2}"; do
+    if [[ -e $word/facts || -e $word/../facts ]]; then outputs=$(dirname -- "$word"); fi
+  done
+  if [[ -z $outputs ]]; then outputs::find "$project"; fi
+  experiments::python "$outputs" "$@"
+}
+
+experiments::python() {
+  site::leave_enclosing_job # what people have told squeue to show
+  exec python3 "$here/experiments.py" "$@"
+}
+
 experiments::report() {
-  local name
-  local -a runs=()
-  (($# > 0)) || common::die_usage "report needs an experiment's name, or a run directory"
-  for name in "$@"; do experiments::add_runs "$name"; done
-  exec python3 "$here/report.py" -- "${runs[@]}"
+  local python=python3
+  local -a runs=() options=()
+  while (($# > 0)); do
+    case $1 in
+      --json) options+=("$1") ;;
+      --html | --rate-per-hour | --rate-per-node-hour)
+        (($# > 1)) || common::die_usage "$1 needs a value"
+        options+=("$1=$2")
+        shift
+        ;;
+      --html=* | --rate-per-hour=* | --rate-per-node-hour=*) options+=("$1") ;;
+      -*) common::die_usage "report knows no option ${1@Q}: --rate-per-hour, --rate-per-node-hour, --json, --html" ;;
+      *) experiments::add_runs "$1" ;;
+    esac
+    shift
+  done
+  ((${#runs[@]} > 0)) || common::die_usage "report needs an experiment's name, or a run directory"
+  if [[ " ${options[*]} " == *' --html='* ]]; then python=$(experiments::drawing_python); fi
+  exec "$python" "$here/report.py" "${options[@]}" -- "${runs[@]}"
+}
+
+# The first python with matplotlib: this machine's, or that of the project's environment.
+experiments::drawing_python() {
+  local python environment=''
+  # shellcheck source=../venv/environment.sh
+  source "$project/venv/environment.sh"
+  environment=$(environment::find "$project" 2>/dev/null) || environment=''
+  for python in python3 ${environment:+"$environment/bin/python"}; do
+    if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("matplotlib") is None)' 2>/dev/null; then
+      printf '%s\n' "$python"
+      return
+    fi
+  done
+  [[ -n $environment ]] || common::die "--html draws by matplotlib, which this python3 has not, and there is no environment: make one by  bash ${project@Q}/venv/create.sh"
+  common::die "--html draws by matplotlib, which is not installed:  ${environment@Q}/bin/python -m pip install matplotlib"
 }
 
 # experiments::add_runs NAME   Adds to the caller's runs those of an experiment, or the run directory itself.
 experiments::add_runs() {
-  local -r scratch=${SCRATCH:-}
-  local run found=''
+  local run found='' outputs
   if [[ -e $1/tasks ]]; then
     runs+=("$1")
     return
   fi
-  [[ -n $scratch ]] || common::die "SCRATCH is not set: give the run directory of ${1@Q}, or export SCRATCH"
-  local -r folder=$scratch/${project##*/}
+  outputs::find "$project"
+  local -r folder=${outputs%/*}
   if [[ -r $folder/$1/runs ]]; then
     while read -r run; do
-      if [[ -e $folder/hpc_outputs/$run/tasks ]]; then
-        runs+=("$folder/hpc_outputs/$run")
+      if [[ -e $outputs/$run/tasks ]]; then
+        runs+=("$outputs/$run")
         found=1
       fi
     done <"$folder/$1/runs"

@@ -25,15 +25,19 @@ source "$here/lib/wandb_client.sh"
 source "$here/lib/tasks.sh"
 source "$here/lib/request.sh"
 source "$here/lib/preflight.sh"
+source "$here/lib/findings.sh"
+source "$here/lib/isc.sh"
 source "$here/lib/snapshot.sh"
 source "$here/lib/packing.sh"
 source "$here/lib/pruning.sh"
 source "$here/lib/staging.sh"
 source "$here/lib/experiment.sh"
+source "$here/lib/sbatch.sh"
 source "$here/lib/follow.sh"
 source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
 source "$here/lib/container.sh"
+source "$here/lib/sky.sh"
 # shellcheck source=../venv/environment.sh
 source "$project/venv/environment.sh"
 
@@ -51,12 +55,19 @@ main() {
   fi
 
   # All that can be wrong is looked at before anything is written.
-  dotenv::each "$project/.env" submit::take_setting
+  dotenv::each "$project/.env" secrets::take_setting
+  if sky::is_wanted; then
+    exec {commit}< <(snapshot::commit "$project")
+    sky::submit "$here" "$project"
+    return
+  fi
   preflight::begin
   exec {commit}< <(snapshot::commit "$project") # git looks at all files: meanwhile Slurm is asked
   site::query || silent=$site_silence
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
+  isc::read "$here" "$project"
   options::complete site
+  sky::refuse_options_of_it
   submit::read_configuration
   request::find_sweep
   request::resolve
@@ -91,10 +102,12 @@ main() {
   [[ -z $refused ]]
 }
 
-# A sweep needs no configuration.
+# A sweep needs no configuration, and an .isc file is one.
 submit::read_configuration() {
   local -r file=${options_value[configs]:-$project/experiment_configurations.txt}
-  if [[ -n ${options_value[sweep_config]} || -n ${options_value[wandb_sweepid]} && ! -e $file ]]; then
+  if [[ -n ${options_value[isc]} ]]; then
+    isc::use_command
+  elif [[ -n ${options_value[sweep_config]} || -n ${options_value[wandb_sweepid]} && ! -e $file ]]; then
     experiment_lengths=()
   else
     experiments_file::read "$file"
@@ -110,21 +123,11 @@ submit::leave_snapshot() {
   exec bash "${fact[project_directory]}/hpc/job_submitter.sh" "$@"
 }
 
-# Inside a job its variables, and ours, would bind the new job to the old one's CPUs, ranks and folders. The
-# defaults that people keep in SBATCH_ACCOUNT and its like stay theirs.
+# Inside a job its variables, and ours, would bind the new job to the old one's CPUs, ranks and folders.
 submit::leave_enclosing_job() {
-  local name theirs ours
-  for name in ACCOUNT PARTITION QOS CONSTRAINT RESERVATION; do
-    theirs=SBATCH_$name ours=HPC_$name
-    if [[ -n ${!theirs:-} && -z ${!ours:-} ]]; then printf -v "$ours" '%s' "${!theirs}"; fi
-  done
+  site::take_sbatch_defaults
   site::leave_enclosing_job
   if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
-}
-
-# Of .env only what concerns the submission: the rest may be secret, and the job reads it on its nodes.
-submit::take_setting() {
-  if [[ $1 == SCRATCH || $1 == HPC_* ]]; then secrets::export_unless_set "$@"; fi
 }
 
 # The names and folders of the run: one rule, used by jobs and tools alike.
@@ -161,10 +164,19 @@ submit::choose_environment() {
     return
   fi
   container::refuse_options_of_it
-  fact[environment]=${site[environment]:-$(environment::find "$project" || true)}
+  fact[environment]=${options_value[environment]:-$(environment::find "$project" || true)}
+  if [[ ${fact[environment]} == [!/]* ]]; then fact[environment]=$PWD/${fact[environment]}; fi
   [[ -n ${fact[environment]} ]] ||
     common::die "no virtual environment for $(environment::requirements "$project"): make it once with  bash ${project@Q}/venv/create.sh"
-  [[ -x ${fact[environment]}/bin/python ]] || common::die "no python in the environment ${fact[environment]@Q} of the profile ${site[name]}"
+  [[ -x ${fact[environment]}/bin/python ]] || common::die "no python in the environment ${fact[environment]@Q} $(submit::whose_environment)"
+}
+
+submit::whose_environment() {
+  case ${options_source[environment]} in
+    site) printf 'of the profile %s\n' "${site[name]}" ;;
+    file) printf 'of %s\n' "${options_value[isc]}" ;;
+    *) printf '(--environment)\n' ;;
+  esac
 }
 
 # What the user asks for by name stays.
@@ -211,8 +223,16 @@ submit::write_run_directory() {
   if ((${#staging_paths[@]} > 0)); then printf '%s\0' "${staging_paths[@]}" >"$unfinished/data"; fi
   if ((${#options_list_collect[@]} > 0)); then printf '%s\0' "${options_list_collect[@]}" >"$unfinished/collect"; fi
   experiment::move_aside
+  if [[ -n ${options_value[output_path]} ]]; then submit::link_output "${options_value[output_path]}"; fi
   mv -T -- "$unfinished" "${fact[run_directory]}"
   unfinished=${fact[run_directory]}
+}
+
+# submit::link_output FOLDER   What people look for there is in the run directory.
+submit::link_output() {
+  mkdir -p -- "$1" || common::die "--output-path ${1@Q} cannot be made: see above"
+  output_link=${1%/}/${fact[run_id]}
+  ln -sT -- "${fact[run_directory]}" "$output_link" || common::die "--output-path ${1@Q} cannot be written to: see above"
 }
 
 submit::choose_tasks() {
@@ -226,7 +246,7 @@ submit::choose_tasks() {
 }
 
 submit::remove_unfinished() {
-  rm -rf -- "$unfinished"
+  rm -rf -- "$unfinished" ${output_link:+"$output_link"}
   experiment::put_back
 }
 
@@ -301,7 +321,7 @@ submit::send_one() {
   local -r name=$1
   local -rA whose=([pack]=' that packs' [cycle]=' of the cycles' [train]='')
   local file=sbatch_argv
-  if submit::call_sbatch "${@:2}"; then
+  if sbatch::call "${@:2}"; then
     sent[$name]=$job
     if [[ $name != train ]]; then return; fi
     jobs+=("$job")
@@ -314,14 +334,6 @@ submit::send_one() {
   if ((${#jobs[@]} > 0)); then return; fi
   if ((${#sent[@]} > 0)); then scancel "${sent[@]}" || true; fi
   common::die "Slurm refused the job${whose[$name]}: $refused"
-}
-
-# Leaves sbatch's words in the caller's answer, and the id in job; status 1 when it gives none.
-submit::call_sbatch() {
-  answer=$(timeout 120 "$@" 2>&1) || return 1
-  job=${answer##*$'\n'}
-  job=${job%%;*}
-  [[ $job =~ ^[0-9]+$ ]]
 }
 
 main "$@"

@@ -25,9 +25,14 @@ source "$kit/hpc/lib/local_disk.sh"
 source "$kit/hpc/lib/secrets.sh"
 # shellcheck source=lib/node_environment.sh
 source "$kit/hpc/lib/node_environment.sh"
+# shellcheck source=lib/usage.sh
+source "$kit/hpc/lib/usage.sh"
 
 main() {
-  if ((${#command[@]} == 0)); then node::check_step; fi
+  if ((${#command[@]} == 0)); then
+    node::check_step
+    usage::start "$kit" "$attempt_directory"
+  fi
   node_setup::run "$kit/hpc"
   local_disk::choose || true
   local_disk::hold
@@ -70,6 +75,9 @@ node::check_step() {
 # One node needs no agreed port: torchrun takes a free one. On several, the static rendezvous holds to
 # the address, the port and the node ranks that are decided already, where c10d would choose its own.
 node::choose_torchrun() {
+  # It would die at the signal at which ranks show their stacks (interruption.sh), and with it Slurm's step, before they
+  # are written. Python's faulthandler in the ranks does not mind that it is ignored.
+  trap '' ABRT
   # Its own folder it never removes: so not in /tmp.
   launcher=(python -m torch.distributed.run --nproc-per-node="$N_PROC" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
   if ((NNODES == 1)); then

@@ -2,7 +2,7 @@
 # pocket_cluster.sh: a real Slurm of several nodes on this one machine, to try and to test jobs on.
 #
 # usage: pocket_cluster.sh up [--nodes N] [--gpus-per-node G] [--gpu-type TYPE]
-#                             [--network auto|hosts|loopback] [--tmpdir site|none]
+#                             [--network auto|hosts|loopback] [--tmpdir site|none] [--accounting [yes|no]]
 #        pocket_cluster.sh env | status | down
 #
 #   up       starts the cluster, or repairs it; returns when every node is ready for jobs
@@ -18,6 +18,8 @@
 #                      loopback: all nodes share this machine's (any user); auto: hosts if possible (auto)
 #   --tmpdir site      each job finds a folder of its own in SLURM_TMPDIR on each node's own disk,
 #                      as on Alliance clusters; none: only the disk is there, as on PLAI's (site)
+#   --accounting       with a slurmdbd on a MariaDB of its own, so that sacct tells of ended jobs (no). Debian's packages
+#                      of both are installed for it; no service of this machine is touched.
 #
 # Run it on any Linux machine, as root or as an ordinary user. The cluster lives in POCKET_CLUSTER_DIR
 # (/var/tmp/pocket_cluster_USER); another folder is another cluster. A Slurm that the machine has is left alone.
@@ -42,6 +44,8 @@ source "$here/pocket/cluster.sh"
 source "$here/pocket/network.sh"
 # shellcheck source=pocket/configuration.sh
 source "$here/pocket/configuration.sh"
+# shellcheck source=pocket/accounting.sh
+source "$here/pocket/accounting.sh"
 # shellcheck source=pocket/daemons.sh
 source "$here/pocket/daemons.sh"
 # shellcheck source=pocket/up.sh
@@ -54,14 +58,15 @@ source "$here/pocket/report.sh"
 # The options: what a value looks like, in words for people, and what it is where nobody says.
 declare -rA pattern=(
   [nodes]='[1-9][0-9]?|1[0-9][0-9]|200' [gpus_per_node]='[0-9]|1[0-6]' [gpu_type]='[A-Za-z][A-Za-z0-9_-]*'
-  [network]='auto|hosts|loopback' [tmpdir]='site|none'
+  [network]='auto|hosts|loopback' [tmpdir]='site|none' [accounting]='yes|no'
 )
 declare -rA words=(
   [nodes]='a whole number from 1 to 200' [gpus_per_node]='a whole number from 0 to 16'
   [gpu_type]='a name of letters, digits, _ and -' [network]='auto, hosts or loopback' [tmpdir]='site or none'
+  [accounting]='yes or no'
 )
 # shellcheck disable=SC2034 # read by up::plan
-declare -rA default=([nodes]=4 [gpus_per_node]=4 [gpu_type]=v100l [network]=auto [tmpdir]=site)
+declare -rA default=([nodes]=4 [gpus_per_node]=4 [gpu_type]=v100l [network]=auto [tmpdir]=site [accounting]=no)
 # What the user asked for.
 declare -A asked=()
 
@@ -84,6 +89,8 @@ pocket_cluster::read_options() {
       common::die_usage "unknown option ${1@Q} (see --help)"
     if [[ $1 == *=* ]]; then
       value=${1#*=}
+    elif [[ $option == --accounting && ${2:-} != @(yes|no) ]]; then
+      value=yes
     else
       (($# > 1)) || common::die_usage "$option: its value is missing"
       value=$2

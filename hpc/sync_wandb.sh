@@ -15,6 +15,7 @@ project=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
+source "$here/lib/outputs.sh"
 source "$here/lib/wandb_client.sh"
 
 declare -a recordings=()   # files to send, those of a task in the order of its attempts
@@ -36,7 +37,6 @@ main() {
     esac
     shift
   done
-  dotenv::each "$project/.env" sync::take_scratch
   sync::find_runs "${named[@]}"
   exec {lock}>"$outputs/.sync_wandb.lock"
   flock --nonblock "$lock" || common::die "another sync_wandb.sh is at work"
@@ -46,16 +46,11 @@ main() {
   sync::send
 }
 
-sync::take_scratch() {
-  if [[ $1 == SCRATCH ]]; then secrets::export_unless_set "$@"; fi
-}
-
 # sync::find_runs [NAME...]   Sets the caller's runs.
 sync::find_runs() {
   local name
   local -a found
-  site::load "$here" "${HPC_CLUSTER:-}"
-  outputs=${SCRATCH:-${site[scratch]}}/${project##*/}/hpc_outputs
+  outputs::find "$project"
   [[ -d $outputs ]] || common::die "no runs of this project: there is no ${outputs@Q} (SCRATCH)"
   if (($# == 0)); then runs=("$outputs"/*/); fi
   for name in "$@"; do

@@ -35,7 +35,7 @@ if [[ -n ${RUN_DIRECTORY:-} ]]; then
   # shellcheck source=/dev/null
   source "$RUN_DIRECTORY/facts"
   needs=bash # of rank.sh
-  if [[ ${fact[launcher]} != srun ]]; then needs='bash torch'; fi
+  if [[ ${fact[launcher]} != @(srun|node) ]]; then needs='bash torch'; fi
   case ${fact[working_directory]} in
     /*) directory=${fact[working_directory]} ;;
     *) directory=/code/${fact[working_directory]} ;;

@@ -44,6 +44,10 @@ golden::project() {
   mkdir -p -- "$SCRATCH/project/one" "$SCRATCH/project/two words"
   printf 'true 1\n' >"$project/one.txt"
   make_sif "$project/image.sif"
+  printf '%s\n' 'experiment_name = "old"' 'gpus = 1' 'compute_mode = "burst"' 'command = "train.py"' >"$project/old.isc"
+  mkdir -p -- "$project/environment/bin"
+  printf '#!/bin/sh\n' >"$project/environment/bin/python"
+  chmod +x -- "$project/environment/bin/python"
   printf 'true 1\ntrue 2\n\ntrue 3\n' >"$project/three.txt"
 }
 

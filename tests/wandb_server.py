@@ -139,12 +139,32 @@ class State:
     # Runs.
 
     def _new_run(self, name, entity, project, **known):
-        new = {"id": "R" + name, "name": name, "entity": entity, "project": project, "displayName": name, "sweep": None}
-        new.update(point=None, config={}, history=[], summary={}, state="pending", exitcode=None, starts=0, stop=False)
+        new = {"id": "R" + name, "name": name, "entity": entity, "project": project, "displayName": name}
+        new.update(
+            sweep=None,
+            group=None,
+            point=None,
+            config={},
+            history=[],
+            summary={},
+            state="pending",
+            exitcode=None,
+            starts=0,
+            stop=False,
+        )
         return {**new, "lines": 0, "files": [], **known}
 
     def upsert_bucket(
-        self, name=None, own_id=None, entity=None, project=None, config=None, sweep=None, display_name=None, **_
+        self,
+        name=None,
+        own_id=None,
+        entity=None,
+        project=None,
+        config=None,
+        sweep=None,
+        display_name=None,
+        group_name=None,
+        **_,
     ):
         name = name or next(run["name"] for run in self.runs.values() if run["id"] == own_id)
         run = self.runs.setdefault(name, self._new_run(name, entity or ENTITY, project or PROJECT))
@@ -152,6 +172,7 @@ class State:
         run["config"].update(json.loads(config or "{}"))
         run["sweep"] = sweep or run["sweep"]
         run["displayName"] = display_name or run["displayName"]
+        run["group"] = group_name or run["group"]
         if own_id is None:
             run["starts"] += 1
             run["state"] = "running"

@@ -16,6 +16,7 @@ import train.tasks
 from train.config import parse
 from train.distributed import DeviceError, choose_device, process_group
 from train.environment import JobEnvironment, JobEnvironmentError
+from train.trials import sweep
 
 
 def main(arguments: list[str]) -> int:
@@ -38,6 +39,8 @@ def main(arguments: list[str]) -> int:
     # A task of several trainings has a run of its own.
     run = getattr(module, "run", None) or functools.partial(train.loop.run, module.Task)
     with process_group(environment, device, backend=config.backend):
+        if config.sweep:
+            return sweep(run, config, environment, device)
         status: int = run(config, environment, device)
     return status
 

@@ -11,6 +11,7 @@ import math
 import os
 import textwrap
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Optional, TypeVar
@@ -20,8 +21,8 @@ from train.environment import KEYWORD_ONLY
 ConfigType = TypeVar("ConfigType")
 
 
-class ConfigFileError(ValueError):
-    """The file of `--config` cannot be used. Names file, key and value."""
+class ConfigValueError(ValueError):
+    """A file's, or a sweep's, values do not fit. Names source, key and value."""
 
 
 # Optional[…] and not … | None below: evaluated at run time, also by Python 3.9.
@@ -144,7 +145,7 @@ def parse(config_class: type[ConfigType], arguments: list[str], program: str) ->
     given = vars(parser.parse_args([_hyphened(argument) for argument in arguments]))
     file = given.pop("config")
     try:
-        values = {**(_read(file, config_class, types) if file else {}), **given}
+        values = {**(_read(file, config_class) if file else {}), **given}
         return config_class(**values)
     except ValueError as error:
         parser.error(str(error))
@@ -170,36 +171,49 @@ def _hyphened(argument: str) -> str:
     return name.replace("_", "-") + equals + value if name.startswith("--") else argument
 
 
-def _read(path: Path, config_class: type, types: dict[str, Any]) -> dict[str, Any]:
+def updated(config: ConfigType, values: Mapping[str, Any], source: str) -> ConfigType:
+    """`config` with other values, by the names of fields or flags. `source` says whose they are.
+
+    Raises:
+        ConfigValueError: a name is unknown, or a value of another type.
+        ValueError: the class refuses a value.
+    """
+    return dataclasses.replace(config, **_checked(values, type(config), source))  # type: ignore[type-var]
+
+
+def _read(path: Path, config_class: type) -> dict[str, Any]:
     """The values of a YAML file.
 
     Raises:
-        ConfigFileError: the file cannot be read, has an unknown key, or a value of another type.
+        ConfigValueError: the file cannot be read, has an unknown key, or a value of another type.
     """
     import yaml
 
+    source = f"--config {path}"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigFileError(f"--config {path}: {' '.join(str(error).split())}") from None
+        raise ConfigValueError(f"{source}: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigFileError(
-            f"--config {path}: a mapping of names to values is needed, not a {type(content).__name__}"
-        )
-    names = [field.name for field in dataclasses.fields(config_class)]
+        raise ConfigValueError(f"{source}: a mapping of names to values is needed, not a {type(content).__name__}")
+    return _checked(content, config_class, source)
+
+
+def _checked(content: Mapping[Any, Any], config_class: type, source: str) -> dict[str, Any]:
+    names, types = [field.name for field in dataclasses.fields(config_class)], typing.get_type_hints(config_class)
     values = {}
     for key, value in content.items():
         name = str(key).replace("-", "_")
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
-            raise ConfigFileError(f"--config {path}: unknown key {key!r}" + (f": {near[0]!r}?" if near else ""))
-        values[name] = _converted(path, str(key), value, types[name])
+            raise ConfigValueError(f"{source}: unknown key {key!r}" + (f": {near[0]!r}?" if near else ""))
+        values[name] = _converted(f"{source}: {key}", value, types[name])
     return values
 
 
-def _converted(path: Path, key: str, value: object, annotation: Any) -> object:  # noqa: ANN401
+def _converted(what: str, value: object, annotation: Any) -> object:  # noqa: ANN401
     kind, choices = _kind(annotation)
     if value is None and type(None) in typing.get_args(annotation):
         return None
@@ -215,7 +229,7 @@ def _converted(path: Path, key: str, value: object, annotation: Any) -> object: 
         return kind(value)
     except ValueError:
         wanted = f"one of {', '.join(choices)}" if choices else f"of type {kind.__name__}"
-        raise ConfigFileError(f"--config {path}: {key} must be {wanted}, not {value!r}") from None
+        raise ConfigValueError(f"{what} must be {wanted}, not {value!r}") from None
 
 
 def _field_docstrings(config_class: type) -> dict[str, str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any, TextIO
 
 import torch
 import torch.distributed as dist
@@ -21,6 +25,13 @@ from train.environment import JobEnvironment
 
 TIMEOUT = timedelta(minutes=10)
 """For the ranks to find each other, and for each collective afterwards."""
+
+
+_barriers = itertools.count()
+
+
+class BarrierError(RuntimeError):
+    """Some ranks did not come to a barrier. Names them."""
 
 
 class DeviceError(RuntimeError):
@@ -117,6 +128,76 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     if dist.is_initialized():
         dist.all_reduce(total)
     return total
+
+
+def barrier(environment: JobEnvironment, timeout: timedelta = TIMEOUT, name: str = "barrier") -> None:
+    """Wait until all ranks are here. All must call it. It is on no GPU's stream: it waits for ranks, not for kernels.
+
+    By the key-value store, and so the same with Gloo and NCCL. Gloo's own monitored_barrier names one rank only.
+
+    Raises:
+        BarrierError: not all came within `timeout`, or the store is gone with its rank. Names the ranks.
+    """
+    if environment.world_size == 1:
+        return
+    # Not public, but the one that is there whichever way the group was made.
+    store = dist.distributed_c10d._get_default_store()
+    store = dist.PrefixStore(f"barrier {next(_barriers)}", store)  # type: ignore[attr-defined]
+    ranks, limit = environment.world_size, time.monotonic() + timeout.total_seconds()
+
+    def all_have(key: str, limit: float) -> bool:
+        """Never by a blocking read: that would hold the store's connection against the rest of the process."""
+        while store.add(key, 0) < ranks:
+            if time.monotonic() > limit:
+                return False
+            time.sleep(max(0.01, ranks / 20_000))
+        return True
+
+    try:
+        store.set(str(environment.rank), "")
+        store.add("come", 1)
+        if not all_have("come", limit):
+            missing = [str(rank) for rank in range(ranks) if not store.check([str(rank)])]
+            shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+            raise BarrierError(
+                f"rank {environment.rank} waited {timeout.total_seconds():g} s at the {name}; "
+                f"these of {ranks} ranks did not come: {shown}"
+            )
+    except dist.DistError as error:
+        raise BarrierError(f"the {name}: the ranks' store does not answer: is rank 0 gone? {error}") from error
+    # Rank 0 may hold the store, which the others still ask.
+    with contextlib.suppress(dist.DistError):
+        store.add("left", 1)
+        if environment.rank == 0:
+            all_have("left", time.monotonic() + 10)
+
+
+def rank_print(environment: JobEnvironment, *values: object, file: TextIO | None = None) -> None:
+    """Print `values`, each line behind the rank's number, in one write: lines of several ranks do not mix."""
+    lines = " ".join(map(str, values)).splitlines() or [""]
+    _write("".join(f"[rank {environment.rank}] {line}\n" for line in lines), file)
+
+
+def print_once(environment: JobEnvironment, *values: object, file: TextIO | None = None) -> None:
+    """Print `values` on rank 0 alone."""
+    if environment.rank == 0:
+        _write(" ".join(map(str, values)) + "\n", file)
+
+
+def _write(text: str, file: TextIO | None) -> None:
+    file = file or sys.stdout
+    file.flush()
+    file.write(text)
+    file.flush()
+
+
+def broadcast(value: Any, source: int = 0) -> Any:  # noqa: ANN401
+    """What rank `source` has: any object that can be pickled. All must call it; the others' `value` is not read."""
+    if not dist.is_initialized():
+        return value
+    box = [value if dist.get_rank() == source else None]
+    dist.broadcast_object_list(box, source)
+    return box[0]
 
 
 def shard(count: int, environment: JobEnvironment) -> range:

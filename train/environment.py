@@ -19,6 +19,7 @@ _FIXES = {
     "ATTEMPT": "unset it, or give the number of earlier starts",
     "MASTER_ADDR": "export the name of one node, the same for all processes",
     "SPOT_NOTICES": "none, or some of gcp,aws,azure; unset it to poll the cloud whose machine this is",
+    "NODE_RANK": "export NNODES, the number of nodes, as Lightning does not",
     "MASTER_PORT": "export a free TCP port of the node MASTER_ADDR, the same for all processes",
 }
 _LAUNCH = "start the processes by torchrun or srun, or unset RANK and WORLD_SIZE for a single one"
@@ -82,16 +83,22 @@ class JobEnvironment:
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> JobEnvironment:
         """Read `environ`, by default the process's own. An empty value counts as unset.
 
-        RANK and WORLD_SIZE decide when RANK is set: torchrun and hpc/ set both. Otherwise a Slurm step of
-        several tasks is one run of as many ranks. Otherwise this is rank 0 of 1. SLURM_PROCID and
-        SLURM_NTASKS tell no step, for batch scripts and salloc shells have them too. SLURM_STEP_NUM_TASKS
-        does: only srun sets it, to 1 in a shell that salloc or a person starts by srun.
+        RANK and WORLD_SIZE decide when RANK is set: torchrun and hpc/ set both. Otherwise NODE_RANK and
+        LOCAL_RANK do, as Lightning sets them. Otherwise a Slurm step of several tasks is one run of as many
+        ranks. Otherwise this is rank 0 of 1. SLURM_PROCID and SLURM_NTASKS tell no step, for batch scripts and
+        salloc shells have them too. SLURM_STEP_NUM_TASKS does: only srun sets it, to 1 in a shell that salloc
+        or a person starts by srun.
 
         Raises:
             JobEnvironmentError: a variable is missing, malformed, or contradicts another.
         """
         values = _Values(os.environ if environ is None else environ)
-        place = _place_from_launcher(values) if values.text("RANK") else _place_from_step(values)
+        if values.text("RANK"):
+            place = _place_from_launcher(values)
+        elif all(values.text(name) for name in ("NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")):
+            place = _place_from_lightning(values)
+        else:
+            place = _place_from_step(values)
         several = place["world_size"] > 1
         source_dir = values.path("source_dir") or Path(__file__).resolve().parent.parent
         project_name = values.text("project_name") or source_dir.name
@@ -120,6 +127,35 @@ class JobEnvironment:
         return self.scratch_dir / "datasets" / name
 
 
+@dataclass(frozen=True, **KEYWORD_ONLY)
+class WandbEnvironment:
+    """What the environment says of Weights & Biases. The key itself stays where it is: the client reads it."""
+
+    mode: str
+    """online, offline, shared or disabled. WANDB_MODE, or disabled by WANDB_DISABLED. Default: online."""
+    has_key: bool
+    """A key, or a file with a token, is named. It may still be in netrc."""
+    netrc: Path
+    """The file that may have the key, as the client finds it."""
+    run_id: str | None
+    """Of the run to begin or to resume."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> WandbEnvironment:
+        """Read `environ`, by default the process's own. An empty value counts as unset."""
+        values = _Values(os.environ if environ is None else environ)
+        mode = (values.text("WANDB_MODE") or "online").lower()
+        if (values.text("WANDB_DISABLED") or "").lower() in ("1", "true", "yes", "on"):
+            mode = "disabled"
+        beside = [Path(name).expanduser() for name in ("~/.netrc", "~/_netrc")]
+        return cls(
+            mode={"dryrun": "offline", "run": "online"}.get(mode, mode),
+            has_key=values.first_set("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE") is not None,
+            netrc=(values.path("NETRC") or next(filter(Path.exists, beside), beside[0])).expanduser(),
+            run_id=values.text("WANDB_RUN_ID"),
+        )
+
+
 def _spot_notices(values: _Values) -> tuple[str, ...] | None:
     text = values.text("SPOT_NOTICES")
     if text is None or text == "none":
@@ -145,6 +181,27 @@ def _place_from_launcher(values: _Values) -> dict[str, int]:
         "world_size": world_size,
         "local_world_size": local_world_size,
         "node_rank": values.integer("GROUP_RANK", "NODE_RANK", high=node_count - 1) if several_nodes else 0,
+        "node_count": node_count,
+    }
+
+
+def _place_from_lightning(values: _Values) -> dict[str, int]:
+    """A process that LightningEnvironment started. It tells the number of nodes to nobody: NNODES, or one."""
+    world_size = values.integer("WORLD_SIZE", low=1)
+    node_count = values.integer("NNODES", low=1, high=world_size, default=1)
+    node_rank = values.integer("NODE_RANK", high=node_count - 1)
+    local_world_size = world_size // node_count
+    if local_world_size * node_count != world_size:
+        _fail("WORLD_SIZE", f"is {world_size}, which {node_count} nodes do not share equally")
+    if world_size == 1:
+        return _ALONE
+    local_rank = values.integer("LOCAL_RANK", high=local_world_size - 1)
+    return {
+        "rank": node_rank * local_world_size + local_rank,
+        "local_rank": local_rank,
+        "world_size": world_size,
+        "local_world_size": local_world_size,
+        "node_rank": node_rank,
         "node_count": node_count,
     }
 

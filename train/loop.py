@@ -7,6 +7,7 @@ an accumulated batch, so one process, DDP and FSDP train alike on the same batch
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import multiprocessing
@@ -21,11 +22,13 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from train.checkpoint import CheckpointError, Checkpoints
+from train.data.tensors import Tensors
 from train.distributed import failed_anywhere, shard, sum_over_ranks
+from train.distributed_wandb import DistributedWandb
 from train.environment import JobEnvironment
 from train.files import replaced
 from train.interruption import NOT_FINISHED, Interruption
-from train.metrics import Metrics, MetricsTracker
+from train.metrics import MetricsTracker, open_tracking
 from train.parallel import Parallelism, ParallelismError, gradients_kept, whole_state
 from train.sampler import ResumableSampler
 from train.task import ConfigType, Task
@@ -39,6 +42,7 @@ def run(
     initial: Mapping[str, torch.Tensor] | None = None,
     *,
     save_last: bool = False,
+    trial: DistributedWandb | None = None,
 ) -> int:
     """Make the task on this rank and train it, from the newest checkpoint on. All ranks call it.
 
@@ -49,6 +53,7 @@ def run(
         device: of this rank.
         initial: as for `fit`.
         save_last: as for `fit`.
+        trial: as for `fit`.
 
     Returns:
         0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when the data is missing or
@@ -65,7 +70,7 @@ def run(
         problem = str(error)
     if failed_anywhere(problem, environment) or task is None:
         return 1
-    return fit(task, environment, device, initial, save_last=save_last)
+    return fit(task, environment, device, initial, save_last=save_last, trial=trial)
 
 
 def fit(
@@ -75,6 +80,7 @@ def fit(
     initial: Mapping[str, torch.Tensor] | None = None,
     *,
     save_last: bool = False,
+    trial: DistributedWandb | None = None,
 ) -> int:
     """Train and evaluate `task`. Rank 0 prints a line per epoch and writes the results.
 
@@ -84,13 +90,14 @@ def fit(
         device: of this rank.
         initial: parameters to begin with in place of those that the seed gives, by name; others stay.
         save_last: save a checkpoint after the last step too, for a restart by which it need not be trained again.
+        trial: the run of W&B that a sweep has begun.
 
     Returns:
         As `run`.
     """
     problem, training = None, None
     try:
-        training = _Training(task, environment, device, initial, save_last)
+        training = _Training(task, environment, device, initial, save_last, trial)
         training.resume()
     except (OSError, CheckpointError, ParallelismError) as error:
         problem = str(error)
@@ -109,11 +116,21 @@ class _Training:
         device: torch.device,
         initial: Mapping[str, torch.Tensor] | None,
         save_last: bool,
+        trial: DistributedWandb | None,
     ) -> None:
         config = task.config
         self.save_last = save_last
         self.task, self.config, self.environment, self.device = task, config, environment, device
-        self.metrics = Metrics(environment)
+        self.metrics = open_tracking(
+            environment,
+            dataclasses.asdict(config),
+            no_wandb=config.no_wandb,
+            project=config.wandb_project,
+            group=config.wandb_group,
+            all_processes=config.wandb_all_processes,
+            tensorboard=config.tensorboard,
+            trial=trial,
+        )
         self.parallelism = Parallelism.of(config)
         torch.manual_seed(config.seed)
         model = task.model()
@@ -142,9 +159,19 @@ class _Training:
         if self.step:
             self.say(f"resumed at step {self.step} of {self.steps}, in epoch {self.sampler.epoch}")
         elif self.environment.attempt > 0:
-            self.metrics.load_state_dict({"lines": []})  # An attempt without a checkpoint: all is trained again.
+            # An attempt without a checkpoint: all is trained again.
+            self.metrics.load_state_dict({"lines": [], "steps": []})
 
     def run(self) -> int:
+        status = 1
+        try:
+            self.metrics.start()
+            status = self._run()
+        finally:
+            self.metrics.close(status)
+        return status
+
+    def _run(self) -> int:
         task, config = self.task, self.config
         self.started = time.monotonic() - self.checkpoints.notes.get("seconds", 0.0)
         metrics: dict[str, float] = {}
@@ -168,7 +195,7 @@ class _Training:
                 if failed_anywhere(self._divergence(metrics, epoch), self.environment):
                     return 1
                 attempt = {"attempt": self.environment.attempt, "epoch": epoch}
-                self.metrics.log({**attempt, **metrics, "samples_per_second": speed})
+                self.metrics.log({**attempt, **metrics, "samples_per_second": speed}, self.step)
                 headline = f"{task.headline.replace('_', ' ')} {metrics[task.headline]:.4f}"
                 self.say(f"epoch {epoch}/{config.epochs}: loss {train_loss:.4f}, {headline}, {speed:.0f} samples/s")
                 if config.dry_run:
@@ -222,7 +249,8 @@ class _Training:
             batch = self.task.augment(batch, self.generator)
         with self.parallelism.autocast(self.device):
             loss = self.task.loss(self.model, batch)
-        (loss / weight).backward()
+        # The gradient of loss / weight, without a division there and back.
+        loss.backward(torch.full_like(loss, 1 / weight))
         return loss.detach()
 
     def _boundary(self, interruption: Interruption) -> bool:
@@ -271,8 +299,11 @@ class _Training:
             print(line, flush=True)
 
 
-def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, device: torch.device) -> DataLoader[Any]:
+def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, device: torch.device) -> Iterable[Any]:
     """The `batches` of `data`, put together by its own `collate` if it has one."""
+    if isinstance(data, Tensors) and not workers and data.tensors[0].device == device:
+        # All is there: a DataLoader would take as long again for each batch.
+        return map(data.__getitems__, batches)
     context = None
     if workers:
         # A fork of this process would share its threads and CUDA: a server that has neither forks the workers.

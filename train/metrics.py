@@ -1,51 +1,102 @@
-"""What a run leaves for people and tools: a line per epoch and the result. Written by rank 0 alone."""
+"""What a run leaves for people and tools: its rows, in a file, in W&B and in TensorBoard, and the result."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Union
 
 import torch
 import torch.distributed as dist
 
 from train.distributed import sum_over_ranks
+from train.distributed_wandb import DistributedWandb
 from train.environment import JobEnvironment
 from train.files import replaced
 
 
 class Metrics:
-    """Writes to the run's output folder on rank 0, and nothing on the others."""
+    """The one place to log to: JSON lines of rank 0 in the run's output folder, W&B and TensorBoard.
 
-    def __init__(self, environment: JobEnvironment) -> None:
-        """Make the output folder.
+    An item of Checkpoints: it keeps the rows, so that a resumed run's are those of one run everywhere.
+    """
+
+    def __init__(
+        self, environment: JobEnvironment, wandb: DistributedWandb | None = None, *, tensorboard: bool = False
+    ) -> None:
+        """Make the output folder. W&B and TensorBoard begin at `start`.
+
+        Args:
+            environment: names the output folder.
+            wandb: not begun. None: nothing is sent.
+            tensorboard: write events to the folder `tensorboard` of the output folder, if its package is there.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the folder cannot be made.
         """
         self.folder: Path | None = None
         self.lines: list[str] = []
+        self._steps: list[int] = []  # Of the lines.
+        self._wandb = wandb
+        self._tensorboard = tensorboard and environment.rank == 0
+        self._writer: Any = None
+        self._first_step = 0  # That W&B has not got yet.
+        self._started = False
         if environment.rank == 0:
             self.folder = environment.output_directory
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def log(self, values: Mapping[str, float]) -> None:
-        """Append `values` to metrics.jsonl, as one line of JSON.
+    def start(self) -> None:
+        """Begin, or resume, the run of W&B, and the events. All ranks must call it: after the checkpoint was loaded.
+
+        W&B sends what it has when it can, and ends at once at a signal: it is given again the rows of before
+        that it has not got.
+        """
+        if self._started:
+            return
+        self._started = True
+        if self._tensorboard:
+            self._writer = self._open_tensorboard()
+        if self._wandb is not None:
+            run = self._wandb.init() if self._wandb.run_id is None else self._wandb.run  # Of a sweep: begun already.
+            # `wandb sync` puts each recording behind those before: there a row that is repeated would be one more.
+            if self._wandb.off_reason is None and not self._wandb.offline:
+                self._first_step = run.starting_step
+                # The rows are rank 0's: other ranks' runs have theirs as far as they were sent.
+                for line, step in zip(self.lines, self._steps) if self.folder else ():
+                    self._send(json.loads(line), step)
+
+    def log(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Append `values` to metrics.jsonl, as one line of JSON, and send them. All ranks must call it.
+
+        Args:
+            values: by name.
+            step: above that of the line before; of the optimizer, say. Default: the number of lines before.
 
         Raises:
             ValueError: a value is infinite or not a number, which JSON does not know.
         """
         line = json.dumps(values, allow_nan=False) + "\n"
+        self.start()
+        if step is None:
+            step = max(len(self.lines), self._steps[-1] + 1 if self._steps else 0)
         self.lines.append(line)
+        self._steps.append(step)
         if self.folder:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(line)
+        if self._writer is not None:
+            self._write_events(line, step)
+            self._writer.flush()
+        self._send(values, step)
 
     def result(self, values: Mapping[str, float]) -> None:
-        """Write `values` to result.json, which is there only when the run has finished.
+        """Write `values` to result.json, which is there only when the run has finished, and to W&B's summary.
 
         Raises:
             ValueError: as for `log`.
@@ -53,9 +104,30 @@ class Metrics:
         if self.folder:
             with replaced(self.folder / "result.json") as file:
                 file.write((json.dumps(values, allow_nan=False) + "\n").encode())
+        if self._wandb is not None and self._started:
+            self._wandb.summarize(values)
+
+    def close(self, status: int = 0) -> None:
+        """End the run of W&B, with the program's exit status, and the events."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._wandb is not None and self._started:
+            self._wandb.finish(exit_code=status)
+        self._started = False
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        code = error.code if isinstance(error, SystemExit) else 0 if error is None else 1
+        self.close(code if isinstance(code, int) else 0 if code is None else 1)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"lines": list(self.lines)}
+        run_id = self._wandb.run_id if self._wandb is not None else None
+        return {"lines": list(self.lines), "steps": list(self._steps), "wandb_run_id": run_id}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make metrics.jsonl what it was then: lines of epochs that are now trained again would count twice.
@@ -64,9 +136,81 @@ class Metrics:
             OSError: it cannot be written.
         """
         self.lines = list(state["lines"])
+        self._steps = list(state.get("steps", range(len(self.lines))))
+        if self._wandb is not None:
+            self._wandb.resume_id = self._wandb.resume_id or state.get("wandb_run_id")
         if self.folder:
             with replaced(self.folder / "metrics.jsonl") as file:
                 file.write("".join(self.lines).encode())
+
+    def _send(self, values: Mapping[str, Any], step: int) -> None:
+        if self._wandb is not None and step >= self._first_step:
+            self._wandb.log(dict(values), step=step)
+
+    def _open_tensorboard(self) -> Any:  # noqa: ANN401
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            print(f"train.metrics: no events for TensorBoard: {error}: pip install tensorboard", file=sys.stderr)
+            return None
+        folder = Path(self.folder or "") / "tensorboard"
+        there = any(folder.glob("events.out.tfevents.*"))
+        # What an earlier attempt wrote after the checkpoint is not read.
+        self._writer = SummaryWriter(str(folder), purge_step=self._steps[-1] + 1 if self._steps else 0)
+        for line, step in () if there else zip(self.lines, self._steps):
+            self._write_events(line, step)
+        return self._writer
+
+    def _write_events(self, line: str, step: int) -> None:
+        for name, value in json.loads(line).items():
+            if isinstance(value, (int, float)):
+                self._writer.add_scalar(name, value, step)
+
+
+def open_tracking(
+    environment: JobEnvironment,
+    config: Mapping[str, Any] | None = None,
+    *,
+    no_wandb: bool = False,
+    project: str | None = None,
+    group: str | None = None,
+    all_processes: bool = False,
+    run_id: str | None = None,
+    tensorboard: bool | None = None,
+    trial: DistributedWandb | None = None,
+) -> Metrics:
+    """The metrics of a training, with W&B where there is a key and TensorBoard where it is installed.
+
+        metrics = open_tracking(environment, vars(config), no_wandb=config.no_wandb)
+        checkpoints = Checkpoints(environment, {..., "metrics": metrics})
+        step = checkpoints.resume()
+        metrics.start()
+        with metrics:
+            ...
+
+    Args:
+        environment: this rank's place, and the output folder.
+        config: the hyper-parameters, for W&B.
+        no_wandb: nothing is sent, whatever the environment says.
+        project: of W&B. Default: WANDB_PROJECT.
+        group: of W&B's runs.
+        all_processes: each rank has a run of its own, in one group.
+        run_id: the run to go on with. WANDB_RUN_ID comes first, the checkpoint's last.
+        tensorboard: write events for it. Default: where its package is installed.
+        trial: begun by a sweep, in place of all that is said here of W&B.
+
+    Raises:
+        OSError: the output folder cannot be made.
+    """
+    if tensorboard is None:
+        tensorboard = importlib.util.find_spec("tensorboard") is not None
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in (config or {}).items()}
+    if trial is not None:
+        trial.config.update(plain, allow_val_change=True)
+        return Metrics(environment, trial, tensorboard=tensorboard)
+    options: dict[str, Any] = {"project": project, "group": group, "all_processes": all_processes}
+    wandb = DistributedWandb(environment, no_wandb=no_wandb, resume_id=run_id, config=plain, **options)
+    return Metrics(environment, wandb, tensorboard=tensorboard)
 
 
 class MetricsTracker:
@@ -89,10 +233,14 @@ class MetricsTracker:
         """
         for name, value in values.items():
             tensor = torch.as_tensor(value).detach()
-            # MPS has no float64.
-            tensor = tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
-            pair = torch.stack((tensor * weight, torch.full_like(tensor, weight)))
-            self._sums[name] = self._sums[name].to(pair.device) + pair if name in self._sums else pair
+            total = self._sums.get(name)
+            if total is None or total.device != tensor.device:
+                # MPS has no float64.
+                precision = torch.float32 if tensor.device.type == "mps" else torch.float64
+                none = torch.zeros(2, dtype=precision, device=tensor.device)
+                total = self._sums[name] = none if total is None else none + total.to(none)
+            total[0].add_(tensor, alpha=weight)  # In place, without tensors in between: this is in each step.
+            total[1].add_(weight)
 
     def means(self) -> dict[str, float]:
         """The weighted mean of each name over all ranks, names sorted. All ranks must call it.

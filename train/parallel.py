@@ -63,12 +63,14 @@ class Parallelism:
                 raise ParallelismError("--checkpoint-activations: this model has no repeated blocks (nn.ModuleList)")
             apply_activation_checkpointing(model, check_fn=lambda module: module in blocks)
         if self.kind == "fsdp" and environment.world_size > 1:
+            if self.compile:
+                for block in repeated_blocks(model) or [model]:
+                    _compile(block)
             # Each unit moves to the device as it is sharded: the whole model is never there.
-            model = self._shard(model, environment, device)
-        else:
-            model = data_parallel(model.to(device), environment)
+            return self._shard(model, environment, device)
+        model = data_parallel(model.to(device), environment)
         if self.compile:
-            model.compile()  # In place: the names of its parameters stay.
+            _compile(model)
         return model
 
     def _shard(self, model: nn.Module, environment: JobEnvironment, device: torch.device) -> nn.Module:
@@ -85,6 +87,11 @@ class Parallelism:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16)
+
+
+def _compile(module: nn.Module) -> None:
+    """In place, so that the names of its parameters stay. Not by nn.Module.compile, which skips torch's own classes."""
+    module.forward = torch.compile(module.forward)
 
 
 @contextmanager

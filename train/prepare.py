@@ -1,6 +1,12 @@
-"""Set-up: writes a task's data set once, before any job. `python -m train.prepare digits [DESTINATION]`.
+"""Set-up: brings a data set to its place and looks through it, once, before any job.
 
-Standard output carries the destination alone; notes go to standard error.
+    python -m train.prepare digits                      writes them
+    python -m train.prepare cifar10 /data/cifar         fetches what is not there, and verifies it
+    python -m train.prepare mnist --url https://…/mnist from another server
+    python -m train.prepare imagenet /data/ilsvrc       verifies it, where the user has put it
+
+Standard output carries the destination alone; notes go to standard error. Exit status: 0 it is there and sound, 1 it
+is not, 2 bad arguments.
 
 The digits are the UCI handwritten digits (https://doi.org/10.24432/C50P49, CC BY 4.0; the 1,797 of its test
 set) out of scikit-learn's package, of which one file is read and nothing imported. So this is enough:
@@ -17,8 +23,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from train.data.fetch import FetchError
 from train.data.idx import encode
-from train.environment import JobEnvironment, JobEnvironmentError
+from train.environment import JobEnvironment
 from train.files import replaced
 
 SPLIT_SEED = 0
@@ -90,18 +97,73 @@ def _checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m train.prepare", description="Write a data set once, at set-up.")
-    parser.add_argument("dataset", choices=["digits"])
-    parser.add_argument("destination", nargs="?", type=Path, help="default: scratch_dir/datasets/DATASET")
-    options = parser.parse_args(arguments)
+def prepare_published(name: str, destination: Path, url: str | None, verify_only: bool) -> str:
+    """Verify one of the public data sets in `destination`, after fetching what is missing. What was found, in words.
+
+    Raises:
+        PrepareError: it is not there, and cannot or shall not be fetched.
+        FetchError: it cannot be fetched.
+        ValueError: a file is unsound, or not the published one: the readers' own errors, and VerifyError.
+        OSError: a file cannot be read or written.
+    """
+    from train.data.published import DATA_SETS, fetch_missing
+
+    published = DATA_SETS[name]
     try:
-        destination = options.destination or JobEnvironment.from_environment().dataset_directory(options.dataset)
-        written = prepare_digits(destination)
-    except (PrepareError, JobEnvironmentError, OSError) as error:
+        return f"already there: {published.verify(destination)}"
+    except FileNotFoundError as error:
+        if not published.files:
+            raise PrepareError(f"{error}; {name} is not fetched here: {published.how}") from error
+        if verify_only:
+            raise PrepareError(f"{error}; without --verify it is fetched") from error
+    fetch_missing(name, destination, url or published.address)
+    return f"fetched: {published.verify(destination)}"
+
+
+def _verify_digits(destination: Path) -> str:
+    for name, expected in CHECKSUMS.items():
+        if _checksum(destination / name) != expected:
+            raise PrepareError(f"{destination / name} is missing or not as it was made: without --verify it is written")
+    return "already there"
+
+
+def _refuse_several(environment: JobEnvironment) -> None:
+    """A launcher ends all ranks when one leaves, so all leave, and none has begun."""
+    if environment.world_size > 1:
+        raise PrepareError(
+            f"rank {environment.rank} of {environment.world_size}: a data set is prepared by one process; call it "
+            "without torchrun, or by srun --ntasks=1"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.prepare",
+        description="Bring a data set to its place and look through it, once, at set-up.",
+    )
+    fetched, put = ["mnist", "fashion_mnist", "cifar10", "cifar100"], ["imagenet", "coco", "ag_news"]
+    parser.add_argument("dataset", choices=["digits", *fetched, *put])
+    parser.add_argument("destination", nargs="?", type=Path, help="default: scratch_dir/datasets/DATASET")
+    parser.add_argument("--url", help="fetch from this address: of the folder with the files, or of the one file")
+    parser.add_argument("--verify", action="store_true", help="look through what is there; write and fetch nothing")
+    options = parser.parse_args(arguments)
+    if options.url and (options.verify or options.dataset not in fetched):
+        parser.error(f"--url is for fetching {', '.join(fetched)}, without --verify")
+    try:
+        environment = JobEnvironment.from_environment()
+        _refuse_several(environment)
+        destination = options.destination or environment.dataset_directory(options.dataset)
+        if options.dataset != "digits":
+            told = prepare_published(options.dataset, destination, options.url, options.verify)
+        elif options.verify:
+            told = _verify_digits(destination)
+        else:
+            told = "written" if prepare_digits(destination) else "already there"
+    # The readers' errors are all ValueErrors, and so is JobEnvironmentError.
+    except (PrepareError, FetchError, ValueError, OSError) as error:
         print(f"python -m train.prepare: {error}", file=sys.stderr)
         return 1
-    print(f"{options.dataset}: {'written' if written else 'already there'}", file=sys.stderr)
+    print(f"{options.dataset}: {told}", file=sys.stderr)
     print(destination)
     return 0
 

@@ -8,5 +8,6 @@ site[scratch]=''                # the folder that all nodes share, where SCRATCH
 site[node_local_directory]=/tmp # where a job may make a folder on a node's own disk, if Slurm makes none
 site[modules]=''                # modules to load on each node
 site[environment]=''            # a virtual or conda environment to use, in place of the project's own
+site[gpus_per_node]=''          # GPUs of a node, by which an .isc file's become nodes; else what sinfo shows
 site[internet]=''               # yes or no: whether compute nodes reach the internet
 site[ignored]=''                # options that mean nothing there, by name: left out, and the user is told

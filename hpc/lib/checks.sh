@@ -25,7 +25,7 @@ checks::accept() {
         common::die_usage "$what: ${value@Q} is empty or has control characters"
       ;;
     cycles)
-      [[ $value =~ ^[1-9][0-9]{0,2}x[1-9][0-9]{0,4}$ ]] ||
+      [[ $value =~ ^[1-9][0-9]{0,2}x[1-9][0-9]{0,4}$ || $value == none ]] ||
         common::die_usage "$what: ${value@Q} is not CYCLESxSECONDS: write it like 5x90"
       ;;
     optional) checks::accept "${1#optional }" "$value" "$what" ;;

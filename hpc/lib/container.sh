@@ -119,7 +119,7 @@ container::little_endian() {
 container::ask() {
   local runtime answer needs=bash status=0
   if ! runtime=$(container_runtime::find); then return; fi
-  if [[ ${fact[launcher]} != srun ]]; then needs='bash torch'; fi
+  if [[ ${fact[launcher]} != @(srun|node) ]]; then needs='bash torch'; fi
   answer=$(timeout 20 "$runtime" --quiet exec --cleanenv --no-home --no-mount cwd --pwd / "${fact[container]}" \
     /bin/sh -s "${fact[container]}" / / "$needs" true <"$1/singularity/inside.sh" 2>&1) || status=$?
   if ((status == 0)); then return; fi

@@ -63,5 +63,9 @@ experiment::record_jobs() {
   local -r folder=${fact[checkpoint_directory]%/*}
   printf '%s\n' "$@" >"$folder/.job"
   printf '%s\n' "${fact[run_id]}" >>"$folder/runs"
+  experiment::release
+}
+
+experiment::release() {
   if [[ -n ${experiment_lock:-} ]]; then exec {experiment_lock}>&-; fi
 }

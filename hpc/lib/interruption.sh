@@ -3,6 +3,7 @@
 # and one that was interrupted and can go on is started again, under the same job id.
 #
 #   attempt_K/stop    STOP_FILE: who makes it asks the program to save and to end with status 75
+#   attempt_K/times   lines `began EPOCH` and `ended EPOCH`, the last where the batch script could write it
 #   attempt_K/cause   how the attempt ended: one of
 #       finished
 #       notice time_limit|signal|request|cycle   the program saved, and shall go on: Slurm's warning, a signal, a
@@ -11,7 +12,8 @@
 #       out_of_memory | failed STATUS RANK NODE
 #   state             of the task, as system 000 named them: enqueued, running, paused, completed, failed
 #
-# Only status 75 (EX_TEMPFAIL), a hang, and what Slurm itself restarts begin again, within --max-restarts. Needs
+# Only status 75 (EX_TEMPFAIL), a hang, and what Slurm itself restarts begin again, within --max-restarts; with
+# --interrupt kill any end that comes of the warning or of the end of a cycle is taken for a 75. Needs
 # common.sh, site.sh, bad_nodes.sh, node_environment.sh and run_directory.sh.
 
 declare -gA fact
@@ -31,6 +33,7 @@ interruption::begin() {
   attempt_directory=$task_directory/attempt_$ATTEMPT
   mkdir -p -- "$attempt_directory" "$task_directory/output"
   printf '%s\n' "$SLURM_JOB_NODELIST" >"$attempt_directory/nodes"
+  printf 'began %s\n' "$EPOCHSECONDS" >"$attempt_directory/times"
   interruption::set_state "$task_directory" running
   before=$task_directory/attempt_$((ATTEMPT - 1))
   if [[ ! -d $before ]]; then return; fi
@@ -69,8 +72,9 @@ interruption::blame_node() {
   fi
 }
 
-# interruption::record ATTEMPT_DIRECTORY CAUSE...
+# interruption::record ATTEMPT_DIRECTORY CAUSE...   When an attempt before has ended, nobody knows.
 interruption::record() {
+  if [[ $1 == "$attempt_directory" ]]; then printf 'ended %s\n' "$EPOCHSECONDS" >>"$1/times" || true; fi
   printf '%s\n' "${*:2}" | common::write_atomically "$1/cause"
 }
 
@@ -109,12 +113,12 @@ interruption::watch() {
   done
 }
 
-# interruption::show_stacks   Of each rank that is a Python program: faulthandler prints them at SIGABRT
+# interruption::signal_ranks SIGNAL   ABRT shows the stack of each rank that is a Python program: faulthandler prints them
 # (node_environment.sh). Only ranks are in the step of this name.
-interruption::show_stacks() {
+interruption::signal_ranks() {
   local id name
   while read -r id name; do
-    if [[ $name == ranks ]]; then timeout 20 scancel --signal=ABRT "$id" || true; fi
+    if [[ $name == ranks ]]; then timeout 20 scancel --signal="$1" "$id" || true; fi
   done < <(timeout 20 squeue --steps --noheader --jobs="$SLURM_JOB_ID" --format='%i %j')
 }
 
@@ -132,7 +136,7 @@ interruption::cause() {
     echo preempted
   elif [[ $shown != *' JobState=RUNNING '* ]]; then
     interruption::cause_of_slurm "$shown"
-  elif ((status == interruption_again)); then
+  elif ((status == interruption_again)) || [[ ${fact[interrupt]} == kill && $ending == @(warned|cycle) ]]; then
     if [[ $ending == warned ]]; then
       echo notice time_limit
     elif [[ $ending == cycle ]]; then

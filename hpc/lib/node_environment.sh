@@ -6,7 +6,7 @@ declare -gA fact
 
 # shellcheck disable=SC2034 # job_submitter.sh removes these when it is called inside a job
 readonly -a node_environment_names=(source_dir project_name scratch_dir exp_name RUN_DIRECTORY
-  CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR
+  CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH LOSSY_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR
   MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
   VIRTUAL_ENV_DIRECTORY SEED WANDB_RUN_ID WANDB_SWEEP_ID WANDB_SWEEP_PARAM_PATH WANDB_RESUME)
 
@@ -20,7 +20,7 @@ node_environment::export() {
   CHECKPOINT_DIRECTORY=$(node_environment::checkpoint_directory "$task_directory")
   export CHECKPOINT_DIRECTORY
   mkdir -p -- "$CHECKPOINT_DIRECTORY"
-  export CHECKPOINT_ARTIFACT_PATH=$CHECKPOINT_DIRECTORY
+  export CHECKPOINT_ARTIFACT_PATH=$CHECKPOINT_DIRECTORY LOSSY_ARTIFACT_PATH=$OUTPUT_PATH
   export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
   # A program that hangs is ended by SIGABRT, at which Python then prints its stacks.
   export PYTHONFAULTHANDLER=${PYTHONFAULTHANDLER:-1}
@@ -29,7 +29,7 @@ node_environment::export() {
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]}
   if [[ -n ${fact[stage_venv]} ]]; then VIRTUAL_ENV_DIRECTORY=$SLURM_TMPDIR/.hpc_kit/environment; fi
   if [[ ${fact[launcher]} != torchrun ]]; then
-    export RANK=${SLURM_PROCID:?} LOCAL_RANK=${SLURM_LOCALID:?} WORLD_SIZE=$((NNODES * N_PROC)) LOCAL_WORLD_SIZE=$N_PROC
+    export RANK=${SLURM_PROCID:?} LOCAL_RANK=${SLURM_LOCALID:?} WORLD_SIZE=$((NNODES * fact[tasks_per_node])) LOCAL_WORLD_SIZE=${fact[tasks_per_node]}
   fi
   # One thread a core: a process that starts a thread for every core of the node slows all the others. On
   # a pocket cluster the cores are fewer than Slurm was told.

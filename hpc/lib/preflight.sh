@@ -1,13 +1,15 @@
 # shellcheck shell=bash
 # Compares a request with what the live cluster has, before anything is queued. Each refusal (status 1)
-# says what the site offers. Needs common.sh, checks.sh, options.sh, run_directory.sh and site.sh.
+# says what the site offers. Needs common.sh, checks.sh, options.sh, run_directory.sh, site.sh and findings.sh.
 
 declare -gA options_value fact slurm
+
+readonly preflight_format='%P|%D|%c|%m|%G|%l|%a'
 
 # preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
 preflight::begin() {
   if [[ -n ${options_value[no_preflight]:-} ]]; then return; fi
-  exec {preflight_answer}< <(timeout 15 sinfo --noheader --exact --format='%P|%D|%c|%m|%G|%l|%a' 2>/dev/null)
+  exec {preflight_answer}< <(timeout 15 sinfo --noheader --exact --format="$preflight_format" 2>/dev/null)
 }
 
 # preflight::check   After begin. Corrects the case of the GPU type, nothing else.
@@ -25,6 +27,7 @@ preflight::check() {
   preflight::check_nodes
   preflight::check_time
   preflight::check_account
+  findings::warn "${slurm[ClusterName]:-}" "$partition"
 }
 
 # Leaves in groups those of the partition. Several may be named: Slurm then takes whichever starts first,

@@ -16,10 +16,11 @@ request::resolve() {
   request::resolve_job_type
   request::resolve_tasks
 
-  # torchrun starts the processes of a node itself; the others are started by Slurm, one task each.
+  # torchrun starts the processes of a node itself, as a command of the launcher `node` does; the others are started
+  # by Slurm, one task each.
   fact[launcher]=${options_value[launcher]/script/torchrun}
   case ${fact[launcher]} in
-    torchrun) fact[tasks_per_node]=1 ;;
+    torchrun | node) fact[tasks_per_node]=1 ;;
     srun | lightning) fact[tasks_per_node]=${fact[processes_per_node]} ;;
   esac
 
@@ -51,6 +52,7 @@ request::resolve_interruptions() {
   fact[max_restarts]=$((10#${options_value[max_restarts]}))
   fact[hang_seconds]=$((10#${options_value[hang_minutes]} * 60))
   fact[watch_log]=${options_value[watch_log]}
+  fact[interrupt]=${options_value[interrupt]}
   # Slurm may warn a minute early: a short job would be asked to stop as it begins.
   fact[grace_seconds]=0
   if [[ -n $grace ]]; then
@@ -65,7 +67,7 @@ request::resolve_interruptions() {
 
 # The job of --rapid-cycle has three minutes in each cycle for the start, and the time in which to save.
 request::resolve_cycles() {
-  local -r asked=${options_value[rapid_cycle]}
+  local -r asked=${options_value[rapid_cycle]/none/}
   if [[ -z $asked ]]; then
     if [[ ${options_source[cycle_partition]} == option ]]; then
       common::die_usage "--cycle-partition is about --rapid-cycle: give both"
@@ -75,6 +77,8 @@ request::resolve_cycles() {
   fact[cycles]=${asked%x*}
   fact[cycle_seconds]=${asked#*x}
   fact[cycle_grace]=$((fact[grace_seconds] > 0 ? fact[grace_seconds] : 120))
+  # Nothing is lost by it when the program is killed.
+  if [[ ${fact[interrupt]} == kill && -z ${options_value[grace_seconds]} ]]; then fact[cycle_grace]=10; fi
   fact[cycle_time]=$(checks::duration $((fact[cycles] * (fact[cycle_seconds] + fact[cycle_grace] + 180))))
   if [[ ${options_value[dependency]} == *\?* ]]; then
     common::die_usage "--dependency ${options_value[dependency]}: with --rapid-cycle all of its conditions must hold, so ',' between them, not '?'"

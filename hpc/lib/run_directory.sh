@@ -14,10 +14,11 @@
 #                       its point of a sweep; agent, spare (sweep.sh)
 #   task_N/state        enqueued, running, paused, completed or failed (interruption.sh)
 #   task_N/log.txt      what its processes printed, all attempts
+#   task_N/rank_R.txt   what rank R printed, all attempts (rank.sh)
 #   task_N/output       the program's own folder, OUTPUT_PATH
 #   task_N/exit_status  of the last attempt that could tell
 #   task_N/attempt_K    nodes; failed_rank: "RANK HOST STATUS" of the first rank that failed; stop, heartbeat
-#                       and cause (interruption.sh); collected/NODE
+#                       times and cause (interruption.sh); usage_NODE.tsv (usage.py); collected/NODE
 #
 # Nothing secret is ever in it. Needs common.sh.
 

@@ -13,6 +13,11 @@ secrets::export_unless_set() {
   if [[ -z ${!1+set} ]]; then export "$1=$2"; fi
 }
 
+# Of .env only what concerns the submission: the rest may be secret, and the job reads it on its nodes.
+secrets::take_setting() {
+  if [[ $1 == SCRATCH || $1 == HPC_* ]]; then secrets::export_unless_set "$@"; fi
+}
+
 # System 004 kept the key in this file; netrc is read by wandb itself.
 secrets::export_wandb_key() {
   local -r file=$HOME/wandb_credentials.txt

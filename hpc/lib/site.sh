@@ -3,7 +3,16 @@
 
 # shellcheck disable=SC2034 # read by the submitter
 declare -gA site=()  # facts of the profile; clusters/default.sh lists them
-declare -gA slurm=() # of `scontrol show config`: ClusterName, MaxArraySize, AccountingStorageType and KillWait
+declare -gA slurm=() # of `scontrol show config`: what site::query looks for
+
+# The defaults that people keep in SBATCH_ACCOUNT and its like stay theirs: before site::leave_enclosing_job.
+site::take_sbatch_defaults() {
+  local name theirs ours
+  for name in ACCOUNT PARTITION QOS CONSTRAINT RESERVATION; do
+    theirs=SBATCH_$name ours=HPC_$name
+    if [[ -n ${!theirs:-} && -z ${!ours:-} ]]; then printf -v "$ours" '%s' "${!theirs}"; fi
+  done
+}
 
 # Removes what Slurm has set for the job that this is called from, if it is: the next job would inherit it.
 # And what people have told sinfo and squeue to show: here they must show all.
@@ -24,7 +33,7 @@ site::query() {
     site_silence="Slurm does not answer${line:+ ($line)}: is the cluster up? The pocket cluster tells with  bash hpc/pocket_cluster.sh status"
     return 1
   fi
-  for name in ClusterName MaxArraySize AccountingStorageType KillWait; do
+  for name in ClusterName MaxArraySize AccountingStorageType KillWait JobRequeue PreemptType MaxJobCount SLURM_VERSION; do
     if [[ $answer =~ (^|$'\n')"$name"\ *=\ ([^$'\n']+) ]]; then slurm[$name]=${BASH_REMATCH[2]}; fi
   done
 }

@@ -16,16 +16,19 @@ submit_options::define() {
   options::add resume flag '' '--resume' 'go on from the checkpoints that the experiment has'
   options::add fresh flag '' '--fresh' 'move the checkpoints that the experiment has aside, and begin anew'
   options::add configs path '' '--configs -C' 'file of commands, one experiment a line (default: experiment_configurations.txt in the project)'
+  options::add isc path '' '--isc' 'file of the ISC (.isc), in place of --configs; what it says counts where no option is given here'
   options::add job_type 'choice standard distributed sweep' '' '--job-type -j' 'checks the request: standard is one process, sweep needs a sweep id (default: whatever the rest says)'
-  options::add launcher 'choice torchrun lightning srun script' torchrun '--which-distributed -W' 'what starts the processes of a node; script is an old name of torchrun'
+  options::add launcher 'choice torchrun lightning srun node script' torchrun '--which-distributed -W' 'what starts the processes of a node; node: the command itself does, and is run once on each; script is an old name of torchrun'
   options::add max_parallel positive '' '--max-parallel' 'tasks of an array that run at the same time (default: as many as fit)'
   options::add repeat positive '' '--repeat' 'run each line of the file so many times, with another SEED (in the environment, and {seed} in the line)'
   options::add seed_base count 0 '--seed-base' 'first of these seeds; for random points of --sweep-config, the seed of the choice'
   options::add only_missing flag '' '--only-missing' 'send those tasks of the experiment alone that have not completed in a run before, from their checkpoints'
+  options::add environment path '' '--environment' "virtual or conda environment to run in, in place of the project's own"
   options::add singularity_container path '' '--singularity-container -s' 'container image (SIF) to run in, in place of the virtual environment'
   options::add workdir path '' '--workdir' 'folder inside the container that shall be writable, on the disk of each node'
   options::add bind list '' '--bind' 'files and folders to show inside the container: SOURCE[:DESTINATION[:ro]]'
   options::add chdir path '' '--chdir' "folder in which the command runs, from the project's (default: the project's)"
+  options::add output_path path '' '--output-path' 'folder in which a link to the run directory is made, by the name of the run'
   options::add no_snapshot flag '' '--no-snapshot' 'run the project as it is when the job starts, not a copy of it as it is now'
 
   options::heading 'Sweeps'
@@ -52,8 +55,9 @@ submit_options::define() {
   options::add grace_seconds positive '' '--grace-seconds' 'ask the program to save so many seconds before the time limit (default: 120, for jobs of five minutes and more)'
   options::add hang_minutes count 30 '--hang-minutes' 'end and restart a job whose ranks beat no more for so long (train/ beats at each step); 0: never'
   options::add watch_log flag '' '--watch-log' "the log's growth is such a beat, too, for programs that give none"
+  options::add interrupt 'choice ask kill' ask '--interrupt' 'how the program is interrupted: it is asked to save and stop, or also killed when it does not, as it saves often by itself'
 
-  options::add rapid_cycle 'optional cycles 5x90' '' '--rapid-cycle' 'first a short job in which the program runs for so many cycles of so many seconds, is interrupted at the end of each, and goes on in the next (5x90); this job goes on from there when all has gone well'
+  options::add rapid_cycle 'optional cycles 5x90' '' '--rapid-cycle' 'first a short job in which the program runs for so many cycles of so many seconds, is interrupted at the end of each, and goes on in the next (5x90; none: not even if the environment or a file says so); this job goes on from there when all has gone well'
   options::add cycle_partition text '' '--cycle-partition' "partition of that job (default: the job's)"
 
   options::heading 'Slurm'
@@ -71,6 +75,13 @@ submit_options::define() {
   options::add sbatch_arg list '' '--sbatch-arg' 'any other option of sbatch, written --sbatch-arg=--OPTION=VALUE'
   options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)"
   options::add no_preflight flag '' '--no-preflight' 'do not compare the request with the cluster first'
+
+  options::heading 'Clouds'
+  options::add backend 'choice slurm sky' slurm '--backend' 'where it runs: on this Slurm, or on machines of a cloud, by SkyPilot'
+  options::add on_demand flag '' '--on-demand' 'with sky: machines that stay, in place of spot machines'
+  options::add disk_size memory 256G '--disk-size' 'with sky: the disk of each machine'
+  options::add infra text '' '--infra' "with sky: CLOUD[/REGION[/ZONE]] (default: SkyPilot's choice)"
+  options::add secret list '' '--secret' 'with sky: names of variables to hand on; those of .env, and the W&B key, are'
 
   options::heading 'This command'
   options::add dry_run flag '' '--dry-run' 'print the sbatch command and submit nothing'

@@ -5,6 +5,7 @@
 #     cluster        the facts below, one key=value per line; there from `up` to `down`
 #     etc/ munge/ pids/ spool/ state/    what the daemons need
 #     disks/ localscratch/               the nodes' own disks
+#     database/                          of --accounting
 #     log/ scratch/ next_job_id          these outlive `down`
 
 declare -A cluster=()
@@ -30,7 +31,7 @@ cluster::exists() {
 
 cluster::record() {
   local key
-  for key in slurm_dir nodes gpus_per_node gpu_type network tmpdir port subnet interface; do
+  for key in slurm_dir nodes gpus_per_node gpu_type network tmpdir accounting port subnet interface; do
     printf '%s=%s\n' "$key" "${cluster[$key]:-}"
   done | common::write_atomically "${cluster[dir]}/cluster"
 }

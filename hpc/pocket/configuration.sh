@@ -13,6 +13,7 @@ configuration::write() {
     install -m 755 -- "$here/pocket/job_hook.sh" "$etc/$hook"
   done
   configuration::slurm | common::write_atomically "$etc/slurm.conf"
+  if [[ ${cluster[accounting]} == yes ]]; then accounting::configure; fi
 }
 
 configuration::munge_key() {
@@ -133,6 +134,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
+$(if [[ ${cluster[accounting]} == yes ]]; then accounting::of_slurm; fi)
 MpiDefault=none
 
 SchedulerType=sched/backfill

@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
-# Owns the processes of a cluster: munged, switch (form `hosts`), slurmctld, and one for each node.
+# Owns the processes of a cluster: munged, switch (form `hosts`), database and slurmdbd (with accounting), slurmctld, and
+# one for each node.
 # pids/NAME holds a process id and its start time, by which a process that later gets the same id is told apart.
 
 # What this `up` has started.
@@ -10,6 +11,9 @@ daemons::names() {
   printf 'munged\n'
   if [[ ${cluster[network]} == hosts ]]; then
     printf 'switch\n'
+  fi
+  if [[ ${cluster[accounting]:-no} == yes ]]; then
+    printf 'database\nslurmdbd\n'
   fi
   printf 'slurmctld\n'
   cluster::nodes
@@ -115,6 +119,8 @@ daemons::start_one() {
       daemons::wait_for_munged
       ;;
     switch) network::start_switch ;;
+    database) accounting::start_database ;;
+    slurmdbd) accounting::start_slurmdbd ;;
     slurmctld) daemons::start slurmctld slurmctld -D -f "$base/etc/slurm.conf" ;;
     *) daemons::start_node "$name" slurmd -D -N "$name" -f "$base/etc/slurm.conf" ;;
   esac

@@ -100,7 +100,7 @@ down::remove_files() {
   fi
   # A job may have left folders on a node's disk that even their owner cannot write.
   chmod -R u+rwX -- "$dir"/{disks,localscratch} 2>/dev/null || true
-  rm -rf --one-file-system -- "${dir:?}"/{etc,munge,pids,spool,state,disks,localscratch}
+  rm -rf --one-file-system -- "${dir:?}"/{etc,munge,pids,spool,state,database,disks,localscratch}
   if [[ ${cluster[slurm_dir]:-$dir} != "$dir" ]]; then
     rm -rf -- "${cluster[slurm_dir]%/*}"
   fi

@@ -56,6 +56,9 @@ up::install_missing() {
   if ((EUID == 0)) && [[ ${cluster[network]} != loopback ]]; then
     package[ip]=iproute2
   fi
+  if [[ ${cluster[accounting]} == yes ]]; then
+    package[slurmdbd]=slurmdbd package[mariadbd]=mariadb-server
+  fi
   for command in "${!package[@]}"; do
     common::has_command "$command" || missing[${package[$command]}]=1
   done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays]...
+# tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -13,6 +13,7 @@
 #                15 minutes and 25 GB of disk): staging.sh
 #   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
 #   arrays       1,000 tasks where an array ends at 99: repeats, points of a sweep, --only-missing (10 rounds)
+#   report       a report of 100,000 lines of metrics, as text and as a page; the sampler of a node (5 rounds; needs no cluster)
 #   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes)
 set -euo pipefail
 shopt -s inherit_errexit
@@ -23,6 +24,7 @@ source "$checkout/hpc/lib/common.sh"
 source "$here/arrays.bash"
 source "$here/containers.bash"
 source "$here/interruptions.bash"
+source "$here/report.bash"
 source "$here/staging.sh"
 
 rounds=''
@@ -40,14 +42,14 @@ main() {
         rounds=$2
         shift
         ;;
-      submission | startup | containers | staging | interruptions | recovery | arrays) benchmarks+=("$1") ;;
-      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays]..." ;;
+      submission | startup | containers | staging | interruptions | recovery | arrays | report) benchmarks+=("$1") ;;
+      *) common::die_usage "unknown argument ${1@Q}: tests/benchmarks/run.sh [--rounds N] [submission|startup|containers|staging|interruptions|recovery|arrays|report]..." ;;
     esac
     shift
   done
-  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays); fi
+  if ((${#benchmarks[@]} == 0)); then benchmarks=(submission startup containers staging interruptions recovery arrays report); fi
 
-  if [[ ${benchmarks[*]} != interruptions ]]; then bench::prepare; fi
+  if [[ " ${benchmarks[*]} " =~ \ (submission|startup|containers|staging|recovery|arrays)\  ]]; then bench::prepare; fi
   for benchmark in "${benchmarks[@]}"; do
     : >"$results"
     "bench::$benchmark"

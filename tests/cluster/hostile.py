@@ -119,7 +119,7 @@ def expected_argv(option, value, project, run_directory):
     elif option == "cluster":
         if value not in ("default", "pocket", "cedar", "plai", "oscer"):
             return None
-    elif option in ("pack-partition", "cycle-partition"):  # of the environment; as options they need another
+    elif option in ("pack-partition", "cycle-partition", "infra"):  # of the environment; as options they need another
         if not value or re.search(r"[\x00-\x1f\x7f]", value):
             return None
     elif option == "max-restarts" and COUNT.fullmatch(value):
@@ -128,8 +128,11 @@ def expected_argv(option, value, project, run_directory):
         pass
     elif option == "grace-seconds" and NUMBER.fullmatch(value) and int(value) <= 3540:
         grace = int(value)
-    elif option == "staging-limit":
+    elif option in ("staging-limit", "disk-size"):
         megabytes(value)
+    elif option == "environment":
+        if not value or not os.access(f"{value}/bin/python", os.X_OK):
+            return None
     elif option == "collect":
         if not value or value.startswith("/") or ".." in value.split("/"):
             return None
@@ -181,8 +184,9 @@ class Submitter:
         self.project, self.folder = project, folder
         self.real = "SLURM_CONF" in os.environ
         rows = [line.split() for line in sorted(bash(LIST_OPTIONS, project).splitlines())]
-        # Not those that look at nothing else, or wait for the job; nor those that each run has anyway.
-        without = {"help", "follow", "dry_run", "no_snapshot", "no_preflight"}
+        # Not those that look at nothing else, or wait for the job; nor those that each run has anyway; nor the one that
+        # makes any folder that it is given.
+        without = {"help", "follow", "dry_run", "no_snapshot", "no_preflight", "output_path"}
         self.rows = [(name, kind, spellings) for name, kind, *spellings in rows if name not in without]
 
     def request(self, number, seed):

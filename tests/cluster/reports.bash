@@ -55,6 +55,13 @@ prepare_digits() {
   return 1
 }
 
+# The environment of the tests' own Python tools, as tests/run.sh has made it last.
+tools_environment() {
+  local -a found
+  mapfile -t found < <(ls -dt -- "$checkout"/.venv/tests-*/complete)
+  printf '%s\n' "${found[0]%/complete}"
+}
+
 # Lightning in an environment that sees the kit's, made once for each version of either; prints its folder.
 lightning_environment() {
   local -r requirement=lightning==2.6.6

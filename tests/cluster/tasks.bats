@@ -45,7 +45,7 @@ report() {
   wait_for_job "$job" 60
   same "$job_states" COMPLETED
   run -0 report seeds
-  [[ $output =~ score\ +4\ of\ 4\ +3\.5\  && $output != *failed* ]]
+  [[ $output =~ score\ +4\ of\ 4\ +3\.5\  && $output != *': failed'* ]]
   same "$(sort -n -- "$experiment"/checkpoints/*/runs | xargs)" '0 1 2 2 3'
   run -0 --separate-stderr submitter -W srun --gpus 0 --exp-name seeds --repeat 4 --only-missing
   [[ -z $output && $stderr == *'nothing is missing'* ]]
@@ -67,7 +67,7 @@ report() {
   wait_for_job "$job" 120
   same "$(sort -- "$SCRATCH/${project##*/}"/search/checkpoints/*/runs | xargs)" '11 12 21 22 22 31 32'
   run -0 report search
-  [[ $output != *failed* && $(grep -c 'product' <<<"$output") == 6 ]]
+  [[ $output != *': failed'* && $(grep -c 'product' <<<"$output") == 6 ]]
 }
 
 @test "1,000 tasks where an array ends at 99: each is sent once, and after a cancel the rest" {

@@ -267,6 +267,37 @@ seen() {
     job_log "$2" >&2
     return 1
   }
+  explained "$2" "$4"
+}
+
+# explained TASK CAUSES   `experiments.sh why` names them all.
+explained() {
+  local cause
+  local -a all=()
+  seen_text=$(bash "$project/hpc/experiments.sh" why "$run_directory/task_$1")
+  cause=${seen_text%%$'\n'*}
+  cause=${cause#*): }
+  seen_why+=${seen_why:+ + }${cause%%:*}
+  IFS=, read -ra all <<<"$2"
+  for cause in "${all[@]# }"; do
+    case $cause in
+      notice\ request) why_says 'saved after a stop file' ;;
+      notice\ signal) why_says 'saved after a signal' ;;
+      notice\ time_limit) why_says 'saved before the time limit' ;;
+      failed\ 137\ *) why_says "killed: rank $(cut -d ' ' -f 3 <<<"$cause") on $(cut -d ' ' -f 4 <<<"$cause") " ;;
+      out_of_memory) why_says 'out of memory: rank 1 on node2 ' ;;
+      node_failed) why_says 'node failure' ;;
+      *) why_says "$cause" ;;
+    esac
+  done
+}
+
+# why_says TEXT   Of what was explained last.
+why_says() {
+  if [[ $seen_text != *"$1"* ]]; then
+    printf 'why does not say: %s\nbut: %s\n' "$1" "$seen_text" >&2
+    return 1
+  fi
 }
 
 # same_weights RANKS FILE   Bit by bit.
@@ -352,13 +383,14 @@ has_own_networks() {
 # Called by teardown: the row, as far as the test has come.
 add_row() {
   if [[ -n ${BATS_TEST_SKIPPED:-} ]]; then seen_equal=skipped; fi
-  printf '%s|%s|%s|%s\n' "$BATS_TEST_DESCRIPTION" "${seen_causes:--}" "${seen_restarts:--}" "${seen_equal:-no}" >>"$BATS_FILE_TMPDIR/matrix"
+  printf '%s|%s|%s|%s|%s\n' "$BATS_TEST_DESCRIPTION" "${seen_causes:--}" "${seen_why:--}" "${seen_restarts:--}" "${seen_equal:-no}" \
+    >>"$BATS_FILE_TMPDIR/matrix"
 }
 
 # Called by teardown_file, as bats shows what comes to descriptor 3.
 print_matrix() {
-  local fault cause restarts equal
-  while IFS='|' read -r fault cause restarts equal; do
-    printf '# %-42s  %-8s  %-16s  %s\n' "$cause" "$restarts" "$equal" "$fault"
-  done < <(printf 'FAULT|CAUSE OF EACH ATTEMPT (+ SENT AGAIN)|RESTARTS|EQUAL WEIGHTS\n' && cat -- "$BATS_FILE_TMPDIR/matrix") >&3
+  local fault cause why restarts equal
+  while IFS='|' read -r fault cause why restarts equal; do
+    printf '# %-42s  %-27s  %-8s  %-16s  %s\n' "$cause" "$why" "$restarts" "$equal" "$fault"
+  done < <(printf 'FAULT|CAUSE OF EACH ATTEMPT (+ SENT AGAIN)|WHY SAYS|RESTARTS|EQUAL WEIGHTS\n' && cat -- "$BATS_FILE_TMPDIR/matrix") >&3
 }

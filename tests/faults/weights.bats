@@ -114,6 +114,7 @@ teardown_file() {
   local last
   recall full
   survived full 2 1 'notice request, finished' "/proc/$(node_process node1)/root$folder"
+  why_says 'note: disk full: '
   [[ $(job_log) == *'was not saved: it needs '*'No space left on device'*': NOT saved'* ]]
   last=$(sed -nE 's/.*; that of step ([0-9]+) is unharmed$/\1/p' "$run_directory/task_1/log.txt" | tail -n 1)
   [[ $(job_log) == *"resumed at step $last of "* ]]
@@ -148,6 +149,8 @@ teardown_file() {
   local name
   recall damaged
   given_up FAILED 'notice request, notice request' 1
+  why_says 'no restarts left: '
+  why_says 'note: damaged checkpoint: '
   [[ $(job_log) == *'skipped '*': __0_0.distcp has '*' bytes in place of '*'resumed at step 40 of '*'not started again'* ]]
   name=$(newest damaged)
   flip_bit "$name/__1_0.distcp"
@@ -180,6 +183,7 @@ teardown_file() {
 @test "a rank that hangs" {
   recall hung
   survived hung 2 1 'hung, finished'
+  why_says 'interrupted 1 times: 1 hung'
   [[ $(job_log) == *'programs/faulty.py", line '*' in hang'* ]]
 }
 

@@ -23,6 +23,7 @@ def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests may do so inside a job."""
     for name in [name for name in os.environ if name.startswith(LAUNCHER_VARIABLES)]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # And may have a key.
 
 
 @pytest.fixture(scope="session")

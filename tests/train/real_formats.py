@@ -353,7 +353,7 @@ def write_coco(folder: Path, train: int = 8, val: int = 4, width: int = 64, heig
                 )
             name = f"{number:012}.jpg"
             images.append({"license": 1, "file_name": name, "height": height, "width": width, "id": number})
-            Image.fromarray(pixels).save(folder / split / name, quality=95)
+            Image.fromarray(pixels).save(folder / split / name, quality=95, subsampling=0)
         categories = [
             {"supercategory": "thing", "id": identifier, "name": name} for identifier, name in COCO_CATEGORIES.items()
         ]

@@ -33,7 +33,7 @@ from train.environment import JobEnvironment
 
 
 class Small(NamedTuple):
-    write: Callable[[Path], None]
+    write: Callable[[Path], object]
     """Writes the task's data set into a folder that is there."""
     flags: tuple[str, ...]
     """About 10 optimizer steps in 2 epochs."""
@@ -64,14 +64,24 @@ TWO_EPOCHS = ("--epochs=2", "--batch-size=8", "--test-batch-size=4", "--device=c
 TINY = (*TWO_EPOCHS, "--model-size=tiny")
 
 SMALL = {
+    "cifar10": Small(lambda folder: real_formats.write_cifar10(folder, per_batch=8, test=13), TWO_EPOCHS),
+    "cifar100_resnet50": Small(
+        lambda folder: real_formats.write_cifar100(folder, train=40, test=13), (*TWO_EPOCHS, "--width=2")
+    ),
     "detection": Small(
         lambda folder: real_formats.write_coco(folder, 21, 9), (*TINY, "--shorter-side=48", "--longer-side=64")
     ),
     "digits": Small(write_digits, TWO_EPOCHS),
+    "fashion_mnist": Small(lambda folder: real_formats.write_mnist(folder, train=42, test=13), TWO_EPOCHS),
+    "imagenet_resnet50": Small(
+        lambda folder: real_formats.write_class_folders(folder, classes=3, train=14, val=5),
+        (*TWO_EPOCHS, "--width=2", "--image-size=64", "--workers=1"),
+    ),
     "language_model_lora": Small(write_texts, (*TINY, "--learning-rate=1e-2", "--shard-above=1000")),
     "linear_probe_finetune": Small(
         lambda folder: real_formats.write_cifar100(folder, 42, 13), (*TINY, "--image-size=28", "--shard-above=1000")
     ),
+    "mnist": Small(lambda folder: real_formats.write_mnist(folder, train=42, test=13), TWO_EPOCHS),
     "segmentation": Small(lambda folder: real_formats.write_coco(folder, 42, 9), (*TINY, "--image-size=64")),
     "text_classification": Small(lambda folder: real_formats.write_ag_news(folder, 42, 13), TINY),
 }

@@ -10,13 +10,14 @@ import pytest
 import torch
 from runner import Runner
 
+from train import loop
 from train.__main__ import main
 from train.data import idx
 from train.environment import JobEnvironment
 from train.tasks import digits as task
 
 PROGRESS = re.compile(r"epoch (\d+)/(\d+): loss \d+\.\d{4}, validation accuracy [01]\.\d{4}, \d+ samples/s")
-FINAL = re.compile(r"validation accuracy ([01]\.\d{4}) \((\d+) of 360\), \d+\.\d s")
+FINAL = re.compile(r"validation accuracy ([01]\.\d{4}) \((\d+) of 360\), \d+\.\d s, \d+ samples/s")
 
 
 def check(outputs: Path, checkpoints: Path, stdout: str, epochs: int, world_size: int) -> float:
@@ -28,7 +29,8 @@ def check(outputs: Path, checkpoints: Path, stdout: str, epochs: int, world_size
     records = [json.loads(line) for line in (outputs / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
     result = json.loads((outputs / "result.json").read_text())
-    assert set(result) == {"validation_accuracy", "epochs", "seconds", "world_size"}
+    metrics = {"train_loss", "validation_loss", "validation_accuracy"}
+    assert set(result) == {*metrics, "epochs", "seconds", "samples_per_second", "seed", "world_size"}
     assert (result["epochs"], result["world_size"]) == (epochs, world_size)
     assert result["validation_accuracy"] == records[-1]["validation_accuracy"] == int(right) / 360
     assert sorted(path.name for path in outputs.iterdir()) == ["metrics.jsonl", "result.json"]
@@ -107,31 +109,12 @@ def test_labels_that_are_no_digits(tmp_path: Path, labels: list[int]) -> None:
         task.load(tmp_path, "train", torch.device("cpu"))
 
 
-@pytest.mark.parametrize("count", [3, 23])
-def test_evaluation_counts_each_sample_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Over 1 to 5 ranks, by hand: the sums of all shares are those of a single process."""
-    torch.manual_seed(0)
-    model, images, labels = task.network(8, 8), torch.rand(count, 1, 8, 8), torch.randint(0, 10, (count,))
-    whole = task.evaluate(model, images, labels, JobEnvironment.from_environment({}))
-    assert whole[2] == count
-    for world_size in range(1, 6):
-        shares: list[torch.Tensor] = []
-        monkeypatch.setattr(task, "sum_over_ranks", lambda share, shares=shares: shares.append(share) or torch.ones(3))
-        for rank in range(world_size):
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
-            environ = {name: str(value) for name, value in place.items()}
-            environ.update(MASTER_ADDR="localhost", MASTER_PORT="20001")
-            task.evaluate(model, images, labels, JobEnvironment.from_environment(environ))
-        loss_sum, right, seen = torch.stack(shares).sum(0).tolist()
-        assert (loss_sum / seen, right, seen) == (pytest.approx(whole[0]), whole[1], count)
-
-
 def test_the_same_seed_gives_the_same_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: Path) -> None:
     monkeypatch.chdir(tmp_path)
     environment = JobEnvironment.from_environment({})
     weights = []
     for seed in (3, 3, 4):
-        task.run(task.Config(epochs=1, seed=seed, data_dir=digits), environment, torch.device("cpu"))
+        loop.run(task.Task, task.Config(epochs=1, seed=seed, data_dir=digits), environment, torch.device("cpu"))
         weights.append((tmp_path / "checkpoints" / "final.pt").read_bytes())
     assert weights[0] == weights[1] != weights[2]
 
@@ -141,15 +124,15 @@ def test_each_epoch_has_an_order_of_its_own(
 ) -> None:
     orders: list[list[int]] = []
 
-    class Recorder(task.ResumableSampler):
+    class Recorder(loop.ResumableSampler):
         def __iter__(self) -> Iterator[int]:
             orders.append(list(super().__iter__()))
             return iter(orders[-1])
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(task, "ResumableSampler", Recorder)
+    monkeypatch.setattr(loop, "ResumableSampler", Recorder)
     config = task.Config(epochs=2, data_dir=digits)
-    assert task.run(config, JobEnvironment.from_environment({}), torch.device("cpu")) == 0
+    assert loop.run(task.Task, config, JobEnvironment.from_environment({}), torch.device("cpu")) == 0
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(1437))
     check(tmp_path / "outputs", tmp_path / "checkpoints", capsys.readouterr().out, epochs=2, world_size=1)
@@ -161,7 +144,7 @@ def test_losses_of_steps_are_told_when_asked_for(
     """Of each step, and their mean is the epoch's."""
     monkeypatch.chdir(tmp_path)
     config = task.Config(epochs=1, log_every=1, data_dir=digits)
-    assert task.run(config, JobEnvironment.from_environment({}), torch.device("cpu")) == 0
+    assert loop.run(task.Task, config, JobEnvironment.from_environment({}), torch.device("cpu")) == 0
     told = re.findall(r"^step (\d+) of 23: loss (\d\.\d+)$", capsys.readouterr().out, re.MULTILINE)
     assert [int(step) for step, _ in told] == list(range(1, 24))
     sizes = [64] * 22 + [1437 - 22 * 64]

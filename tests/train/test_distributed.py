@@ -107,7 +107,15 @@ def test_how_the_group_starts_and_ends(
 def test_collectives_of_three_ranks(python: Runner) -> None:
     done = python.torchrun(3, HERE / "collectives.py")
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.splitlines()) == [f"rank {rank}: [[2.0, 2.0]] [3.0, 3.0] True []" for rank in range(3)]
+    lines = done.stdout.splitlines()
+    of_a_call = [f"[rank {rank}] {text}" for rank in range(3) for text in ("line {}", "and " + "more" * 20)]
+    expected = [line.format(number) for line in of_a_call for number in range(200)]
+    assert sorted(line.rstrip() for line in lines if line.startswith("[")) == sorted(expected)
+    for above, line in zip(lines, lines[1:]):
+        assert "and more" not in line or above.startswith(line.split()[0] + " " + line.split()[1])
+    ends = sorted(line for line in lines if not line.startswith("["))
+    assert ends == [f"rank {rank}: [[2.0, 2.0]] [3.0, 3.0] True []" for rank in range(3)]
+    assert done.stderr.count("once\n") == 1
     printed = [line for line in done.stderr.splitlines() if line.startswith("python -m train")]
     assert printed == ["python -m train: rank 1 has no data", "python -m train: nobody has data"]
 

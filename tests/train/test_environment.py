@@ -51,6 +51,8 @@ SRUN = {  # A task of `srun --ntasks 5` on nodes that took 2, 2 and 1.
     "SLURM_NODEID": "1",
     **MASTER,
 }
+# Of what LightningEnvironment starts.
+LIGHTNING = {"NODE_RANK": "0", "LOCAL_RANK": "1", "WORLD_SIZE": "2", **MASTER}
 KIT = {"NNODES": "2", "NODE_RANK": "1", "N_PROC": "2", "ATTEMPT": "3"}
 ALONE = (0, 0, 1, 1, 0, 1)
 
@@ -100,6 +102,19 @@ ALONE = (0, 0, 1, 1, 0, 1)
             (3, 3, 4, 4, 0, 1),
             id="srun on one node",
         ),
+        pytest.param(
+            {**SRUN, "SLURM_GPUS_PER_NODE": "gpu:a100:4", "SLURM_GPUS": "a100:8", "SLURM_GPUS_ON_NODE": "gpu:a100:4"},
+            (3, 1, 5, 2, 1, 3),
+            id="srun with GPUs of a kind",
+        ),
+        pytest.param(LIGHTNING, (1, 1, 2, 2, 0, 1), id="Lightning"),
+        pytest.param({**BATCH, **LIGHTNING}, (1, 1, 2, 2, 0, 1), id="Lightning in a batch script"),
+        pytest.param(
+            {**LIGHTNING, "NNODES": "2", "NODE_RANK": "1", "WORLD_SIZE": "4"},
+            (3, 1, 4, 2, 1, 2),
+            id="Lightning, two nodes",
+        ),
+        pytest.param({**LIGHTNING, "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, ALONE, id="Lightning with one device"),
         pytest.param({**SRUN, "WORLD_SIZE": "5"}, (3, 1, 5, 2, 1, 3), id="srun with the world size stated"),
     ],
 )  # fmt: skip
@@ -137,6 +152,9 @@ def without(environ: dict[str, str], *names: str) -> dict[str, str]:
         (without(SRUN, "MASTER_ADDR"), "MASTER_ADDR is not set: export"),
         (without(TORCHRUN, "RANK"), "RANK is not set but WORLD_SIZE='4': start"),
         ({**SRUN, "WORLD_SIZE": "4"}, "RANK is not set but WORLD_SIZE='4': start"),
+        ({**LIGHTNING, "NODE_RANK": "1"}, "NODE_RANK is '1', not 0: export NNODES"),
+        ({**LIGHTNING, "LOCAL_RANK": "2"}, "LOCAL_RANK is '2', not a whole number from 0 to 1"),
+        ({**LIGHTNING, "NNODES": "2", "WORLD_SIZE": "3"}, "WORLD_SIZE is 3, which 2 nodes do not share equally"),
         ({**SRUN, "SLURM_PROCID": "5"}, "SLURM_PROCID is '5', not a whole number from 0 to 4"),
         ({**SRUN, "SLURM_NODEID": "2"}, "SLURM_LOCALID is '1', not 0"),
         ({**SRUN, "SLURM_STEP_NUM_NODES": "2"}, "SLURM_STEP_NUM_NODES is '2', not 3"),

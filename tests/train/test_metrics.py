@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from ranks import Ranks
+from wandb_ranks import Server, history, server, started, train
 
 from train.environment import JobEnvironment
 from train.metrics import Metrics, MetricsTracker, TimestampedTimer
+
+__all__ = ["server"]
 
 
 def track(environment: JobEnvironment) -> list[dict[str, float]]:
@@ -69,6 +75,79 @@ def test_a_resumed_run_s_lines_are_those_of_one_run(tmp_path: Path) -> None:
         again.log({"epoch": 2})
         lines = (tmp_path / folder / "metrics.jsonl").read_text().splitlines()
         assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_steps_are_those_given_or_the_lines(tmp_path: Path) -> None:
+    metrics = Metrics(JobEnvironment.from_environment({"OUTPUT_PATH": str(tmp_path)}))
+    for step in (None, 5, None, None):
+        metrics.log({"a": 1.0}, step=step)
+    assert metrics.state_dict()["steps"] == [0, 5, 6, 7]
+    with pytest.raises(ValueError, match="JSON"):
+        metrics.log({"a": float("nan")})
+    assert len(metrics.lines) == 4
+    # Of a checkpoint without steps.
+    metrics.load_state_dict({"lines": metrics.lines[:2]})
+    assert metrics.state_dict()["steps"] == [0, 1]
+
+
+def events(folder: Path) -> list[tuple[int, float]]:
+    """As TensorBoard itself reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder / "tensorboard"))
+    accumulator.Reload()
+    return [(event.step, event.value) for event in accumulator.Scalars("value")]
+
+
+def test_a_killed_run_goes_on_as_one_history_at_the_stand_in(tmp_path: Path, server: Server) -> None:
+    """Rows that W&B had not sent, and rows after the checkpoint, which are trained again."""
+    folder = tmp_path / "run"
+    (first,) = Ranks(1, train, server.environment, 0, 5, 3, "kill", folder=folder).results()
+    assert "W&B is lost, and the training goes on without it: " in (folder / "stderr_0").read_text()
+    assert len(server.run(first)["history"]) < 5
+    assert len((folder / "outputs/metrics.jsonl").read_text().splitlines()) == 5 + 3
+    assert json.loads((folder / "outputs/result.json").read_text()) == {"best": 5}
+    (second,) = Ranks(1, train, server.environment, 3, 7, 7, "finish", folder=folder).results()
+    assert second == first
+    run = server.run(first)
+    assert history(run, "value") == [(10 * row, row / 2) for row in range(7)]
+    assert (run["summary"]["best"], run["state"], run["config"]["data_dir"]["value"]) == (7, "finished", "data")
+    assert events(folder / "outputs") == history(run, "value")
+    assert len((folder / "outputs/metrics.jsonl").read_text().splitlines()) == 7
+
+    # On another machine, with the checkpoint alone, and rows that W&B has already.
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "outputs").mkdir(parents=True)
+    (elsewhere / "outputs/state").write_bytes((folder / "outputs/state").read_bytes())
+    (third,) = Ranks(1, train, server.environment, 7, 8, 8, "finish", folder=elsewhere).results()
+    assert third == first
+    assert history(server.run(first), "value") == [(10 * row, row / 2) for row in range(8)]
+    assert events(elsewhere / "outputs") == history(server.run(first), "value")
+
+
+def test_recordings_of_a_run_offline_become_one_history_at_the_stand_in(tmp_path: Path, server: Server) -> None:
+    client = {**server.environment, "WANDB_DIR": str(tmp_path)}
+    offline = {**client, "WANDB_MODE": "offline", "WANDB_API_KEY": ""}
+    (first,) = Ranks(1, train, offline, 0, 3, 3, "finish", folder=tmp_path).results()
+    (second,) = Ranks(1, train, offline, 3, 5, 5, "finish", folder=tmp_path).results()
+    assert first == second
+    recordings = sorted(map(str, (tmp_path / "wandb").glob("offline-run-*")))
+    assert len(recordings) == 2
+    subprocess.run([sys.executable, "-m", "wandb", "sync", *recordings], env={**os.environ, **client}, check=True)
+    assert history(server.run(first), "value") == [(10 * row, row / 2) for row in range(5)]
+
+
+def test_without_a_server_the_training_goes_on_and_records(tmp_path: Path) -> None:
+    with started(tmp_path / "server") as leaving:
+        client = {**leaving.environment, "server": str(leaving.process.pid)}
+        ranks = Ranks(1, train, client, 0, 3, 3, "server", folder=tmp_path / "lost")
+        ranks.results()
+    assert len((tmp_path / "lost/outputs/metrics.jsonl").read_text().splitlines()) == 4
+    ranks = Ranks(1, train, client, 0, 3, 3, "finish", folder=tmp_path / "none")
+    (name,) = ranks.results(120)
+    assert "W&B is not reached, and records on the disk: " in ranks.errors()
+    assert len(list((tmp_path / "server/wandb").glob(f"offline-run-*-{name}/*.wandb"))) == 1
+    assert [step for step, _ in events(tmp_path / "none/outputs")] == [0, 10, 20]
 
 
 def test_the_timer(capsys: pytest.CaptureFixture[str]) -> None:

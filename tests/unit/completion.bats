@@ -35,7 +35,7 @@ complete_last() {
 @test "choices are offered as values, in each form of an option" {
   [[ $(complete_last job_submitter.sh -W l) == lightning ]]
   [[ $(complete_last bash job_submitter.sh --job-type '') == standard$'\n'distributed$'\n'sweep ]]
-  [[ $(complete_last job_submitter.sh --which-distributed =) == torchrun$'\n'lightning$'\n'srun$'\n'script ]]
+  [[ $(complete_last job_submitter.sh --which-distributed =) == torchrun$'\n'lightning$'\n'srun$'\n'node$'\n'script ]]
   [[ $(complete_last job_submitter.sh --which-distributed = s) == srun$'\n'script ]]
 }
 

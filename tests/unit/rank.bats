@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2154 # dollars meant as such; sourced files
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
 # One rank: hpc/rank.sh runs the command and keeps the status of the first that fails.
 
 load ../helpers
@@ -20,17 +20,36 @@ rank() {
   RANK=$number bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" 3>&-
 }
 
-@test "it says who it is, and hands on arguments and output" {
-  CUDA_VISIBLE_DEVICES=0,1 run -0 --separate-stderr rank 1 printf '<%s>' 'a  b' '' '$$' '${RANK}' "it's" '*'
-  [[ $output == "<a  b><><\$><1><it's><*>" ]]
-  [[ $stderr =~ ^rank\ 1\ of\ 2:\ node\ 0,\ .+\(127\.0\.0\.1\),\ local\ rank\ 0,\ [0-9]+\ CPUs,\ GPUs\ 0,1$ ]]
+@test "it says who it is, and hands on arguments and output, which are in its own file, too" {
+  CUDA_VISIBLE_DEVICES=0,1 run -0 rank 1 printf '<%s>' 'a  b' '' '$$' '${RANK}' "it's" '*'
+  [[ ${lines[1]} == "<a  b><><\$><1><it's><*>" ]]
+  [[ ${lines[0]} =~ ^rank\ 1\ of\ 2:\ node\ 0,\ .+\(127\.0\.0\.1\),\ local\ rank\ 0,\ [0-9]+\ CPUs,\ GPUs\ 0,1$ ]]
   [[ ! -e $attempt/failed_rank ]]
+  [[ $(<"$task/rank_1.txt") == "== attempt 0"$'\n'"$output" ]]
+}
+
+@test "the file has all of a long output, in its order, also what the next attempt adds; what stays behind is not waited for" {
+  run -3 rank 0 bash -c 'for ((i = 0; i < 20000; i++)); do echo "$$i"; echo "$$i" >&2; done; exit 3'
+  attempt=$task/attempt_1
+  mkdir -- "$attempt"
+  command::write "$task/command" bash -c 'sleep 600 & echo "$$!" >"$$1"; echo left' shell "$BATS_TEST_TMPDIR/left"
+  RANK=0 bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" >/dev/null 3>&- 4>&-
+  kill "$(<"$BATS_TEST_TMPDIR/left")"
+  cmp <(printf '%s\n' "${lines[@]:1:40000}") <(seq 0 19999 | sed p)
+  cmp <(sed -n '3,40002p' "$task/rank_0.txt") <(seq 0 19999 | sed p)
+  [[ $(tail -n 3 "$task/rank_0.txt") == '== attempt 1'*$'\nleft' ]]
+}
+
+@test "a file that cannot be written is nothing to fail by" {
+  mkdir -- "$task/rank_0.txt"
+  run -0 rank 0 echo here
+  [[ ${lines[-1]} == here ]]
 }
 
 @test "without GPUs it says none" {
   unset CUDA_VISIBLE_DEVICES
-  run -0 --separate-stderr rank 0 true
-  [[ $stderr == *'GPUs none' ]]
+  run -0 rank 0 true
+  [[ $output == *'GPUs none' ]]
 }
 
 @test "the command's status is the rank's, and is kept with its name" {
@@ -61,8 +80,8 @@ rank() {
 }
 
 @test "a variable that is not set ends the rank before the program starts" {
-  run -2 --separate-stderr rank 0 touch '${NOT_SET_ANYWHERE}' "$BATS_TEST_TMPDIR/started"
-  [[ $stderr == *'the command uses ${NOT_SET_ANYWHERE}, and NOT_SET_ANYWHERE is not set on'* ]]
+  run -2 rank 0 touch '${NOT_SET_ANYWHERE}' "$BATS_TEST_TMPDIR/started"
+  [[ $output == *'the command uses ${NOT_SET_ANYWHERE}, and NOT_SET_ANYWHERE is not set on'* ]]
   [[ ! -e $BATS_TEST_TMPDIR/started && $(<"$attempt/failed_rank") == *' 2' ]]
 }
 
@@ -79,7 +98,7 @@ rank() {
   local number messages=$BATS_TEST_TMPDIR/messages
   command::write "$task/command" sh -c 'exit 4'
   for number in {0..15}; do
-    RANK=$number bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" 2>>"$messages" 3>&- &
+    RANK=$number bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" >>"$messages" 2>&1 3>&- &
     ranks+=($!)
   done
   for number in "${ranks[@]}"; do

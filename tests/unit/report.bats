@@ -3,22 +3,11 @@
 # experiments.sh report, over run directories as batch.sh leaves them.
 
 load ../helpers
+load run_directories
 
 setup() {
   make_project
-  export SCRATCH=$BATS_TEST_TMPDIR/scratch
-  folder=$SCRATCH/${project##*/}
-  mkdir -p -- "$folder/seeds"
-}
-
-# task RUN NUMBER ID TEXT STATE [RESULT]
-task() {
-  local -r directory=$folder/hpc_outputs/$1
-  if [[ ! -d $directory ]]; then echo "$1" >>"$folder/seeds/runs"; fi
-  mkdir -p -- "$directory/task_$2/output"
-  printf '%s\t%s\t%s\n' "$2" "$3" "$4" >>"$directory/tasks"
-  echo "$5" >"$directory/task_$2/state"
-  if [[ -n ${6:-} ]]; then printf '%s\n' "$6" >"$directory/task_$2/output/result.json"; fi
+  run_directories
 }
 
 report() {
@@ -73,4 +62,122 @@ report() {
   fails_with 1 "no run of an experiment 'none' in " bash "$project/hpc/experiments.sh" report none
   unset SCRATCH
   fails_with 1 'SCRATCH is not set' bash "$project/hpc/experiments.sh" report none
+}
+
+# Two seeds: one went through, one was preempted after half an hour, and then went on.
+two_seeds() {
+  task one 1 task_1_seed_0 'seed 0: train' completed '{"loss": 2}'
+  task one 2 task_1_seed_1 'seed 1: train' completed '{"loss": 3}'
+  request one 4711 a100
+  attempt one 1 0 finished 1000 2800
+  attempt one 2 0 preempted 1000 ''
+  attempt one 2 1 finished 4600 5500
+  # Of 8 cores 2, then 3 of the second node; 4 GiB at most.
+  usage one 1 0 node1 '1000 0 1000000000 80 500' '1900 1800 4294967296 90 2000' '2790 3580 1073741824 70 1000'
+  usage one 1 0 node2 '1000 100 1000000000 80 500' '1900 2800 1000000000 80 500'
+  # The last that was seen of the preempted attempt: 30 minutes.
+  usage one 2 0 node1 '1000 0 1 - -' '2800 0 1 - -'
+}
+
+@test "time, GPU hours and cost, of machines and of attempts" {
+  two_seeds
+  report seeds --rate-per-hour 2 --rate-per-hour other=9
+  # 1800 + 1800 + 900 s on 2 nodes are 2.5 node hours, 5 GPU hours.
+  [[ $output =~ a100,\ partition\ main\ +2\ nodes\ x\ 2\ GPUs\ +2\ of\ 2\ +00:37:30\ +2\.50\ +5\.00\ +2\ +10\.00$'\n' ]]
+  [[ $output =~ finished\ +2\ +00:45:00\ +3\.00\ +6\.00$'\npreempted'\ +1\ +00:30:00\ +2\.00\ +4\.00$'\n' ]]
+  [[ $output =~ task_1_seed_1\ +4711\ +0\ +preempted\ +1970-01-01\ 00:16:40\ +00:30:00\ +2\.00\ +4\.00$'\ntask_1_seed_1'\ +4711\ +1\ +finished ]]
+  # Of a node, by the machine's name, which comes before the price of all.
+  report seeds --rate-per-node-hour=100 --rate-per-node-hour a100=3
+  [[ $output =~ 'RATE OF A NODE'.*\ 2\.50\ +5\.00\ +3\ +7\.50$'\n' ]]
+  # No price, no cost.
+  report seeds
+  [[ $output != *COST* && $output == *'For costs give --rate-per-hour'* ]]
+}
+
+@test "machines that an experiment ran on are compared" {
+  task one 1 task_1 train completed '{"loss": 2}'
+  request one 1 v100l
+  attempt one 1 0 finished 0 7200
+  task two 1 task_2 train completed '{"loss": 2}'
+  request two 2 '' gpus=0 processes_per_node=1 nodes=1
+  attempt two 1 0 finished 0 3600
+  report seeds --rate-per-hour v100l=0.5
+  [[ $output =~ v100l,\ partition\ main\ .*\ 4\.00\ +8\.00\ +0\.5\ +4\.00$'\nCPU,'\ partition\ main\ +1\ node\ x\ CPU\ .*\ 1\.00\ +0\.00\ +-\ +-$'\n' ]]
+}
+
+@test "what was used of what was asked for, and what to ask for next time" {
+  two_seeds
+  report seeds
+  [[ $output =~ 'memory of a node, highest'\ +20\.0\ GiB\ +4\.0\ GiB\ +20\ % ]]
+  # 3580 s of CPU, 2700, 0 in 1790, 900, 1800 s.
+  [[ $output =~ 'CPU cores of a node, mean'\ +8\ +1\.4\ +17\ %$'\n'\ +'CPU cores of a node, highest'\ +8\ +3\.0\ +38\ % ]]
+  [[ $output =~ 'GPUs, mean of their use'\ +2\ +80\ %$'\n'\ +'GPU memory of a node, highest'\ +2000\ MiB ]]
+  [[ $output =~ 'time, longest attempt'\ +01:00:00\ +00:30:00\ +50\ % ]]
+  # 4 GiB x 1.2 of two GPUs; 3 cores of two processes; 45 minutes x 1.25 are 56:15, which is nearly an hour: no advice.
+  [[ $output =~ --mem-per-gpu\ +3G\ .*--cpus\ +4\  && $output != *'--time '* ]]
+  # With 2 hours it is advice; with half an hour, too little was asked for.
+  request one 4711 a100 time=02:00:00
+  report seeds
+  [[ $output =~ --time\ +00:57:00\ +'the longest task ran for 00:45:00' ]]
+  request one 4711 a100 time=00:30:00
+  report seeds
+  [[ $output =~ --time\ +00:57:00\ +.*'one attempt' ]]
+}
+
+@test "limits that were too low are doubled; a failure at the start is no measure" {
+  task one 1 task_1 train failed
+  request one 4711 a100
+  attempt one 1 0 out_of_memory 1000 1060
+  attempt one 1 1 time_limit 2000 2100
+  usage one 1 0 node1 '1000 0 1000000 - -' '1060 1 1000000 - -'
+  report seeds
+  [[ $output =~ --mem-per-gpu\ +20G\ .*--time\ +02:00:00\  && $output != *'--cpus '* ]]
+  echo 'failed 3 0 node1' >"$folder/hpc_outputs/one/task_1/attempt_0/cause"
+  echo 'failed 3 1 node2' >"$folder/hpc_outputs/one/task_1/attempt_1/cause"
+  report seeds
+  [[ $output =~ 'failed 3'\ +2\ +00:02:40 && $output != *'next time'* ]]
+}
+
+@test "half a line of usage, an attempt that runs, and names of several experiments" {
+  task one 1 task_1 train running
+  request one 4711 a100
+  attempt one 1 0 '' "$((EPOCHSECONDS - 7200))" ''
+  usage one 1 0 node1 '1000 0 1000000 - -'
+  printf '1010.0\t5' >>"$folder/hpc_outputs/one/task_1/attempt_0/usage_node1.tsv"
+  task two 1 task_1 other completed '{"loss": 1}'
+  request two 4712 a100 "exp_name=it's other"
+  report "$folder/hpc_outputs/one" "$folder/hpc_outputs/two"
+  [[ $output =~ '=== seeds'.*running\ +1\ +02:0.*'=== it'\''s other'.*loss\ +1\ of\ 1 ]]
+}
+
+@test "--json has all of it, numbers as numbers" {
+  two_seeds
+  echo '{"loss": NaN}' >"$folder/hpc_outputs/one/task_2/output/result.json"
+  report seeds --json --rate-per-hour 2
+  python3 - "$output" <<'PYTHON'
+import json, sys
+
+def refuse(text):
+    raise ValueError(text)
+
+(seeds,) = json.loads(sys.argv[1], parse_constant=refuse)["experiments"]
+assert seeds["experiment"] == "seeds"
+assert seeds["tasks"][1]["result"] == {"loss": "nan"}
+assert seeds["results"][0]["metrics"][0] == {"metric": "loss", "runs": 1, "mean": 2.0, "deviation": None, "interval": None}
+assert [(a["cause"], a["seconds"], a["cost"]) for a in seeds["attempts"]][1] == ("preempted", 1800.0, 4.0)
+(request,) = seeds["requests"]
+assert (request["gpu_hours"], request["cost"], request["usage"]["gpu_percent"]) == (5.0, 10.0, 80.0), request
+assert request["advice"][0] == {**request["advice"][0], "option": "--mem-per-gpu", "value": "3G"}
+PYTHON
+}
+
+@test "options of report that cannot be" {
+  local -r script=$project/hpc/experiments.sh
+  task one 1 task_1 train completed '{"loss": 1}'
+  fails_with 2 "report knows no option '--rates'" bash "$script" report --rates 3 seeds
+  fails_with 2 '--html needs a value' bash "$script" report seeds --html
+  run -2 bash "$script" report seeds --rate-per-hour a100=cheap
+  [[ $output == *"'a100=cheap' is no price"* ]]
+  run -2 bash "$script" report seeds --rate-per-hour 1 --rate-per-node-hour 2
+  [[ $output == *'not allowed with'* ]]
 }

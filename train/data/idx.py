@@ -97,7 +97,7 @@ def read_split(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         FileNotFoundError: a file is not in `folder`.
         IdxError: a file is unsound, or the two do not belong together.
     """
-    images_path, labels_path = _find(folder, f"{split}-images", 3), _find(folder, f"{split}-labels", 1)
+    images_path, labels_path = find(folder, f"{split}-images", 3), find(folder, f"{split}-labels", 1)
     images_NHW, labels_N = read(images_path), read(labels_path)
     for path, tensor, dimensions in ((images_path, images_NHW, 3), (labels_path, labels_N, 1)):
         if tensor.dim() != dimensions or str(tensor.dtype) != "torch.uint8":
@@ -107,7 +107,12 @@ def read_split(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     return images_NHW, labels_N
 
 
-def _find(folder: Path, name: str, dimensions: int) -> Path:
+def find(folder: Path, name: str, dimensions: int) -> Path:
+    """The file `name`, as train-images, by any of the names that MNIST's files have been given.
+
+    Raises:
+        FileNotFoundError: there is none in `folder`.
+    """
     for separator in "-.":
         for suffix in ("", ".gz"):
             path = folder / f"{name}{separator}idx{dimensions}-ubyte{suffix}"

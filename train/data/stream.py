@@ -129,7 +129,7 @@ class ShardedStream(IterableDataset[Any], Generic[Sample]):
                 f"the source has {count} samples in epoch {self.epoch}, but length={self.length} was given"
             )
 
-    def loader(self, num_workers: int = 0, **options: Any) -> Iterable[Any]:  # noqa: ANN401  (DataLoader's)
+    def loader(self, num_workers: int = 0, **options: Any) -> StreamLoader:  # noqa: ANN401  (DataLoader's)
         """A DataLoader of batches of `batch_size`; it has a `len`, in batches, if the stream has. For all epochs.
 
         Raises:
@@ -140,7 +140,7 @@ class ShardedStream(IterableDataset[Any], Generic[Sample]):
                 raise ValueError(f"a stream's loader cannot have {name}={options[name]!r}")
         # A generator of its own: it draws a number each time that it is begun, of dropout's generator otherwise.
         options.setdefault("generator", torch.Generator())
-        return _Loader(self, DataLoader(self, self.batch_size, num_workers=num_workers, **options))
+        return StreamLoader(self, DataLoader(self, self.batch_size, num_workers=num_workers, **options))
 
     def advance(self, count: int) -> None:
         """Say that this rank has used `count` further samples; the other ranks must have done the same.
@@ -234,14 +234,19 @@ class _Share:
         return row // self.batch_size % self.workers == self.worker
 
 
-class _Loader:
+class StreamLoader:
     """A DataLoader that tells its stream when it has ended: workers have copies of the stream, which cannot."""
 
     def __init__(self, stream: ShardedStream[Any], loader: DataLoader[Any]) -> None:
         self.stream, self.loader = stream, loader
 
     def __len__(self) -> int:
-        return len(self.loader)
+        """Batches left in the epoch. Not the DataLoader's own, which would warn when a later epoch has more.
+
+        Raises:
+            TypeError: the source's length is not known.
+        """
+        return math.ceil(len(self.stream) / self.stream.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         self.stream._empty = True

@@ -21,6 +21,11 @@ from torch.utils.data import Dataset
 Batch = TypeVar("Batch")
 
 
+def collate(batch: Batch) -> Batch:
+    """The batch as it is: for `DataLoader(collate_fn=collate)` over a data set whose batches are complete."""
+    return batch
+
+
 class Tensors(Dataset[tuple[torch.Tensor, ...]]):
     """Tensors of as many samples each, on one device, a GPU too (then with num_workers=0)."""
 
@@ -38,6 +43,8 @@ class Tensors(Dataset[tuple[torch.Tensor, ...]]):
             raise ValueError(f"tensors on {', '.join(str(tensor.device) for tensor in tensors)}: must be one device")
         self.tensors = tensors
 
+    collate = staticmethod(collate)
+
     def __len__(self) -> int:
         return len(self.tensors[0])
 
@@ -48,13 +55,3 @@ class Tensors(Dataset[tuple[torch.Tensor, ...]]):
         """The batch of `indices`, each tensor's first dimension being B. For a DataLoader with `collate`."""
         chosen_B = torch.as_tensor(indices, dtype=torch.int64).to(self.tensors[0].device)
         return tuple(tensor.index_select(0, chosen_B) for tensor in self.tensors)
-
-    @staticmethod
-    def collate(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """The batch as `__getitems__` made it."""
-        return batch
-
-
-def collate(batch: Batch) -> Batch:
-    """The batch as it is: for `DataLoader(collate_fn=collate)` over a data set whose batches are complete."""
-    return batch

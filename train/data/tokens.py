@@ -135,7 +135,7 @@ def _mapped_npy(path: Path) -> tuple[np.ndarray[Any, Any], int]:
     try:
         tokens = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise TokensError(f"{path}: byte {path.stat().st_size}: no whole .npy, which ends here: {error}") from error
+        raise TokensError(f"{path}: byte {path.stat().st_size}: not a whole .npy of numbers: {error}") from error
     if not isinstance(tokens, np.memmap) or tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise TokensError(f"{path}: byte 0: {tokens.dtype} of shape {tokens.shape}, not one dimension of whole numbers")
     return tokens, int(tokens.offset)

@@ -27,6 +27,7 @@ from train.data.folders import ClassFolders
 from train.data.images import RandomResizedCrop, ResizedCentreCrop, normalise
 from train.data.tensors import Tensors
 from train.distributed import sum_over_ranks
+from train.distributed_wandb import DistributedWandb
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.metrics import Metrics
 from train.task import Classification
@@ -138,20 +139,23 @@ class Probe(Finetune):
     saves_frozen = False
 
 
-def run(config: Config, environment: JobEnvironment, device: torch.device) -> int:
-    """Both trainings, each from its newest checkpoint on. Returns as `loop.run`."""
+def run(
+    config: Config, environment: JobEnvironment, device: torch.device, trial: DistributedWandb | None = None
+) -> int:
+    """Both trainings, each from its newest checkpoint on. Returns as `loop.run`. A sweep's run is the second's."""
     probe, finetune = (_part(environment, name) for name in ("probe", "finetune"))
     weights = probe.checkpoint_directory / "final.pt"
     results = [part.output_directory / "result.json" for part in (probe, finetune)]
     if not _there(environment, weights, results[0]):
         # A restart on an empty disk finds its last checkpoint in the mirror, and has nothing left to train.
-        status = loop.run(Probe, config, probe, device, save_last=True)
+        alone = dataclasses.replace(config, no_wandb=config.no_wandb or trial is not None)
+        status = loop.run(Probe, alone, probe, device, save_last=True)
         if status:
             return status
     # Rank 0 has written what all read.
     initial = torch.load(weights, weights_only=True) if _there(environment, weights) else None
     lower = dataclasses.replace(config, learning_rate=config.learning_rate / config.finetune_divisor)
-    status = loop.run(Finetune, lower, finetune, device, initial)
+    status = loop.run(Finetune, lower, finetune, device, initial, trial=trial)
     if status == 0 and environment.rank == 0 and not config.dry_run:
         before, after = (json.loads(path.read_text()) for path in results)
         lines = (path.with_name("metrics.jsonl").read_text().splitlines(keepends=True) for path in results)

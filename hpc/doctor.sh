@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# doctor.sh [OPTIONS]
+#
+# Looks at the site, once: what Slurm allows, the folders and their room, the keys, and, by one job of a minute, what a
+# compute node has. Prints a line for each thing: ok, note (it may hinder some jobs) or problem, with the value and how
+# to mend it; the last line is `ready`, or `not ready`. What was found is kept for a week, and job_submitter.sh warns
+# of what concerns a request. Run by people, on a login node. Ctrl-C cancels the job. Exit status: 0 ready, 1 not
+# ready, 2 the request is wrong.
+set -euo pipefail
+shopt -s inherit_errexit
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+project=${here%/*}
+source "$here/lib/common.sh"
+source "$here/lib/checks.sh"
+source "$here/lib/options.sh"
+source "$here/lib/secrets.sh"
+source "$here/lib/site.sh"
+source "$here/lib/preflight.sh"
+source "$here/lib/findings.sh"
+source "$here/lib/probe_slurm.sh"
+source "$here/lib/probe_login.sh"
+source "$here/lib/probe_node.sh"
+# shellcheck source=../venv/environment.sh
+source "$project/venv/environment.sh"
+
+main() {
+  local answers=''
+  site::take_sbatch_defaults
+  site::leave_enclosing_job
+  doctor::define_options
+  options::parse "$@"
+  if [[ -n ${options_value[help]:-} ]]; then
+    common::print_header "${BASH_SOURCE[0]}"
+    options::print_help
+    return
+  fi
+  dotenv::each "$project/.env" secrets::take_setting
+  doctor::ask_slurm
+  site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
+  options::complete site
+  options_value[cycle_partition]='' # of the submitter; preflight.sh looks
+  if [[ -n $answers ]]; then probe_slurm::all; fi
+  probe_login::all "$project"
+  if [[ -n $answers ]]; then
+    if [[ -n ${options_value[quick]} ]]; then
+      probe_slurm::requeue_default
+    elif [[ -n $partition ]]; then
+      probe_node::all "$here"
+    fi
+    findings::save "${slurm[ClusterName]:-}"
+  fi
+  doctor::conclude
+}
+
+doctor::define_options() {
+  options::add json flag '' '--json' 'print it as JSON'
+  options::add quick flag '' '--quick' 'send no job: what a compute node has is not looked at'
+  options::add wait count 120 '--wait' 'seconds for which that job may wait in the queue'
+  options::add partition text '' '--partition -p' "partition that is looked at (default: the site's, else the cluster's own)"
+  options::add gpu_type text '' '--gpu-type -G' 'type of GPU that your jobs ask for'
+  options::add account text '' '--account -a' 'account to charge'
+  options::add qos text '' '--qos' 'quality of service'
+  options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)"
+  options::add help flag '' '--help -h' 'print this'
+}
+
+doctor::ask_slurm() {
+  if ! common::has_command sbatch; then
+    findings::add problem slurm 'no sbatch on this machine' 'run this on a login node, or start a cluster here:  bash hpc/pocket_cluster.sh up'
+  elif ! site::query; then
+    # shellcheck disable=SC2154 # site::query sets it
+    findings::add problem slurm "$site_silence" 'try again later, or ask the site'
+  else
+    answers=1
+  fi
+}
+
+doctor::conclude() {
+  local problems
+  problems=$(findings::count problem)
+  if [[ -n ${options_value[json]} ]]; then
+    printf '%s\n' "${findings_list[@]}" | doctor::print_json "${slurm[ClusterName]:-}"
+  elif ((problems == 0)); then
+    echo ready
+  else
+    printf 'not ready: %s problem%s\n' "$problems" "$( ((problems == 1)) || echo s)"
+  fi
+  ((problems == 0))
+}
+
+# doctor::print_json CLUSTER   Of the findings on standard input.
+doctor::print_json() {
+  python3 -c '
+import json, sys
+names = ("partition", "name", "level", "value", "fix")
+findings = [dict(zip(names, line.rstrip("\n").split("\t"))) for line in sys.stdin]
+for finding in findings:
+    finding["partition"] = None if finding["partition"] == "-" else finding["partition"]
+ready = all(finding["level"] != "problem" for finding in findings)
+print(json.dumps({"cluster": sys.argv[1], "ready": ready, "findings": findings}, indent=1, ensure_ascii=False))
+' "$1"
+}
+
+main "$@"

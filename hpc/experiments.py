@@ -1,0 +1,282 @@
+"""The table of a project's experiments, their logs and paths. Called by experiments.sh.
+
+experiments.py OUTPUTS list|logs|open|cancel|find|why ...
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import why
+from files import changed, read
+from measured import chief, direction
+from runs import FINAL, Slurm, UnknownJobError, all_runs, ask, duration, find, matches, say
+
+HEAD = ("JOB", "NAME", "NODES", "STATE", "ATTEMPTS", "PROGRESS", "ELAPSED", "METRIC", "OUTPUT PATH")
+STATES = ("enqueued", "running", "paused", "completed", "failed", "cancelled")
+
+
+def account(run):
+    """What the table shows of a run, as --json prints it."""
+    tasks = run.tasks
+    counts = {}
+    for task in tasks:
+        counts[task.state] = counts.get(task.state, 0) + 1
+    found = {
+        "job": run.jobs[0] if run.jobs else None,
+        "jobs": run.jobs,
+        "name": run.name,
+        "nodes": int(run.facts.get("nodes") or 0),
+        "state": next(iter(counts)) if len(counts) == 1 else "mixed",
+        "tasks": counts,
+        "attempts": sum(len(task.attempts) for task in tasks),
+        "elapsed_seconds": round(max(task.elapsed for task in tasks), 1),
+        "progress": None,
+        "metric": None,
+        "last": None,
+        "best": None,
+        "output_path": run.folder,
+    }
+    if len(tasks) > 1:
+        found["progress"] = ["task", counts.get("completed", 0), len(tasks)]
+    elif tasks[0].progress:
+        found["progress"] = list(tasks[0].progress)
+    measured = [task.metrics for task in tasks if task.metrics]
+    name = chief({name for metrics in measured for name in metrics})
+    if name:
+        pairs = [metrics[name] for metrics in measured if name in metrics]
+        sign = direction(name)
+        bests = [best for _, best in pairs if best is not None]
+        found.update(metric=name, last=pairs[-1][0], best=sign * max(sign * best for best in bests) if bests else None)
+    return found
+
+
+def cells(entry):
+    """A row of the table."""
+    state = entry["state"]
+    if state == "mixed":
+        state = ", ".join(f"{entry['tasks'][name]} {name}" for name in STATES if name in entry["tasks"])
+    elif sum(entry["tasks"].values()) > 1:
+        state = f"{sum(entry['tasks'].values())} {state}"
+    progress = "-"
+    if entry["progress"]:
+        what, done, whole = entry["progress"]
+        progress = f"{what} {done:g}" + (f"/{whole}" if whole else "")
+    metric = "-"
+    if entry["metric"]:
+        metric = f"{entry['metric']} {entry['last']:.5g}"
+        if entry["best"] is not None and entry["best"] != entry["last"]:
+            metric += f" (best {entry['best']:.5g})"
+    return (
+        ",".join(entry["jobs"][:2]) + ",…" * (len(entry["jobs"]) > 2) or "-",
+        entry["name"],
+        str(entry["nodes"]),
+        state,
+        str(entry["attempts"]),
+        progress,
+        duration(entry["elapsed_seconds"]) if entry["attempts"] else "-",
+        metric,
+        entry["output_path"],
+    )
+
+
+def choose(outputs, options):
+    slurm = Slurm()
+    entries = []
+    for run in all_runs(outputs, slurm):
+        if not run.facts or (options.name and not matches(run.name, options.name)):
+            continue
+        entry = account(run)
+        if options.state and not set(options.state) & set(entry["tasks"]):
+            continue
+        entries.append(entry)
+        if len(entries) == options.last:
+            break
+    return entries, slurm
+
+
+def show_list(outputs, options):
+    while True:
+        entries, slurm = choose(outputs, options)
+        if options.watch:
+            sys.stdout.write("\033[H\033[2J" if sys.stdout.isatty() else "")
+        if options.json:
+            print(json.dumps(entries, indent=1, ensure_ascii=False))
+        else:
+            rows = [HEAD, *map(cells, entries)]
+            widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+            for row in rows:
+                print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        if slurm.silence:
+            say(f"Slurm does not answer ({slurm.silence}): this is what the runs' own files tell")
+        sys.stdout.flush()
+        if not options.watch:
+            return 0
+        time.sleep(options.interval)
+
+
+def the_task(run, number):
+    """Of a run of several tasks one must be named."""
+    if number is None:
+        if len(run.numbers) > 1:
+            last = run.numbers[-1]
+            raise UnknownJobError(f"{run.folder} has {len(run.numbers)} tasks: say which by --task N (to {last})")
+        number = run.numbers[0]
+    if number not in run.numbers:
+        raise UnknownJobError(f"{run.folder} has no task {number}")
+    return run.task(number)
+
+
+def is_wanted(path, options):
+    if options.rank is not None and os.path.basename(path) != f"rank_{options.rank}.txt":
+        return False
+    return options.node is None or why.is_on_node(path, options.node)
+
+
+def show_logs(outputs, options):
+    slurm = Slurm()
+    run, number = find(options.job, outputs, slurm)
+    task = the_task(run, options.task if options.task is not None else number)
+    if options.rank is None and options.node is None:
+        files = [os.path.join(task.folder, "log.txt")]
+    else:
+        files = [path for path in why.rank_files(task) if is_wanted(path, options)]
+    files = [path for path in files if changed(path) is not None]
+    if not files:
+        which = "" if options.rank is None else f" of rank {options.rank}"
+        which += "" if options.node is None else f" of node {options.node}"
+        raise UnknownJobError(f"no log{which} in {task.folder}: it is {task.state}")
+    reader = subprocess.Popen(  # noqa: S603 # the words are ours, and no shell reads them
+        ["tail", "--lines=+1", *(["--follow"] if options.follow else []), "--", *files]  # noqa: S607
+    )
+    try:
+        while options.follow and find(task.folder, outputs, Slurm())[0].task(task.number).state not in FINAL:
+            time.sleep(2)
+        if options.follow:
+            time.sleep(1.5)  # its last look
+            reader.terminate()
+        reader.wait()
+    except KeyboardInterrupt:
+        reader.terminate()
+        return 130
+    return 0 if options.follow else reader.returncode
+
+
+def show_paths(outputs, options):
+    run, number = find(options.job, outputs, Slurm(wanted=False))
+    rows = [("run", run.folder)]
+    for task in [run.task(number)] if number else run.tasks:
+        rows.append((f"task {task.number}", task.folder))
+        for what, name in (("log", "log.txt"), ("output", "output")):
+            path = os.path.join(task.folder, name)
+            if os.path.exists(path):
+                rows.append((f"  {what}", path))
+        rows += [("  rank", path) for path in why.rank_files(task)]
+        checkpoints = run.facts.get("checkpoint_directory")
+        if checkpoints:
+            own = read_id(run, task.number)
+            folder = (
+                os.path.join(checkpoints, own) if own and os.path.isdir(os.path.join(checkpoints, own)) else checkpoints
+            )
+            rows.append(("  checkpoints", folder))
+    rows.append(("sources", run.facts.get("source_dir", "-")))
+    for what, path in rows:
+        print(f"{what:<14}{path}")
+    return 0
+
+
+def read_id(run, number):
+    for line in (read(os.path.join(run.folder, "tasks")) or "").splitlines():
+        words = line.split("\t")
+        if words[0] == str(number):
+            return words[1]
+    return None
+
+
+def cancel(outputs, options):
+    slurm = Slurm()
+    if slurm.silence:
+        say(f"Slurm does not answer ({slurm.silence}): nothing was cancelled")
+        return 1
+    status = 0
+    for word in options.jobs:
+        run, number = find(word, outputs, slurm)
+        if number is None:
+            live = [job for job in slurm.jobs if job.directory == run.folder or job.array in run.jobs]
+        else:
+            task = run.task(number)
+            live = [task.live] if task.live else []
+        ids = sorted({job.array if number is None else job.id for job in live}, key=lambda job: job.zfill(20))
+        if not ids:
+            say(f"{word}: has ended: nothing to cancel")
+            continue
+        _, silence = ask("scancel", *ids)
+        if silence:
+            say(f"{word}: {silence}")
+            status = 1
+        else:
+            say(f"{word}: cancelled {' '.join(ids)}")
+    return status
+
+
+def locate(outputs, options):
+    """For experiments.sh: the run directory, and the task's number, where one was named."""
+    run, number = find(options.job, outputs, Slurm(wanted=False))
+    sys.stdout.write(f"{run.folder}\0{number or ''}\0")
+    return 0
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="experiments.sh", allow_abbrev=False)
+    top.add_argument("outputs", help=argparse.SUPPRESS)
+    commands = top.add_subparsers(dest="command", required=True)
+    table = commands.add_parser("list", help="the table of all runs, the newest first")
+    table.add_argument("--name", metavar="PATTERN", help="only names like this (* ? [], or a part)")
+    table.add_argument("--state", action="append", choices=STATES, help="only runs with a task in this state")
+    table.add_argument("--last", type=int, metavar="N", help="only the newest N")
+    table.add_argument("--json", action="store_true")
+    table.add_argument("--watch", action="store_true", help="again and again")
+    table.add_argument("--interval", type=float, default=5, metavar="SECONDS", help="of --watch [5]")
+    table.set_defaults(call=show_list)
+    logs = commands.add_parser("logs", help="what a task, rank or node has printed")
+    logs.add_argument("job")
+    logs.add_argument("--task", type=int, metavar="N")
+    logs.add_argument("--rank", type=int, metavar="R")
+    logs.add_argument("--node", metavar="N", help="its number in the job, or its name")
+    logs.add_argument("--follow", action="store_true", help="until the task ends")
+    logs.set_defaults(call=show_logs)
+    for name, call, text in (
+        ("open", show_paths, "prints the paths of a run"),
+        ("why", why.main, "why a run ended, or waits, and what to do"),
+        ("find", locate, argparse.SUPPRESS),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("job")
+        if name == "why":
+            one.add_argument("--task", type=int, metavar="N")
+        one.set_defaults(call=call)
+    several = commands.add_parser("cancel", help="ends jobs")
+    several.add_argument("jobs", nargs="+", metavar="job")
+    several.set_defaults(call=cancel)
+    return top
+
+
+def main():
+    options = parser().parse_args()
+    try:
+        return options.call(options.outputs, options)
+    except UnknownJobError as error:
+        say(f"experiments.sh: error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own last flush
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+# shellcheck shell=bash
+# Files of the kit in somebody's project: which to write, to keep and to remove, by three hashes of each: that of the
+# file as it is there, that of what was put there before (the manifest), and that of what the kit has now. Needs
+# common.sh.
+
+declare -ga installing_order=()    # the paths in the project, as they come
+declare -gA installing_source=()   # path -> the kit's file
+declare -gA installing_offered=()  # path -> hash of it; of a symbolic link, link:TARGET
+declare -gA installing_put=()      # path -> hash of what was put there before
+declare -gA installing_manifest=() # path -> hash, for the next time
+declare -gA installing_there=()    # path -> hash of what is there now
+declare -ga installing_writes=()   # SOURCE and path, in turn
+declare -ga installing_removals=() # paths
+declare -gA installing_left_out=() # beginnings of paths
+
+installing::say() {
+  printf '%-9s %s\n' "$1" "$2"
+}
+
+# installing::offer KIT SOURCE PATH
+installing::offer() {
+  if [[ ! -e $1/$2 && ! -L $1/$2 ]]; then return; fi # deleted, and git has not been told
+  installing_order+=("$3")
+  installing_source[$3]=$2
+}
+
+# shellcheck disable=SC2034 # hashes is the name of an array
+# installing::hash ARRAY ROOT NAME...   ARRAY[NAME] becomes the hash of ROOT/NAME, of each that is there.
+installing::hash() {
+  local -n hashes=$1
+  local -r root=$2
+  local name hash
+  local -a files=()
+  shift 2
+  for name in "$@"; do
+    if [[ -L $root/$name ]]; then
+      hashes["$name"]=link:$(readlink -- "$root/$name")
+    elif [[ -f $root/$name ]]; then
+      files+=("$name")
+    elif [[ -e $root/$name ]]; then
+      hashes["$name"]=folder
+    fi
+  done
+  if ((${#files[@]} == 0)); then return; fi
+  while read -r hash name; do hashes["$name"]=$hash; done < <(cd -- "$root" && sha256sum -- "${files[@]}")
+}
+
+# installing::hash_offers KIT   After the last offer.
+installing::hash_offers() {
+  local path
+  local -A of_source=()
+  installing::hash of_source "$1" "${installing_source[@]}"
+  for path in "${installing_order[@]}"; do installing_offered[$path]=${of_source[${installing_source[$path]}]}; done
+}
+
+# installing::read_manifest FILE
+installing::read_manifest() {
+  local hash path
+  if [[ ! -r $1 ]]; then return; fi
+  while read -r hash path; do
+    if [[ $hash != '#' && -n $path ]]; then installing_put[$path]=$hash; fi
+  done <"$1"
+}
+
+# installing::has_put BEGINNING   Was anything of it put there before?
+installing::has_put() {
+  local path
+  for path in "${!installing_put[@]}"; do
+    if [[ $path == "$1"* ]]; then return; fi
+  done
+  return 1
+}
+
+# installing::leave_out BEGINNING WHY
+installing::leave_out() {
+  installing_left_out[$1]=1
+  installing::say 'left out' "$1: $2"
+}
+
+# installing::is_left_out PATH   Of the parts, by their folder.
+installing::is_left_out() {
+  local -r part=${1%%/*}/
+  [[ -n ${installing_left_out[$part]:-} ]]
+}
+
+# installing::decide ROOT   Fills installing_writes, installing_removals and installing_manifest, and says so.
+installing::decide() {
+  local path
+  local -a news=("${installing_order[@]/%/.new}")
+  installing::hash installing_there "$1" "${installing_order[@]}" "${news[@]}" "${!installing_put[@]}"
+  for path in "${installing_order[@]}"; do
+    if ! installing::is_left_out "$path"; then installing::decide_one "$path"; fi
+  done
+  while IFS= read -r path; do
+    if [[ -n $path && -z ${installing_manifest[$path]:-} ]]; then installing::let_go "$path"; fi
+  done < <(printf '%s\n' "${!installing_put[@]}" | LC_ALL=C sort)
+}
+
+installing::decide_one() {
+  local -r path=$1 offered=${installing_offered[$1]} put=${installing_put[$1]:-} there=${installing_there[$1]:-}
+  installing_manifest[$path]=$offered
+  if [[ -z $there ]]; then
+    installing::write "$path" "$path" new
+  elif [[ $there == "$offered" ]]; then
+    return
+  elif [[ $there == "$put" ]]; then
+    installing::write "$path" "$path" upgraded
+  else
+    installing::offer_beside
+  fi
+}
+
+# The user's own. A new version is put beside it once; what became of that is the user's business.
+installing::offer_beside() {
+  local -r beside=$path.new
+  local -r old=${installing_put[$beside]:-} lies=${installing_there[$beside]:-}
+  if [[ $put == "$offered" ]]; then
+    if [[ -n $lies && $lies == "$old" ]]; then installing_manifest[$beside]=$old; fi
+  elif [[ $lies == "$offered" ]]; then
+    installing_manifest[$beside]=$offered
+  elif [[ -n $lies && $lies != "$old" ]]; then
+    installing::say kept "$path and $beside: you have changed both; remove $beside, and run this again for the new version"
+    unset "installing_manifest[$path]"
+    if [[ -n $put ]]; then installing_manifest[$path]=$put; fi
+  else
+    installing::write "$path" "$beside" kept "$path: it is not as the kit left it; the new version is $beside"
+    installing_manifest[$beside]=$offered
+  fi
+}
+
+# installing::write PATH TARGET WHAT [WORDS]
+installing::write() {
+  installing_writes+=("${installing_source[$1]}" "$2")
+  installing::say "$3" "${4:-$2}"
+}
+
+# installing::let_go PATH   It was put there before, and the kit has it no more; or the user has merged the new version.
+installing::let_go() {
+  local -r path=$1 there=${installing_there[$1]:-}
+  if installing::is_left_out "$path"; then
+    installing_manifest[$path]=${installing_put[$path]}
+  elif [[ $there == "${installing_put[$path]}" ]]; then
+    installing_removals+=("$path")
+    installing::say removed "$path: $(if [[ $path == *.new ]]; then echo 'you have that version now'; else echo 'the kit has it no more'; fi)"
+  elif [[ -n $there && $path != *.new ]]; then
+    installing::say kept "$path: the kit has it no more, and it is not as the kit left it: it is yours"
+  fi
+}
+
+# installing::apply KIT ROOT STAGE VERSION   Each file is renamed into its place, and the manifest comes last: who is
+# interrupted runs it again.
+installing::apply() {
+  local -r kit=$1 root=$2 stage=$3 version=$4
+  local -i i
+  local path manifest
+  for ((i = 0; i < ${#installing_writes[@]}; i += 2)); do
+    cp -P --preserve=mode -- "$kit/${installing_writes[i]}" "$stage/$i"
+  done
+  for ((i = 0; i < ${#installing_writes[@]}; i += 2)); do
+    path=$root/${installing_writes[i + 1]}
+    [[ -d ${path%/*} ]] || mkdir -p -- "${path%/*}"
+    mv -fT -- "$stage/$i" "$path"
+  done
+  for path in "${installing_removals[@]}"; do
+    rm -f -- "$root/$path"
+    (cd -- "$root" && rmdir --parents --ignore-fail-on-non-empty -- "${path%/*}")
+  done
+  manifest=$(for path in "${!installing_manifest[@]}"; do printf '%s  %s\n' "${installing_manifest[$path]}" "$path"; done | LC_ALL=C sort -k 2)
+  if [[ $manifest != "$(sed 1d "$root/hpc/.installed" 2>/dev/null)" ]]; then
+    printf '# hpc kit %s; hpc/adopt.sh tells by these hashes what you have changed.\n%s\n' "$version" "$manifest" |
+      common::write_atomically "$root/hpc/.installed"
+  fi
+  common::note "$((${#installing_writes[@]} / 2)) files written, ${#installing_removals[@]} removed, in $root"
+}

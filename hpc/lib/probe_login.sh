@@ -1,0 +1,144 @@
+# shellcheck shell=bash
+# What doctor.sh looks at on the login node: folders, room, keys, python. Each function looks at one thing, and says
+# what it found. Needs common.sh, secrets.sh, site.sh, findings.sh and venv/environment.sh.
+
+declare -gA site
+declare -g scratch='' # the folder that all nodes share; empty when it is of no use
+
+# probe_login::all PROJECT
+probe_login::all() {
+  findings::about
+  probe_login::space home "$HOME" 200
+  probe_login::scratch "$1"
+  probe_login::environment "$1"
+  probe_login::wandb_key "$1"
+}
+
+# Sets scratch where it can be used.
+probe_login::scratch() {
+  local -r folder=${SCRATCH:-${site[scratch]}}
+  if [[ -z $folder ]]; then
+    findings::add problem scratch 'SCRATCH is not set' "add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
+    return
+  fi
+  if [[ $folder != /* || ! -d $folder || ! -w $folder ]]; then
+    findings::add problem scratch "SCRATCH=$folder is not a folder in which you can write" 'set it to one of your own that all nodes share, from / on'
+    return
+  fi
+  scratch=${folder%/}
+  probe_login::space scratch "$scratch" 1024
+  probe_login::output "$scratch/${1##*/}/hpc_outputs"
+}
+
+# probe_login::space NAME FOLDER MEGABYTES   Problem below MEGABYTES, or when the quota is used up.
+probe_login::space() {
+  local -r name=$1 folder=$2 least=$3
+  local free inodes left used limit of value
+  if ! read -r free inodes left < <(timeout 15 df --block-size=1M --output=avail,itotal,iavail -- "$folder" 2>/dev/null | sed 1d); then
+    findings::add problem "$name" "$folder: df does not answer" 'is its file server up?'
+    return
+  fi
+  value="$folder, $(probe_login::amount "$free") free"
+  if read -r used limit of < <(probe_login::quota "$folder") && ((limit > 0)); then
+    value+=", quota $((used * 100 / limit)) % used of $limit $of"
+    if ((used >= limit * 95 / 100)); then
+      findings::add problem "$name" "$value" 'remove what is not needed, or ask the site for more'
+      return
+    fi
+  fi
+  if ((free < least)) || [[ $inodes =~ ^[1-9] && $left == 0 ]]; then
+    findings::add problem "$name" "$value, room for $left more files" "make room, or take another folder: a run needs some hundred megabytes at least"
+  else
+    findings::add ok "$name" "$value"
+  fi
+}
+
+# probe_login::amount MEGABYTES
+probe_login::amount() {
+  if (($1 >= 10240)); then printf '%d GB\n' "$(($1 / 1024))"; else printf '%d MB\n' "$1"; fi
+}
+
+# probe_login::quota FOLDER   Prints what is used and what allowed (0: no limit), of kB or of files, whichever is the
+# fuller; nothing where no quota is known. Lustre's command and the common one have the same columns.
+probe_login::quota() {
+  {
+    timeout 15 lfs quota -q -u "$(id -un)" "$1" || timeout 15 quota -w -f "$1"
+  } 2>/dev/null | awk '
+    NF == 1 { name = $1; next } # long ones stand on a line of their own
+    name != "" { $0 = name " " $0; name = "" }
+    $2 ~ /^[0-9]+\*?$/ && NF >= 6 {
+      gsub(/\*/, "")
+      files = $5 ~ /^[0-9]+$/ ? 5 : 6 # there may be a time of grace between
+      used = $2; limit = $3 > 0 ? $3 : $4; of = "kB"
+      most = $(files + 1) > 0 ? $(files + 1) : $(files + 2)
+      if (most > 0 && (limit == 0 || $files / most > used / limit)) { used = $files; limit = most; of = "files" }
+      print used, limit, of
+      exit
+    }'
+}
+
+# Where the runs go: made for a moment, and written.
+probe_login::output() {
+  local folder=$1 trial
+  local -r fix='the folder must be yours, and writable: move what is in its place away, or chmod u+rwx'
+  while [[ ! -e $folder && ! -L $folder ]]; do folder=${folder%/*}; done
+  if [[ -d $folder ]] && trial=$(mktemp -d -- "$folder/.doctor.XXXXXX" 2>/dev/null); then
+    if head -c 65536 /dev/zero 2>/dev/null >"$trial/file" && sync -- "$trial/file" 2>/dev/null; then
+      findings::add ok output "$1 can be written"
+    else
+      scratch=''
+      findings::add problem output "$1: a file of 64 kB cannot be written" 'is the disk or the quota full? Make room'
+    fi
+    rm -rf -- "$trial"
+  else
+    scratch='' # nor can a job write its report
+    findings::add problem output "$1 cannot be made: $folder is not a folder in which you can write" "$fix"
+  fi
+}
+
+probe_login::environment() {
+  local version environment
+  if ! version=$(probe_login::python_version python3) || [[ -z $version ]]; then
+    findings::add problem environment 'no python3 on this machine' "load one before you submit (module load python), or put it into PATH"
+    return
+  fi
+  if environment=${site[environment]:-$(environment::find "$1" 2>/dev/null)} && [[ -x $environment/bin/python ]]; then
+    findings::add ok environment "python $version; $environment"
+  else
+    findings::add note environment "python $version; no virtual environment for $1" "make it once, unless your jobs run in a container:  bash venv/create.sh"
+  fi
+}
+
+probe_login::python_version() {
+  "$1" -c 'import sys; assert sys.version_info >= (3, 9); print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null
+}
+
+# The key itself is never printed.
+probe_login::wandb_key() {
+  local -r home_file=$HOME/wandb_credentials.txt netrc=${NETRC:-$HOME/.netrc}
+  local file where=''
+  local -a open=()
+  if [[ -n ${WANDB_API_KEY:-} ]]; then where=WANDB_API_KEY; fi
+  for file in "$1/.env" "$home_file" "$netrc"; do
+    if ! probe_login::has_key "$file"; then continue; fi
+    where+=${where:+, }$file
+    if (($(stat --dereference --format=0%a -- "$file") & 077)); then open+=("$file"); fi
+  done
+  if ((${#open[@]} > 0)); then
+    findings::add problem wandb_key "$where; others can read ${open[*]}: $(stat --dereference --format='mode %a' -- "${open[0]}")" "chmod 600 ${open[*]@Q}, and make a new key if others use this machine"
+  elif [[ -n $where ]]; then
+    findings::add ok wandb_key "$where"
+  elif [[ -r $home_file ]]; then
+    findings::add problem wandb_key "$home_file does not begin with a key" 'put the key alone into its first line'
+  else
+    findings::add note wandb_key 'none: W&B is of use with --offline alone' "put it into $home_file (mode 600), or WANDB_API_KEY=… into .env"
+  fi
+}
+
+probe_login::has_key() {
+  case $1 in
+    */.env) grep -qE '^[[:blank:]]*(export[[:blank:]]+)?WANDB_API_KEY[[:blank:]]*=[[:blank:]]*[^[:blank:]]' -- "$1" ;;
+    */wandb_credentials.txt) grep -qm 1 -xE '[[:graph:]]{20,}' <(head -n 1 -- "$1") ;;
+    *) grep -qE '^[[:blank:]]*machine[[:blank:]]+[^[:blank:]]*wandb' -- "$1" ;;
+  esac 2>/dev/null
+}

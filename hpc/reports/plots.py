@@ -1,0 +1,154 @@
+"""Drawings as SVG, by matplotlib: curves of metrics, and what became of attempts over time."""
+
+import io
+import math
+import re
+import time
+import warnings
+
+import matplotlib
+
+matplotlib.use("svg")
+from matplotlib.figure import Figure
+
+# Okabe and Ito: to be told apart by all.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F00", "#000000")
+OTHER = "#8A8A8A"
+WIDTH_INCHES, PIXELS = 5.2, 520  # of the axes, at the width that a page gives
+POINTS = 24000  # of a drawing, all of its curves together
+CURVES, ROWS = 100, 60  # that a drawing shows
+
+UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
+
+KINDS = (
+    ("finished", "#009E73", ""),
+    ("notice", "#56B4E9", "//"),
+    ("preempted", "#E69F00", "\\\\"),
+    ("node_failed", "#CC79A7", "xx"),
+    ("running", "#FFFFFF", ".."),
+    ("", "#D55E00", ""),  # all others are failures
+)
+
+STYLE = {
+    "svg.fonttype": "none",
+    "path.simplify": False,  # thinned already
+    "text.parse_math": False,  # names are no formulas
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "hatch.linewidth": 0.5,
+}
+
+
+def thinned(points, columns):
+    """Of each of so many columns the lowest and the highest point, in their order: no spike is lost.
+
+    Args:
+        points: (x, y), all finite.
+        columns: of pixels, between the first x and the last.
+    """
+    if len(points) <= 2 * columns:
+        return points
+    left = min(x for x, _ in points)
+    width = (max(x for x, _ in points) - left) or 1
+    kept = {0, len(points) - 1}
+    lowest, highest = {}, {}
+    for index, (x, y) in enumerate(points):
+        column = min(columns - 1, int((x - left) / width * columns))
+        if column not in lowest:
+            lowest[column] = highest[column] = index
+        elif y < points[lowest[column]][1]:
+            lowest[column] = index
+        elif y > points[highest[column]][1]:
+            highest[column] = index
+    kept.update(lowest.values(), highest.values())
+    return [points[index] for index in sorted(kept)]
+
+
+def svg(figure, title, salt):
+    """As a part of a page: without a prolog, with a title, and with ids of its own."""
+    out = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of glyphs that matplotlib's own font has not: the page's has them
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+    text = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", rf'<svg role="img" \1 {NAMESPACES}>', text, count=1)
+    head = text.index(">") + 1
+    # Ids that matplotlib gives by number alone.
+    body = re.sub(r' id="[a-z0-9_.]*?_\d+"', "", text[head:])
+    return f"{text[:head]}<title>{title}</title>{body}"
+
+
+NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+
+
+def axes_of(height):
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+        return figure, figure.add_subplot()
+
+
+def curves(lines, axis, title, salt):
+    """A drawing of lines (points, colour), and what it leaves out.
+
+    Args:
+        lines: a list of pairs of points and colour.
+        axis: name of the horizontal axis.
+        title: for those who cannot see it, escaped.
+        salt: another one for each drawing of a page.
+    """
+    shown = lines[:CURVES]
+    columns = max(30, min(PIXELS, POINTS // 2 // max(1, len(shown))))
+    figure, axes = axes_of(2.9)
+    infinite, all_y = 0, []
+    with matplotlib.rc_context(STYLE):
+        for points, colour in shown:
+            finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+            infinite += len(points) - len(finite)
+            if finite:
+                xs, ys = zip(*thinned(finite, columns))
+                all_y += ys
+                marker = "." if len(finite) < 2 else None
+                axes.plot(xs, ys, color=colour, linewidth=1.2, alpha=0.9, marker=marker)
+        if all_y and min(all_y) > 0 and max(all_y) / min(all_y) > 1000:
+            axes.set_yscale("log")
+        axes.set_xlabel(axis)
+        axes.margins(x=0.01)
+    notes = []
+    if infinite:
+        notes.append(f"{infinite} values are not finite.")
+    if len(lines) > len(shown):
+        notes.append(f"{len(lines) - len(shown)} more tasks are not drawn.")
+    return svg(figure, title, salt), " ".join(notes)
+
+
+def kind_of(cause):
+    return next(kind for kind in KINDS if cause.startswith(kind[0]))
+
+
+def timeline(rows, title, salt):
+    """A drawing of rows (name, attempts), each attempt (cause, began, ended), and what it leaves out."""
+    shown = rows[:ROWS]
+    begun = min(began for _, attempts in rows for _, began, _ in attempts)
+    span = max(ended for _, attempts in rows for _, _, ended in attempts) - begun
+    name, unit = next((name, unit) for name, unit in UNITS if span >= 3 * unit or unit == 1)
+    figure, axes = axes_of(0.8 + 0.26 * max(2, len(shown)))
+    with matplotlib.rc_context(STYLE):
+        for row, (_, attempts) in enumerate(shown):
+            for cause, began, ended in attempts:
+                kind, colour, hatch = kind_of(cause)
+                start, end = (began - begun) / unit, (ended - begun) / unit
+                edge = {"edgecolor": "#333333", "linewidth": 0.6}
+                axes.broken_barh([(start, end - start)], (row - 0.35, 0.7), facecolor=colour, hatch=hatch, **edge)
+                if kind not in ("finished", "running"):
+                    axes.plot([end], [row], marker="|", markersize=13, markeredgewidth=2, color="#222222")
+        axes.set_yticks(range(len(shown)), [name if len(name) <= 20 else name[:19] + "…" for name, _ in shown])
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_xlabel(f"{name} since {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(begun))} UTC")
+        axes.grid(visible=False, axis="y")
+        axes.set_axisbelow(True)
+    note = f"{len(rows) - len(shown)} more tasks are not drawn." if len(rows) > len(shown) else ""
+    return svg(figure, title, salt), note

@@ -1,0 +1,87 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2034,SC2154 # ../helpers, which also reads
+# A PyTorch program that never heard of the kit runs on two nodes, by three commands.
+
+load ../helpers
+load reports
+
+setup_file() {
+  cluster_up
+}
+
+teardown_file() {
+  cluster_down
+}
+
+setup() {
+  program=$BATS_TEST_TMPDIR/'my first project'
+  mkdir -- "$program"
+  cat >"$program/model.py" <<'PYTHON'
+import torch
+
+
+class Line(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(1, width), torch.nn.Tanh(), torch.nn.Linear(width, 1))
+
+    def forward(self, x):
+        return self.layers(x)
+PYTHON
+  cat >"$program/train.py" <<'PYTHON'
+import argparse
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from model import Line
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--steps", type=int, default=100)
+parser.add_argument("--lr", type=float, default=0.05)
+parser.add_argument("--name", default="line")
+arguments = parser.parse_args()
+
+dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+torch.manual_seed(dist.get_rank())
+model = DistributedDataParallel(Line(16))
+optimizer = torch.optim.Adam(model.parameters(), lr=arguments.lr)
+for step in range(arguments.steps):
+    x = torch.rand(32, 1) * 2 - 1
+    loss = ((model(x) - x**2) ** 2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+first_weight = next(model.parameters()).flatten()[:1].detach()
+everybody = [torch.empty(1) for _ in range(dist.get_world_size())]
+dist.all_gather(everybody, first_weight)
+if dist.get_rank() == 0:
+    same = all(torch.equal(weight, first_weight) for weight in everybody)
+    print(f"{arguments.name}: {dist.get_world_size()} ranks, loss {loss.item():.4f}, the same weights: {same}", flush=True)
+dist.destroy_process_group()
+PYTHON
+}
+
+@test "adopt.sh, create.sh, job_submitter.sh: a two-file project trains on two nodes; an upgrade between changes nothing" {
+  ln -s -- "$checkout/.venv" "$program/.venv" # made already, as it takes minutes
+  local before
+  before=$(cd -- "$program" && sha256sum -- *.py)
+
+  bash "$checkout/hpc/adopt.sh" "$program" -- python train.py --steps 40 --name 'a "curved" line'
+  bash "$program/venv/create.sh"
+  job=$(bash "$program/hpc/job_submitter.sh" --gpus 2 --num-nodes 2 --time 5 3>&- 4>&-)
+
+  run_directory=$(scontrol show job "$job" | sed -n 's/^ *WorkDir=//p')
+  ended "$job" 180 COMPLETED 0:0
+  job_log | grep -qE '^a "curved" line: 4 ranks, loss 0\.[0-9]+, the same weights: True$'
+  [[ $(job_log | grep -oE '^rank [0-3] of 4: node [01], node[0-9]+' | sort -u | wc -l) == 4 ]]
+  [[ $(job_log | sed -nE 's/^rank .* node [01], (node[0-9]+) .*/\1/p' | sort -u | wc -l) == 2 ]]
+  [[ $(cd -- "$program" && sha256sum -- *.py) == "$before" ]]
+
+  # All that the kit needs is there: nothing looks for what was left out.
+  run --separate-stderr bash "$checkout/hpc/adopt.sh" "$program"
+  [[ $status == 0 && $output == 'left out  train/: your train.py '* && $output != *$'\n'* && $stderr == '0 files written, 0 removed'* ]]
+  bash "$program/hpc/job_submitter.sh" --help >/dev/null
+  XDG_STATE_HOME=$BATS_TEST_TMPDIR/state bash "$program/hpc/doctor.sh" --quick | grep -q '^ok  *slurm'
+}

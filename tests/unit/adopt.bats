@@ -1,0 +1,278 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; ../helpers
+# shellcheck disable=SC2016 # what is in single quotes is for nobody to expand
+# hpc/adopt.sh, with a small kit: what it puts into a project, and what an upgrade does with what the user has changed.
+
+load ../helpers
+
+setup() {
+  kit=$BATS_TEST_TMPDIR/'a kit'
+  program=$BATS_TEST_TMPDIR/'it'\''s "mine" $(touch canary)'
+  mkdir -p -- "$kit"/hpc/{lib,clusters,shims,old} "$kit"/{venv,singularity,train,tests} "$program"
+  cp -- "$checkout/hpc/adopt.sh" "$kit/hpc/"
+  cp -- "$checkout"/hpc/lib/{common,installing}.sh "$kit/hpc/lib/"
+  local file
+  for file in hpc/batch.sh hpc/sweep_trial.sh hpc/clusters/plai.sh hpc/old/one.sh hpc/old/two.sh venv/requirements.txt \
+    singularity/run.sh train/loop.py tests/test.sh README.md LICENSE; do
+    printf 'version 1 of %s\n' "$file" >"$kit/$file"
+  done
+  chmod 755 -- "$kit/hpc/sweep_trial.sh"
+  ln -s ../sweep_trial.sh "$kit/hpc/shims/python"
+  printf 'print("mine")\n' >"$program/run me.py"
+}
+
+adopt() {
+  bash "$kit/hpc/adopt.sh" "$@"
+}
+
+# files [FOLDER]   Of the program's folder, with their contents; of links, their targets. All but the manifest.
+files() {
+  (
+    cd -- "${1:-$program}" || exit
+    find . -type f ! -name .installed ! -path './.git/*' -printf '%P %m ' -exec sha256sum {} \; -o -type l -printf '%P -> %l\n' | LC_ALL=C sort
+  )
+}
+
+# has FILE TEXT   Of the program.
+has() {
+  [[ $(<"$program/$1") == "$2" ]]
+}
+
+# says PATTERN... -- ARGUMENT...   adopt.sh succeeds, and each pattern is a line of it, and there are no other lines.
+says() {
+  local -a patterns=()
+  local pattern
+  while [[ $1 != -- ]]; do
+    patterns+=("$1")
+    shift
+  done
+  run --separate-stderr adopt "${@:2}"
+  for pattern in "${patterns[@]}"; do
+    if ! grep -qxE -- "$pattern" <<<"$output"; then
+      printf 'status %s, and no line %s in:\n%s\n%s\n' "$status" "$pattern" "$output" "$stderr" >&2
+      return 1
+    fi
+  done
+  [[ $status == 0 && ${#lines[@]} == "${#patterns[@]}" ]]
+}
+
+# upstream FILE   A second version of it.
+upstream() {
+  printf 'version 2 of %s\n' "$1" >"$kit/$1"
+}
+
+@test "the first time: the parts, the README beside them, a configuration; not the kit's tests, nor what is there" {
+  adopt "$program" >"$BATS_TEST_TMPDIR/said"
+  [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/batch.sh ./hpc/clusters/plai.sh ./hpc/lib/common.sh ./hpc/old/one.sh ./hpc/old/two.sh ./hpc/shims/python ./hpc/sweep_trial.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
+  [[ $(stat --format=%a -- "$program/hpc/sweep_trial.sh") == 755 && $(readlink -- "$program/hpc/shims/python") == ../sweep_trial.sh ]]
+  has 'run me.py' 'print("mine")'
+  grep -qx 'new       hpc/batch.sh' "$BATS_TEST_TMPDIR/said"
+  [[ $(wc -l <"$BATS_TEST_TMPDIR/said") == 13 ]]
+  run ! grep -v '^#' "$program/experiment_configurations.txt"
+}
+
+@test "twice is nothing" {
+  adopt "$program" >/dev/null
+  find "$program" ! -type d -printf '%P %T@ %i\n' | sort >"$BATS_TEST_TMPDIR/before"
+  says -- "$program"
+  [[ $stderr == '0 files written, 0 removed, in '* ]]
+  diff "$BATS_TEST_TMPDIR/before" <(find "$program" ! -type d -printf '%P %T@ %i\n' | sort)
+}
+
+@test "an upgrade: what is untouched is renewed, what the user has changed stays, and the new one lies beside it" {
+  adopt "$program" >/dev/null
+  echo mine >"$program/venv/requirements.txt" # changed here and upstream
+  echo mine >"$program/hpc/clusters/plai.sh"  # changed here alone
+  echo mine >"$program/hpc/clusters/own.sh"   # of the user alone
+  echo mine >"$program/hpc/old/one.sh"        # changed here, gone upstream
+  echo mine >"$program/experiment_configurations.txt"
+  rm -- "$program/singularity/run.sh" # lost; its folder is there
+  upstream venv/requirements.txt
+  upstream hpc/batch.sh
+  upstream README.md
+  rm -r -- "$kit/hpc/old"
+  ln -sfn ../batch.sh "$kit/hpc/shims/python"
+  echo new >"$kit/hpc/new.sh"
+  echo more >"$kit/train/more.py"
+  local before
+  before=$(files)
+  says 'upgraded  hpc/batch.sh' 'upgraded  hpc/README.md' 'upgraded  hpc/shims/python' 'new       hpc/new.sh' 'new       train/more.py' \
+    'new       singularity/run.sh' 'kept      venv/requirements.txt: .* is venv/requirements.txt.new' 'removed   hpc/old/two.sh: the kit has it no more' \
+    'kept      hpc/old/one.sh: .*: it is yours' -- --dry-run "$program"
+  [[ $(files) == "$before" ]]
+  adopt "$program" >/dev/null
+  has hpc/batch.sh 'version 2 of hpc/batch.sh'
+  has hpc/README.md 'version 2 of README.md'
+  has venv/requirements.txt mine
+  has venv/requirements.txt.new 'version 2 of venv/requirements.txt'
+  has hpc/clusters/plai.sh mine
+  has hpc/clusters/own.sh mine
+  has hpc/old/one.sh mine
+  has experiment_configurations.txt mine
+  has singularity/run.sh 'version 1 of singularity/run.sh'
+  [[ ! -e $program/hpc/old/two.sh && ! -e $program/hpc/clusters/plai.sh.new && $(readlink -- "$program/hpc/shims/python") == ../batch.sh ]]
+  says -- "$program"
+}
+
+@test "the new version beside: once; taken over, it is gone; removed or changed, it is the user's" {
+  adopt "$program" >/dev/null
+  echo mine >"$program/hpc/batch.sh"
+  echo mine >"$program/hpc/clusters/plai.sh"
+  echo mine >"$program/venv/requirements.txt"
+  upstream hpc/batch.sh
+  upstream hpc/clusters/plai.sh
+  upstream venv/requirements.txt
+  adopt "$program" >/dev/null
+  cp -- "$program/hpc/batch.sh.new" "$program/hpc/batch.sh"
+  rm -- "$program/hpc/clusters/plai.sh.new"
+  echo notes >>"$program/venv/requirements.txt.new"
+  says 'removed   hpc/batch.sh.new: you have that version now' -- "$program"
+  [[ ! -e $program/hpc/clusters/plai.sh.new ]]
+  printf 'version 3\n' | tee "$kit/hpc/batch.sh" "$kit/hpc/clusters/plai.sh" >"$kit/venv/requirements.txt"
+  says 'upgraded  hpc/batch.sh' 'kept      hpc/clusters/plai.sh: .*' 'kept      venv/requirements.txt and venv/requirements.txt.new: .*' -- "$program"
+  has hpc/clusters/plai.sh.new 'version 3'
+  has venv/requirements.txt.new $'version 2 of venv/requirements.txt\nnotes'
+  rm -- "$program/venv/requirements.txt.new"
+  says 'kept      venv/requirements.txt: .*' -- "$program"
+  has venv/requirements.txt.new 'version 3'
+  has venv/requirements.txt mine
+}
+
+@test "files of that name that the kit has not put there are kept" {
+  mkdir -- "$program/hpc" "$program/venv"
+  echo mine >"$program/hpc/batch.sh"
+  cp -- "$kit/venv/requirements.txt" "$program/venv/"
+  ln -s elsewhere "$program/hpc/sweep_trial.sh"
+  adopt "$program" >"$BATS_TEST_TMPDIR/said"
+  has hpc/batch.sh mine
+  has hpc/batch.sh.new 'version 1 of hpc/batch.sh'
+  [[ $(readlink -- "$program/hpc/sweep_trial.sh") == elsewhere && -x $program/hpc/sweep_trial.sh.new ]]
+  run ! grep requirements "$BATS_TEST_TMPDIR/said"
+  says -- "$program"
+}
+
+@test "train/ hides no train.py, and mixes with no folder of that name; a part that was removed stays away" {
+  adopt "$program" >/dev/null
+  rm -r -- "$program/singularity" "$program/train"
+  upstream singularity/run.sh
+  says 'left out  train/: you have removed it' 'left out  singularity/: you have removed it' -- "$program"
+  says 'left out  train/: you have removed it' 'left out  singularity/: you have removed it' -- "$program"
+  [[ ! -e $program/singularity && ! -e $program/train ]]
+
+  mkdir -- "$BATS_TEST_TMPDIR/b" "$BATS_TEST_TMPDIR/c" "$BATS_TEST_TMPDIR/c/train"
+  touch -- "$BATS_TEST_TMPDIR/b/train.py"
+  adopt "$BATS_TEST_TMPDIR/b" >"$BATS_TEST_TMPDIR/said"
+  grep -q '^left out  train/: your train.py would be hidden by it' "$BATS_TEST_TMPDIR/said"
+  [[ ! -e $BATS_TEST_TMPDIR/b/train && $(grep -v '^#' "$BATS_TEST_TMPDIR/b/experiment_configurations.txt") == 'python train.py' ]]
+  adopt "$BATS_TEST_TMPDIR/c" >"$BATS_TEST_TMPDIR/said"
+  grep -q '^left out  train/: you have a folder of that name' "$BATS_TEST_TMPDIR/said"
+  [[ -z $(ls -A -- "$BATS_TEST_TMPDIR/c/train") ]]
+}
+
+@test "the command: each word as it was given, and never over a configuration that is there" {
+  local -a words=(python 'run me.py' --note 'say "two" \n words; $(touch canary) `x` #' --lr=1e-3 --empty '' --data '{nodes} é' --betas '0.9,0.999' "it's")
+  adopt "$program" -- "${words[@]}" >/dev/null
+  use_libraries common checks options experiments_file
+  experiments_file::read "$program/experiment_configurations.txt"
+  # As an argv file has them: a dollar that stays one is two.
+  local wanted=${words[*]@Q}
+  wanted=$(sed 's/\$(/$&/; s/{nodes}/${NNODES}/' <<<"$wanted")
+  [[ ${#experiment_lengths[@]} == 1 && ${experiment_words[*]@Q} == "$wanted" ]]
+  says -- "$program" -- "${words[@]}"
+  fails_with 2 'experiment_configurations.txt. is there, without this command' adopt "$program" -- python other.py
+  fails_with 2 'control characters' adopt "$program" -- $'a\nb'
+  # A variable of the job stays one.
+  mkdir -- "$BATS_TEST_TMPDIR/b"
+  adopt "$BATS_TEST_TMPDIR/b" -- python x.py '--data=${SLURM_TMPDIR}/d' >/dev/null
+  [[ $(grep -v '^#' "$BATS_TEST_TMPDIR/b/experiment_configurations.txt") == 'python x.py "--data=${SLURM_TMPDIR}/d"' ]]
+}
+
+@test "what cannot be: status 2, or 1 where it cannot be written; and nothing is written" {
+  fails_with 2 'say where' adopt
+  fails_with 2 "'/none/such' is not a folder" adopt /none/such
+  fails_with 2 "unknown option '--force'" adopt --force "$program"
+  fails_with 2 'one folder at a time' adopt "$program" other
+  fails_with 2 'the command is missing' adopt "$program" --
+  fails_with 2 'is the kit itself, or in it' adopt "$kit/tests"
+  ln -s -- "$kit" "$BATS_TEST_TMPDIR/link"
+  fails_with 2 'is the kit itself, or in it' adopt "$BATS_TEST_TMPDIR/link/train"
+  ln -s -- "$BATS_TEST_TMPDIR" "$program/venv"
+  fails_with 2 "venv' is a link or a file" adopt "$program"
+  rm -- "$program/venv"
+  touch -- "$program/hpc"
+  fails_with 2 "hpc' is a link or a file" adopt "$program"
+  rm -- "$program/hpc"
+  (
+    exec {lock}<"$program"
+    flock "$lock"
+    fails_with 1 'another adopt.sh' adopt "$program"
+  )
+  [[ $(ls -A -- "$program") == 'run me.py' ]]
+  if ((EUID == 0)); then
+    # To root all may be written but this.
+    if mount -t tmpfs -o ro tmpfs "$program" 2>/dev/null; then
+      fails_with 1 'cannot be written' adopt "$program"
+      umount -- "$program"
+    fi
+  else
+    chmod 555 -- "$program"
+    fails_with 1 'cannot be written' adopt "$program"
+    chmod 755 -- "$program"
+  fi
+  [[ $(ls -A -- "$program") == 'run me.py' ]]
+}
+
+# broken NAME N WHAT   Stands before the program NAME; at its N-th call it does WHAT.
+broken() {
+  mkdir -p -- "$BATS_TEST_TMPDIR/broken"
+  cat >"$BATS_TEST_TMPDIR/broken/$1" <<STUB
+#!/bin/bash
+echo >>"\$0.calls"
+if ((\$(wc -l <"\$0.calls") == $2)); then $3; fi
+exec /bin/$1 "\$@"
+STUB
+  chmod +x -- "$BATS_TEST_TMPDIR/broken/$1"
+}
+
+@test "a full disk leaves the project as it was; what was killed half-way is completed the next time" {
+  local before
+  before=$(files)
+  broken cp 5 'exit 1'
+  run env PATH="$BATS_TEST_TMPDIR/broken:$PATH" bash "$kit/hpc/adopt.sh" "$program"
+  [[ $status != 0 && $(files) == "$before" && $(ls -A -- "$program") == 'run me.py' ]]
+  rm -- "$BATS_TEST_TMPDIR/broken/cp"
+
+  broken mv 4 'kill -s KILL "$PPID"; sleep 1'
+  run env PATH="$BATS_TEST_TMPDIR/broken:$PATH" bash "$kit/hpc/adopt.sh" "$program"
+  [[ $status == 137 && -d $program/hpc && ! -e $program/hpc/.installed ]]
+  adopt "$program" >/dev/null
+  mkdir -- "$BATS_TEST_TMPDIR/whole"
+  cp -- "$program/run me.py" "$BATS_TEST_TMPDIR/whole/"
+  adopt "$BATS_TEST_TMPDIR/whole" >/dev/null
+  [[ $(files) == "$(files "$BATS_TEST_TMPDIR/whole")" ]]
+  [[ -z $(find "$program" -name '.adopt.*') ]]
+
+  # An upgrade, too: nothing is taken for the user's.
+  upstream hpc/batch.sh
+  upstream hpc/sweep_trial.sh
+  upstream venv/requirements.txt
+  rm -- "$BATS_TEST_TMPDIR/broken/mv.calls"
+  run env PATH="$BATS_TEST_TMPDIR/broken:$PATH" bash "$kit/hpc/adopt.sh" "$program"
+  adopt "$program" >/dev/null
+  adopt "$BATS_TEST_TMPDIR/whole" >/dev/null
+  [[ $(files) == "$(files "$BATS_TEST_TMPDIR/whole")" ]]
+  says -- "$program"
+}
+
+@test "git: what the kit makes is ignored, by lines that are not there yet; nothing of it without a repository" {
+  adopt "$program" >/dev/null
+  [[ ! -e $program/.gitignore ]]
+  git -C "$program" init --quiet
+  printf '*.pt\n.venv\n__pycache__' >"$program/.gitignore"
+  says 'added     .gitignore: /.env' -- "$program"
+  has .gitignore $'*.pt\n.venv\n__pycache__\n/.env'
+  says -- "$program"
+  echo 'venv/' >>"$program/.gitignore"
+  says -- "$program"
+  [[ $stderr == *'your .gitignore leaves out files of the kit, such as venv/run.sh'* ]]
+}

@@ -1,0 +1,261 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells; the libraries read what is set here; ../helpers
+# What hpc/doctor.sh makes of the answers of other programs, and what the submitter makes of its findings.
+
+load ../helpers
+
+setup() {
+  export HOME=$BATS_TEST_TMPDIR/home XDG_STATE_HOME=$BATS_TEST_TMPDIR/state XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
+  mkdir -- "$HOME"
+  unset WANDB_API_KEY NETRC
+}
+
+# With the libraries in this shell, and SCOPE main.
+probes() {
+  use_libraries common checks options secrets site preflight findings probe_slurm probe_login probe_node
+  source "$checkout/venv/environment.sh"
+  site[name]=default options_value[json]='' options_value[account]='' partition=main
+}
+
+# stub NAME LINE...   A program before all others that prints LINEs.
+stub() {
+  stubs=$BATS_TEST_TMPDIR/stubs
+  mkdir -p -- "$stubs"
+  printf '%s\n' "${@:2}" >"$stubs/$1.output"
+  # shellcheck disable=SC2016 # sh expands it
+  printf '#!/bin/sh\ncat -- "$0.output"\n' >"$stubs/$1"
+  chmod +x -- "$stubs/$1"
+  PATH=$stubs:$PATH
+}
+
+# found LEVEL PATTERN COMMAND...   What COMMAND finds is of LEVEL, and matches.
+found() {
+  local -r level=$1 pattern=$2
+  findings_list=()
+  "${@:3}" >/dev/null || true
+  local finding
+  for finding in "${findings_list[@]}"; do
+    if [[ $finding == *$'\t'"$level"$'\t'* && $finding =~ $pattern ]]; then return; fi
+  done
+  printf 'found, and not %s %s: %s\n' "$level" "$pattern" "${findings_list[*]}" >&2
+  return 1
+}
+
+@test "wrong options: status 2" {
+  make_project
+  fails_with 2 "unknown option '--jsn': did you mean --json" bash "$project/hpc/doctor.sh" --jsn
+  fails_with 2 "unexpected argument 'main'" bash "$project/hpc/doctor.sh" main
+  fails_with 2 "'soon' is not a whole number" bash "$project/hpc/doctor.sh" --wait soon
+  run bash "$project/hpc/doctor.sh" --help
+  [[ $status == 0 && $output == *'Exit status: 0 ready'*'--quick'* ]]
+}
+
+@test "without a Slurm, or with one that is silent: not ready, and what is here is looked at" {
+  make_project
+  export SCRATCH=$BATS_TEST_TMPDIR
+  stub sbatch ''
+  stub scontrol ''
+  printf '#!/bin/sh\necho "slurm_load_ctl_conf error: Unable to contact slurm controller"; exit 1\n' >"$stubs/scontrol"
+  run --separate-stderr bash "$project/hpc/doctor.sh"
+  [[ $status == 1 && $output == 'problem  slurm           Slurm does not answer (slurm_load_ctl_conf'*'ok       output'*'not ready: 1 problem' ]]
+  [[ ! -e $XDG_STATE_HOME ]]
+}
+
+@test "partitions, GPUs and limits as sinfo and scontrol show them" {
+  probes
+  stub_slurm
+  options_value[partition]='' options_value[cycle_partition]='' options_value[gpu_type]=''
+  found ok 'main: 4 nodes of 16 CPUs, 64000 MB, gpu:v100l:4.*, at most infinite' probe_slurm::partition
+  found ok '4 a node, of type v100l' probe_slurm::gpus
+  options_value[gpu_type]=V100L options_source[gpu_type]=option
+  found ok v100l probe_slurm::gpus
+  options_value[gpu_type]=H100
+  found problem '--gpu-type says H100, and partition main has v100l.*site\[gpu_type\]=v100l in' probe_slurm::gpus
+  options_value[partition]=big
+  found ok 'big: 2 nodes of 64 CPUs.*; 1 nodes of 64\+ CPUs' probe_slurm::partition
+  options_value[gpu_type]='' partition=big
+  found ok '8 a node, of type A40 a100' probe_slurm::gpus
+  options_value[partition]=cpu
+  found ok 'no GPUs, at most 2-00:00:00' probe_slurm::partition
+  found note 'none in partition cpu' probe_slurm::gpus
+  options_value[partition]=nowhere
+  found problem "'nowhere': this cluster has main urgent big short cpu" probe_slurm::partition
+  sed -i 's/up$/drain/' "$stub/partitions"
+  options_value[partition]=main
+  found problem 'it is drain' probe_slurm::partition
+}
+
+@test "KillWait, arrays, requeue, accounting and version: from which value on" {
+  probes
+  slurm=([KillWait]='9 sec' [MaxArraySize]=100 [SLURM_VERSION]=20.11.9 [JobRequeue]=1)
+  found problem 'KillWait=9 s' probe_slurm::kill_wait
+  found note 'MaxArraySize=100.*more than 99 tasks' probe_slurm::arrays
+  found note '20.11.9' probe_slurm::version
+  found problem 'JobRequeue=1, and a job that asked' probe_slurm::requeue 0
+  found ok 'JobRequeue=1' probe_slurm::requeue 1
+  slurm=([KillWait]='10 sec' [MaxArraySize]=101 [SLURM_VERSION]=24.11.5)
+  found ok '10 s' probe_slurm::kill_wait
+  found ok 'MaxArraySize=101' probe_slurm::arrays
+  found ok '24.11.5' probe_slurm::version
+  slurm[AccountingStorageType]=accounting_storage/slurmdbd
+  stub sacctmgr ours mine mine
+  found note 'your accounts: mine ours' probe_slurm::accounting
+  options_value[account]=mine
+  found ok 'slurmdbd, your accounts: mine ours' probe_slurm::accounting
+}
+
+@test "preemption: what a partition does with jobs" {
+  probes
+  slurm[PreemptType]=preempt/partition_prio
+  stub scontrol 'PartitionName=main GraceTime=15 Hidden=NO PreemptMode=CANCEL State=UP'
+  found note 'CANCEL, GraceTime=15 s: preempted jobs do not come back' probe_slurm::preemption
+  stub scontrol 'PartitionName=main GraceTime=0 Hidden=NO PreemptMode=REQUEUE State=UP'
+  found note 'REQUEUE, GraceTime=0 s.*no time to save' probe_slurm::preemption
+  stub scontrol 'PartitionName=main GraceTime=0 Hidden=NO PreemptMode=OFF State=UP'
+  found ok 'PreemptMode=OFF' probe_slurm::preemption
+  slurm[PreemptType]=preempt/none
+  found ok 'none' probe_slurm::preemption
+}
+
+@test "nodes: those that take no jobs, by name and reason" {
+  probes
+  stub sinfo 'n1|idle|none' 'n1|idle|none' 'n2|mixed-|none' 'n3|drained|disk' 'n4|down*|Not responding' 'n5|allocated|none'
+  found note '2 of 5 take no jobs: n3 drained \(disk\), n4 down\* \(Not responding\)' probe_slurm::nodes
+  stub sinfo 'n1|idle~|none' 'n2|completing|none'
+  found ok 'all 2' probe_slurm::nodes
+  stub sinfo 'n1|draining|x' 'n2|maint|none'
+  found problem 'none of 2' probe_slurm::nodes
+}
+
+@test "quotas: the common command's and Lustre's words, long names, files, no limit" {
+  probes
+  stub df 'Avail Inodes IFree' '900000 100 100'
+  stub lfs ''
+  printf '#!/bin/sh\nexit 1\n' >"$stubs/lfs" # it is no Lustre
+  stub quota 'Disk quotas for user me (uid 7): ' '     Filesystem  blocks   quota   limit   grace   files   quota   limit   grace' \
+    '      fs:/home  50000  100000  110000            900    1000    1100'
+  found ok 'quota 90 % used of 1000 files' probe_login::space home "$HOME" 10
+  stub quota 'Disk quotas for user me (uid 7): ' '     Filesystem  blocks   quota   limit   grace   files   quota   limit   grace' \
+    '      fs:/home  105000* 100000  110000   6days    900       0       0'
+  found problem 'quota 105 % used of 100000 kB' probe_login::space home "$HOME" 10
+  stub quota 'Disk quotas for user me (uid 7): none'
+  found ok ', 878 GB free' probe_login::space home "$HOME" 10
+  rm -- "$stubs/quota"
+  stub lfs '/a/very/long/name/of/a/folder' '                 960  0   1000       -       5       0       0       -'
+  found problem 'quota 96 % used of 1000 kB' probe_login::space home "$HOME" 10
+  stub lfs '/scratch 960  0   0       -       5       0       0       -'
+  found ok 'GB free' probe_login::space home "$HOME" 10
+  [[ ${findings_list[0]} != *quota* ]]
+}
+
+@test "room: megabytes, files, and a file server that does not answer" {
+  probes
+  stub lfs ''
+  stub quota ''
+  stub df 'Avail Inodes IFree' '1023 100 100'
+  found problem '1023 MB free' probe_login::space scratch "$HOME" 1024
+  stub df 'Avail Inodes IFree' '50000 100 0'
+  found problem 'room for 0 more files' probe_login::space scratch "$HOME" 1024
+  stub df 'Avail Inodes IFree' '50000 0 0' # btrfs has no number of them
+  found ok '48 GB free' probe_login::space scratch "$HOME" 1024
+  stub df
+  found problem 'df does not answer' probe_login::space scratch "$HOME" 1024
+}
+
+@test "W&B's key: each place, its mode, and never the key itself" {
+  probes
+  local -r key=$(printf '%040d' 12345) folder=$BATS_TEST_TMPDIR/project
+  mkdir -- "$folder"
+  found note 'none' probe_login::wandb_key "$folder"
+  printf 'OTHER=1\nexport WANDB_API_KEY=%s\n' "$key" >"$folder/.env"
+  chmod 640 -- "$folder/.env"
+  found problem "$folder/.env; others can read $folder/.env: mode 640" probe_login::wandb_key "$folder"
+  chmod 600 -- "$folder/.env"
+  found ok "$folder/.env" probe_login::wandb_key "$folder"
+  printf 'machine api.wandb.ai\n  login user\n  password %s\n' "$key" >"$HOME/.netrc"
+  chmod 604 -- "$HOME/.netrc"
+  found problem "$HOME/.netrc: mode 604" probe_login::wandb_key "$folder"
+  rm -- "$HOME/.netrc" "$folder/.env"
+  printf 'my key:\n%s\n' "$key" >"$HOME/wandb_credentials.txt"
+  found problem 'does not begin with a key' probe_login::wandb_key "$folder"
+  printf '%s\n' "$key" >"$HOME/wandb_credentials.txt"
+  chmod 600 -- "$HOME/wandb_credentials.txt"
+  found ok wandb_credentials.txt probe_login::wandb_key "$folder"
+  WANDB_API_KEY=$key found ok 'WANDB_API_KEY, ' probe_login::wandb_key "$folder"
+  [[ "${findings_list[*]}" != *12345* ]]
+}
+
+@test "a node's report: clock, disk, modules, python, runtime" {
+  probes
+  site[modules]='' site[internet]=''
+  shown="JobId=7 StartTime=$((EPOCHSECONDS - 5)) "
+  answer[node]=n1 answer[time]=$((EPOCHSECONDS - 4))
+  found ok 'within' probe_node::clock
+  answer[time]=$((EPOCHSECONDS - 100))
+  found problem 'n1 is 9[0-9] s behind' probe_node::clock
+  answer[time]=$((EPOCHSECONDS + 100))
+  found problem 'n1 is (99|100) s ahead' probe_node::clock
+  answer[local_disk]='/local|500000|900000|xfs'
+  found ok '/local, 488 GB free of 878 GB, xfs' probe_node::local_disk
+  answer[local_disk]='/local|500000|900000|lustre'
+  found note "a network's" probe_node::local_disk
+  answer[local_disk]='/dev/shm|500000|900000|tmpfs'
+  found note 'it is memory' probe_node::local_disk
+  answer[local_disk]='/local|||'
+  found problem '/local cannot be written on n1' probe_node::local_disk
+  answer[modules]='error: module load cuda/99 failed'
+  found problem 'cuda/99' probe_node::modules
+  found problem 'no python3' probe_node::python
+  found note 'neither apptainer' probe_node::container
+  answer[internet]=yes answer[server]=https://example.org
+  found ok 'reaches https://example.org' probe_node::internet
+}
+
+# warned PATTERN   What the submitter is told of the kept findings.
+warned() {
+  run findings::warn pocket main
+  [[ $status == 0 && $output =~ $1 ]] || {
+    printf 'not %s: %s\n' "$1" "$output" >&2
+    return 1
+  }
+}
+
+@test "kept findings: what concerns the request, of its partition, for a week; a new look replaces the old" {
+  probes
+  fact=([max_restarts]=50 [container]='' [sweep]='' [tasks]=1)
+  staging_paths=()
+  findings::add problem kill_wait 'KillWait=1 s' 'a | fix' >/dev/null
+  findings::add problem home 'is full' >/dev/null
+  findings::about gpu
+  findings::add problem clock 'of another partition' >/dev/null
+  findings::about main
+  findings::add note container 'no runtime' >/dev/null
+  findings::add note local_disk 'none' >/dev/null
+  findings::add note internet 'no' >/dev/null
+  findings::save pocket
+  warned 'doctor.sh found kill wait: KillWait=1 s \('
+  fact[container]=/image.sif
+  warned 'KillWait=1 s; container: no runtime \('
+  fact=([max_restarts]=0 [container]='' [sweep]=e/p/id [tasks]=1)
+  staging_paths=(data)
+  warned 'found local disk: none; internet: no \('
+  fact[sweep]='' staging_paths=()
+  warned '^$'
+
+  fact[max_restarts]=1
+  findings_list=()
+  findings::about
+  findings::add ok kill_wait '30 s' >/dev/null
+  findings::add problem requeue 'refused' >/dev/null
+  findings::save pocket
+  warned 'found requeue: refused \('
+  local findings_file
+  findings::set_file pocket
+  [[ $(cut -f 3 -- "$findings_file" | sort | paste -sd ' ') == 'clock container home internet kill_wait local_disk requeue' ]]
+  sed -i -E "s/^[0-9]+/$((EPOCHSECONDS - 7 * 86400 - 1))/" "$findings_file"
+  warned '^$'
+  printf 'nonsense\n\n\t\t\n' >"$findings_file"
+  warned '^$'
+  findings::save pocket
+  warned 'refused'
+}

@@ -1,0 +1,219 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; the helpers and bats set the others
+# experiments.sh list, logs, open, cancel and resubmit, over run directories as jobs leave them, with a stub of Slurm.
+
+load ../helpers
+load made_runs
+
+setup() {
+  made_runs_setup
+}
+
+# shown NAME PATTERN   The row of this run.
+shown() {
+  local line
+  for line in "${lines[@]}"; do
+    if [[ $line == *" $1 "* && $line =~ $2 ]]; then return; fi
+  done
+  printf 'no row %s like %s in:\n%s\n' "$1" "$2" "$output" >&2
+  return 1
+}
+
+@test "the table: newest first, states, attempts, progress, time, metrics, folder; Slurm is asked once" {
+  made_run well 1 1
+  state 1 completed
+  attempt 1 0 'notice request'
+  attempt 1 1 finished
+  printf '{"epoch": %s, "validation_accuracy": %s, "loss": 0.1}\n' 1 0.75 2 0.875 3 0.8125 >"$run/task_1/output/metrics.jsonl"
+  echo '{"validation_accuracy": 0.8125, "world_size": 4}' >"$run/task_1/output/result.json"
+  made_run going 2 1
+  state 1 running
+  attempt 1 0 '' 'epoch 3/20: loss 1'
+  queued 2 N/A RUNNING None
+  made_run waiting 3 1
+  queued 3 N/A PENDING Priority
+  made_run requeued 4 1
+  state 1 running
+  attempt 1 0 ''
+  queued 4 N/A PENDING BeginTime
+  made_run broken 5 1
+  state 1 failed
+  attempt 1 0 'failed 1 0 node1'
+  made_run stopped 6 1
+  state 1 failed
+  attempt 1 0 cancelled
+  made_run never_began 7 1
+  made_run lost 8 1
+  state 1 running
+  attempt 1 0 ''
+  run -0 --separate-stderr command_of
+  [[ -z $stderr ]]
+  [[ ${lines[0]} == 'JOB '*'OUTPUT PATH' && ${lines[1]} == "8 "* && ${lines[8]} == *"$outputs/well_20260101-000001_1" ]]
+  shown well '^1 +well +2 +completed +2 +epoch 3 +00:20:00 +validation_accuracy 0\.8125 \(best 0\.875\) '
+  shown going ' running +1 +epoch 3/20 '
+  shown waiting ' enqueued +0 +- +- +- '
+  shown requeued ' paused '
+  shown broken ' failed +1 +- +00:10:00 '
+  shown stopped ' cancelled '
+  shown never_began ' cancelled '
+  shown lost ' failed '
+  [[ $(wc -l <"$STUB/calls") == 1 ]]
+}
+
+@test "an array: its tasks are counted, those alone that were sent; its second array has other numbers" {
+  made_run many $'10\n11' 6
+  printf '%s\0' sbatch --array=1-2 >"$run/sbatch_argv"
+  printf '%s\0' sbatch --array=1,3 >"$run/sbatch_argv_3" # task 5 was done before
+  state 1 completed
+  state 2 running
+  queued 10 2 RUNNING None
+  queued 11 3 PENDING Resources ' offset=3'
+  run -0 command_of list --name man
+  shown many '^10,11 +many +2 +1 enqueued, 1 running, 1 completed, 1 cancelled +0 +task 1/4 '
+  run -0 command_of open 11_3
+  [[ $output == *"$run/task_6"$'\n'* ]]
+  run -1 command_of open 11_2
+  [[ $output == *"neither a job, nor a run directory, nor an experiment"* ]]
+}
+
+@test "a cycle's job runs while the long one waits" {
+  made_run cycles 4 1 cycles=5
+  state 1 paused
+  queued 4 N/A PENDING Dependency
+  queued 3 N/A RUNNING None ' rapid_cycle'
+  run -0 command_of
+  shown cycles ' paused '
+}
+
+@test "--name, --state, --last, --json" {
+  local name
+  for name in apple apricot pear; do made_run "$name" "$((made + 1))" 1; done
+  state 1 completed
+  run -0 command_of list --name 'ap*'
+  ((${#lines[@]} == 3))
+  run -0 command_of --state completed
+  [[ ${#lines[@]} == 2 && ${lines[1]} == *pear* ]]
+  run -0 command_of --last 1 --json
+  [[ $(python3 -c 'import json, sys; [run] = json.load(sys.stdin); print(run["name"], run["state"], run["nodes"], run["output_path"])' <<<"$output") == "pear completed 2 $run" ]]
+  run -2 command_of list --state lost
+  [[ $output == *"invalid choice: 'lost'"* ]]
+}
+
+@test "where Slurm is down the files tell, and it is said" {
+  made_run going 2 1
+  state 1 running
+  made_run waiting 3 1
+  rm -- "$STUB/queue"
+  run -0 --separate-stderr command_of
+  shown going ' running '
+  shown waiting ' enqueued '
+  [[ $stderr == 'Slurm does not answer (slurm_load_jobs error: no controller): this is what the runs'* ]]
+  PATH=${PATH#*:} run -0 --separate-stderr command_of
+  [[ $stderr == 'Slurm does not answer ('* ]]
+}
+
+@test "files that are cut off, or hold nonsense, spoil nothing" {
+  made_run odd 1 1 exp_name=$'two\nlines and \'quotes\''
+  state 1 completed
+  printf '{"loss": 1.5}\n{"loss": NaN}\nnull\n[1]\n{"loss": 1' >"$run/task_1/output/metrics.jsonl"
+  printf '\377\376' >"$run/task_1/output/result.json"
+  mkdir -- "$outputs/x_20260101-000000_1"
+  touch -- "$outputs/.lock" "$outputs/x.partial"
+  run -0 --separate-stderr command_of --json
+  [[ -z $stderr ]]
+  [[ $(python3 -c 'import json, sys; [run] = json.load(sys.stdin); print([run["name"], run["last"]])' <<<"$output") == *"two\\nlines and 'quotes'"*'1.5]' ]]
+}
+
+@test "SCRATCH of the project's .env, and of the site's profile" {
+  made_run one 1 1
+  printf 'SCRATCH=%q\n' "$SCRATCH" >"$project/.env"
+  unset SCRATCH
+  run -0 command_of
+  shown one cancelled
+  mv -- "$project/.env" "$BATS_TEST_TMPDIR/profile"
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  printf "site[scratch]='%s'\n" "$BATS_TEST_TMPDIR/scratch" >"$XDG_CONFIG_HOME/hpc_kit/clusters/mine.sh"
+  HPC_CLUSTER=mine run -0 command_of
+  shown one cancelled
+  fails_with 1 'SCRATCH is not set' command_of
+  run -0 command_of why "$run"
+}
+
+@test "logs: of all, a rank, a node; of an array one task is named" {
+  made_run one 5 1
+  state 1 failed
+  attempt 1 0 'failed 1 1 node2' 'all of it'
+  failed_rank 1 0 1 node2 1 'of one'
+  failed_rank 1 0 0 node1 1 'of zero'
+  run -0 command_of logs 5
+  [[ $output == *'all of it' ]]
+  run -0 command_of logs one --rank 1
+  [[ $output == *'of one' && $output != *zero* ]]
+  run -0 command_of logs "$run" --node node1
+  [[ $output == *'of zero' && $output != *'of one'* ]]
+  run -0 command_of logs "$run/task_1" --follow
+  [[ $output == *'all of it' ]]
+  run -1 command_of logs one --rank 7
+  [[ $output == *"no log of rank 7 in $run/task_1: it is failed"* ]]
+  made_run two 6 2
+  run -1 command_of logs two
+  [[ $output == *'has 2 tasks: say which by --task N'* ]]
+}
+
+@test "cancel: jobs, a task of an array, a name's newest run" {
+  made_run one 5 1
+  queued 5 N/A RUNNING None
+  made_run many 6 3
+  queued 6 1 RUNNING None
+  queued 6 2 PENDING Priority
+  run -0 command_of cancel one 6_2
+  [[ $(<"$STUB/cancelled") == $'5\n6_2' ]]
+  rm -- "$STUB/cancelled"
+  run -0 command_of cancel many
+  [[ $(<"$STUB/cancelled") == 6 ]]
+  : >"$STUB/queue"
+  run -0 command_of cancel one
+  [[ $output == *'has ended: nothing to cancel'* ]]
+  run -1 command_of cancel none
+  rm -- "$STUB/queue"
+  run -1 command_of cancel one
+  [[ $output == *'nothing was cancelled' ]]
+}
+
+@test "resubmit: the same content in a folder of its own, the request changed where it is asked for" {
+  local new
+  stub_slurm
+  printf '#!/bin/sh\n' >"$stub/squeue"
+  experiments 'true {seed}'
+  submitter --gpus 0 --exp-name again --repeat 3 --dependency afterok:1 --begin now+1hour 2>/dev/null
+  run=$(echo "$outputs"/again_*)
+  : >"$RECORD"
+  run -0 --separate-stderr command_of resubmit "$run" --mem 3G --time 2:00:00
+  [[ $output == 4711 && $stderr == *"as ${run##*/}; "* ]]
+  new=${stderr##*; }
+  [[ $new != "$run" && $(<"$new/job_id") == 4711 && $(<"$new/task_3/state") == enqueued ]]
+  cmp "$new/source.tar" "$run/source.tar"
+  cmp "$new/task_2/command" "$run/task_2/command"
+  cmp "$new/task_2/environment" "$run/task_2/environment"
+  cmp <(tr '\0' '\n' <"$RECORD") <(tr '\0' '\n' <"$run/sbatch_argv" | grep -v -e '^--dependency=' -e '^--begin=' |
+    sed -E -e "s|^--time=.*|--time=0-02:00:00|" -e "s|^--mem=.*|--mem=3072M|" | python3 -c 'import sys; sys.stdout.write(sys.stdin.read().replace(*sys.argv[1:]))' "$run" "$new")
+  cmp "$new/sbatch_argv" "$RECORD"
+  # shellcheck source=/dev/null
+  (declare -A fact && source "$new/facts" && [[ ${fact[source_dir]} == "$new/source" && ${fact[exp_name]} == again && ${fact[mem_megabytes]} == 3072 ]])
+  [[ $(tail -n 1 "${outputs%/*}/again/runs") == "${new##*/}" ]]
+
+  : >"$RECORD"
+  run -0 command_of resubmit 4711_2
+  grep -zqx -- --array=2 "$RECORD"
+  fails_with 2 "takes one job" command_of resubmit one two
+  fails_with 2 "is not an amount of memory" command_of resubmit one --mem much
+  run -1 command_of resubmit nothing
+}
+
+@test "what was typed wrong" {
+  fails_with 2 "unknown command 'lst'" command_of lst
+  run -0 command_of --help
+  [[ $output == *'experiments.sh why JOB'* ]]
+  run -2 command_of logs
+  run -2 command_of list --last many
+}

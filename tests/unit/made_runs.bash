@@ -1,0 +1,89 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # the tests read these; ../helpers sets `project`
+# Run directories as jobs leave them, for the tests of experiments.sh:  load ../helpers, load made_runs
+# Stubs of Slurm answer with the files queue, job (scontrol) and account (sacct) of $STUB; without the first, as where
+# Slurm is down. $STUB/calls has a line for each squeue, $STUB/cancelled what scancel was given.
+
+made_runs_setup() {
+  local name
+  make_project
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch STUB=$BATS_TEST_TMPDIR/slurm
+  outputs=$SCRATCH/${project##*/}/hpc_outputs
+  made=0
+  mkdir -p -- "$outputs" "$STUB"
+  : >"$STUB/queue"
+  cat >"$STUB/squeue" <<'STUB'
+#!/bin/sh
+echo "$*" >>"$STUB/calls"
+cat -- "$STUB/queue" 2>/dev/null || { echo 'slurm_load_jobs error: no controller' >&2; exit 1; }
+STUB
+  # shellcheck disable=SC2016 # sh expands it
+  {
+    printf '#!/bin/sh\ncat -- "$STUB/job" 2>/dev/null\n' >"$STUB/scontrol"
+    printf '#!/bin/sh\ncat -- "$STUB/account" 2>/dev/null\n' >"$STUB/sacct"
+    printf '#!/bin/sh\necho "$*" >>"$STUB/cancelled"\n' >"$STUB/scancel"
+  }
+  for name in squeue scontrol sacct scancel; do chmod +x -- "$STUB/$name"; done
+  PATH=$STUB:$PATH
+}
+
+# made_run NAME JOB TASKS [FACT=VALUE...]   Sets run; the later, the newer.
+made_run() {
+  local -r name=$1 job=$2 tasks=$3
+  local word value
+  local -i task
+  made=$((made + 1))
+  run=$outputs/${name}_20260101-$(printf '%06d' "$made")_1
+  mkdir -p -- "$run"
+  printf '%s\n' "$job" >"$run/job_id"
+  for word in exp_name="$name" job_name="$name" run_id="${run##*/}" run_directory="$run" tasks="$tasks" nodes=2 gpus=1 \
+    mem_megabytes=4096 time=0-01:00:00 launcher=srun hang_seconds=1800 max_restarts=50 scratch_dir="${outputs%/*}" \
+    source_dir="$run/source" checkpoint_directory="${outputs%/*}/$name/checkpoints" sweep= "${@:4}"; do
+    value=${word#*=}
+    printf 'fact[%s]=%s\n' "${word%%=*}" "${value@Q}"
+  done >"$run/facts"
+  printf '%s\0' sbatch --parsable >"$run/sbatch_argv"
+  if ((tasks > 1)); then printf '%s\0' "--array=1-$tasks%2" >>"$run/sbatch_argv"; fi
+  for ((task = 1; task <= tasks; task++)); do
+    printf '%s\ttask_%s\tcommand %s\n' "$task" "$task" "$task" >>"$run/tasks"
+    state "$task" enqueued
+  done
+  touch --date='2026-01-01' -- "$run"
+}
+
+# state TASK STATE   Long ago, so that the queue of now is newer.
+state() {
+  mkdir -p -- "$run/task_$1/output"
+  echo "$2" >"$run/task_$1/state"
+  touch --date='2026-01-01 12:00' -- "$run/task_$1/state"
+}
+
+# attempt TASK NUMBER CAUSE [LINE...]   It took ten minutes; LINEs are its part of the log. No CAUSE: nobody wrote it.
+attempt() {
+  local -r folder=$run/task_$1
+  local -r attempt=$folder/attempt_$2
+  mkdir -p -- "$attempt"
+  echo 'node[1-2]' >"$attempt/nodes"
+  touch --date="2026-01-01 13:${2}0" -- "$attempt/nodes"
+  if [[ -n $3 ]]; then
+    echo "$3" >"$attempt/cause"
+    touch --date="2026-01-01 13:$(($2 + 1))0" -- "$attempt/cause"
+  fi
+  printf '%s\n' "== job $(head -n 1 "$run/job_id"), attempt $2, on node[1-2], now" "${@:4}" >>"$folder/log.txt"
+  touch --date="2026-01-01 13:$(($2 + 1))0" -- "$folder/log.txt"
+}
+
+# failed_rank TASK ATTEMPT RANK NODE STATUS [LINE...]   The first that failed, and what it has printed.
+failed_rank() {
+  echo "$3 $4 $5" >"$run/task_$1/attempt_$2/failed_rank"
+  printf '%s\n' "== attempt $2" "rank $3 of 4: node 1, $4 (10.0.0.2), local rank 0, 2 CPUs, GPUs 0" "${@:6}" >>"$run/task_$1/rank_$3.txt"
+}
+
+# queued ARRAY_OR_JOB INDEX STATE REASON [WORDS]   A line of squeue, of the last run; INDEX: N/A or a number.
+queued() {
+  printf '%s|%s|%s|%s|%s|%s|%s|%s|%s|%s\n' "$1" "$2" "$1" "$3" "$4" 59:00 2026-01-02T00:00:00 '' name \
+    "$project/hpc/batch.sh $run${5:-}" >>"$STUB/queue"
+}
+
+command_of() {
+  bash "$project/hpc/experiments.sh" "$@" 3>&- 4>&-
+}

@@ -1,0 +1,183 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; bats and ../helpers
+# hpc/lib/usage.sh and hpc/usage.py: what a job uses, written down beside it.
+
+load ../helpers
+
+setup() {
+  attempt=$BATS_TEST_TMPDIR/'attempt "0", ü'
+  record=$attempt/usage_here.tsv
+  mkdir -- "$attempt"
+  export SLURM_LOCALID=0 SLURM_JOB_ID=4711 SLURMD_NODENAME=here HPC_USAGE_SECONDS=0.2
+  unset CUDA_VISIBLE_DEVICES
+}
+
+teardown() {
+  if [[ -n ${node:-} ]]; then kill -s KILL "$node" 2>/dev/null || true; fi
+  wait_until 10 is_over
+}
+
+# begin COMMAND...   What node.sh does: starts the sampler, and becomes the program. In the background, its id in node.
+begin() {
+  bash -c '
+    set -euo pipefail
+    source "$1/hpc/lib/common.sh"
+    source "$1/hpc/lib/usage.sh"
+    exec {held}<"$1" # as node.sh holds the folder of the job
+    usage::start "$1" "$2"
+    exec "${@:3}"' - "$checkout" "$attempt" "$@" 3>&- 4>&- &
+  node=$!
+}
+
+# The samplers that write to this test's folder.
+samplers() {
+  grep -lsaF -- "$attempt" /proc/[0-9]*/cmdline | while read -r file; do
+    if grep -qsaF usage.py "$file"; then printf '%s\n' "${file%/cmdline}"; fi
+  done
+}
+
+is_over() {
+  [[ -z $(samplers) ]]
+}
+
+# has_lines NUMBER   Besides the header.
+has_lines() {
+  [[ -e $record ]] && (($(wc -l <"$record") > $1))
+}
+
+# column NUMBER   Of all lines.
+column() {
+  tail -n +2 -- "$record" | cut -f "$1"
+}
+
+# has_used SECONDS   By the last line.
+has_used() {
+  [[ -e $record ]] && awk -v seconds="$1" 'END { exit !(NR > 1 && $2 >= seconds) }' "$record"
+}
+
+@test "a line at the start, one each interval and one at the end; the CPU of children that have ended counts" {
+  # A second in all, in children of which none is seen for long.
+  begin python3 -c '
+import os, subprocess, sys, time
+x = bytearray(100_000_000)
+for _ in range(20):
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.05: pass"])
+while not os.path.exists(sys.argv[1]): time.sleep(0.1)' "$BATS_TEST_TMPDIR/enough"
+  wait_until 60 has_used 1
+  : >"$BATS_TEST_TMPDIR/enough"
+  wait_status "$node"
+  ((status == 0))
+  wait_until 10 is_over
+  [[ $(head -n 1 "$record") == $'time\tcpu_seconds\tmemory_bytes\tgpu_percent\tgpu_memory_mib' ]]
+  has_lines 5
+  column 2 | awk 'NR == 1 && $1 > 0.5 { exit 1 } END { exit !($1 >= 1 && $1 < 10) }'
+  column 3 | sort -n | awk 'END { exit !($1 >= 1e8 && $1 < 3e8) }'
+  column 1 | sort -n -c
+  [[ -z $(column 4 | tr -d '\n') ]]
+}
+
+@test "it ends with a program that is killed, heeds no signal before, and holds nothing open" {
+  begin sleep 600
+  wait_until 20 has_lines 2
+  local sampler
+  sampler=$(samplers)
+  kill -s TERM "${sampler#/proc/}"
+  kill -s HUP "${sampler#/proc/}"
+  local -ri before=$(wc -l <"$record")
+  wait_until 20 has_lines "$((before + 1))"
+  [[ $(readlink -- "$sampler/cwd") == / ]]
+  [[ $(readlink -- "$sampler"/fd/{0,1,2} | sort -u) == /dev/null ]]
+  [[ $(readlink -- "$sampler"/fd/* | grep -F / | grep -vF pidfd | sort) == "$(printf '%s\n' /dev/null /dev/null /dev/null "$record" | sort)" ]]
+  kill -s KILL "$node"
+  wait_until 10 is_over
+}
+
+@test "only the first process of a node samples; what it cannot do is nothing for a job to fail by" {
+  SLURM_LOCALID=1 begin true
+  wait_status "$node"
+  ((status == 0))
+  [[ ! -e $record ]]
+
+  # A full disk.
+  ln -s /dev/full "$record"
+  begin sleep 3
+  sleep 1.5
+  [[ -n $(samplers) ]] # it goes on, and so does the job
+  wait_status "$node"
+  ((status == 0))
+  wait_until 10 is_over
+  rm -- "$record"
+
+  # No python3.
+  mkdir -- "$BATS_TEST_TMPDIR/bin"
+  ln -s -- "$(type -P true)" "$(type -P bash)" "$BATS_TEST_TMPDIR/bin"
+  PATH=$BATS_TEST_TMPDIR/bin begin true
+  wait_status "$node"
+  ((status == 0))
+  [[ ! -e $record ]]
+
+  # No folder; no number.
+  rmdir -- "$attempt"
+  begin true
+  wait_status "$node"
+  ((status == 0))
+  mkdir -- "$attempt"
+  HPC_USAGE_SECONDS=often begin true
+  wait_status "$node"
+  ((status == 0))
+}
+
+@test "GPUs: the mean of their use and the sum of their memory, of those of the job, by one nvidia-smi" {
+  local -r bin=$BATS_TEST_TMPDIR/bin
+  mkdir -- "$bin"
+  cat >"$bin/nvidia-smi" <<'STUB'
+#!/bin/sh
+printf '%s\n' "$*" >>"$(dirname -- "$0")/calls"
+while :; do
+  printf '0, 40, 1000\n1, 90, 3000\n2, [N/A], [N/A]\n'
+  sleep 0.1
+done
+STUB
+  chmod +x -- "$bin/nvidia-smi"
+  PATH=$bin:$PATH begin sleep 600
+  wait_until 20 has_lines 2
+  [[ ! -e $bin/calls ]] # no GPU of the job
+  kill -s KILL "$node"
+  wait_until 10 is_over
+  PATH=$bin:$PATH CUDA_VISIBLE_DEVICES=0,1,2 begin sleep 600
+  wait_until 20 grep -q $'\t65.0\t4000$' "$record"
+  kill -s KILL "$node"
+  wait_until 10 is_over
+  wait_until 10 nothing_runs "$bin/nvidia-smi"
+  [[ $(<"$bin/calls") == '--id=0,1,2 --query-gpu=index,utilization.gpu,memory.used --format=csv,noheader,nounits --loop-ms=200' ]]
+}
+
+nothing_runs() {
+  ! grep -lsaF -- "$1" /proc/[0-9]*/cmdline
+}
+
+@test "the job's control group of either version; none of its own, and /proc is read" {
+  local -r root=$BATS_TEST_TMPDIR/cgroup
+  mkdir -p -- "$root"/{slurm/job_4711,memory/slurm/uid_0/job_4711,cpuacct/slurm/uid_0/job_4711,memory/slurm/uid_0/job_47}
+  printf 'usage_usec 2500000\nuser_usec 1\n' >"$root/slurm/job_4711/cpu.stat"
+  echo 5000 >"$root/slurm/job_4711/memory.current"
+  printf 'anon 1\ninactive_file 2000\nactive_file 7\n' >"$root/slurm/job_4711/memory.stat"
+  echo 3500000000 >"$root/cpuacct/slurm/uid_0/job_4711/cpuacct.usage"
+  echo 9000 >"$root/memory/slurm/uid_0/job_4711/memory.usage_in_bytes"
+  printf 'cache 1\ninactive_file 1\ntotal_inactive_file 1000\n' >"$root/memory/slurm/uid_0/job_4711/memory.stat"
+  printf '0::/slurm/job_4711/step_0/user/task_0\n' >"$root/two"
+  printf '9:memory:/slurm/uid_0/job_4711/step_0\n2:cpu,cpuacct:/slurm/uid_0/job_4711/step_0\n0::/\n' >"$root/one"
+  printf '9:memory:/slurm/uid_0/job_47/step_0\n0::/system.slice/job_47110\n' >"$root/none"
+  python3 - "$checkout/hpc" "$root" <<'PYTHON'
+import sys
+sys.path.insert(0, sys.argv[1])
+import usage
+root = sys.argv[2]
+two = usage.ControlGroup("4711", f"{root}/two", root)
+assert (two.cpu_seconds(), two.memory_bytes()) == (2.5, 3000)
+one = usage.ControlGroup("4711", f"{root}/one", root)
+assert (one.cpu_seconds(), one.memory_bytes()) == (3.5, 8000)
+none = usage.ControlGroup("4711", f"{root}/none", root)
+assert none.cpu is None and none.memory is None
+PYTHON
+}

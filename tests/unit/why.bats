@@ -1,0 +1,218 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; the helpers and bats set the others
+# experiments.sh why: the cause, the rank and the remedy of many ends, over run directories as jobs leave them.
+
+load ../helpers
+load made_runs
+
+setup() {
+  made_runs_setup
+}
+
+# why_of NAME TEXT...   Each TEXT must be in what it says.
+why_of() {
+  local text
+  run -0 command_of why "$1"
+  for text in "${@:2}"; do
+    if [[ $output != *"$text"* ]]; then
+      printf 'not there: %s\nin: %s\n' "$text" "$output" >&2
+      return 1
+    fi
+  done
+}
+
+# fails CAUSE STATUS LINE...   A run, made of its first failing rank's last lines; of another rank that was taken along.
+fails() {
+  made_run "$1" "$((made + 1))" 1
+  state 1 failed
+  attempt 1 0 "failed $2 1 node2" '[rank0]: RuntimeError: [gloo/pair.cc:1] Connection closed by peer' "${@:3}" 'srun: error: all is over'
+  failed_rank 1 0 1 node2 "$2" "${@:3}"
+}
+
+@test "what the first failing rank says, not those that it took along" {
+  fails raises 1 'Traceback (most recent call last):' '  File "train.py", line 3, in <module>' 'ValueError: a first one' \
+    'During handling of the above exception, another exception occurred:' 'my.own.StrangeError: the second one'
+  why_of raises 'job 1 (raises): exception: rank 1 on node2 raised my.own.StrangeError: the second one' \
+    'first to fail: rank 1 on node2, status 1' "$run/task_1/rank_1.txt" '    ValueError: a first one' 'to do: mend the program'
+  fails imports 1 "ModuleNotFoundError: No module named 'einops.layers'"
+  why_of imports 'import error: the environment has no Python module einops (rank 1 on node2)' 'bash venv/create.sh'
+  fails other_import 1 "ImportError: cannot import name 'x' from 'y' (/z.py)"
+  why_of other_import "import error: an import failed (rank 1 on node2): ImportError: cannot import name 'x'"
+  fails gpu 1 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 31 GiB'
+  why_of gpu 'GPU out of memory: rank 1 on node2 asked for more memory than its GPU has (another 20.00 MiB)' 'smaller batch'
+  fails nccl 134 'Watchdog caught collective operation timeout: WorkNCCL(SeqNum=3)' 'terminate called'
+  why_of nccl 'collective timed out: ' 'NCCL_SOCKET_IFNAME' '--exclude node2'
+  fails gloo 1 'RuntimeError: [../gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation to complete'
+  why_of gloo 'collective timed out: '
+  fails full 1 'OSError: [Errno 28] No space left on device'
+  why_of full 'disk full: a disk is full, or a quota is reached (rank 1 on node2)' "archives in ${outputs%/*}"
+  fails quota 1 'OSError: [Errno 122] Disk quota exceeded'
+  why_of quota 'disk full: '
+  fails loader 1 'RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that'
+  why_of loader "loader worker killed: a loader's worker of rank 1 on node2 died (Bus error)" 'resubmit 9 --mem 6G'
+  fails ecc 1 'RuntimeError: CUDA error: uncorrectable ECC error encountered'
+  why_of ecc 'broken GPU: a GPU of node2 is broken: uncorrectable ECC' '--exclude node2'
+  fails segment 139 'Fatal Python error: Segmentation fault'
+  why_of segment 'crashed: rank 1 on node2 crashed in compiled code (SIGSEGV)'
+  fails killed 137
+  why_of killed 'killed: rank 1 on node2 was killed (signal 9)'
+  fails told 143
+  why_of told 'ended by a signal: rank 1 on node2 was ended by a signal (SIGTERM)'
+  fails absent 127 '/run/hpc/rank.sh: line 25: trian: command not found'
+  why_of absent 'command not found: the command is not there on the node (rank 1 on node2): trian: command not found'
+  fails silent 3
+  why_of silent 'failed: rank 1 on node2 ended with status 3'
+  # shellcheck disable=SC2016 # no shell expands it
+  fails unset_name 2 'rank.sh: error: the command uses ${NAME}, and NAME is not set on node2'
+  # shellcheck disable=SC2016
+  why_of unset_name 'bad request: the command uses ${NAME}, and NAME is not set on node2'
+}
+
+@test "a save that failed and was survived is a note, not the cause" {
+  fails later 1 'step 5 was not saved: it needs 3 MB' 'OSError: No space left on device: NOT saved' 'KeyError: 7'
+  why_of later 'exception: rank 1 on node2 raised KeyError: 7' $'\nnote: disk full: 2 checkpoints could not be saved; make room'
+  made_run mended 2 1
+  state 1 completed
+  attempt 1 0 finished 'skipped /c/step_20: __1_0.distcp has changed since it was written'
+  why_of mended 'finished: it has finished, in 00:10:00' 'note: damaged checkpoint: 1 were skipped'
+}
+
+@test "data that did not come; other ends before the ranks'" {
+  made_run staging 1 1
+  state 1 failed
+  attempt 1 0 'failed 1 - -' 'keep_node.sh: error: no space on node1: the data need 5 GB in /tmp, and 1 GB are free'
+  why_of staging 'data not staged: the data of --data did not come' 'no space on node1: the data need 5 GB'
+  made_run nodes 2 1
+  state 1 failed
+  attempt 1 0 'failed 1 - -' 'batch.sh: error: Slurm gave 1 nodes; the run asked for 2'
+  why_of nodes 'bad request: Slurm gave 1 nodes; the run asked for 2'
+}
+
+@test "out of memory: the peak of the samples, of Slurm's words, of its accounting; what to ask for" {
+  made_run sampled 1 1
+  state 1 failed
+  attempt 1 0 out_of_memory 'srun: error: node2: task 3: Out Of Memory'
+  printf 'time\tcpu_seconds\tmemory_bytes\tgpu_percent\tgpu_memory_mib\n1\t2\t3221225472\t0\t0\n2\t2\t5368709120\t0\t0\n3\t2\t104857' \
+    >"$run/task_1/attempt_0/usage_node2.tsv"
+  printf 'time\tcpu_seconds\tmemory_bytes\tgpu_percent\tgpu_memory_mib\n1\t2\t4294967296\t\t\n' >"$run/task_1/attempt_0/usage_node1.tsv"
+  why_of sampled 'out of memory: rank 3 on node2 took more memory than the 4G a node that were asked for; the most that was measured is 5G' \
+    'to do: bash hpc/experiments.sh resubmit 1 --mem 8G '
+  made_run told 2 1 mem_megabytes=1000
+  state 1 failed
+  attempt 1 0 out_of_memory 'slurmstepd: error: StepId=2.0 exceeded memory limit (1235558400 > 1048576000), being killed'
+  why_of told 'the 1000M a node that were asked for; the most that was measured is 1178M' '--mem 1792M'
+  made_run accounted 3 1
+  state 1 failed
+  attempt 1 0 out_of_memory
+  printf '\n2048K\n4300800K\n' >"$STUB/account"
+  why_of accounted 'the most that was measured is 4200M'
+  rm -- "$STUB/account"
+  why_of accounted 'a rank took more memory than the 4G a node that were asked for'$'\n'
+}
+
+@test "the time limit: how fast it was, and the time that it needs" {
+  made_run slow 1 1 time=0-00:10:00
+  state 1 failed
+  attempt 1 0 time_limit 'epoch 3/20: loss 1' 'epoch 4/20: loss 1'
+  why_of slow 'time limit: the time limit of 0-00:10:00 came before the end; epoch 4 of 20 was reached in 00:10:00, so the whole needs about 00:50:00' \
+    'resubmit 1 --time 01:00:00 '
+  made_run unknown 2 1 time=0-00:10:00
+  state 1 failed
+  attempt 1 0 time_limit
+  why_of unknown 'how fast it was is not known' '--time 00:20:00'
+}
+
+@test "interruptions: preempted N times, hung, deaf, no restarts left, cancelled, a node that died" {
+  made_run often 1 1
+  state 1 completed
+  attempt 1 0 preempted
+  attempt 1 1 node_failed
+  attempt 1 2 finished
+  why_of often 'finished: ' 'attempt 0: preempted, after 00:10:00 on node[1-2]' 'attempt 1: node failure, ' 'interrupted 2 times: 1 preempted, 1 node failure'
+  made_run spent 2 1 max_restarts=1
+  state 1 failed
+  attempt 1 0 'notice request'
+  attempt 1 1 'notice time_limit' 'job 2: not started again: it was 1 times, and --max-restarts is 1'
+  failed_rank 1 1 0 node1 75
+  why_of spent 'no restarts left: it was interrupted (saved before the time limit) after 1 restarts, and --max-restarts is 1'
+  made_run hangs 3 1 max_restarts=0
+  state 1 failed
+  attempt 1 0 hung
+  failed_rank 1 0 1 node2 134 'Fatal Python error: Aborted' 'Thread 0x1 (most recent call first):' '  File "/a.py", line 1 in wait' '' \
+    'Current thread 0x2 (most recent call first):' '  File "/usr/lib/x.py", line 2 in recv' "  File \"$run/source/train.py\", line 3 in step"
+  why_of hangs 'hung: no rank made progress for 00:30:00' --hang-minutes $'\n'"    rank 1: File \"$run/source/train.py\", line 3 in step"
+  made_run deaf 4 1
+  state 1 failed
+  attempt 1 0 deaf
+  why_of deaf 'deaf: told by STOP_FILE'
+  made_run gone 5 1
+  state 1 failed
+  attempt 1 0 cancelled
+  why_of gone 'cancelled: it was cancelled by the user (scancel)' 'resubmit 5'
+  made_run never 6 1
+  why_of never 'cancelled: it was taken out of the queue before it began'
+  made_run died 7 1
+  state 1 failed
+  attempt 1 0 node_failed
+  why_of died 'node failure: a node died under it (node[1-2])'
+}
+
+@test "an end that nobody could write down: what Slurm, or its accounting, says" {
+  made_run lost 1 1
+  state 1 running
+  attempt 1 0 ''
+  echo 'JobId=1 JobName=x JobState=NODE_FAIL Reason=NodeDown ' >"$STUB/job"
+  why_of lost 'node failure: a node died under it (node[1-2])'
+  rm -- "$STUB/job"
+  echo 'OUT_OF_MEMORY|0:125' >"$STUB/account"
+  why_of lost 'out of memory: '
+  echo 'FAILED|1:0' >"$STUB/account"
+  why_of lost 'lost: its batch script on node1 was killed before it could tell why: Slurm says FAILED 1:0'
+  rm -- "$STUB/account"
+  why_of lost 'lost: its batch script on node1 was killed before it could tell why'$'\n'
+}
+
+@test "what runs and what waits; Slurm's reason, explained" {
+  local reason text
+  made_run going 1 1
+  state 1 running
+  attempt 1 0 '' 'epoch 3/20'
+  touch -- "$run/task_1/attempt_0/heartbeat"
+  queued 1 N/A RUNNING None
+  why_of going 'running: attempt 0 on node[1-2], epoch 3 of 20, the last beat 00:00:' ' ago, 59:00 left'
+  made_run waits 2 1
+  while IFS='|' read -r reason text; do
+    : >"$STUB/queue"
+    queued 2 N/A PENDING "$reason"
+    why_of waits "pending: it waits: $text" "$reason"
+  done <<'REASONS'
+Priority|jobs of higher priority come first
+Resources|no nodes are free
+QOSMaxGRESPerUser|a limit of your account or qos
+AssocGrpCPUMinutesLimit|a limit of your account or qos
+ReqNodeNotAvail, UnavailableNodes:node1|nodes that it needs are down
+DependencyNeverSatisfied|the job for which it waits has failed: it will never start
+PartitionTimeLimit|--time is more than its partition allows
+JobHeldUser|you hold it: scontrol release 2
+SomethingNew|Slurm's reason is
+REASONS
+  attempt 1 0 preempted
+  state 1 paused
+  why_of waits "paused: it waits to go on, after: preempted: Slurm's reason is SomethingNew"
+  rm -- "$STUB/queue"
+  why_of waits 'paused: it waits to go on, after: preempted'
+}
+
+@test "of several tasks, those that ended alike together; one by its number" {
+  local task
+  made_run many 9 5
+  for task in 1 2 4; do state "$task" completed; done
+  for task in 3 5; do
+    state "$task" failed
+    attempt "$task" 0 cancelled
+  done
+  why_of many '3 of 5 tasks completed: 1-2,4' '2 of 5 tasks cancelled: 3,5' 'job 9_3 (many, task 3): cancelled: '
+  why_of 9_5 'job 9_5 (many, task 5): cancelled'
+  [[ ${#lines[@]} == 2 ]]
+  run -1 command_of why many --task 7
+}
