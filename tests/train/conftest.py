@@ -8,7 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 from runner import LAUNCHER_VARIABLES, REPOSITORY, Runner
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Several spin for each other where the machine is busy: a hundred times as slow, seen with a load of 20."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
