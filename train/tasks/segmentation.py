@@ -35,6 +35,8 @@ class Config(TrainingConfig):
     batch_size: int = 16
     test_batch_size: int = 16
     learning_rate: float = 6e-5
+    shard_above: int = 1_000_000_000
+    """With fsdp: Segformer is one unit, as transformers does not find the states of encoder blocks that are others."""
     weight_decay: float = 0.01
     """Of AdamW."""
     image_size: int = 512
