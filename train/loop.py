@@ -29,7 +29,7 @@ from train.environment import JobEnvironment
 from train.files import replaced
 from train.interruption import NOT_FINISHED, Interruption
 from train.metrics import MetricsTracker, open_tracking
-from train.parallel import Parallelism, ParallelismError, gradients_kept, whole_state
+from train.parallel import Parallelism, ParallelismError, gradients_kept, take_over_buffers, whole_state
 from train.sampler import ResumableSampler
 from train.task import ConfigType, Task
 
@@ -338,6 +338,7 @@ def evaluate(task: Task[Any], model: nn.Module, parallelism: Parallelism) -> dic
     """
     config, environment = task.config, task.environment
     model.eval()
+    take_over_buffers(model)
     size = len(task.test_data)  # type: ignore[arg-type]
     mine = list(shard(size, environment))
     count = math.ceil(math.ceil(size / environment.world_size) / config.test_batch_size)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -124,6 +125,16 @@ def whole_state(model: nn.Module, *, frozen: bool = True) -> dict[str, torch.Ten
     if not frozen:
         state = without_frozen(model, state)  # torch leaves tied ones under their other names.
     return {name: value.cpu() for name, value in state.items()}
+
+
+def take_over_buffers(model: nn.Module) -> None:
+    """Rank 0's, before an evaluation: with FSDP each rank's norms have statistics of their own. DDP does it by itself.
+
+    All ranks must call it.
+    """
+    if isinstance(model, FSDPModule):
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:

@@ -16,6 +16,7 @@ from train import loop
 from train.config import TrainingConfig
 from train.data.tensors import Tensors
 from train.environment import KEYWORD_ONLY, JobEnvironment
+from train.parallel import Parallelism
 from train.task import Task as AnyTask
 
 IGNORED = -100
@@ -87,3 +88,13 @@ def train(environment: JobEnvironment, settings: dict[str, Any]) -> dict[str, An
         status = loop.run(Toy, Config(**settings), environment, torch.device("cpu"))
     losses = [float(value) for value in re.findall(r"^step .*: loss (\S+)$", said.getvalue(), re.MULTILINE)]
     return {"status": status, "losses": losses, "said": said.getvalue()}
+
+
+def evaluate_with_norm(environment: JobEnvironment) -> float:
+    """The running mean of a norm under FSDP after an evaluation; before it is the rank's number + 1."""
+    task = Toy(Config(), environment, torch.device("cpu"))
+    bare = nn.Sequential(task.model(), nn.Flatten(0, 1), nn.BatchNorm1d(11), nn.Unflatten(0, (-1, 9)))
+    model = Parallelism(kind="fsdp", shard_above=100).apply(bare, environment, torch.device("cpu"))
+    bare[2].running_mean.fill_(environment.rank + 1)
+    loop.evaluate(task, model, Parallelism())
+    return bare[2].running_mean.mean().item()

@@ -82,6 +82,11 @@ def test_the_whole_model_is_saved_by_bare_names(tmp_path: Path) -> None:
         torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5)
 
 
+def test_all_ranks_evaluate_with_the_statistics_of_rank_0(tmp_path: Path) -> None:
+    shares = Ranks(2, loop_toy.evaluate_with_norm, folder=tmp_path).results()
+    assert shares[0] == shares[1] == 1.0
+
+
 def test_clipped_gradients_make_small_steps(tmp_path: Path, alone: list[float]) -> None:
     clipped = train(1, tmp_path, clip_gradients=1e-6)["losses"]
     assert clipped[0] == pytest.approx(alone[0])
