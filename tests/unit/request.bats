@@ -40,7 +40,7 @@ refuses() {
 2|--job-type standard -n 3 -g 0|standard is one process, and --num-nodes 3 --gpus 0 are 3
 2|--job-type sweep|--job-type sweep needs a sweep
 2|-j distribted|-j: 'distribted' is none of: standard, distributed, sweep
-2|-W slurm|'slurm' is none of: torchrun, lightning, srun, script
+2|-W slurm|'slurm' is none of: torchrun, lightning, srun, node, script
 2|-W srun --gpus 4 --cpus 6|--cpus 6 cannot be shared evenly by the 4 processes of a node: take 4 or 8
 2|-W lightning --gpus 3 --cpus 2|cannot be shared evenly by the 3 processes of a node: take 3
 2|--exp-name ../other|cannot name a folder
