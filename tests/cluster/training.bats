@@ -51,7 +51,8 @@ PYTHON
     "'$python' small_tasks.py train '$data' '$SCRATCH/parts' 3"
   submit --gpus 2 --num-nodes 2
   jobs=("$job")
-  ended "$job" 600 COMPLETED 0:0
+  wait_for_job "$job" 600
+  same "$job_states" "$(printf 'COMPLETED\nCOMPLETED')"
   same "$(compare "$SCRATCH/whole" "$SCRATCH/parts")" "$(cd -- "$data" && printf '%s equal 4 ranks\n' *)"
   [[ $(job_log 2) == *'interrupted at step 3 of '*'resumed at step 3 of '* ]]
 }
