@@ -278,7 +278,7 @@ explained() {
   cause=${seen_text%%$'\n'*}
   cause=${cause#*): }
   seen_why+=${seen_why:+ + }${cause%%:*}
-  if [[ $cause == *' interrupted '* ]]; then seen_why+=" (${cause##*: })"; fi
+  if [[ $cause == finished:* && $cause == *' interrupted '* ]]; then seen_why+=" (${cause##*: })"; fi
   IFS=, read -ra all <<<"$2"
   for cause in "${all[@]# }"; do
     case $cause in
