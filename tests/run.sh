@@ -19,8 +19,8 @@ source "$project/hpc/lib/packages.sh"
 passed=0 failed=0 skipped=0
 run_workers=()
 # What takes long comes first, so that the workers end at about the same time.
-run_longest=(tests/cluster/staging.bats tests/cluster/interruptions.bats tests/faults/weights.bats tests/cluster/containers.bats
-  tests/train tests/cluster/drill.bats tests/cluster/sweeps.bats tests/unit tests/cluster/pocket_cluster.bats)
+run_longest=(tests/faults/weights.bats tests/train tests/cluster/interruptions.bats tests/cluster/containers.bats tests/unit
+  tests/cluster/sweeps.bats tests/cluster/staging.bats tests/cluster/drill.bats tests/cluster/training.bats tests/cluster/jobs.bats)
 reports=$(mktemp -d)
 
 main() {
