@@ -31,6 +31,11 @@ def unquoted(text):
     return text[1:-1].replace("'\\''", "'")
 
 
+def facts_of(folder):
+    """A run's request, as lib/run_directory.sh has written it; nothing where it has not."""
+    return {name: unquoted(value) for name, value in FACT.findall(read(os.path.join(folder, "facts")) or "")}
+
+
 def _unescaped(match):
     code = match[1]
     return chr(int(code, 8)) if code[0] in "01234567" else ESCAPED.get(code, code)
@@ -215,8 +220,7 @@ class Run:
 
     @functools.cached_property
     def facts(self):
-        text = read(os.path.join(self.folder, "facts")) or ""
-        return {name: unquoted(value) for name, value in FACT.findall(text)}
+        return facts_of(self.folder)
 
     @functools.cached_property
     def jobs(self):

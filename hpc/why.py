@@ -8,8 +8,10 @@ import collections
 import os
 import re
 import time
+from pathlib import Path
 
 from files import read, tail
+from reports.runs import read_usage
 from runs import Slurm, UnknownJobError, ask, duration, find, say
 from why_rules import KINDS, NOTES, REASONS, RULES, SIGNALS
 
@@ -93,13 +95,9 @@ class Case:
         """The most memory that a node, else a task of Slurm, has taken in the last attempt; None if nobody measured."""
         # Slurm's own accounting says it where it ends a step for that.
         peak = max([0, *map(int, re.findall(r"exceeded memory limit \((\d+) > ", self.log))])
-        for name in os.listdir(self.attempt.folder) if self.attempt else []:
-            if name.startswith("usage_") and name.endswith(".tsv"):
-                head, *lines = (read(os.path.join(self.attempt.folder, name), 1 << 24) or "").splitlines() or [""]
-                if "memory_bytes" in head.split("\t"):
-                    column = head.split("\t").index("memory_bytes")
-                    cells = [line.split("\t")[column] for line in lines if line.count("\t") >= column]
-                    peak = max([peak, *(int(float(cell)) for cell in cells if re.fullmatch(r"[\d.]+", cell))])
+        for path in Path(self.attempt.folder).glob("usage_*.tsv") if self.attempt else []:
+            usage, _ = read_usage(path) or (None, None)
+            peak = max(peak, usage.peak_memory_bytes if usage else 0)
         if not peak and self.job:
             shown, _ = ask("sacct", "--noheader", "--parsable2", "--units=K", f"--jobs={self.job}", "--format=MaxRSS")
             peak = max([0, *(int(float(size)) * 1024 for size in re.findall(r"^([\d.]+)K$", shown, re.MULTILINE))])

@@ -2,10 +2,11 @@
 
 import json
 import re
-import shlex
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from runs import facts_of
 
 AXES = ("step", "iteration", "epoch")  # of a curve, the first that a line has
 
@@ -105,10 +106,7 @@ def text_of(path):
 
 
 def read_run(folder):
-    facts = {}
-    for name, value in re.findall(r"^fact\[(\w+)\]=(.*)$", text_of(folder / "facts"), re.M):
-        words = shlex.split(value) if not value.startswith("$'") else [value[2:-1]]
-        facts[name] = words[0] if words else ""
+    facts = facts_of(folder)
     asked = dict(
         word[2:].partition("=")[::2] for word in text_of(folder / "sbatch_argv").split("\0") if word[:2] == "--"
     )
