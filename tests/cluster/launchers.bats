@@ -66,6 +66,20 @@ port=$(told 0 MASTER_PORT | cut -d = -f 2)"
   expect_lightning 1
 }
 
+@test "lightning: its trainer stops at a notice on four ranks, and goes on at that step" {
+  local last
+  XDG_CONFIG_HOME=$BATS_FILE_TMPDIR/config
+  use_programs 'lightning_survives.py 60 {nodes} {gpus}'
+  submit -W lightning --cluster lightning --gpus 2 --num-nodes 2
+  wait_until 120 grep -qs '^batch .* step 5 ' "$run_directory/task_1/log.txt"
+  : >"$run_directory/task_1/attempt_0/stop"
+  ended "$job" 120 COMPLETED 0:0
+  same "$(cat -- "$run_directory"/task_1/attempt_*/cause)" $'notice request\nfinished'
+  last=$(job_log | sed -nE 's/^interrupted at step ([0-9]+) by .*/\1/p' | head -n 1)
+  ((last > 4 && last < 60))
+  same "$(job_log | sed '1,/^interrupted at step/d' | sed -nE 's/^batch .* step ([0-9]+) .*/\1/p' | sort -nu | head -n 1)" "$((last + 1))"
+}
+
 @test "srun: torch's own process group, four ranks on two nodes" {
   use_programs all_reduce.py
   submit -W srun --gpus 2 --num-nodes 2

@@ -1,9 +1,10 @@
 """Lightning's own trainer, made to survive by train/lightning_callback.py. Prints each step's loss.
 
-lightning_survives.py STEPS
+lightning_survives.py STEPS [NODES DEVICES]   Of several ranks each step takes its time, to be interrupted in.
 """
 
 import sys
+import time
 from pathlib import Path
 
 import lightning
@@ -19,6 +20,8 @@ class Tiny(lightning.LightningModule):
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         loss = (self.layer(batch) - batch.sum(1, keepdim=True)).square().mean()
+        if self.trainer.world_size > 1:
+            time.sleep(0.1)
         print(f"batch {batch_idx} step {self.global_step + 1} loss {loss.item():.9g}", flush=True)
         return loss
 
@@ -30,10 +33,13 @@ class Tiny(lightning.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=0.1)
 
 
+steps, nodes, devices = (*map(int, sys.argv[1:]), 1, 1)[:3]
 lightning.seed_everything(0, verbose=False)
 survive = Survive()
 quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-trainer = lightning.Trainer(callbacks=[survive], max_steps=int(sys.argv[1]), accelerator="cpu", devices=1, **quiet)
+place = {"accelerator": "cpu", "devices": devices, "num_nodes": nodes, "strategy": "ddp" if nodes > 1 else "auto"}
+trainer = lightning.Trainer(callbacks=[survive], max_steps=steps, **place, **quiet)
 model = Tiny()
 trainer.fit(model, ckpt_path=survive.newest())
-torch.save(model.state_dict(), Path("ckpt.pt"))
+if trainer.is_global_zero and nodes == 1:
+    torch.save(model.state_dict(), Path("ckpt.pt"))
