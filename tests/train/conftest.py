@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
+import ranks  # noqa: F401  (which says what the server of ranks loads)
 import torch
 from runner import LAUNCHER_VARIABLES, REPOSITORY, Runner
 
@@ -18,12 +21,23 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_key() -> Iterator[None]:
+    """Nor may a test log to the W&B of whoever runs them. Ranks are forked from a server that is started here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        patch.setenv("NETRC", "/nonexistent")
+        forkserver.ensure_running()
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests may do so inside a job."""
     for name in [name for name in os.environ if name.startswith(LAUNCHER_VARIABLES)]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_MODE", "disabled")  # And may have a key.
+    monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
 @pytest.fixture(scope="session")

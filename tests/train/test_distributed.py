@@ -122,12 +122,8 @@ def test_collectives_of_three_ranks(python: Runner) -> None:
 
 CRASHING_TASK = """
 import atexit, sys, time, torch
-from dataclasses import dataclass
+from train.config import TrainingConfig as Config
 from train.distributed import sum_over_ranks
-
-@dataclass
-class Config:
-    device: str = "cpu"
 
 def run(config, environment, device):
     sum_over_ranks(torch.ones(1))
@@ -143,7 +139,7 @@ def run(config, environment, device):
 def test_a_crash_ends_the_run_and_is_blamed_on_its_rank(python: Runner, project: Path) -> None:
     (project / "train/tasks/crashing.py").write_text(CRASHING_TASK)
     started = time.monotonic()
-    done = python.torchrun(2, "-m", "train", "crashing")
+    done = python.torchrun(2, "-m", "train", "crashing", "--cpu")
     assert time.monotonic() - started < 30
     assert done.returncode == 1
     assert re.search(r"Root Cause.*rank +: 1 \(local_rank: 1\)\s+exitcode +: 3 ", done.stderr, re.DOTALL), done.stderr

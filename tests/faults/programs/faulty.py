@@ -18,11 +18,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from train import loop
 from train.__main__ import main
 from train.checkpoint import Checkpoints
 from train.interruption import Interruption
 from train.sampler import ResumableSampler
-from train.tasks import digits
 
 PLACE = os.environ["CHECKPOINT_DIRECTORY"]
 RANK, LAST = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]) - 1
@@ -113,5 +113,5 @@ class Noted(ResumableSampler):
 if __name__ == "__main__":
     faults = [word for word in sys.argv[1:] if word.partition("=")[0] in FAULTS]
     expect(faults)
-    digits.Checkpoints, digits.Interruption, digits.ResumableSampler = Resumed, Disturbed, Noted
+    loop.Checkpoints, loop.Interruption, loop.ResumableSampler = Resumed, Disturbed, Noted
     sys.exit(main(["digits", *(word for word in sys.argv[1:] if word not in faults)]))
