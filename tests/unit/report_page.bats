@@ -155,7 +155,7 @@ PYTHON
   task one 1 task_1 train completed '{"loss": 1}'
   local -r bin=$BATS_TEST_TMPDIR/bin
   mkdir -- "$bin"
-  printf '#!/bin/sh\nexec /usr/bin/env -i PATH=/usr/bin:/bin %s -S "$@"\n' "$(type -P python3)" >"$bin/python3"
+  printf '#!/bin/sh\nexec /usr/bin/env -i PATH=/usr/bin:/bin "%s" -S "$@"\n' "$(type -P python3)" >"$bin/python3"
   chmod +x -- "$bin/python3"
   rm -- "$project/.venv"
   PATH=$bin:$PATH fails_with 1 'matplotlib.*venv/create.sh$' bash "$project/hpc/experiments.sh" report seeds --html "$page"
@@ -166,7 +166,7 @@ PYTHON
   cp -- "$bin/python3" "$environment/bin/python"
   PATH=$bin:$PATH fails_with 1 "'/bin/python -m pip install matplotlib" bash "$project/hpc/experiments.sh" report seeds --html "$page"
   # And it is taken where it has it.
-  printf '#!/bin/sh\nexec %s "$@"\n' "$(type -P python3)" >"$environment/bin/python"
+  printf '#!/bin/sh\nexec "%s" "$@"\n' "$(type -P python3)" >"$environment/bin/python"
   PATH=$bin:$PATH report seeds
   run -1 --separate-stderr bash "$project/hpc/experiments.sh" report seeds --html "$BATS_TEST_TMPDIR/none/page.html"
   [[ $stderr == *"/none/page.html': No such file or directory" ]]

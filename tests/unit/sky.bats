@@ -121,13 +121,13 @@ STUB
 
 @test "the launch: the job's id alone on standard output, secrets by the environment" {
   stub_sky
-  printf '%s\n' 'CHECKPOINT_URL=gs://bucket/runs' 'HF_TOKEN=hidden' >"$project/.env"
+  printf '%s\n' 'CHECKPOINT_URL=gs://bucket/runs' 'HF_TOKEN=hf_never_to_be_seen' >"$project/.env"
   run -0 --separate-stderr submitter --backend sky --gpus 0 --exp-name zz
   [[ $output == 7 && $stderr == *'Job submitted'* ]]
   run_directory=$(compgen -G "$SCRATCH/*/hpc_outputs/zz_*")
   [[ $(<"$BATS_TEST_TMPDIR/bin/sky.arguments") == $'jobs\nlaunch\n--yes\n--detach-run\n--secret\nHF_TOKEN\n'"$run_directory/task.yaml" ]]
-  [[ $(<"$BATS_TEST_TMPDIR/bin/sky.token") == hidden ]]
-  run ! grep -r hidden "$run_directory"
+  [[ $(<"$BATS_TEST_TMPDIR/bin/sky.token") == hf_never_to_be_seen ]]
+  run ! grep -r hf_never_to_be_seen "$run_directory"
   printf '#!/bin/sh\nexit 3\n' >"$BATS_TEST_TMPDIR/bin/sky"
   run -1 --separate-stderr submitter --backend sky --gpus 0
   [[ -z $output && $stderr == *'sky jobs launch ended with status 3; the task is '*/task.yaml ]]
