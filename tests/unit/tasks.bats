@@ -136,7 +136,7 @@ finish() {
   local -A fact=([tasks]=1000)
   local -i trial size number
   local part first
-  for ((trial = 0; trial < 60; trial++)); do
+  for ((trial = 0; trial < 20; trial++)); do
     size=$((RANDOM % 40 + 1))
     fact[array_size]=$size
     tasks_to_send=()
