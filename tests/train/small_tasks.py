@@ -75,7 +75,7 @@ SMALL = {
     "fashion_mnist": Small(lambda folder: real_formats.write_mnist(folder, train=42, test=13), TWO_EPOCHS),
     "imagenet_resnet50": Small(
         lambda folder: real_formats.write_class_folders(folder, classes=3, train=14, val=5),
-        (*TWO_EPOCHS, "--width=2", "--image-size=64", "--workers=1"),
+        (*TWO_EPOCHS, "--width=2", "--image-size=64", "--workers=0"),
     ),
     "language_model_lora": Small(write_texts, (*TINY, "--learning-rate=1e-2", "--shard-above=1000")),
     "linear_probe_finetune": Small(

@@ -35,6 +35,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     [
         (1, {"gradient_accumulation": 3}, 1e-5),
         (1, {"checkpoint_activations": True}, 1e-5),
+        (1, {"workers": 1}, 1e-5),
         (2, {}, 1e-5),
         (2, {"gradient_accumulation": 2}, 1e-5),
         (2, {"parallelism": "fsdp", "shard_above": 100}, 1e-5),
