@@ -30,7 +30,7 @@ make_repository() {
   printf 'value = "untracked"\n' >"$project/other.py"
   mkdir -- "$project/weights"
   printf 'ignored\n' >"$project/weights/file"
-  printf 'FROM_DOTENV="of .env"\n' >"$project/.env"
+  printf 'FROM_DOTENV="only in dotenv"\n' >"$project/.env"
   printf '/weights/\n/.env\n/.venv\n' >"$project/.gitignore"
   cat >"$project/main.py" <<'PYTHON'
 import os, pathlib
@@ -56,10 +56,10 @@ edit_program() {
   edit_program
   scontrol release "$job"
   ended "$job" 30 COMPLETED 0:0
-  job_log | grep -xF "old kept untracked ignored of .env False $run_directory/source"
+  job_log | grep -xF "old kept untracked ignored only in dotenv False $run_directory/source"
   [[ -L $run_directory/source/weights ]]
   same "$(find "$SCRATCH" -name .env)" ''
-  same "$(grep -rlaF 'of .env' "$SCRATCH")" "$run_directory/task_1/log.txt"
+  same "$(grep -rlaF 'only in dotenv' "$SCRATCH" | sort)" "$(printf '%s\n' "$run_directory"/task_1/{log,rank_0}.txt)"
 }
 
 @test "with --no-snapshot it runs the program as it is" {
