@@ -69,7 +69,8 @@ port=$(told 0 MASTER_PORT | cut -d = -f 2)"
 @test "lightning: its trainer stops at a notice on four ranks, and goes on at that step" {
   local last
   XDG_CONFIG_HOME=$BATS_FILE_TMPDIR/config
-  use_programs 'lightning_survives.py 60 {nodes} {gpus}'
+  use_programs
+  experiments 'python -m programs.lightning_survives 60 {nodes} {gpus}'
   submit -W lightning --cluster lightning --gpus 2 --num-nodes 2
   wait_until 120 grep -qs '^batch .* step 5 ' "$run_directory/task_1/log.txt"
   : >"$run_directory/task_1/attempt_0/stop"
