@@ -5,7 +5,7 @@
 # experiments.sh open JOB
 # experiments.sh cancel JOB...
 # experiments.sh resubmit JOB [--mem SIZE] [--time TIME]
-# experiments.sh report [--rate-per-hour X|--rate-per-node-hour X]... [--json] [--html FILE] EXPERIMENT|RUN_DIRECTORY...
+# experiments.sh report [--rate-per-hour X|--rate-per-node-hour X]... [--json] [--html FILE] EXPERIMENT|JOB...
 # experiments.sh nodes [--clear [NODE...]]
 #
 # JOB is a job's id (or ARRAY_TASK), a run directory, or the name of an experiment: then its newest run.
@@ -87,7 +87,7 @@ experiments::report() {
     esac
     shift
   done
-  ((${#runs[@]} > 0)) || common::die_usage "report needs an experiment's name, or a run directory"
+  ((${#runs[@]} > 0)) || common::die_usage "report needs an experiment's name, a job or a run directory"
   if [[ " ${options[*]} " == *' --html='* ]]; then python=$(experiments::drawing_python); fi
   exec "$python" "$here/report.py" "${options[@]}" -- "${runs[@]}"
 }
@@ -108,9 +108,10 @@ experiments::drawing_python() {
   common::die "--html draws by matplotlib, which is not installed:  ${environment@Q}/bin/python -m pip install matplotlib"
 }
 
-# experiments::add_runs NAME   Adds to the caller's runs those of an experiment, or the run directory itself.
+# experiments::add_runs NAME   Adds to the caller's runs all of an experiment, or the one that NAME tells as for why.
 experiments::add_runs() {
   local run found='' outputs
+  local -a located=()
   if [[ -e $1/tasks ]]; then
     runs+=("$1")
     return
@@ -125,7 +126,11 @@ experiments::add_runs() {
       fi
     done <"$folder/$1/runs"
   fi
-  [[ -n $found ]] || common::die "no run of an experiment ${1@Q} in $folder"
+  if [[ -z $found ]]; then # A job, or a name that its runs do not share.
+    mapfile -d '' located < <(python3 "$here/experiments.py" "$outputs" find "$1")
+    ((${#located[@]} == 2)) || exit 1
+    runs+=("${located[0]}")
+  fi
 }
 
 experiments::nodes() {

@@ -57,9 +57,19 @@ report() {
   [[ $output =~ loss\ +1\ of\ 1\ +5\  && $output != *name* && $output != *good* ]]
 }
 
+@test "a run may be told by its job, or by its name alone" {
+  local name
+  task one 1 task_1 'train' completed '{"loss": 5}'
+  request one 4711 a100 exp_name=mine_20261121 job_name=mine run_id=mine_20261121
+  for name in 4711 mine "$folder/hpc_outputs/one"; do
+    report "$name"
+    [[ $output =~ loss\ +1\ of\ 1\ +5\  ]]
+  done
+}
+
 @test "what cannot be" {
-  fails_with 2 "report needs an experiment's name, or a run directory$" bash "$project/hpc/experiments.sh" report
-  fails_with 1 "no run of an experiment 'none' in " bash "$project/hpc/experiments.sh" report none
+  fails_with 2 "report needs an experiment's name, a job or a run directory$" bash "$project/hpc/experiments.sh" report
+  fails_with 1 "'none' is neither a job, nor a run directory, nor an experiment of " bash "$project/hpc/experiments.sh" report none
   unset SCRATCH
   fails_with 1 'SCRATCH is not set' bash "$project/hpc/experiments.sh" report none
 }
