@@ -58,10 +58,11 @@ report() {
 }
 
 @test "a run may be told by its job, or by its name alone" {
+  local -r id=mine_20261121-120000_1
   local name
-  task one 1 task_1 'train' completed '{"loss": 5}'
-  request one 4711 a100 exp_name=mine_20261121 job_name=mine run_id=mine_20261121
-  for name in 4711 mine "$folder/hpc_outputs/one"; do
+  task "$id" 1 task_1 'train' completed '{"loss": 5}'
+  request "$id" 4711 a100 exp_name="$id" job_name=mine run_id="$id"
+  for name in 4711 mine "$folder/hpc_outputs/$id"; do
     report "$name"
     [[ $output =~ loss\ +1\ of\ 1\ +5\  ]]
   done
