@@ -318,17 +318,12 @@ PYTHON
 # nothing_left JOB   No process, no folder on a node's disk, no node out of service.
 nothing_left() {
   wait_until 15 no_process_of "$1"
-  # A node that was cut off removes its folder when it is back, and the job has long ended then.
-  wait_until 60 no_folder_of "$1" || same "$(local_folders "$1")" ''
+  same "$(local_folders "$1")" ''
   same "$(sinfo --noheader --states=drain --format=%N)" ''
 }
 
 no_process_of() {
   [[ -z $(processes_of "$1") ]]
-}
-
-no_folder_of() {
-  [[ -z $(local_folders "$1") ]]
 }
 
 # processes_of JOB   On all nodes.

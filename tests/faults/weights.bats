@@ -169,6 +169,9 @@ teardown_file() {
   recall cut
   wait_until 120 node_is_up node3
   goes_on cut
+  wait_for_job "$job" 150
+  # The site's own folder: where the steps ended without the network, Slurm runs the epilog that removes it late, or never.
+  rm -rf -- "$POCKET_CLUSTER_DIR/disks/node3/$(id -un).$job."*
   survived cut 2 1 'node_failed, finished'
   same "$(<"$run_directory/task_1/attempt_1/nodes")" 'node[1-2]'
 }
