@@ -1,8 +1,8 @@
 """The training loop of all tasks: interruptible at each step, and resumed with the weights of a run that was not.
 
 Interrupted at any step and started again, a run ends with the weights that it would have had: on a CPU, with as
-many ranks and one thread each, the same bits. The loss of a step is the mean over the samples (or tokens) of all ranks and all parts of
-an accumulated batch, so one process, DDP and FSDP train alike on the same batch.
+many ranks and one thread each, the same bits. The loss of a step is the mean over the samples (or tokens) of all
+ranks and all parts of an accumulated batch, so one process, DDP and FSDP train alike on the same batch.
 """
 
 from __future__ import annotations
