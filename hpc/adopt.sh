@@ -13,7 +13,7 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 kit=${here%/*}
 source "$here/lib/common.sh"
-source "$here/lib/installing.sh"
+source "$here/adopt/installing.sh"
 
 readonly -a parts=(hpc venv singularity train)
 
@@ -103,13 +103,13 @@ adopt::list_kit() {
   local file
   while IFS= read -r -d '' file; do
     case $file in
-      hpc/adopt.sh | hpc/lib/installing.sh | hpc/quickstart.sh | *.pyc | *.new) ;;
+      hpc/adopt.sh | hpc/adopt/installing.sh | hpc/quickstart.sh | *.pyc | *.new) ;;
       README.md | LICENSE) installing::offer "$kit" "$file" "hpc/$file" ;;
       *) installing::offer "$kit" "$file" "$file" ;;
     esac
   done < <(adopt::files)
   # What is not there would be taken for gone, and be removed from the project.
-  [[ -n ${installing_source["hpc/batch.sh"]:-} ]] || common::die "${kit@Q} is not a whole kit: it has no hpc/batch.sh"
+  [[ -n ${installing_source["hpc/job/batch.sh"]:-} ]] || common::die "${kit@Q} is not a whole kit: it has no hpc/job/batch.sh"
   installing::hash_offers "$kit"
 }
 
@@ -186,7 +186,7 @@ adopt::ignore() {
       printf '%s%s\n' "${last:+$'\n'}" "$(printf '%s\n' "${lines[@]}")" >>"$path/.gitignore"
     fi
   fi
-  ignored=$(git -C "$path" check-ignore --no-index -- hpc/batch.sh venv/run.sh singularity/run.sh | paste -sd ' ') || true
+  ignored=$(git -C "$path" check-ignore --no-index -- hpc/job/batch.sh venv/run.sh singularity/run.sh | paste -sd ' ') || true
   if [[ -n $ignored ]]; then
     common::note "note: your .gitignore leaves out files of the kit, such as $ignored: jobs take these as they are when the job starts"
   fi

@@ -97,7 +97,7 @@ clean_nodes::send() {
     for name in partition account qos; do
       if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
     done
-    argv+=("$here/clean_node.sh" "$here" "${site[node_local_directory]}" "$reports/$node")
+    argv+=("$here/clean_nodes/clean_node.sh" "$here" "${site[node_local_directory]}" "$reports/$node")
     if [[ -n ${options_value[dry_run]} ]]; then argv+=(--dry-run); fi
     trap '' HUP INT TERM # between sending a job and knowing its id
     if answer=$(timeout 60 "${argv[@]}" 2>&1); then

@@ -11,9 +11,9 @@ hpc_completion_kit=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # hpc_completion::table KIT   "SPELLING KIND", one a line.
 hpc_completion::table() (
   set -euo pipefail
-  for library in common checks options submit_options; do
+  for library in lib/common lib/checks lib/options job_submitter/option_table; do
     # shellcheck source=/dev/null
-    source "$1/lib/$library.sh"
+    source "$1/$library.sh"
   done
   submit_options::define
   # shellcheck disable=SC2154 # options.sh has them
@@ -34,7 +34,7 @@ hpc_completion::complete() {
     if [[ ${script##*/} != job_submitter.sh ]] || ((COMP_CWORD < 2)); then return; fi
   fi
   script=${script/#\~\//$HOME/}
-  if [[ $script == */* && -r ${script%/*}/lib/submit_options.sh ]]; then kit=${script%/*}; fi
+  if [[ $script == */* && -r ${script%/*}/job_submitter/option_table.sh ]]; then kit=${script%/*}; fi
   while read -r spelling kind; do kind_of[$spelling]=$kind; done < <(hpc_completion::table "$kit" 2>/dev/null)
 
   # Readline cuts --option=value into three words.

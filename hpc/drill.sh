@@ -14,7 +14,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib/common.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
-source "$here/lib/submit_options.sh"
+source "$here/job_submitter/option_table.sh"
 source "$here/lib/site.sh"
 source "$here/lib/follow.sh"
 
@@ -39,7 +39,7 @@ main() {
   [[ $(<"$work/uninterrupted/state") == COMPLETED* ]] ||
     common::die "the run that nothing interrupts failed ($(<"$work/uninterrupted/state")): see $uninterrupted/task_1/log.txt"
   drill::remove_checkpoints uninterrupted
-  python3 "$here/drill.py" plan "$uninterrupted" ${options_value[at]:+"${options_value[at]}"} >"$work/plan"
+  python3 "$here/drill/drill.py" plan "$uninterrupted" ${options_value[at]:+"${options_value[at]}"} >"$work/plan"
   drill::run_all warning sigterm kill node
   drill::judge
 }
@@ -139,7 +139,7 @@ drill::submit() {
 
 # drill::await STEP   Until it is logged; status 1 when the job ends before.
 drill::await() {
-  until python3 "$here/drill.py" wait "$run_directory" "$1"; do
+  until python3 "$here/drill/drill.py" wait "$run_directory" "$1"; do
     if [[ -e $work/cancelled ]] || ! follow::is_live "$(follow::states "$job")"; then return 1; fi
   done
 }
@@ -221,7 +221,7 @@ drill::on_nodes() {
   local -a each
   mapfile -t each < <(scontrol show hostnames "$1")
   killed=$(timeout 120 srun --jobid="$job" --overlap --mem=0 --cpus-per-task=1 --gres=none --nodelist="$1" \
-    --nodes="${#each[@]}" --ntasks="${#each[@]}" --ntasks-per-node=1 python3 - "${@:2}" <"$here/drill_kill.py") || true
+    --nodes="${#each[@]}" --ntasks="${#each[@]}" --ntasks-per-node=1 python3 - "${@:2}" <"$here/drill/drill_kill.py") || true
   [[ -n $killed ]] || return 1
   common::note "$name: ${killed//$'\n'/; }"
 }
@@ -237,13 +237,13 @@ drill::step_of_ranks() {
 drill::judge() {
   local status=0
   local -r report=${uninterrupted%/*}/$prefix.txt
-  python3 "$here/drill.py" judge "$work" "${options_value[tolerance]}" >"$report" || status=$?
+  python3 "$here/drill/drill.py" judge "$work" "${options_value[tolerance]}" >"$report" || status=$?
   if ((status == 3)); then
     common::note 'a loss differs: without a fault once more, to see whether the program itself is deterministic'
     drill::run_all uninterrupted_again
     drill::remove_checkpoints uninterrupted_again
     status=0
-    python3 "$here/drill.py" judge "$work" "${options_value[tolerance]}" >"$report" || status=$?
+    python3 "$here/drill/drill.py" judge "$work" "${options_value[tolerance]}" >"$report" || status=$?
   fi
   cat -- "$report"
   local -a passed

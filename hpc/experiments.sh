@@ -41,7 +41,7 @@ main() {
     -h | --help) common::print_header "${BASH_SOURCE[0]}" ;;
     list | --*) experiments::list "$@" ;;
     why | logs | open | cancel | find) experiments::of_jobs "$@" ;;
-    resubmit) exec bash "$here/resubmit.sh" "${@:2}" ;;
+    resubmit) exec bash "$here/job_submitter/resubmit.sh" "${@:2}" ;;
     nodes) experiments::nodes "${@:2}" ;;
     report) experiments::report "${@:2}" ;;
     *) common::die_usage "unknown command ${1@Q}: list, why, logs, open, cancel, resubmit, report or nodes (see --help)" ;;
@@ -66,7 +66,7 @@ experiments::of_jobs() {
 
 experiments::python() {
   site::leave_enclosing_job # what people have told squeue to show
-  exec python3 "$here/experiments.py" "$@"
+  exec python3 "$here/experiments/experiments.py" "$@"
 }
 
 experiments::report() {
@@ -89,7 +89,7 @@ experiments::report() {
   done
   ((${#runs[@]} > 0)) || common::die_usage "report needs an experiment's name, a job or a run directory"
   if [[ " ${options[*]} " == *' --html='* ]]; then python=$(experiments::drawing_python); fi
-  exec "$python" "$here/report.py" "${options[@]}" -- "${runs[@]}"
+  exec "$python" "$here/experiments/report.py" "${options[@]}" -- "${runs[@]}"
 }
 
 # The first python with matplotlib: this machine's, or that of the project's environment.
@@ -127,7 +127,7 @@ experiments::add_runs() {
     done <"$folder/$1/runs"
   fi
   if [[ -z $found ]]; then # A job, or a name that its runs do not share.
-    mapfile -d '' located < <(python3 "$here/experiments.py" "$outputs" find "$1")
+    mapfile -d '' located < <(python3 "$here/experiments/experiments.py" "$outputs" find "$1")
     ((${#located[@]} == 2)) || exit 1
     runs+=("${located[0]}")
   fi

@@ -38,22 +38,22 @@ unset -v "${!SLURM_@}" "${!SBATCH_@}" "${!SINFO_@}"
 source "$here/lib/common.sh"
 # shellcheck source=lib/packages.sh
 source "$here/lib/packages.sh"
-# shellcheck source=pocket/cluster.sh
-source "$here/pocket/cluster.sh"
-# shellcheck source=pocket/network.sh
-source "$here/pocket/network.sh"
-# shellcheck source=pocket/configuration.sh
-source "$here/pocket/configuration.sh"
-# shellcheck source=pocket/accounting.sh
-source "$here/pocket/accounting.sh"
-# shellcheck source=pocket/daemons.sh
-source "$here/pocket/daemons.sh"
-# shellcheck source=pocket/up.sh
-source "$here/pocket/up.sh"
-# shellcheck source=pocket/down.sh
-source "$here/pocket/down.sh"
-# shellcheck source=pocket/report.sh
-source "$here/pocket/report.sh"
+# shellcheck source=pocket_cluster/cluster.sh
+source "$here/pocket_cluster/cluster.sh"
+# shellcheck source=pocket_cluster/network.sh
+source "$here/pocket_cluster/network.sh"
+# shellcheck source=pocket_cluster/configuration.sh
+source "$here/pocket_cluster/configuration.sh"
+# shellcheck source=pocket_cluster/accounting.sh
+source "$here/pocket_cluster/accounting.sh"
+# shellcheck source=pocket_cluster/daemons.sh
+source "$here/pocket_cluster/daemons.sh"
+# shellcheck source=pocket_cluster/up.sh
+source "$here/pocket_cluster/up.sh"
+# shellcheck source=pocket_cluster/down.sh
+source "$here/pocket_cluster/down.sh"
+# shellcheck source=pocket_cluster/report.sh
+source "$here/pocket_cluster/report.sh"
 
 # The options: what a value looks like, in words for people, and what it is where nobody says.
 declare -rA pattern=(

@@ -23,7 +23,7 @@ main() {
       ;;
     '' | -*) common::die_usage "${1:+${1@Q} where the file should be: }sweep.sh FILE [OPTION of job_submitter.sh...]" ;;
   esac
-  sweep=$(wandb_client::run "$project" python "$here/sweep.py" create "$1")
+  sweep=$(wandb_client::run "$project" python "$here/sweep/sweep.py" create "$1")
   common::note "sweep $sweep; to submit for it again: job_submitter.sh --wandb-sweepid $sweep"
   exec bash "$here/job_submitter.sh" --wandb-sweepid "$sweep" "${@:2}"
 }

@@ -100,7 +100,7 @@ sync::send() {
   folder=$(mktemp -d)
   trap 'rm -rf -- "$folder"' EXIT
   # `wandb sync` waits for a server without an end.
-  if ((${#recordings[@]} > 0)); then wandb_client::run "$project" python "$here/sweep.py" ping; fi
+  if ((${#recordings[@]} > 0)); then wandb_client::run "$project" python "$here/sweep/sweep.py" ping; fi
   for ((first = 0; first < ${#recordings[@]}; first += 100)); do
     log=$folder/log.txt
     wandb_client::run "$project" env WANDB_MODE=online WANDB_DIR="$folder" \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # singularity/run.sh COMMAND [ARGUMENT...]
 #
-# Runs COMMAND inside the container image CONTAINER_IMAGE, and becomes it. Called on every node by hpc/node.sh,
+# Runs COMMAND inside the container image CONTAINER_IMAGE, and becomes it. Called on every node by hpc/job/node.sh,
 # in the environment of the job, and by people, who get the project at /code, not to be written.
 # The README tells what a job finds inside. Needs Apptainer, or SingularityCE 3.9 or later.
 set -euo pipefail
@@ -13,10 +13,10 @@ project=${here%/*}
 source "$project/hpc/lib/common.sh"
 # shellcheck source=../hpc/lib/container_runtime.sh
 source "$project/hpc/lib/container_runtime.sh"
-# shellcheck source=../hpc/lib/container_mounts.sh
-source "$project/hpc/lib/container_mounts.sh"
-# shellcheck source=../hpc/lib/container_environment.sh
-source "$project/hpc/lib/container_environment.sh"
+# shellcheck source=container_mounts.sh
+source "$project/singularity/container_mounts.sh"
+# shellcheck source=container_environment.sh
+source "$project/singularity/container_environment.sh"
 # shellcheck source=../hpc/lib/secrets.sh
 source "$project/hpc/lib/secrets.sh"
 # shellcheck source=../hpc/lib/node_environment.sh

@@ -41,12 +41,14 @@ experiments() {
   printf '%s\n' "$@" >"$project/experiment_configurations.txt"
 }
 
-# use_libraries NAME...   hpc/lib/NAME.sh, in the order of job_submitter.sh
+# use_libraries NAME...   In the order of job_submitter.sh
 use_libraries() {
-  local name
+  local name file
   for name in "$@"; do
-    # shellcheck source=/dev/null
-    source "$checkout/hpc/lib/$name.sh"
+    for file in "$checkout"/{hpc/{lib,job_submitter,job/lib,doctor,adopt,pocket_cluster},singularity,venv}/"$name.sh"; do
+      # shellcheck source=/dev/null
+      if [[ -e $file ]]; then source "$file"; fi
+    done
   done
 }
 

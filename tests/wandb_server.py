@@ -10,9 +10,9 @@ must have is its own WANDB_API_KEY; any other is refused. For the tests themselv
     POST /_sweep/ID/STATE    as `wandb sweep --stop` and its like
 
 It proves how the client is driven, and what the kit makes of the answers. It does not prove what W&B's own server
-answers: it hands out a grid in the order of hpc/sweep_points.py, to whoever asks first; it never calls a run crashed;
-it knows no rate limits, no permissions but the key, no early termination. tests/cluster/sweeps.bats has a check
-against the real service, for people who have a key.
+answers: it hands out a grid in the order of hpc/sweep/sweep_points.py, to whoever asks first; it never calls a run
+crashed; it knows no rate limits, no permissions but the key, no early termination. tests/cluster/sweeps.bats has a
+check against the real service, for people who have a key.
 """
 
 import base64

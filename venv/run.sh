@@ -2,7 +2,7 @@
 # venv/run.sh COMMAND [ARGUMENT...]
 #
 # Runs COMMAND inside the project's virtual environment, and becomes it. Called on every node by
-# hpc/node.sh, which names the environment in VIRTUAL_ENV_DIRECTORY, and by people, for whom it is the
+# hpc/job/node.sh, which names the environment in VIRTUAL_ENV_DIRECTORY, and by people, for whom it is the
 # one that fits the project's requirements as they are.
 set -euo pipefail
 shopt -s inherit_errexit

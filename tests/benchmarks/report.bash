@@ -39,7 +39,7 @@ bench::sampler() {
   local node sampler begun
   SLURM_LOCALID=0 SLURM_JOB_ID=1 SLURMD_NODENAME=node HPC_USAGE_SECONDS=0.05 bash -c '
     source "$1/hpc/lib/common.sh"
-    source "$1/hpc/lib/usage.sh"
+    source "$1/hpc/job/lib/usage.sh"
     usage::start "$1" "$2"
     exec sleep 600' - "$checkout" "$work" &
   node=$!
@@ -49,7 +49,7 @@ bench::sampler() {
   until (($(wc -l <"$record") >= 302)); do sleep 0.1; done
   awk -v begun="$begun" -v samples="$(($(wc -l <"$record") - 2))" -v processes="$(pgrep -c .)" '{
     sample = ($1 - begun) / 1e9 / samples
-    printf "The sampler (hpc/usage.py): %.0f ms of CPU for its start, %.2f ms for a line with %d processes on the machine; ", begun / 1e6, sample * 1e3, processes
+    printf "The sampler (hpc/job/usage.py): %.0f ms of CPU for its start, %.2f ms for a line with %d processes on the machine; ", begun / 1e6, sample * 1e3, processes
     printf "%.2f s of CPU in an hour, %.4f %% of a core.\n", begun / 1e9 + 360 * sample, sample * 10
   }' "/proc/$sampler/schedstat"
   kill "$node"

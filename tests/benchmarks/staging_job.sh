@@ -14,7 +14,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=$1 data=$2 plans=$3 counts=$4 what=$5
 declare -A fact
 source "$project/hpc/lib/common.sh"
-source "$project/hpc/lib/keeper.sh"
+source "$project/hpc/job/lib/keeper.sh"
 source "$here/tracing.sh"
 
 # One task on each node, with all of the job's CPUs, like the kit's own step.

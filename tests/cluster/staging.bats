@@ -577,7 +577,7 @@ watch_collected() {
 # pip makes them.
 make_environment() {
   local real environment
-  use_libraries common ../../venv/environment
+  use_libraries common environment
   environment=$(environment::find "$project")
   real=$(realpath -- "$environment")
   rm -- "$project/.venv"

@@ -61,7 +61,7 @@ watch_processes() {
 # make_sweep NAME LINE...   A grid of trial.py with these lines; sets `sweep`.
 make_sweep() {
   printf '%s\n' 'method: grid' 'program: programs/trial.py' "${@:2}" >"$BATS_FILE_TMPDIR/$1.yaml"
-  sweep=$(client python hpc/sweep.py create "$BATS_FILE_TMPDIR/$1.yaml")
+  sweep=$(client python hpc/sweep/sweep.py create "$BATS_FILE_TMPDIR/$1.yaml")
 }
 
 # make_plain_sweep ENTRIES   The same as people make it without the kit, of entries of a Python dictionary.
@@ -140,7 +140,7 @@ has_steps() {
 }
 
 no_agent() {
-  ! pgrep -f "wandb agent.* $sweep\$|$BATS_FILE_TMPDIR.*(hpc/sweep_trial|hpc/shims/)" >/dev/null
+  ! pgrep -f "wandb agent.* $sweep\$|$BATS_FILE_TMPDIR.*(hpc/job/sweep_trial|hpc/job/shims/)" >/dev/null
 }
 
 @test "a 3 x 2 grid: each point once, whatever happens to the tasks; one task more than points" {
@@ -238,27 +238,27 @@ no_agent() {
 asks_server() {
   local left
   make_sweep fresh 'parameters: {lr: {values: [0.1, 0.2, 0.3]}, batch: {value: 1}}'
-  left=$(client python hpc/sweep.py online "$sweep")
+  left=$(client python hpc/sweep/sweep.py online "$sweep")
   same "$left" 3
-  left=$(client python hpc/sweep.py online "$sweep" --runs 2)
+  left=$(client python hpc/sweep/sweep.py online "$sweep" --runs 2)
   same "$left" 2
-  fails_with 1 'has no such sweep' client python hpc/sweep.py online "${sweep%/*}/no-such-one"
-  key=0${key%?} fails_with 1 '(not logged in|credentials)' client python hpc/sweep.py online "$sweep"
+  fails_with 1 'has no such sweep' client python hpc/sweep/sweep.py online "${sweep%/*}/no-such-one"
+  key=0${key%?} fails_with 1 '(not logged in|credentials)' client python hpc/sweep/sweep.py online "$sweep"
   client wandb sweep --cancel "$sweep"
-  fails_with 1 "the sweep $sweep is cancel" client python hpc/sweep.py online "$sweep"
+  fails_with 1 "the sweep $sweep is cancel" client python hpc/sweep/sweep.py online "$sweep"
 }
 
 @test "before submission: what is wrong with a sweep is told in one line" {
   asks_server
   recall lost
   wait_for_job "$job" 120
-  fails_with 1 'has handed out all of its 1 runs' client python hpc/sweep.py online "$sweep"
+  fails_with 1 'has handed out all of its 1 runs' client python hpc/sweep/sweep.py online "$sweep"
   recall direct
-  fails_with 1 "starts 'sh', which the kit cannot take over" client python hpc/sweep.py online "$sweep"
+  fails_with 1 "starts 'sh', which the kit cannot take over" client python hpc/sweep/sweep.py online "$sweep"
   make_sweep endless 'parameters: {lr: {min: 0.1, max: 0.2}}' 'method: random'
-  fails_with 3 'has no end: give the number of runs' client python hpc/sweep.py online "$sweep"
-  key='' HOME=$BATS_TEST_TMPDIR fails_with 1 'no W&B key' client python hpc/sweep.py online "$sweep"
-  url=http://127.0.0.1:9 fails_with 1 'does not answer' client python hpc/sweep.py online "$sweep"
+  fails_with 3 'has no end: give the number of runs' client python hpc/sweep/sweep.py online "$sweep"
+  key='' HOME=$BATS_TEST_TMPDIR fails_with 1 'no W&B key' client python hpc/sweep/sweep.py online "$sweep"
+  url=http://127.0.0.1:9 fails_with 1 'does not answer' client python hpc/sweep/sweep.py online "$sweep"
 }
 
 # Makes a sweep in your project `kit-test`, and cancels it.
@@ -278,7 +278,7 @@ asks_server() {
   [[ $output =~ ^'<--wandb-sweepid><'(entity/[a-z]+/sweep[0-9]+)'><--gpus><2><--note><two words>'$ ]]
   sweep=${BASH_REMATCH[1]}
   [[ $stderr == *"$sweep"* && $stderr != *"$key"* ]]
-  same "$(client python hpc/sweep.py online "$sweep")" 12
+  same "$(client python hpc/sweep/sweep.py online "$sweep")" 12
   fails_with 2 'where the file should be' bash "$folder/hpc/sweep.sh" --gpus 2
   run -2 bash "$folder/hpc/sweep.sh" none.yml 3>&- 4>&-
   [[ $output == *'none.yml: No such file'* ]]

@@ -8,16 +8,17 @@ load ../helpers
 setup() {
   kit=$BATS_TEST_TMPDIR/'a kit'
   program=$BATS_TEST_TMPDIR/'it'\''s "mine" $(touch canary)'
-  mkdir -p -- "$kit"/hpc/{lib,clusters,shims,old} "$kit"/{venv,singularity,train,tests} "$program"
+  mkdir -p -- "$kit"/hpc/{lib,adopt,job/shims,clusters,old} "$kit"/{venv,singularity,train,tests} "$program"
   cp -- "$checkout/hpc/adopt.sh" "$kit/hpc/"
-  cp -- "$checkout"/hpc/lib/{common,installing}.sh "$kit/hpc/lib/"
+  cp -- "$checkout/hpc/lib/common.sh" "$kit/hpc/lib/"
+  cp -- "$checkout/hpc/adopt/installing.sh" "$kit/hpc/adopt/"
   local file
-  for file in hpc/batch.sh hpc/sweep_trial.sh hpc/clusters/plai.sh hpc/old/one.sh hpc/old/two.sh venv/requirements.txt \
+  for file in hpc/job/batch.sh hpc/job/sweep_trial.sh hpc/clusters/plai.sh hpc/old/one.sh hpc/old/two.sh venv/requirements.txt \
     singularity/run.sh train/loop.py tests/test.sh README.md LICENSE; do
     printf 'version 1 of %s\n' "$file" >"$kit/$file"
   done
-  chmod 755 -- "$kit/hpc/sweep_trial.sh"
-  ln -s ../sweep_trial.sh "$kit/hpc/shims/python"
+  chmod 755 -- "$kit/hpc/job/sweep_trial.sh"
+  ln -s ../sweep_trial.sh "$kit/hpc/job/shims/python"
   printf 'print("mine")\n' >"$program/run me.py"
 }
 
@@ -63,10 +64,10 @@ upstream() {
 
 @test "the first time: the parts, the README beside them, a configuration; not the kit's tests, nor what is there" {
   adopt "$program" >"$BATS_TEST_TMPDIR/said"
-  [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/batch.sh ./hpc/clusters/plai.sh ./hpc/lib/common.sh ./hpc/old/one.sh ./hpc/old/two.sh ./hpc/shims/python ./hpc/sweep_trial.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
-  [[ $(stat --format=%a -- "$program/hpc/sweep_trial.sh") == 755 && $(readlink -- "$program/hpc/shims/python") == ../sweep_trial.sh ]]
+  [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/clusters/plai.sh ./hpc/job/batch.sh ./hpc/job/shims/python ./hpc/job/sweep_trial.sh ./hpc/lib/common.sh ./hpc/old/one.sh ./hpc/old/two.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
+  [[ $(stat --format=%a -- "$program/hpc/job/sweep_trial.sh") == 755 && $(readlink -- "$program/hpc/job/shims/python") == ../sweep_trial.sh ]]
   has 'run me.py' 'print("mine")'
-  grep -qx 'new       hpc/batch.sh' "$BATS_TEST_TMPDIR/said"
+  grep -qx 'new       hpc/job/batch.sh' "$BATS_TEST_TMPDIR/said"
   [[ $(wc -l <"$BATS_TEST_TMPDIR/said") == 13 ]]
   run ! grep -v '^#' "$program/experiment_configurations.txt"
 }
@@ -88,20 +89,20 @@ upstream() {
   echo mine >"$program/experiment_configurations.txt"
   rm -- "$program/singularity/run.sh" # lost; its folder is there
   upstream venv/requirements.txt
-  upstream hpc/batch.sh
+  upstream hpc/job/batch.sh
   upstream README.md
   rm -r -- "$kit/hpc/old"
-  ln -sfn ../batch.sh "$kit/hpc/shims/python"
+  ln -sfn ../batch.sh "$kit/hpc/job/shims/python"
   echo new >"$kit/hpc/new.sh"
   echo more >"$kit/train/more.py"
   local before
   before=$(files)
-  says 'upgraded  hpc/batch.sh' 'upgraded  hpc/README.md' 'upgraded  hpc/shims/python' 'new       hpc/new.sh' 'new       train/more.py' \
+  says 'upgraded  hpc/job/batch.sh' 'upgraded  hpc/README.md' 'upgraded  hpc/job/shims/python' 'new       hpc/new.sh' 'new       train/more.py' \
     'new       singularity/run.sh' 'kept      venv/requirements.txt: .* is venv/requirements.txt.new' 'removed   hpc/old/two.sh: the kit has it no more' \
     'kept      hpc/old/one.sh: .*: it is yours' -- --dry-run "$program"
   [[ $(files) == "$before" ]]
   adopt "$program" >/dev/null
-  has hpc/batch.sh 'version 2 of hpc/batch.sh'
+  has hpc/job/batch.sh 'version 2 of hpc/job/batch.sh'
   has hpc/README.md 'version 2 of README.md'
   has venv/requirements.txt mine
   has venv/requirements.txt.new 'version 2 of venv/requirements.txt'
@@ -110,26 +111,26 @@ upstream() {
   has hpc/old/one.sh mine
   has experiment_configurations.txt mine
   has singularity/run.sh 'version 1 of singularity/run.sh'
-  [[ ! -e $program/hpc/old/two.sh && ! -e $program/hpc/clusters/plai.sh.new && $(readlink -- "$program/hpc/shims/python") == ../batch.sh ]]
+  [[ ! -e $program/hpc/old/two.sh && ! -e $program/hpc/clusters/plai.sh.new && $(readlink -- "$program/hpc/job/shims/python") == ../batch.sh ]]
   says -- "$program"
 }
 
 @test "the new version beside: once; taken over, it is gone; removed or changed, it is the user's" {
   adopt "$program" >/dev/null
-  echo mine >"$program/hpc/batch.sh"
+  echo mine >"$program/hpc/job/batch.sh"
   echo mine >"$program/hpc/clusters/plai.sh"
   echo mine >"$program/venv/requirements.txt"
-  upstream hpc/batch.sh
+  upstream hpc/job/batch.sh
   upstream hpc/clusters/plai.sh
   upstream venv/requirements.txt
   adopt "$program" >/dev/null
-  cp -- "$program/hpc/batch.sh.new" "$program/hpc/batch.sh"
+  cp -- "$program/hpc/job/batch.sh.new" "$program/hpc/job/batch.sh"
   rm -- "$program/hpc/clusters/plai.sh.new"
   echo notes >>"$program/venv/requirements.txt.new"
-  says 'removed   hpc/batch.sh.new: you have that version now' -- "$program"
+  says 'removed   hpc/job/batch.sh.new: you have that version now' -- "$program"
   [[ ! -e $program/hpc/clusters/plai.sh.new ]]
-  printf 'version 3\n' | tee "$kit/hpc/batch.sh" "$kit/hpc/clusters/plai.sh" >"$kit/venv/requirements.txt"
-  says 'upgraded  hpc/batch.sh' 'kept      hpc/clusters/plai.sh: .*' 'kept      venv/requirements.txt and venv/requirements.txt.new: .*' -- "$program"
+  printf 'version 3\n' | tee "$kit/hpc/job/batch.sh" "$kit/hpc/clusters/plai.sh" >"$kit/venv/requirements.txt"
+  says 'upgraded  hpc/job/batch.sh' 'kept      hpc/clusters/plai.sh: .*' 'kept      venv/requirements.txt and venv/requirements.txt.new: .*' -- "$program"
   has hpc/clusters/plai.sh.new 'version 3'
   has venv/requirements.txt.new $'version 2 of venv/requirements.txt\nnotes'
   rm -- "$program/venv/requirements.txt.new"
@@ -139,14 +140,14 @@ upstream() {
 }
 
 @test "files of that name that the kit has not put there are kept" {
-  mkdir -- "$program/hpc" "$program/venv"
-  echo mine >"$program/hpc/batch.sh"
+  mkdir -p -- "$program/hpc/job" "$program/venv"
+  echo mine >"$program/hpc/job/batch.sh"
   cp -- "$kit/venv/requirements.txt" "$program/venv/"
-  ln -s elsewhere "$program/hpc/sweep_trial.sh"
+  ln -s elsewhere "$program/hpc/job/sweep_trial.sh"
   adopt "$program" >"$BATS_TEST_TMPDIR/said"
-  has hpc/batch.sh mine
-  has hpc/batch.sh.new 'version 1 of hpc/batch.sh'
-  [[ $(readlink -- "$program/hpc/sweep_trial.sh") == elsewhere && -x $program/hpc/sweep_trial.sh.new ]]
+  has hpc/job/batch.sh mine
+  has hpc/job/batch.sh.new 'version 1 of hpc/job/batch.sh'
+  [[ $(readlink -- "$program/hpc/job/sweep_trial.sh") == elsewhere && -x $program/hpc/job/sweep_trial.sh.new ]]
   run ! grep requirements "$BATS_TEST_TMPDIR/said"
   says -- "$program"
 }
@@ -253,8 +254,8 @@ STUB
   [[ -z $(find "$program" -name '.adopt.*') ]]
 
   # An upgrade, too: nothing is taken for the user's.
-  upstream hpc/batch.sh
-  upstream hpc/sweep_trial.sh
+  upstream hpc/job/batch.sh
+  upstream hpc/job/sweep_trial.sh
   upstream venv/requirements.txt
   rm -- "$BATS_TEST_TMPDIR/broken/mv.calls"
   run env PATH="$BATS_TEST_TMPDIR/broken:$PATH" bash "$kit/hpc/adopt.sh" "$program"
@@ -269,9 +270,9 @@ STUB
   git -C "$BATS_TEST_TMPDIR" init --quiet
   printf '*\n' >"$BATS_TEST_TMPDIR/.gitignore"
   says -- "$program"
-  mv -- "$kit/hpc/batch.sh" "$BATS_TEST_TMPDIR/"
+  mv -- "$kit/hpc/job/batch.sh" "$BATS_TEST_TMPDIR/"
   fails_with 1 'is not a whole kit' adopt "$program"
-  has hpc/batch.sh 'version 1 of hpc/batch.sh'
+  has hpc/job/batch.sh 'version 1 of hpc/job/batch.sh'
 }
 
 @test "git: what the kit makes is ignored, by lines that are not there yet; nothing of it without a repository" {

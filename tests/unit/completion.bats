@@ -19,7 +19,7 @@ complete_last() {
 }
 
 @test "every spelling of the table is offered, and nothing else" {
-  use_libraries common checks options submit_options
+  use_libraries common checks options option_table
   submit_options::define
   diff <(printf '%s\n' "${!options_owner[@]}" | LC_ALL=C sort) <(complete_last job_submitter.sh '')
   diff <(printf '%s\n' "${!options_owner[@]}" | LC_ALL=C sort) <(complete_last bash hpc/job_submitter.sh '')
@@ -60,7 +60,7 @@ complete_last() {
 
 @test "the table is that of the submitter on the command line" {
   make_project
-  sed -i "s/options::add gpus .*/options::add gpus count 1 '--accelerators' 'x'/" "$project/hpc/lib/submit_options.sh"
+  sed -i "s/options::add gpus .*/options::add gpus count 1 '--accelerators' 'x'/" "$project/hpc/job_submitter/option_table.sh"
   [[ $(complete_last bash "$project/hpc/job_submitter.sh" --acce) == --accelerators ]]
   [[ -z $(complete_last bash "$checkout/hpc/job_submitter.sh" --acce) ]]
 }

@@ -52,7 +52,7 @@ struck() {
 }
 
 judge() {
-  run --separate-stderr python3 "$checkout/hpc/drill.py" judge "$work" "${1:-0}"
+  run --separate-stderr python3 "$checkout/hpc/drill/drill.py" judge "$work" "${1:-0}"
 }
 
 # says STATUS PATTERN...   The drill ends with STATUS, and what it says matches each.
@@ -158,7 +158,7 @@ says() {
 
 # pairs LINE...   What is found in each.
 pairs() {
-  PYTHONPATH=$checkout/hpc python3 - "$@" <<'PYTHON'
+  PYTHONPATH=$checkout/hpc/drill python3 - "$@" <<'PYTHON'
 import sys
 from drill import pairs
 for line in sys.argv[1:]:
@@ -214,18 +214,18 @@ FOUND
 }
 
 @test "the plan: where the faults come, or what to print" {
-  diff - <(python3 "$checkout/hpc/drill.py" plan "$runs/uninterrupted") <<'PLAN'
+  diff - <(python3 "$checkout/hpc/drill/drill.py" plan "$runs/uninterrupted") <<'PLAN'
 warning 19
 sigterm 21
 kill 23
 node 25
 PLAN
-  [[ $(python3 "$checkout/hpc/drill.py" plan "$runs/uninterrupted" 7) == *'node 7' ]]
-  fails_with 2 '--at 50: .* steps are 1 to 50' python3 "$checkout/hpc/drill.py" plan "$runs/uninterrupted" 50
+  [[ $(python3 "$checkout/hpc/drill/drill.py" plan "$runs/uninterrupted" 7) == *'node 7' ]]
+  fails_with 2 '--at 50: .* steps are 1 to 50' python3 "$checkout/hpc/drill/drill.py" plan "$runs/uninterrupted" 50
   { begin 0 && echo 'epoch 1: loss 3'; } | run_of uninterrupted
-  fails_with 1 'no step with a loss found .*print\(f"step \{step\} loss' python3 "$checkout/hpc/drill.py" plan "$runs/uninterrupted"
+  fails_with 1 'no step with a loss found .*print\(f"step \{step\} loss' python3 "$checkout/hpc/drill/drill.py" plan "$runs/uninterrupted"
   { begin 0 && steps 1 9; } | run_of uninterrupted
-  fails_with 1 'only 9 steps' python3 "$checkout/hpc/drill.py" plan "$runs/uninterrupted"
+  fails_with 1 'only 9 steps' python3 "$checkout/hpc/drill/drill.py" plan "$runs/uninterrupted"
 }
 
 @test "requests that are no drill" {

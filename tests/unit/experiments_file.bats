@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2034,SC2154 # dollars and backslashes meant as such; tests are subshells; sourced files
-# From the configuration file to the program's arguments: hpc/lib/experiments_file.sh and command.sh.
+# From the configuration file to the program's arguments: hpc/job_submitter/experiments_file.sh and command.sh.
 
 load ../helpers
 

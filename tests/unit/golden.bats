@@ -47,7 +47,7 @@ argv() {
 }
 
 @test "the table has at least 60 requests, none twice, and each option in each spelling and form" {
-  use_libraries common checks options submit_options
+  use_libraries common checks options option_table
   submit_options::define
   golden::read
   ((${#golden_options[@]} >= 60))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; bats and the helpers
-# What the keys of .isc files become (hpc/isc.py, hpc/lib/isc.sh), and what is said of wrong ones; the files of tests/isc
+# What the keys of .isc files become (hpc/job_submitter/isc.py, hpc/job_submitter/isc.sh), and what is said of wrong ones; the files of tests/isc
 # run in cluster/isc.bats.
 
 load ../helpers
@@ -21,13 +21,13 @@ isc() {
 
 # options [GPUS_PER_NODE [GPUS [NODES]]]   The options that the file becomes, sorted, in one line.
 options() {
-  python3 "$checkout/hpc/isc.py" "$file" "$project" "${1:-4}" "${@:2}" 2>"$BATS_TEST_TMPDIR/said" | tr '\0' '\n' | sed '/^--$/,$d' |
+  python3 "$checkout/hpc/job_submitter/isc.py" "$file" "$project" "${1:-4}" "${@:2}" 2>"$BATS_TEST_TMPDIR/said" | tr '\0' '\n' | sed '/^--$/,$d' |
     sed -n 'n;p' | sort | paste --serial --delimiters=' '
 }
 
 # command   The words of the command as the argv file has them, a line each.
 command_words() {
-  python3 "$checkout/hpc/isc.py" "$file" "$project" 4 2>/dev/null | tr '\n\0' '~\n' | sed '1,/^--$/d'
+  python3 "$checkout/hpc/job_submitter/isc.py" "$file" "$project" 4 2>/dev/null | tr '\n\0' '~\n' | sed '1,/^--$/d'
 }
 
 # becomes WANTED OPTION...   Of what the program prints.

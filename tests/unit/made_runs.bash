@@ -81,7 +81,7 @@ failed_rank() {
 # queued ARRAY_OR_JOB INDEX STATE REASON [WORDS]   A line of squeue, of the last run; INDEX: N/A or a number.
 queued() {
   printf '%s|%s|%s|%s|%s|%s|%s|%s|%s|%s\n' "$1" "$2" "$1" "$3" "$4" 59:00 2026-01-02T00:00:00 '' name \
-    "$project/hpc/batch.sh $run${5:-}" >>"$STUB/queue"
+    "$project/hpc/job/batch.sh $run${5:-}" >>"$STUB/queue"
 }
 
 command_of() {

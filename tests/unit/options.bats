@@ -18,7 +18,7 @@ define_some() {
 }
 
 define_submitters() {
-  use_libraries submit_options
+  use_libraries option_table
   submit_options::define
 }
 

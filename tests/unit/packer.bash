@@ -9,10 +9,10 @@ shopt -s inherit_errexit
 
 checkout=$1 verb=$2 plan=$3
 shift 3
-for name in common local_disk packing pruning staging unpacking; do
+for name in lib/common job/lib/local_disk lib/packing lib/pruning lib/staging job/lib/unpacking; do
   # shellcheck source=/dev/null
   source <(sed -E "s/packing_part_files=[0-9]+/packing_part_files=${PART_FILES:-20000}/
-    s/staging_image_files=[0-9]+/staging_image_files=${IMAGE_FILES:-10000}/" "$checkout/hpc/lib/$name.sh")
+    s/staging_image_files=[0-9]+/staging_image_files=${IMAGE_FILES:-10000}/" "$checkout/hpc/$name.sh")
 done
 # shellcheck disable=SC2034 # the libraries read it
 declare -A fact=([scratch_dir]=${SCRATCH_DIR:?} [data_format]=${FORMAT:-auto} [stage_venv]='' [staging_days]=${DAYS:-30}

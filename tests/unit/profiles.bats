@@ -47,7 +47,7 @@ user_profile() {
 }
 
 @test "every profile loads in a bare environment and sets only what may be set" {
-  use_libraries common checks options submit_options
+  use_libraries common checks options option_table
   submit_options::define
   local profile name line known
   known=" name $(sed -nE 's/^site\[([a-z_]+)\]=.*/\1/p' "$checkout/hpc/clusters/default.sh" | paste -sd ' ') ${options_order[*]} "
@@ -70,7 +70,7 @@ user_profile() {
   local profile
   for profile in cedar plai oscer; do
     (
-      use_libraries common checks options submit_options site
+      use_libraries common checks options option_table site
       submit_options::define
       options::parse
       site::load "$checkout/hpc" "$profile"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
-# One rank: hpc/rank.sh runs the command and keeps the status of the first that fails.
+# One rank: hpc/job/rank.sh runs the command and keeps the status of the first that fails.
 
 load ../helpers
 
@@ -17,7 +17,7 @@ rank() {
   local -r number=$1
   shift
   command::write "$task/command" "$@"
-  RANK=$number bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" 3>&-
+  RANK=$number bash "$checkout/hpc/job/rank.sh" "$checkout" "$attempt" 3>&-
 }
 
 @test "it says who it is, and hands on arguments and output, which are in its own file, too" {
@@ -33,7 +33,7 @@ rank() {
   attempt=$task/attempt_1
   mkdir -- "$attempt"
   command::write "$task/command" bash -c 'sleep 600 & echo "$$!" >"$$1"; echo left' shell "$BATS_TEST_TMPDIR/left"
-  RANK=0 bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" >/dev/null 3>&- 4>&-
+  RANK=0 bash "$checkout/hpc/job/rank.sh" "$checkout" "$attempt" >/dev/null 3>&- 4>&-
   kill "$(<"$BATS_TEST_TMPDIR/left")"
   cmp <(printf '%s\n' "${lines[@]:1:40000}") <(seq 0 19999 | sed p)
   cmp <(sed -n '3,40002p' "$task/rank_0.txt") <(seq 0 19999 | sed p)
@@ -104,7 +104,7 @@ rank() {
   local number messages=$BATS_TEST_TMPDIR/messages
   command::write "$task/command" sh -c 'exit 4'
   for number in {0..15}; do
-    RANK=$number bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" >>"$messages" 2>&1 3>&- &
+    RANK=$number bash "$checkout/hpc/job/rank.sh" "$checkout" "$attempt" >>"$messages" 2>&1 3>&- &
     ranks+=($!)
   done
   for number in "${ranks[@]}"; do
@@ -122,7 +122,7 @@ rank() {
     shell "$BATS_TEST_TMPDIR/ready"
   for signal in TERM USR1; do
     rm -f -- "$BATS_TEST_TMPDIR/ready" "$attempt/failed_rank"
-    RANK=0 setsid bash "$checkout/hpc/rank.sh" "$checkout" "$attempt" 3>&- &
+    RANK=0 setsid bash "$checkout/hpc/job/rank.sh" "$checkout" "$attempt" 3>&- &
     process=$!
     wait_until 10 test -e "$BATS_TEST_TMPDIR/ready"
     kill -s "$signal" -- "-$process"

@@ -7,7 +7,7 @@ setup() {
   source "$project/hpc/lib/common.sh"
   source "$project/hpc/lib/checks.sh"
   source "$project/hpc/lib/options.sh"
-  source "$project/hpc/lib/submit_options.sh"
+  source "$project/hpc/job_submitter/option_table.sh"
 }
 
 table() {

@@ -1,11 +1,11 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2154 # sourced files
-# Where ranks meet: hpc/rendezvous.py.
+# Where ranks meet: hpc/job/rendezvous.py.
 
 load ../helpers
 
 rendezvous() {
-  python3 "$checkout/hpc/rendezvous.py" "$@"
+  python3 "$checkout/hpc/job/rendezvous.py" "$@"
 }
 
 # port SEED   The port alone.

@@ -116,7 +116,7 @@ PYTHON
   curve one 1 100000 '1000 if x == 54321 else math.sin(x) + 2 if x > 9 else -7'
   report seeds
   (($(stat -c %s -- "$page") < 500000))
-  cd -- "$project/hpc"
+  cd -- "$project/hpc/experiments"
   python3 - <<'PYTHON'
 from reports import plots
 points = [(x, 0.0) for x in range(100_000)]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2154,SC2317 # odd names; tests are subshells; sourced files; a function that another calls
-# The copy of the sources: hpc/lib/snapshot.sh.
+# The copy of the sources: hpc/job_submitter/snapshot.sh.
 
 load ../helpers
 

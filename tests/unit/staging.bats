@@ -155,7 +155,7 @@ CHECK
   run -0 --separate-stderr submitter --dry-run --data data --stage-venv
   run -0 --separate-stderr submitter --dry-run --data data --pack-in-job
   ((${#lines[@]} == 2))
-  [[ ${lines[0]} == *"'--job-name=pack_"*"/hpc/pack.sh"* && ${lines[1]} == *"'--dependency=afterok:PACK_JOB'"* && ${lines[1]} == *"'--kill-on-invalid-dep=yes'"* ]]
+  [[ ${lines[0]} == *"'--job-name=pack_"*"/hpc/job/pack.sh"* && ${lines[1]} == *"'--dependency=afterok:PACK_JOB'"* && ${lines[1]} == *"'--kill-on-invalid-dep=yes'"* ]]
   nothing_is_sent
 }
 
@@ -175,13 +175,13 @@ CHECK
   [[ ${#words[@]} == 2 && ${words[0]} == data && ${words[1]} == $'-a\nb' ]]
   mapfile -d '' words <"$RECORD"
   local -r said=" ${words[*]} "
-  [[ $said == *' --job-name=pack_'*' --nodes=1 --ntasks=1 '*' --partition=cpu --account=mine --dependency=afterany:5 '*"/hpc/pack.sh $run_directory sbatch "* ]]
+  [[ $said == *' --job-name=pack_'*' --nodes=1 --ntasks=1 '*' --partition=cpu --account=mine --dependency=afterany:5 '*"/hpc/job/pack.sh $run_directory sbatch "* ]]
   [[ ${said##*pack.sh} == *' --dependency=afterok:4711,afterany:5 '* && ${said##*pack.sh} == *' --kill-on-invalid-dep=yes '* ]]
   # Its log is where it can be opened: Slurm replaces the % of this path.
   [[ $said == *' --output=/dev/null '*pack.sh* && $stderr == *"job 4711 packs the data first; its log: $run_directory/pack_log.txt"* ]]
 
   # As Slurm runs it.
-  SLURM_JOB_ID=4711 bash "$project/hpc/pack.sh" "$run_directory"
+  SLURM_JOB_ID=4711 bash "$project/hpc/job/pack.sh" "$run_directory"
   [[ $(plan) == "data tar 'data'"$'\n'"data tar "$'$\'-a\\nb\'' ]]
   grep '^== job 4711 packs, on ' "$run_directory/pack_log.txt"
 
@@ -193,7 +193,7 @@ CHECK
   mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
   printf 'site[environment]=%q\n' "$BATS_TEST_TMPDIR/environment" >"$XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh"
   sent --stage-venv --pack-in-job --exp-name zz
-  SLURM_JOB_ID=4711 bash "$project/hpc/pack.sh" "$run_directory"
+  SLURM_JOB_ID=4711 bash "$project/hpc/job/pack.sh" "$run_directory"
   [[ $(plan) == "environment tar '$BATS_TEST_TMPDIR/environment'" ]]
 
   # The second is refused: the first is taken back.

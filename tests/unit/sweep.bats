@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
-# The points of a sweep, listed without W&B (hpc/sweep.py, hpc/sweep_points.py), and what the agent's wrapper writes down.
+# The points of a sweep, listed without W&B (hpc/sweep/sweep.py, hpc/sweep/sweep_points.py), and what the agent's wrapper writes down.
 
 load ../helpers
 
@@ -15,7 +15,7 @@ setup() {
 }
 
 sweep() {
-  "$kit_environment/bin/python" "$checkout/hpc/sweep.py" "$@" 3>&-
+  "$kit_environment/bin/python" "$checkout/hpc/sweep/sweep.py" "$@" 3>&-
 }
 
 # yaml LINE...   The file s.yaml, with a program.
@@ -166,7 +166,7 @@ PYTHON
   local escaped word
   for word in '$' '$$' '${x}' '${x}${y}$' '${1}' 'a${x' '$x' '' 'a$${x}b' '${envvar:X}'; do
     command::escape "$word"
-    [[ $escaped == "$(cd -- "$checkout/hpc" && python3 -c 'import sys; sys.dont_write_bytecode = True; import sweep_points; print(sweep_points.escape(sys.argv[1]))' "$word")" ]]
+    [[ $escaped == "$(cd -- "$checkout/hpc/sweep" && python3 -c 'import sys; sys.dont_write_bytecode = True; import sweep_points; print(sweep_points.escape(sys.argv[1]))' "$word")" ]]
   done
 }
 

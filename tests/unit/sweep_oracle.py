@@ -1,4 +1,4 @@
-"""Compares hpc/sweep_points.py with W&B's own engine, the package `sweeps`, in whose environment this runs.
+"""Compares hpc/sweep/sweep_points.py with W&B's own engine, the package `sweeps`, in whose environment this runs.
 
 sweep_oracle.py [GRIDS]     that many generated grids, and every distribution; status 1 at the first difference
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from sweeps.grid_search import grid_search_next_runs
 from sweeps.params import HyperParameter
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "hpc"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "hpc" / "sweep"))
 import sweep_points
 
 STRINGS = ["adam", "sgd-momentum", "--flag", "-1", "1", "1e-3", "a b", "it's", "", "true", "é", "$HOME", "${NAME}"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; bats and ../helpers
-# hpc/lib/usage.sh and hpc/usage.py: what a job uses, written down beside it.
+# hpc/job/lib/usage.sh and hpc/job/usage.py: what a job uses, written down beside it.
 
 load ../helpers
 
@@ -22,7 +22,7 @@ begin() {
   bash -c '
     set -euo pipefail
     source "$1/hpc/lib/common.sh"
-    source "$1/hpc/lib/usage.sh"
+    source "$1/hpc/job/lib/usage.sh"
     exec {held}<"$1" # as node.sh holds the folder of the job
     usage::start "$1" "$2"
     exec "${@:3}"' - "$checkout" "$attempt" "$@" 3>&- 4>&- &
@@ -168,7 +168,7 @@ nothing_runs() {
   printf '0::/slurm/job_4711/step_0/user/task_0\n' >"$root/two"
   printf '9:memory:/slurm/uid_0/job_4711/step_0\n2:cpu,cpuacct:/slurm/uid_0/job_4711/step_0\n0::/\n' >"$root/one"
   printf '9:memory:/slurm/uid_0/job_47/step_0\n0::/system.slice/job_47110\n' >"$root/none"
-  python3 - "$checkout/hpc" "$root" <<'PYTHON'
+  python3 - "$checkout/hpc/job" "$root" <<'PYTHON'
 import sys
 sys.path.insert(0, sys.argv[1])
 import usage

@@ -58,7 +58,7 @@ fails() {
   why_of killed 'killed: rank 1 on node2 was killed (signal 9)'
   fails told 143
   why_of told 'ended by a signal: rank 1 on node2 was ended by a signal (SIGTERM)'
-  fails absent 127 '/run/hpc/rank.sh: line 25: trian: command not found'
+  fails absent 127 '/run/hpc/job/rank.sh: line 25: trian: command not found'
   why_of absent 'command not found: the command is not there on the node (rank 1 on node2): trian: command not found'
   fails typed 2 'train.py: error: argument --lr: invalid float value: x'
   why_of typed 'wrong arguments: rank 1 on node2 did not understand its command line: train.py: error: argument --lr'

@@ -1,0 +1,249 @@
+"""The tables of why.py. A rule: the cause (job/lib/interruption.sh), what the log says, the sentence, the remedy.
+
+The first rule that fits counts; {names} are fields of why.py, or groups of the log's pattern.
+"""
+
+import collections
+
+Rule = collections.namedtuple("Rule", "word cause log sentence remedy")
+
+RULES = (
+    Rule(
+        "out of memory",
+        r"^out_of_memory|^lost OUT_OF_MEMORY",
+        None,
+        "{who} took more memory than the {asked} a node that were asked for{peak}",
+        "{again} --mem {more_memory}   or take a smaller batch, or fewer loader workers",
+    ),
+    Rule(
+        "killed",
+        r"^failed 137",
+        None,
+        "{who} was killed (signal 9), not by Slurm: the kernel for want of memory, an administrator, or kill",
+        "{again}   and if it comes again at the same place, with --mem {more_memory}",
+    ),
+    Rule(
+        "GPU out of memory",
+        r"^failed",
+        r"(?:CUDA|HIP) out of memory\.(?: Tried to allocate (?P<wanted>[\d.]+ \w+))?|OutOfMemoryError",
+        "{who} asked for more memory than its GPU has{wanted}",
+        "take a smaller batch and accumulate gradients, activation checkpointing, FSDP, or larger GPUs (--gpu-type); "
+        "where much is reserved and not used: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in .env",
+    ),
+    Rule(
+        "import error",
+        r"^failed",
+        r"ModuleNotFoundError: No module named '(?P<module>[^'.]+)",
+        "the environment has no Python module {module} ({who})",
+        "add the package of {module} to the project's requirements and run  bash venv/create.sh   (or build the "
+        "container again), then submit; if it is a module of the project: does git ignore it?",
+    ),
+    Rule(
+        "import error",
+        r"^failed",
+        r"(?P<error>ImportError: .*)",
+        "an import failed ({who}): {error}",
+        "the packages do not fit each other: mend their versions in the requirements, then  bash venv/create.sh",
+    ),
+    Rule(
+        "data not staged",
+        r"^failed|^lost",
+        r"error: (?P<error>.*(?:no space on .*: the data (?:need|are)|does not arrive as it was packed"
+        r"|its archive .* is gone|cannot mount |can neither mount an image).*)",
+        "the data of --data did not come to a node's disk: {error}",
+        "do as it says, then submit again",
+    ),
+    Rule(
+        "disk full",
+        r"^failed|^lost",
+        r"^(?!.*(?:NOT saved|was not saved)).*(?:No space left on device|Disk quota exceeded)",
+        "a disk is full, or a quota is reached ({who})",
+        "make room: old checkpoints and archives in {scratch}; the site's quota command (quota -s, lfs quota) tells "
+        "whose limit it is. Then  {again}",
+    ),
+    Rule(
+        "loader worker killed",
+        r"^failed",
+        r"DataLoader worker .* (?:is killed by signal: (?P<error>[^.\n]*)|exited unexpectedly)",
+        "a loader's worker of {who} died{error}: the node's memory, or its /dev/shm, was too small",
+        "{again} --mem {more_memory}   or take fewer workers",
+    ),
+    Rule(
+        "collective timed out",
+        r"^failed",
+        r"Watchdog caught collective operation timeout|NCCL (?:error|timeout)|ncclSystemError|ncclRemoteError"
+        r"|[Gg]loo.*[Tt]imed? ?out|Timed out waiting \d+ms|Connection closed by peer|wait timeout after|Socket Timeout"
+        r"|DistStoreError|DistNetworkError|The client socket has (?:timed out|failed)",
+        "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out ({who})",
+        "did one rank leave the others behind (uneven data, an exception, a branch of rank 0 alone)?  {logs} --rank R  "
+        "If all waited, it is the network: NCCL_SOCKET_IFNAME in the site's profile, NCCL_DEBUG=INFO, other nodes "
+        "(--exclude {node})",
+    ),
+    Rule(
+        "broken GPU",
+        r"^failed",
+        r"(?P<error>uncorrectable ECC.*|.*fallen off the bus.*"
+        r"|CUDA error: (?:unknown error|all CUDA-capable devices are busy|hardware).*)",
+        "a GPU of {node} is broken: {error}",
+        "submit again with  --resume --exclude {node}   and tell the site's support",
+    ),
+    Rule(
+        "command not found",
+        r"^failed 127",
+        r"(?P<error>[^:\n]+: (?:command not found|No such file or directory))",
+        "the command is not there on the node ({who}): {error}",
+        "correct the line of the configuration file, or install the program in the environment",
+    ),
+    Rule(
+        "crashed",
+        r"^failed (?:134|135|136|139)",
+        None,
+        "{who} crashed in compiled code ({signal})",
+        "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
+        "and if it is always {node}: --exclude {node}",
+    ),
+    Rule(
+        "ended by a signal",
+        r"^failed (?:129|130|143)",
+        None,
+        "{who} was ended by a signal ({signal}) that it does not heed",
+        "{again}   A program that saves at SIGTERM and ends with 75 goes on by itself",
+    ),
+    Rule(
+        "exception",
+        r"^failed",
+        r"^(?P<error>(?!torch\.distributed\.elastic)(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt)\b.*)",
+        "{who} raised {error}",
+        "mend the program, then submit again (with --resume, to go on from its checkpoints)",
+    ),
+    Rule(
+        "wrong arguments",
+        r"^failed 2 ",
+        r"^(?P<error>.*(?:unrecognized arguments|error: argument |invalid choice|arguments are required).*)",
+        "{who} did not understand its command line: {error}",
+        "correct the line of the configuration file, and submit again",
+    ),
+    Rule(
+        "bad request",
+        r"^failed [12] ",
+        r"^\S*\.sh: error: (?P<error>.*)",
+        "{error} ({who})",
+        "do as it says, then submit again",
+    ),
+    Rule("failed", r"^failed", None, "{who} ended with status {status}", "its log may tell; then  {again}"),
+    Rule(
+        "time limit",
+        r"^time_limit|^lost TIMEOUT",
+        None,
+        "the time limit of {limit} came before the end{rate}",
+        "{again} --time {more_time}   A program that saves at STOP_FILE goes on by itself, again and again",
+    ),
+    Rule(
+        "no restarts left",
+        r"^(?:notice|hung|preempted)",
+        r"not started again: it was (?P<times>\d+) times, and --max-restarts is (?P<most>\d+)",
+        "it was interrupted ({last}) after {times} restarts, and --max-restarts is {most}",
+        "{again}   For more of them: --max-restarts N",
+    ),
+    Rule(
+        "no restarts left",
+        r"^(?:notice|hung|preempted)",
+        r"it cannot be continued: (?P<error>.*)",
+        "it was interrupted ({last}), and the site took no job that goes on with it: {error}",
+        "{again}",
+    ),
+    Rule(
+        "hung",
+        r"^hung",
+        None,
+        "no rank made progress for {hang}{beat}",
+        "the stacks in its log show where each rank stood. If it may wait so long: --hang-minutes N, or train's "
+        "interruption.alive(). Then  {again}",
+    ),
+    Rule(
+        "deaf",
+        r"^deaf",
+        None,
+        "told by STOP_FILE to save and stop, at the end of a cycle, the program went on",
+        'let it look at STOP_FILE at each step and end with 75: "Programs that can be interrupted" in the README',
+    ),
+    Rule("cancelled", r"^cancelled|^lost CANCELLED", None, "it was cancelled by the user (scancel)", "{again}"),
+    Rule(
+        "node failure",
+        r"^node_failed|^lost (?:NODE_FAIL|BOOT_FAIL)",
+        None,
+        "a node died under it ({nodes})",
+        "{again}   New jobs leave out nodes that failed twice within a day:  bash hpc/experiments.sh nodes",
+    ),
+    Rule(
+        "preempted",
+        r"^preempted|^lost PREEMPTED",
+        None,
+        "Slurm took its nodes for a job of higher priority",
+        "{again}   or send it to a partition or qos that is not preempted",
+    ),
+    Rule(
+        "interrupted", r"^notice", None, "the program saved and stopped ({last}), and was not started again", "{again}"
+    ),
+    Rule(
+        "lost",
+        r"^lost",
+        None,
+        "its batch script on {head} was killed before it could tell why{slurm}",
+        "is {head} well (sinfo -n {head})? How does the log end? Then  {again}",
+    ),
+)
+
+# What a task has survived and should not be silent about.
+NOTES = (
+    Rule(
+        "disk full",
+        None,
+        r"was not saved: it needs |(?:No space left on device|Disk quota exceeded).*NOT saved",
+        "{count} checkpoints could not be saved",
+        "make room in {scratch}",
+    ),
+    Rule(
+        "damaged checkpoint",
+        None,
+        r"\bskipped /.*(?:has changed since it was written|bytes in place of)",
+        "{count} were skipped for an older one",
+        "if it comes again, tell the site's support of the file system",
+    ),
+)
+
+# Causes of job/lib/interruption.sh, for people.
+KINDS = {
+    "notice time_limit": "saved before the time limit",
+    "notice signal": "saved after a signal",
+    "notice request": "saved after a stop file",
+    "notice cycle": "saved at the end of a cycle",
+    "node_failed": "node failure",
+    "time_limit": "time limit",
+    "out_of_memory": "out of memory",
+}
+
+# man squeue, JOB REASON CODES
+REASONS = (
+    (r"^(?:None|Priority)$", "jobs of higher priority come first"),
+    (r"^Resources$", "no nodes are free that fit it"),
+    (r"^DependencyNeverSatisfied$", "the job for which it waits has failed: it will never start; cancel it"),
+    (r"^Dependency$", "it waits for another job"),
+    (r"^BeginTime$", "its time to begin has not come (--begin), or it was put back into the queue a moment ago"),
+    (r"^JobArrayTaskLimit$", "enough tasks of its array run already (--max-parallel)"),
+    (r"^ReqNodeNotAvail|^NodeDown|Unavail", "nodes that it needs are down, reserved or in maintenance: sinfo -R tells"),
+    (r"^Reservation", "its reservation has not begun, or is gone"),
+    (r"^PartitionTimeLimit$", "--time is more than its partition allows: it will never start; submit with less"),
+    (r"^PartitionNodeLimit$", "--num-nodes is more than its partition has: it will never start; submit with fewer"),
+    (r"^Partition(?:Down|Inactive)$", "its partition is closed"),
+    (r"^(?:Assoc|QOS)", "a limit of your account or qos is reached: it starts when others of your jobs have ended"),
+    (r"^Invalid(?:Account|QOS)", "its account or qos is not valid here: it will never start"),
+    (r"^JobHeldUser$", "you hold it: scontrol release {job}"),
+    (r"^JobHeldAdmin$", "the site's staff holds it: ask them"),
+    (r"requeued_held$", "Slurm could not start it, and holds it: scontrol release {job}"),
+    (r"^Licenses$", "the licences that it needs are in use"),
+    (r"^BadConstraints$", "no node has what it asks for: it will never start"),
+    (r"^Cleaning$", "the attempt before is being cleared away"),
+)
+
+SIGNALS = {129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 135: "SIGBUS", 136: "SIGFPE", 139: "SIGSEGV", 143: "SIGTERM"}

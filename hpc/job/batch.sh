@@ -1,0 +1,256 @@
+#!/usr/bin/env bash
+# batch.sh RUN_DIRECTORY [offset=N] [rapid_cycle]
+#
+# The batch script: Slurm runs it on the job's head node, once for each attempt. It chooses where the
+# ranks meet, has each node's disk made ready (keep_node.sh), starts node.sh on all nodes in one step,
+# waits, and ends with the status of the first rank that failed, or starts the job again (interruption.sh).
+# Task T of the run is index T of the array, or T - N. The job of --rapid-cycle makes several attempts, and interrupts each.
+# Slurm runs a copy of this file, so it finds the rest of the kit by the run directory: in the snapshot of
+# the project, which it unpacks first, or in the project itself.
+set -euo pipefail
+shopt -s inherit_errexit
+
+run_directory=$1 offset=0 purpose=''
+for word in "${@:2}"; do
+  case $word in
+    offset=*) offset=${word#offset=} ;;
+    *) purpose=$word ;;
+  esac
+done
+task_directory=$run_directory/task_$((${SLURM_ARRAY_TASK_ID:-1} + offset))
+# Slurm cannot open a log whose path has one of these (request.sh).
+if [[ $run_directory == *[%\\]* ]]; then
+  exec >>"$task_directory/log.txt" 2>&1
+fi
+declare -A fact
+# shellcheck source=/dev/null
+source "$run_directory/facts"
+kit=${fact[source_dir]}
+
+# Tasks of an array that start together each unpack, and one of them gives its copy the name. What git
+# ignores (data, weights) is linked from the live project.
+if [[ -e $run_directory/source.tar && ! -d $kit ]]; then
+  partial=$(mktemp -d -- "$kit.XXXXXX")
+  tar --extract --no-unquote --directory="$partial" --file="$run_directory/source.tar"
+  while LC_ALL=C IFS= read -r -d '' name; do # bytes: a name may end in half a character
+    name=${name%/}
+    mkdir -p -- "$partial/$(dirname -- "$name")"
+    ln -s -- "${fact[project_directory]}/$name" "$partial/$name"
+  done <"$run_directory/source.tar.ignored"
+  chmod 755 -- "$partial"
+  mv -T -- "$partial" "$kit" 2>/dev/null || rm -rf -- "$partial"
+fi
+
+# shellcheck source=../lib/common.sh
+source "$kit/hpc/lib/common.sh"
+# shellcheck source=lib/rendezvous.sh
+source "$kit/hpc/job/lib/rendezvous.sh"
+# shellcheck source=../lib/site.sh
+source "$kit/hpc/lib/site.sh"
+# shellcheck source=../lib/node_environment.sh
+source "$kit/hpc/lib/node_environment.sh"
+# shellcheck source=../lib/bad_nodes.sh
+source "$kit/hpc/lib/bad_nodes.sh"
+# shellcheck source=lib/interruption.sh
+source "$kit/hpc/job/lib/interruption.sh"
+# shellcheck source=lib/keeper.sh
+source "$kit/hpc/job/lib/keeper.sh"
+# shellcheck source=lib/sweep.sh
+source "$kit/hpc/job/lib/sweep.sh"
+
+status=0 cause='' ending='' step='' watcher='' timer='' limiter=''
+
+main() {
+  # The cycles before a long job may have been enough.
+  if [[ -z $purpose && -n ${fact[cycles]:-} && $(<"$task_directory/state") == completed ]]; then
+    common::note "job $SLURM_JOB_ID: the program has finished in its cycles: nothing is left to do"
+    return
+  fi
+  trap batch::break_off EXIT
+  if [[ $purpose == rapid_cycle ]]; then
+    batch::cycle
+  else
+    batch::attempt
+    if interruption::shall_restart "$cause"; then
+      interruption::set_state "$task_directory" paused
+      batch::leave
+      if interruption::restart "$run_directory" "$offset"; then return "$status"; fi
+    fi
+  fi
+  interruption::set_state "$task_directory" "$(interruption::state_after "$cause")"
+  batch::leave
+  return "$status"
+}
+
+# From the choice of a port to the record of the cause; leaves `status` and `cause`.
+batch::attempt() {
+  local rendezvous
+  status=0 cause='' ending='' step=''
+  interruption::begin "$task_directory"
+  printf '== job %s, attempt %s, on %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$SLURM_JOB_NODELIST" "$(date '+%F %T %Z')"
+  ((${SLURM_JOB_NUM_NODES:?} == fact[nodes])) ||
+    common::die "Slurm gave $SLURM_JOB_NUM_NODES nodes; the run asked for ${fact[nodes]}"
+  rendezvous=$(rendezvous::choose "$kit" "$ATTEMPT")
+  export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
+
+  trap batch::end_step TERM INT
+  trap batch::heed_warning USR1
+  trap batch::end_hung_step USR2
+  trap batch::end_cycle HUP
+  keeper::start "$kit" "$run_directory" "$attempt_directory"
+  if ! sweep::take_trial "$kit" "$run_directory" "$attempt_directory"; then
+    batch::conclude "$cause"
+    return
+  fi
+  # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step, and
+  # a rank that stays long after the others have left is ended too.
+  srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
+    --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))" \
+    --export=ALL --kill-on-bad-exit=1 --wait=600 \
+    bash "$kit/hpc/job/node.sh" "$run_directory" "$attempt_directory" &
+  step=$!
+  if ((fact[hang_seconds] > 0)); then
+    interruption::watch "$$" &
+    watcher=$!
+  fi
+  if [[ $purpose == rapid_cycle ]]; then
+    batch::time_cycle &
+    timer=$!
+  fi
+  batch::wait_for_step
+  batch::stop_watching
+
+  if [[ -r $attempt_directory/failed_rank ]]; then
+    local rank host
+    read -r rank host status <"$attempt_directory/failed_rank"
+    if ((status != interruption_again)); then
+      common::note "the first rank that failed: rank $rank on $host, exit status $status"
+    fi
+  fi
+  cause=$(interruption::cause "$status" "$ending")
+  sweep::judge "$attempt_directory"
+  batch::conclude "$cause"
+  interruption::blame_node "$cause"
+}
+
+# The job of --rapid-cycle: attempts that are interrupted, one after the other. It has succeeded when the
+# program has saved and stopped each time, or finished.
+batch::cycle() {
+  local -i cycle
+  for ((cycle = 1; cycle <= fact[cycles]; cycle++)); do
+    common::note "job $SLURM_JOB_ID: cycle $cycle of ${fact[cycles]}, of ${fact[cycle_seconds]} s"
+    batch::attempt
+    if [[ $cause != 'notice cycle' ]]; then return; fi
+    interruption::set_state "$task_directory" paused
+    if [[ -z ${CHECKPOINT_URL:-} ]] && node_environment::has_no_checkpoint "$task_directory"; then
+      common::warn "the program has ended with status 75, and CHECKPOINT_DIRECTORY is empty: does it save?"
+    fi
+  done
+  common::note "job $SLURM_JOB_ID: the program has saved and stopped in all of the ${fact[cycles]} cycles"
+  status=0
+}
+
+# Tells this script when the cycle is over, and again when the program should have stopped long ago.
+batch::time_cycle() {
+  trap - EXIT
+  sleep "${fact[cycle_seconds]}"
+  kill -s HUP "$$"
+  sleep "${fact[cycle_grace]}"
+  kill -s HUP "$$"
+}
+
+# No `return` here: in a trap it returns the status of what the signal has interrupted.
+batch::end_cycle() {
+  if [[ $ending != @(cycle|warned) ]]; then
+    ending=cycle
+    interruption::ask
+  elif [[ ${fact[interrupt]} == kill ]]; then
+    common::note "job $SLURM_JOB_ID: the program has not stopped by itself: it is killed (--interrupt kill), and goes on from its last checkpoint"
+    interruption::signal_ranks KILL
+    batch::limit_wait 15
+  else
+    common::note "job $SLURM_JOB_ID: asked to save and stop by STOP_FILE, the program has not done so within ${fact[cycle_grace]} s: see \"Programs that can be interrupted\" in the README. The stacks of all ranks:"
+    ending=deaf
+    batch::kill_step
+  fi
+}
+
+# batch::conclude CAUSE
+batch::conclude() {
+  interruption::record "$attempt_directory" "$1"
+  printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
+  printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$1"
+}
+
+# `wait` returns when a trapped signal arrives: go on until the step is gone, or was waited for too long.
+batch::wait_for_step() {
+  local late=''
+  trap 'late=1' ALRM
+  while :; do
+    status=0
+    wait "$step" || status=$?
+    if [[ -n $late ]] || ! kill -0 "$step" 2>/dev/null; then break; fi
+  done
+}
+
+# Slurm's warning before the time limit (--grace-seconds).
+batch::heed_warning() {
+  common::note "job $SLURM_JOB_ID: the time limit is near: asking the program to save and stop"
+  ending=warned
+  interruption::ask
+  if [[ ${fact[interrupt]} == kill ]]; then
+    (trap - EXIT && sleep "$((fact[grace_seconds] / 2))" && kill -s HUP "$$") &
+    timer=$!
+  fi
+}
+
+batch::end_step() {
+  common::note "job $SLURM_JOB_ID: told to end"
+  ending=told_to_end
+  if [[ -z ${step:-} ]]; then exit 143; fi
+  interruption::ask
+  kill -s TERM "$step" 2>/dev/null || true
+  batch::limit_wait "$((fact[kill_wait] / 2))" # with KillWait Slurm kills this script and all ranks
+}
+
+batch::end_hung_step() {
+  common::note "job $SLURM_JOB_ID: no progress for ${fact[hang_seconds]} s: the stacks of all ranks, then the end"
+  ending=hung
+  batch::kill_step
+}
+
+batch::kill_step() {
+  interruption::signal_ranks ABRT
+  (sleep 5 && kill -s KILL "$step") 2>/dev/null &
+  batch::limit_wait 15
+}
+
+batch::limit_wait() {
+  (trap - EXIT && sleep "$1" && kill -s ALRM "$$") 2>/dev/null &
+  limiter=$!
+}
+
+batch::stop_watching() {
+  local process
+  for process in ${watcher:-} ${timer:-} ${limiter:-}; do kill "$process" 2>/dev/null || true; done
+}
+
+# An end before the ranks' own: the nodes could not be made ready, or the job was told to end.
+batch::break_off() {
+  local -r status=$?
+  if [[ -n ${attempt_directory:-} && ! -e $attempt_directory/cause ]]; then
+    cause=$(interruption::cause "$status" "$ending")
+    interruption::record "$attempt_directory" "$cause"
+    interruption::set_state "$task_directory" "$(interruption::state_after "$cause")"
+  fi
+  batch::leave
+}
+
+batch::leave() {
+  trap - EXIT
+  batch::stop_watching
+  sweep::leave "${attempt_directory:-}"
+  keeper::leave
+}
+
+main

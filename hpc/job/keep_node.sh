@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# keep_node.sh RUN_DIRECTORY ATTEMPT_DIRECTORY read|sbcast
+#
+# Keeps the job's folder on one node's own disk. batch.sh starts it in a step of its own, once for each node,
+# before the ranks, and it stays as long as they do: it makes the folder, brings the data, and at the end,
+# whichever it is, collects results and removes the folder. Its orders come on standard input, its answers go
+# to standard output (lib/keeper.sh):
+#
+#   prepared N FOLDER     the folder is there; N entries are missing     then the order: unpack
+#   ready                 all has come and is as it was packed           then the end of input: the job is over
+#   failed                it cannot be done; why is in the log
+set -euo pipefail
+shopt -s inherit_errexit
+
+run_directory=$1 attempt_directory=$2 way=$3
+declare -A fact
+# shellcheck source=/dev/null
+source "$run_directory/facts"
+kit=${fact[source_dir]}
+# shellcheck source=../lib/common.sh
+source "$kit/hpc/lib/common.sh"
+# shellcheck source=../lib/site.sh
+source "$kit/hpc/lib/site.sh"
+# shellcheck source=lib/node_setup.sh
+source "$kit/hpc/job/lib/node_setup.sh"
+# shellcheck source=lib/local_disk.sh
+source "$kit/hpc/job/lib/local_disk.sh"
+# shellcheck source=lib/leftovers.sh
+source "$kit/hpc/job/lib/leftovers.sh"
+# shellcheck source=../lib/packing.sh
+source "$kit/hpc/lib/packing.sh"
+# shellcheck source=lib/unpacking.sh
+source "$kit/hpc/job/lib/unpacking.sh"
+# shellcheck source=lib/container_image.sh
+source "$kit/hpc/job/lib/container_image.sh"
+# shellcheck source=lib/collecting.sh
+source "$kit/hpc/job/lib/collecting.sh"
+
+declare -a there=() # entries of the plan that are on the node already
+ours='' leaving='' bringing=''
+
+main() {
+  local order status
+  node_setup::run "$kit/hpc"
+  unpacking::read "$run_directory/staging"
+  trap 'echo failed; keep::leave' EXIT
+  trap keep::told_to_end TERM
+  keep::make_folder
+  keep::look
+  unpacking::check_space "$way"
+  printf 'prepared %s %s\n' "$((${#kinds[@]} - ${#there[@]}))" "$SLURM_TMPDIR"
+  if read -r order && [[ $order == unpack ]]; then
+    # In the background, as a trap waits for what is in the foreground; in a process group, to be ended with
+    # all that it has started.
+    set -m
+    keep::bring &
+    bringing=$!
+    set +m
+    while :; do # `wait` also returns for a signal
+      status=0
+      wait "$bringing" || status=$?
+      if ! kill -0 "$bringing" 2>/dev/null; then break; fi
+    done
+    if ((status != 0)); then exit "$status"; fi
+    bringing=''
+    printf 'ready\n'
+    while read -r _; do :; done
+  fi
+  trap - EXIT
+  keep::leave
+}
+
+keep::make_folder() {
+  local leftover
+  if local_disk::choose; then
+    ours=1
+    { mkdir -p -- "$SLURM_TMPDIR" && chmod 700 -- "$SLURM_TMPDIR"; } ||
+      common::die "cannot make ${SLURM_TMPDIR@Q} on $(common::node): the profile's node_local_directory must be there and writable"
+    # shellcheck disable=SC2154 # leftovers::find sets both
+    leftovers::find "${fact[node_local_directory]}" || common::note "$(common::node): $leftovers_silence"
+    for leftover in "${leftovers[@]}"; do
+      common::note "$(common::node): removing $leftover, which a job of yours has left"
+      local_disk::erase "$leftover" || true
+    done
+  fi
+  mkdir -p -- "$SLURM_TMPDIR/.hpc_kit/archives"
+}
+
+keep::look() {
+  local -i entry
+  rm -f -- "$SLURM_TMPDIR/.hpc_kit/images"
+  for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
+    if unpacking::is_there "$entry"; then
+      there[entry]=1
+      if [[ ${kinds[entry]} != image ]]; then common::note "$(common::node): ${paths[entry]@Q} is there from an earlier attempt"; fi
+    fi
+  done
+}
+
+keep::bring() {
+  local -i entry
+  trap - EXIT
+  trap '' TERM # also for tar and its like: keep::told_to_end decides
+  for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
+    if [[ -z ${there[entry]:-} && ${kinds[entry]} == image ]]; then
+      container_image::bring "$entry" "$way"
+    elif [[ -z ${there[entry]:-} ]]; then
+      unpacking::bring "$entry" "$way"
+    elif [[ ${formats[entry]} == squashfs ]]; then
+      unpacking::load "$entry"
+      unpacking::mount "$entry" || common::die "$(common::node): cannot mount ${image@Q} again"
+    fi
+    if [[ ${kinds[entry]} == environment ]]; then unpacking::make_environment; fi
+  done
+}
+
+# Slurm's signal comes at the end of the job, but also when a job is given some time before it is preempted:
+# then it is running still, and the ranks need their data to the last.
+keep::told_to_end() {
+  local state
+  state=$(timeout 5 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null) || state=''
+  if [[ -z $leaving && $state != RUNNING ]]; then exit 143; fi
+}
+
+# Slurm kills what is still there when KillWait is over: half of it is for the ranks.
+keep::leave() {
+  leaving=1
+  trap '' TERM
+  if [[ -n $bringing ]]; then
+    kill -s KILL -- "-$bringing" 2>/dev/null || true
+    wait "$bringing" || true
+  fi
+  if [[ ! -d $SLURM_TMPDIR/.hpc_kit ]]; then return; fi
+  local_disk::wait_until_free "$((fact[kill_wait] / 2))"
+  (collecting::collect "$run_directory" "$attempt_directory") || common::warn "$(common::node): --collect failed"
+  if [[ -n $ours ]]; then
+    cd /
+    local_disk::erase "$SLURM_TMPDIR" || common::warn "$(common::node): could not remove all of $SLURM_TMPDIR; your next job here does, or hpc/clean_nodes.sh"
+  else
+    local_disk::unmount_below "$SLURM_TMPDIR"
+  fi
+}
+
+main

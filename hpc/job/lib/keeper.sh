@@ -1,0 +1,93 @@
+# shellcheck shell=bash
+# batch.sh's side of keep_node.sh: one task on each node, in a step beside the ranks'. The tasks end when
+# their input does, also when this script is killed. Needs common.sh and run_directory.sh.
+
+declare -gA fact
+
+# keeper::start KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Returns when every node has its folder and its data; status 1
+# when one cannot.
+keeper::start() {
+  local -r kit=$1 run_directory=$2 attempt_directory=$3
+  local line way
+  local -i missing=0 node
+  local -A folders=()
+  if [[ -n ${keeper:-} ]]; then return; fi # since an attempt before, of the same job
+  # Where the site makes the folder, and there is nothing to bring or collect, nobody has to stay.
+  if [[ -n ${SLURM_TMPDIR:-} && ! -e $run_directory/staging && ! -e $run_directory/collect ]]; then return; fi
+  way=$(keeper::way)
+  coproc keeper_step {
+    # Beside the ranks' step: it may use all of the job's CPUs while there are no ranks.
+    exec srun --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
+      --mem=0 --overlap --export=ALL --kill-on-bad-exit=0 --wait=0 \
+      bash "$kit/hpc/job/keep_node.sh" "$run_directory" "$attempt_directory" "$way"
+  }
+  # shellcheck disable=SC2154 # coproc sets it
+  keeper=$keeper_step_PID
+  # Copies: bash forgets the array when the step has ended. The way in must stay as coproc made it, closed for
+  # the programs that this script starts: the nodes wait for its end.
+  exec {keeper_answers}<&"${keeper_step[0]}"
+  keeper_orders=${keeper_step[1]}
+
+  for ((node = 0; node < fact[nodes]; node++)); do
+    keeper::hear prepared
+    missing+=${line%% *}
+    folders[${line#* }]=1
+  done
+  if ((missing > 0)) && [[ $way == sbcast ]]; then
+    ((${#folders[@]} == 1)) || common::die "the nodes name their local folders differently: submit with --broadcast read"
+    keeper::broadcast "$run_directory" "${!folders[@]}"
+  fi
+  printf 'unpack\n' >&"$keeper_orders"
+  for ((node = 0; node < fact[nodes]; node++)); do keeper::hear ready; done
+}
+
+# keeper::hear WORD   The next answer, which must begin with WORD; leaves the rest of it in line.
+keeper::hear() {
+  read -r line <&"$keeper_answers" || line='the step has ended'
+  [[ $line == "$1"* ]] || common::die "the nodes could not be made ready ($line): see above"
+  line=${line#"$1"}
+  line=${line# }
+}
+
+# Whether each node reads the archives from the shared file system, or one does and Slurm hands them on. The only place that
+# decides. Reading was three times as fast on 4 nodes (tests/benchmarks/README.md); a shared file
+# system has to serve all nodes at once, which many do not do well for many.
+keeper::way() {
+  case ${fact[broadcast]} in
+    auto) if ((fact[nodes] > 8)); then echo sbcast; else echo read; fi ;;
+    *) printf '%s\n' "${fact[broadcast]}" ;;
+  esac
+}
+
+# keeper::broadcast RUN_DIRECTORY FOLDER   All archives at the same time: sbcast sends at the pace of the one
+# CPU with which it hashes each message, and waits for the nodes to have it before it sends the next.
+keeper::broadcast() {
+  local kind key format path part process
+  local -A sending=() # the file that each process sends
+  while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' path; do
+    if [[ $kind == image ]]; then
+      keeper::send "$path" "$2/.hpc_kit/archives/$key.$format"
+      continue
+    fi
+    for part in "${fact[scratch_dir]}/.staging/$key.$format"{,.[2-9]}; do
+      if [[ -e $part ]]; then keeper::send "$part" "$2/.hpc_kit/archives/${part##*/}"; fi
+    done
+  done <"$1/staging"
+  for process in "${!sending[@]}"; do
+    wait "$process" || common::die "sbcast of ${sending[$process]@Q} failed: submit with --broadcast read"
+  done
+}
+
+# In the background, also as a trap waits for what is in the foreground.
+keeper::send() {
+  sbcast --force -- "$1" "$2" &
+  sending[$!]=$1
+}
+
+# keeper::leave   The nodes collect and remove; returns when they have.
+keeper::leave() {
+  if [[ -z ${keeper:-} ]]; then return; fi
+  exec {keeper_orders}>&-
+  while kill -0 "$keeper" 2>/dev/null; do wait "$keeper" || true; done
+  keeper=''
+}

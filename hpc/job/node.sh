@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# node.sh RUN_DIRECTORY ATTEMPT_DIRECTORY [COMMAND...]
+#
+# Started by batch.sh through srun, once for each task of the step: on each node for torchrun, which
+# starts the node's ranks itself, and for each rank with the other launchers. Sets up the node as its
+# site needs, gives the program its environment, and becomes the launcher, inside the environment; or COMMAND, which
+# batch.sh runs beside the ranks (lib/sweep.sh), outside of any step.
+set -euo pipefail
+shopt -s inherit_errexit
+
+run_directory=$1 attempt_directory=$2 command=("${@:3}")
+declare -A fact
+# shellcheck source=/dev/null
+source "$run_directory/facts"
+kit=${fact[source_dir]}
+# shellcheck source=../lib/common.sh
+source "$kit/hpc/lib/common.sh"
+# shellcheck source=../lib/site.sh
+source "$kit/hpc/lib/site.sh"
+# shellcheck source=lib/node_setup.sh
+source "$kit/hpc/job/lib/node_setup.sh"
+# shellcheck source=lib/local_disk.sh
+source "$kit/hpc/job/lib/local_disk.sh"
+# shellcheck source=../lib/secrets.sh
+source "$kit/hpc/lib/secrets.sh"
+# shellcheck source=../lib/node_environment.sh
+source "$kit/hpc/lib/node_environment.sh"
+# shellcheck source=lib/usage.sh
+source "$kit/hpc/job/lib/usage.sh"
+
+main() {
+  if ((${#command[@]} == 0)); then node::check_step; fi
+  node_setup::run "$kit/hpc"
+  if ((${#command[@]} == 0)); then usage::start "$kit" "$attempt_directory"; fi # by the site's python3
+  local_disk::choose || true
+  local_disk::hold
+  node_environment::export "$run_directory" "$attempt_directory"
+  secrets::export "${fact[project_directory]}"
+  node_environment::make_url_own "${attempt_directory%/*}"
+  node_environment::export_task "${attempt_directory%/*}"
+  cd -- "$kit" || common::die "no project at ${kit@Q} on $(common::node): must it lie on the shared file system?"
+  cd -- "${fact[working_directory]}" || common::die "--chdir ${fact[working_directory]@Q}: no such folder on $(common::node)"
+
+  if ((${#command[@]} == 0)); then
+    local -a launcher=()
+    if [[ ${fact[launcher]} == torchrun ]]; then node::choose_torchrun; fi
+    command=("${launcher[@]}" bash "$kit/hpc/job/rank.sh" "$kit" "$attempt_directory")
+  fi
+  local inside=$kit/venv/run.sh
+  if [[ -n ${fact[container]} ]]; then
+    export CONTAINER_IMAGE=${fact[container]}
+    # The copy on this node's own disk, if keep_node.sh has made one.
+    if [[ -r $SLURM_TMPDIR/.hpc_kit/container_image ]]; then CONTAINER_IMAGE=$(<"$SLURM_TMPDIR/.hpc_kit/container_image"); fi
+    inside=$kit/singularity/run.sh
+  fi
+  exec bash "$inside" "${command[@]}"
+}
+
+# Twice the processes, or half, is a job that trains wrongly and says nothing. What Slurm gave is compared
+# with what was asked for; nothing is derived from it again.
+node::check_step() {
+  local -r expected=$((fact[nodes] * fact[tasks_per_node]))
+  ((${SLURM_STEP_NUM_TASKS:?} == expected)) ||
+    common::die "the step has $SLURM_STEP_NUM_TASKS tasks; ${fact[launcher]} needs $expected"
+  if ((fact[gpus] > 0)) && [[ -n ${CUDA_VISIBLE_DEVICES:-} ]]; then
+    local -a devices
+    IFS=, read -ra devices <<<"$CUDA_VISIBLE_DEVICES"
+    ((${#devices[@]} == fact[gpus])) ||
+      common::die "$(common::node) shows ${#devices[@]} GPUs ($CUDA_VISIBLE_DEVICES); the run asked for ${fact[gpus]}"
+  fi
+}
+
+# One node needs no agreed port: torchrun takes a free one. On several, the static rendezvous holds to
+# the address, the port and the node ranks that are decided already, where c10d would choose its own.
+node::choose_torchrun() {
+  # It would die at the signal at which ranks show their stacks (interruption.sh), and with it Slurm's step, before they
+  # are written. Python's faulthandler in the ranks does not mind that it is ignored.
+  trap '' ABRT
+  # Its own folder it never removes: so not in /tmp.
+  launcher=(python -m torch.distributed.run --nproc-per-node="$N_PROC" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
+  if ((NNODES == 1)); then
+    launcher+=(--standalone --nnodes=1)
+  else
+    launcher+=(--nnodes="$NNODES" --node-rank="$NODE_RANK" --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT")
+  fi
+}
+
+main

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# rank.sh KIT ATTEMPT_DIRECTORY
+#
+# Started by the launcher, once for each rank: says who it is, runs the experiment's command, and keeps
+# the status of the first rank that fails, which neither torchrun nor srun hands on. What the rank prints goes on to
+# the launcher, and so to log.txt, and into a file of its own, task_N/rank_RANK.txt.
+set -euo pipefail
+shopt -s inherit_errexit
+
+kit=$1 attempt_directory=$2
+# shellcheck source=../lib/common.sh
+source "$kit/hpc/lib/common.sh"
+# shellcheck source=../lib/command.sh
+source "$kit/hpc/lib/command.sh"
+
+main() {
+  local -a words
+  local status=0 writer='' launchers=''
+  rank::keep_log "${attempt_directory%/*}/rank_${RANK:?}.txt"
+  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $(common::node) (${NODE_ADDRESS:?}), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
+  if command::read "${attempt_directory%/*}/command" words; then
+    # Signals reach the command by themselves (torchrun and Slurm send them to all processes of a rank);
+    # this shell stays to take its status. ABRT: the program shows its stacks (interruption.sh). PIPE: the writer
+    # of the log was killed with the program.
+    trap : TERM INT HUP USR1 USR2 ABRT PIPE
+    "${words[@]}" {launchers}>&- || status=$?
+  else
+    status=2
+  fi
+  rank::close_log
+  if ((status != 0)); then rank::record_failure "$status"; fi
+  # 75: it has saved, and shall go on later. To the launcher that is an end like any other: a failure would have
+  # it kill the ranks that are still saving.
+  if ((status == 75)); then status=0; fi
+  exit "$status"
+}
+
+# rank::keep_log FILE   The writer ends with its input, not by the signals that are meant for the program.
+rank::keep_log() {
+  exec {launchers}>&1
+  if ! { printf '== attempt %s\n' "${attempt_directory##*_}" >>"$1"; } 2>/dev/null || ! common::has_command tee; then return; fi
+  exec > >(trap '' TERM INT HUP QUIT ABRT ALRM USR1 USR2 && exec tee -a -- "$1") 2>&1
+  writer=$!
+}
+
+# When this shell has gone Slurm kills what is left, with what it has not written yet. A process that the program has
+# left behind still holds the writer's input: it is not waited for long. What is said from here on goes past the writer.
+rank::close_log() {
+  local -i try
+  exec >&"$launchers" 2>&1
+  if [[ -z $writer ]]; then return; fi
+  for ((try = 0; try < 200; try++)); do
+    if ! kill -0 "$writer" 2>/dev/null; then return; fi
+    sleep 0.01
+  done
+}
+
+# Those that this process may use; nproc alone would tell OMP_NUM_THREADS.
+rank::cpus() {
+  env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
+}
+
+# A hard link is made by one only, on a network file system too: the first to fail is the cause, and the
+# ranks that it takes along come later.
+rank::record_failure() {
+  local -r mine=$attempt_directory/failed_rank.$RANK
+  printf '%s %s %s\n' "$RANK" "$(common::node)" "$1" >"$mine"
+  if ln -- "$mine" "$attempt_directory/failed_rank" 2>/dev/null && (($1 != 75)); then
+    common::note "rank $RANK on $(common::node) failed first: exit status $1"
+  fi
+  rm -f -- "$mine"
+}
+
+main

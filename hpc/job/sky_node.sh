@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# sky_node.sh RUN_DIRECTORY DATA_FOLDER
+#
+# What a SkyPilot task runs on each of its machines (sky_task.py): does for node.sh what batch.sh and srun do on Slurm,
+# so that each launcher is what it is there. What the program has left in OUTPUT_PATH is copied to CHECKPOINT_URL at
+# the end. Exit status: the program's; 75 when it has saved and shall go on, at which SkyPilot starts the task again,
+# elsewhere.
+set -euo pipefail
+shopt -s inherit_errexit
+
+run_directory=$1 data=$2
+kit=$run_directory/source
+# shellcheck source=../lib/common.sh
+source "$kit/hpc/lib/common.sh"
+# shellcheck source=../lib/run_directory.sh
+source "$kit/hpc/lib/run_directory.sh"
+# shellcheck source=../../venv/environment.sh
+source "$kit/venv/environment.sh"
+# shellcheck source=/dev/null
+source "$run_directory/facts"
+
+main() {
+  local status=0
+  sky_node::adapt_facts
+  sky_node::export_place
+  output_url=${CHECKPOINT_URL:-}
+  # Several machines have the bucket itself as their folder of checkpoints.
+  if ((fact[nodes] > 1)); then unset CHECKPOINT_URL; fi
+  bash "$kit/hpc/job/node.sh" "$run_directory" "$attempt_directory" || status=$?
+  if [[ -r $attempt_directory/failed_rank ]]; then read -r _ _ status <"$attempt_directory/failed_rank"; fi
+  sky_node::keep_output
+  exit "$status"
+}
+
+# The folders are this machine's own.
+sky_node::adapt_facts() {
+  fact[source_dir]=$kit fact[project_directory]=$kit
+  fact[run_directory]=$run_directory
+  fact[scratch_dir]=$run_directory/scratch
+  fact[checkpoint_directory]=$run_directory/checkpoints
+  fact[environment]=$(environment::find "$kit") ||
+    common::die "no environment in ${kit@Q}: the task's setup makes it"
+  mkdir -p -- "${fact[scratch_dir]}" "$data"
+  run_directory::write_facts "$run_directory"
+}
+
+# What node.sh knows from Slurm and batch.sh. The machines are the job's alone, so any port is free.
+sky_node::export_place() {
+  local -a addresses
+  mapfile -t addresses <<<"${SKYPILOT_NODE_IPS:?}"
+  ((${#addresses[@]} == fact[nodes])) ||
+    common::die "SkyPilot gave ${#addresses[@]} machines (${addresses[*]}); the run asked for ${fact[nodes]}"
+  export MASTER_ADDR=${addresses[0]} MASTER_PORT=29400 SLURM_TMPDIR=$data
+  export SLURM_NODEID=${SKYPILOT_NODE_RANK:?} SLURM_PROCID=$SKYPILOT_NODE_RANK SLURM_LOCALID=0
+  export SLURM_STEP_NUM_TASKS=${fact[nodes]}
+  export ATTEMPT=0
+  while [[ -d $run_directory/task_1/attempt_$ATTEMPT ]]; do ATTEMPT=$((ATTEMPT + 1)); done
+  attempt_directory=$run_directory/task_1/attempt_$ATTEMPT
+  mkdir -p -- "$attempt_directory" "$run_directory/task_1/output"
+}
+
+# The machine's disk goes with it.
+sky_node::keep_output() {
+  if [[ -z $output_url || -z $(find "$run_directory/task_1/output" ! -type d -print -quit) ]]; then return; fi
+  "${fact[environment]}/bin/python" -c '
+import sys
+from fsspec.core import url_to_fs
+folder, url = sys.argv[1:]
+files, path = url_to_fs(url)
+files.makedirs(path, exist_ok=True)
+files.put(folder + "/", path + "/", recursive=True)
+' "$run_directory/task_1/output" "${output_url%/}/${fact[project_name]}/${fact[exp_name]}/output/node_$SLURM_NODEID" ||
+    common::warn "OUTPUT_PATH could not be copied to $output_url"
+}
+
+main

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# sweep_trial.sh WORD...
+#
+# Started by W&B's agent in place of the sweep's program, by one of its names in hpc/job/shims: as `sweep_trial`, with the
+# program's command, or as `python`, of which it is the argument. Writes the command and its point of the sweep down in
+# the task's folder, for batch.sh to run (lib/sweep.sh), waits until that has ended, and ends with its status.
+set -euo pipefail
+shopt -s inherit_errexit
+
+kit=${source_dir:?is not set: sweep_trial.sh belongs to W&B\'s agent, inside a job of the kit}
+# shellcheck source=../lib/common.sh
+source "$kit/hpc/lib/common.sh"
+# shellcheck source=../lib/command.sh
+source "$kit/hpc/lib/command.sh"
+
+attempt_directory=${STOP_FILE%/*}
+task_directory=${attempt_directory%/*}
+told=''
+
+main() {
+  trap 'told=$EPOCHSECONDS' TERM INT HUP
+  trap : USR1 USR2
+  case ${0##*/} in
+    python*) set -- "${0##*/}" "$@" ;;
+  esac
+  trial::record "$@"
+  batch=$(<"$task_directory/agent/batch")
+  while [[ ! -e $attempt_directory/trial_over ]]; do
+    # One of them was killed.
+    if [[ ! -d /proc/$PPID || ! -d /proc/$batch ]]; then exit 1; fi
+    trial::heed_signal
+    sleep 0.2
+  done
+  exit "$(<"$attempt_directory/trial_over")"
+}
+
+# The command last: with it the trial is there.
+trial::record() {
+  local name word escaped
+  local -a words=() environment=(WANDB_RESUME=allow)
+  for name in WANDB_RUN_ID WANDB_SWEEP_ID WANDB_ENTITY WANDB_PROJECT; do
+    if [[ -n ${!name:-} ]]; then environment+=("$name=${!name}"); fi
+  done
+  for word in "$@"; do
+    command::escape "$word"
+    words+=("$escaped")
+  done
+  common::write_atomically "$task_directory/parameters.yaml" <"$WANDB_SWEEP_PARAM_PATH"
+  printf '%s\0' "${environment[@]}" | common::write_atomically "$task_directory/environment"
+  command::write "$task_directory/command.partial" "${words[@]}"
+  mv -T -- "$task_directory/command.partial" "$task_directory/command"
+}
+
+# SIGTERM comes when the job ends, to all of its processes, and from the agent when the server wants the run stopped. At
+# the job's end batch.sh is told, too: within these seconds the stop file is there, or all is over.
+trial::heed_signal() {
+  if [[ -z $told ]] || ((EPOCHSECONDS - told < 3)); then return; fi
+  told=''
+  if [[ -e $STOP_FILE || -e $attempt_directory/trial_over ]]; then return; fi
+  : >"$attempt_directory/stopped"
+  : >>"$STOP_FILE"
+}
+
+main "$@"

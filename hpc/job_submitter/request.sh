@@ -1,0 +1,306 @@
+# shellcheck shell=bash
+# From the options to the facts of a run and to sbatch's arguments. Needs options.sh, checks.sh,
+# run_directory.sh and experiments_file.sh.
+
+declare -gA options_value options_source fact
+declare -ga experiment_words experiment_lengths options_list_sbatch_arg options_list_collect
+declare -g request_array='' request_offset=0 # the array at hand (tasks.sh)
+declare -ga request_first=()                 # the jobs of this submission for which the training waits, as sbatch writes it
+
+# Options that depend on each other: the facts that follow from them, or status 2.
+request::resolve() {
+  local -r gpus=$((10#${options_value[gpus]}))
+  fact[gpus]=$gpus
+  fact[nodes]=$((10#${options_value[num_nodes]}))
+  fact[processes_per_node]=$((gpus > 0 ? gpus : 1))
+  request::resolve_job_type
+  request::resolve_tasks
+
+  # torchrun starts the processes of a node itself, as a command of the launcher `node` does; the others are started
+  # by Slurm, one task each.
+  fact[launcher]=${options_value[launcher]/script/torchrun}
+  case ${fact[launcher]} in
+    torchrun | node) fact[tasks_per_node]=1 ;;
+    srun | lightning) fact[tasks_per_node]=${fact[processes_per_node]} ;;
+  esac
+
+  fact[cpus]=$((10#${options_value[cpus]:-$((2 * fact[processes_per_node]))}))
+  request::check_cpus
+
+  if [[ -n ${options_value[mem]} ]]; then
+    if [[ ${options_source[mem_per_gpu]} == option ]]; then common::die_usage "--mem and --mem-per-gpu contradict each other: give one"; fi
+    fact[mem_megabytes]=$(checks::megabytes "${options_value[mem]}")
+  else
+    fact[mem_megabytes]=$(($(checks::megabytes "${options_value[mem_per_gpu]}") * fact[processes_per_node]))
+  fi
+
+  fact[time]=$(checks::duration "$(checks::seconds "${options_value[time]}")")
+  if [[ ${options_value[time]} =~ ^([0-9]+):[0-9]+$ ]]; then
+    common::note "note: to Slurm, --time ${options_value[time]} is ${BASH_REMATCH[1]} minutes; the same in hours is ${options_value[time]}:00"
+  fi
+  if [[ -n ${options_value[resume]} && -n ${options_value[fresh]} ]]; then
+    common::die_usage "--resume and --fresh contradict each other: give one"
+  fi
+  request::resolve_interruptions
+  request::resolve_cycles
+  request::resolve_data
+  request::check_sbatch_arguments
+}
+
+request::resolve_interruptions() {
+  local -r seconds=$(checks::seconds "${options_value[time]}") grace=${options_value[grace_seconds]}
+  fact[max_restarts]=$((10#${options_value[max_restarts]}))
+  fact[hang_seconds]=$((10#${options_value[hang_minutes]} * 60))
+  fact[watch_log]=${options_value[watch_log]}
+  fact[interrupt]=${options_value[interrupt]}
+  # Slurm may warn a minute early: a short job would be asked to stop as it begins.
+  fact[grace_seconds]=0
+  if [[ -n $grace ]]; then
+    fact[grace_seconds]=$((10#$grace))
+    if ((fact[grace_seconds] + 60 > seconds)); then
+      common::die_usage "--grace-seconds $grace: --time ${options_value[time]} must be a minute longer at least, as Slurm may warn that much early"
+    fi
+  elif ((seconds >= 300)); then
+    fact[grace_seconds]=120
+  fi
+}
+
+# The job of --rapid-cycle has three minutes in each cycle for the start, and the time in which to save.
+request::resolve_cycles() {
+  local -r asked=${options_value[rapid_cycle]/none/}
+  if [[ -z $asked ]]; then
+    if [[ ${options_source[cycle_partition]} == option ]]; then
+      common::die_usage "--cycle-partition is about --rapid-cycle: give both"
+    fi
+    return
+  fi
+  fact[cycles]=${asked%x*}
+  fact[cycle_seconds]=${asked#*x}
+  fact[cycle_grace]=$((fact[grace_seconds] > 0 ? fact[grace_seconds] : 120))
+  # Nothing is lost by it when the program is killed.
+  if [[ ${fact[interrupt]} == kill && -z ${options_value[grace_seconds]} ]]; then fact[cycle_grace]=10; fi
+  fact[cycle_time]=$(checks::duration $((fact[cycles] * (fact[cycle_seconds] + fact[cycle_grace] + 180))))
+  if [[ ${options_value[dependency]} == *\?* ]]; then
+    common::die_usage "--dependency ${options_value[dependency]}: with --rapid-cycle all of its conditions must hold, so ',' between them, not '?'"
+  fi
+}
+
+request::resolve_data() {
+  local pattern
+  fact[data_format]=${options_value[data_format]}
+  fact[broadcast]=${options_value[broadcast]}
+  fact[stage_venv]=${options_value[stage_venv]}
+  fact[stage_image]=${options_value[stage_image]:+always}
+  if [[ -n ${options_value[no_stage_image]} ]]; then
+    if [[ -n ${options_value[stage_image]} ]]; then common::die_usage "--stage-image and --no-stage-image contradict each other: give one"; fi
+    fact[stage_image]=never
+  fi
+  fact[staging_days]=$((10#${options_value[staging_days]}))
+  fact[staging_megabytes]=$(checks::megabytes "${options_value[staging_limit]}")
+  for pattern in "${options_list_collect[@]}"; do
+    case /$pattern/ in
+      //* | */../*) common::die_usage "--collect ${pattern@Q}: give a pattern below SLURM_TMPDIR, such as 'results/*.json'" ;;
+    esac
+  done
+  if [[ ${options_source[pack_partition]} == option && -z ${options_value[pack_in_job]} ]]; then
+    common::die_usage "--pack-partition is about --pack-in-job: give both"
+  fi
+  # Packing waits for what the job waits for; the job then waits for both.
+  if [[ -n ${options_value[pack_in_job]} && ${options_value[dependency]} == *\?* ]]; then
+    common::die_usage "--dependency ${options_value[dependency]}: with --pack-in-job all of its conditions must hold, so ',' between them, not '?'"
+  fi
+}
+
+# request::find_sweep   A line `wandb agent … ID` makes the run a sweep; its id wins over the option's.
+request::find_sweep() {
+  local -i offset=0
+  local length id='' word
+  if [[ -n ${options_value[sweep_config]} ]]; then return; fi
+  for length in "${experiment_lengths[@]}"; do
+    if [[ "${experiment_words[*]:offset:2}" == 'wandb agent' ]]; then
+      ((${#experiment_lengths[@]} == 1)) ||
+        common::die_usage "a line 'wandb agent …' stands alone in its file, as each sweep is a run of its own"
+      for word in "${experiment_words[@]:offset+2:length-2}"; do
+        if [[ $word != -* && $word != *[!A-Za-z0-9_./-]* ]]; then id=$word; fi
+      done
+      [[ -n $id && $id != agent ]] || common::die_usage "the line 'wandb agent' names no sweep: wandb agent ENTITY/PROJECT/ID"
+      if [[ -n ${options_value[wandb_sweepid]} && ${options_value[wandb_sweepid]} != "$id" ]]; then
+        common::warn "the configuration's sweep $id is run, not ${options_value[wandb_sweepid]} of --wandb-sweepid"
+      fi
+      options_value[wandb_sweepid]=$id
+    fi
+    offset+=length
+  done
+}
+
+# What the tasks are. How many a sweep has is asked later (sweeps.sh): its server may be far away.
+request::resolve_tasks() {
+  local -r sweep=${options_value[wandb_sweepid]} config=${options_value[sweep_config]} repeat=${options_value[repeat]}
+  fact[sweep]=$sweep
+  fact[sweep_config]=''
+  fact[offline]=${options_value[offline]}
+  fact[seed_base]=$((10#${options_value[seed_base]}))
+  fact[repeats]=''
+  fact[tasks]=${fact[experiments]}
+  if [[ -n $config ]]; then
+    if [[ -n $sweep ]]; then common::die_usage "--sweep-config and --wandb-sweepid contradict each other: give one"; fi
+    [[ -n ${fact[offline]} ]] ||
+      common::die_usage "--sweep-config lists the points without a server: add --offline; with one:  bash hpc/sweep.sh ${config@Q}"
+    [[ -r $config && -f $config ]] || common::die_usage "--sweep-config ${config@Q} is not a file that you can read"
+    fact[sweep_config]=$(realpath -- "$config")
+  elif [[ -n $sweep ]]; then
+    [[ $sweep =~ ^([A-Za-z0-9_.-]+/){0,2}[A-Za-z0-9]+$ ]] ||
+      common::die_usage "--wandb-sweepid ${sweep@Q} is no sweep: give ID or ENTITY/PROJECT/ID, as  wandb sweep  prints it"
+    if [[ -n ${fact[offline]} ]]; then
+      common::die_usage "--offline: the runs of a sweep come from its server: give the sweep's file by --sweep-config instead of --wandb-sweepid"
+    fi
+  fi
+  if [[ -n $sweep$config ]]; then
+    if [[ -n $repeat && ${options_source[repeat]} == option ]]; then common::die_usage "--repeat is for the lines of a configuration: make the seed a parameter of the sweep"; fi
+  else
+    if [[ -n ${options_value[sweep_runs]} && ${options_source[sweep_runs]} == option ]]; then
+      common::die_usage "--sweep-runs is about a sweep: give --wandb-sweepid or --sweep-config too"
+    fi
+    # A line with {seed} has one, also when it is not repeated.
+    # shellcheck disable=SC2016 # the name, not its value
+    if [[ -n $repeat || " ${experiment_words[*]} " == *'${SEED}'* && -z ${SEED:-} ]]; then
+      fact[repeats]=$((10#${repeat:-1}))
+      fact[tasks]=$((fact[experiments] * fact[repeats]))
+    fi
+  fi
+  if [[ -n ${options_value[only_missing]} ]]; then
+    [[ -n ${options_value[exp_name]} ]] || common::die_usage "--only-missing completes an experiment: give its --exp-name"
+    if [[ -n ${options_value[fresh]} ]]; then common::die_usage "--only-missing and --fresh contradict each other: give one"; fi
+    options_value[resume]=1
+  fi
+}
+
+request::resolve_job_type() {
+  local -r processes=$((fact[nodes] * fact[processes_per_node]))
+  case ${options_value[job_type]} in
+    standard)
+      ((processes == 1)) ||
+        common::die_usage "--job-type standard is one process, and --num-nodes ${fact[nodes]} --gpus ${fact[gpus]} are $processes: leave --job-type out, or say distributed"
+      ;;
+    sweep)
+      [[ -n ${options_value[wandb_sweepid]}${options_value[sweep_config]} ]] || common::die_usage "--job-type sweep needs a sweep: give --wandb-sweepid or --sweep-config"
+      return
+      ;;
+  esac
+  if [[ -n ${options_value[job_type]} && -n ${options_value[wandb_sweepid]} ]]; then
+    common::die_usage "--job-type ${options_value[job_type]} and --wandb-sweepid contradict each other"
+  fi
+}
+
+# Where Slurm starts the processes each has cores of its own; torchrun's share those of the node.
+request::check_cpus() {
+  local -r cpus=${fact[cpus]} tasks=${fact[tasks_per_node]}
+  local -r below=$((cpus / tasks * tasks))
+  if ((below != cpus)); then
+    local nearest="$below or $((below + tasks))"
+    if ((below == 0)); then nearest=$tasks; fi
+    common::die_usage "--cpus $cpus cannot be shared evenly by the $tasks processes of a node: take $nearest"
+  fi
+}
+
+# What the kit decides may not be said a second time behind its back.
+request::check_sbatch_arguments() {
+  local argument
+  for argument in "${options_list_sbatch_arg[@]}"; do
+    case $argument in
+      --nodes* | --ntasks* | --cpus-per* | --gpus* | --gres=gpu* | --mem=* | --mem-per* | --time=* | --output* | --chdir* | --array* | --export* | --job-name* | --parsable* | --wrap* | --test-only* | --wait* | --open-mode* | --signal* | --requeue*)
+        common::die_usage "--sbatch-arg=${argument@Q}: the kit decides this itself; see --help for its option"
+        ;;
+      --[a-z]*) ;;
+      *) common::die_usage "--sbatch-arg=${argument@Q}: write a long option of sbatch, as in --sbatch-arg=--licenses=matlab" ;;
+    esac
+  done
+}
+
+# request::pack_argv ARRAY   For the job of --pack-in-job.
+request::pack_argv() {
+  # shellcheck disable=SC2178 # the name of an array
+  local -n argv=$1
+  local name
+  argv=(
+    sbatch --parsable --job-name="pack_${fact[job_name]}" --nodes=1 --ntasks=1 --cpus-per-task=4 --mem=4G
+    --time="${fact[time]}"
+  )
+  local -r partition=${options_value[pack_partition]:-${options_value[partition]}}
+  if [[ -n $partition ]]; then argv+=(--partition="$partition"); fi
+  for name in account qos reservation dependency; do
+    if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
+  done
+  local log=pack_log.txt
+  if [[ ${fact[run_directory]} == *[%\\]* ]]; then log=/dev/null; fi # as in request::sbatch_argv; pack.sh opens it
+  argv+=(--chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[project_directory]}/hpc/job/pack.sh" "${fact[run_directory]}")
+}
+
+# request::cycle_argv ARRAY   For the job of --rapid-cycle: the same job, but for its name, partition and time. It waits
+# for what the job would wait for.
+request::cycle_argv() {
+  local -a whole=()
+  # shellcheck disable=SC2178 # the name of an array
+  local -n cycle_argv=$1
+  local word
+  request::sbatch_argv whole
+  cycle_argv=()
+  for word in "${whole[@]}"; do
+    case $word in
+      --job-name=*) word=--job-name=cycle_${fact[job_name]} ;;
+      --time=*) word=--time=${fact[cycle_time]} ;;
+      --partition=*) if [[ -n ${options_value[cycle_partition]} ]]; then continue; fi ;;
+      --signal=*) continue ;;
+    esac
+    cycle_argv+=("$word")
+    if [[ $word == --parsable && -n ${options_value[cycle_partition]} ]]; then
+      cycle_argv+=(--partition="${options_value[cycle_partition]}")
+    fi
+  done
+  cycle_argv+=(rapid_cycle)
+}
+
+# request::sbatch_argv ARRAY   Fills ARRAY. The job's folder is the run directory, and its log is named from
+# there.
+request::sbatch_argv() {
+  local -r run_directory=${fact[run_directory]}
+  # shellcheck disable=SC2178 # the name of an array
+  local -n argv=$1
+  local name value
+  argv=(
+    sbatch --parsable
+    --job-name="${fact[job_name]}"
+    --nodes="${fact[nodes]}"
+    --ntasks-per-node="${fact[tasks_per_node]}"
+    --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))"
+    --mem="${fact[mem_megabytes]}M"
+    --time="${fact[time]}"
+  )
+  if ((fact[gpus] > 0)); then argv+=(--gpus-per-node="${options_value[gpu_type]:+${options_value[gpu_type]}:}${fact[gpus]}"); fi
+  for name in account partition qos constraint nodelist exclude reservation dependency begin mail_user mail_type; do
+    value=${options_value[$name]}
+    if [[ $name == dependency && -n ${request_first[*]} ]]; then
+      printf -v value '%s,' "${request_first[@]}" ${value:+"$value"}
+      value=${value%,}
+    fi
+    if [[ -n $value ]]; then argv+=("--${name//_/-}=$value"); fi
+  done
+  if ((fact[grace_seconds] > 0)); then argv+=(--signal="B:USR1@${fact[grace_seconds]}"); fi
+  if ((fact[max_restarts] > 0)); then argv+=(--requeue); else argv+=(--no-requeue); fi
+  if [[ -n ${request_first[*]} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
+  argv+=(--chdir="$run_directory" --open-mode=append)
+  local log=task_1/log.txt
+  local -a words=()
+  if ((fact[tasks] > 1)); then
+    argv+=(--array="$request_array${options_value[max_parallel]:+%${options_value[max_parallel]}}")
+    log=task_%a/log.txt
+    if ((request_offset > 0)); then
+      log=offset_$request_offset/$log
+      words=("offset=$request_offset")
+    fi
+  fi
+  # Slurm replaces % and takes away \ in all of the log's path: where the folder has one, batch.sh opens it.
+  if [[ $run_directory == *[%\\]* ]]; then log=/dev/null; fi
+  argv+=(--output="$log")
+  argv+=("${options_list_sbatch_arg[@]}" "${fact[project_directory]}/hpc/job/batch.sh" "$run_directory" "${words[@]}")
+}

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Prints the task that SkyPilot is given for a run (sky.sh). Standard library only; YAML holds all JSON, so values
+are written as JSON.
+
+sky_task.py --run-directory FOLDER --name NAME --nodes N [OPTION...]
+
+On each machine the run directory lies in ~/hpc_run, with the sources in it, and data in ~/hpc_data. No secret is in the
+task: `secrets` has names, for which SkyPilot takes the values of the environment that launches it.
+"""
+
+import argparse
+import json
+import re
+import sys
+
+RUN, DATA = "~/hpc_run", "~/hpc_data"
+SETUP = """\
+mkdir -p {run}/source
+tar --extract --no-unquote --file {run}/source.tar --directory {run}/source
+bash {run}/source/venv/create.sh
+"""
+AGAIN = 75  # job/lib/interruption.sh
+
+
+def write(value, indent=0):
+    """Lines of block YAML."""
+    space = "  " * indent
+    for key, entry in value.items():
+        if isinstance(entry, dict):
+            yield "%s%s:" % (space, key if re.fullmatch(r"\w+", key) else json.dumps(key))
+            yield from write(entry, indent + 1)
+        elif isinstance(entry, str) and entry.endswith("\n"):
+            yield "%s%s: |" % (space, key)
+            yield from ("%s  %s" % (space, line) for line in entry.splitlines())
+        else:
+            yield "%s%s: %s" % (space, key if re.fullmatch(r"\w+", key) else json.dumps(key), json.dumps(entry))
+
+
+def resources(arguments):
+    found = {"cpus": "%d+" % arguments.cpus, "memory": "%d+" % -(-arguments.megabytes // 1024)}
+    if arguments.accelerators:
+        found["accelerators"] = arguments.accelerators
+    if arguments.infra:
+        found["infra"] = arguments.infra
+    found["use_spot"] = not arguments.on_demand
+    found["disk_size"] = arguments.disk_gigabytes
+    found["job_recovery"] = {"recover_on_exit_codes": [AGAIN]}
+    return found
+
+
+def task(arguments):
+    name = re.sub("[^A-Za-z0-9]+", "-", arguments.name).strip("-") or "job"
+    found = {"name": name, "num_nodes": arguments.nodes, "resources": resources(arguments)}
+    found["file_mounts"] = {RUN: arguments.run_directory}
+    for path in arguments.data:
+        found["file_mounts"]["%s/%s" % (DATA, path)] = "%s/%s" % (arguments.scratch, path)
+    if arguments.mount:
+        found["file_mounts"][RUN + "/checkpoints"] = {"source": arguments.mount, "mode": "MOUNT"}
+    if arguments.url:
+        found["envs"] = {"CHECKPOINT_URL": arguments.url}
+    if arguments.secret:
+        found["secrets"] = dict.fromkeys(arguments.secret)
+    found["setup"] = SETUP.format(run=RUN)
+    found["run"] = f"bash {RUN}/source/hpc/job/sky_node.sh {RUN} {DATA}\n"
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("--run-directory", "--scratch", "--name"):
+        parser.add_argument(name, required=True)
+    for name in ("--nodes", "--cpus", "--megabytes", "--disk-gigabytes"):
+        parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--accelerators", help="TYPE:NUMBER")
+    parser.add_argument("--infra")
+    parser.add_argument("--on-demand", action="store_true")
+    parser.add_argument("--url", help="CHECKPOINT_URL")
+    parser.add_argument("--mount", help="bucket that is the folder of checkpoints")
+    parser.add_argument("--data", action="append", default=[])
+    parser.add_argument("--secret", action="append", default=[])
+    sys.stdout.buffer.write(b"".join(line.encode() + b"\n" for line in write(task(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+# shellcheck shell=bash
+# The tasks of a run, and the arrays in which they are sent. A task is one line of the configuration, or one seed
+# of it (--repeat), or one run of a sweep. Task N of a run has the folder task_N; its id is the same in every run
+# of the experiment, names the folder of its checkpoints, and stands in the run directory's file `tasks`:
+#
+#   N<tab>ID<tab>what it is
+#
+# Needs common.sh, command.sh, options.sh, run_directory.sh, node_environment.sh and wandb_client.sh.
+
+declare -gA fact options_value slurm
+declare -ga experiment_words experiment_lengths
+declare -ga tasks_begun=()                  # folders of runs of a sweep that have begun before (--only-missing)
+declare -ga tasks_to_send=()                # their numbers, in order
+declare -ga tasks_offsets=() tasks_lists=() # of each array: what its indices are short of, and sbatch's --array
+
+readonly tasks_shown=40 tasks_most=100000
+
+# tasks::count   Leaves in fact[tasks] how many there are; lines of a configuration are counted already.
+tasks::count() {
+  local number
+  local -a may_be_over=()
+  if [[ -n ${fact[sweep_config]} ]]; then
+    tasks::ask_number count "${fact[sweep_config]}"
+    fact[tasks]=$number
+  elif [[ -n ${fact[sweep]} ]]; then
+    if [[ -n ${options_value[only_missing]} ]]; then
+      tasks::begun
+      may_be_over=(--may-be-over)
+    fi
+    # The server knows whether there is such a sweep, and what is left of it.
+    if [[ -n ${options_value[no_preflight]} && -n ${options_value[sweep_runs]} ]]; then
+      number=$((10#${options_value[sweep_runs]}))
+    else
+      tasks::ask_number online "${fact[sweep]}" "${may_be_over[@]}"
+    fi
+    fact[tasks]=$((number + ${#tasks_begun[@]}))
+    if ((fact[tasks] == 0)); then tasks::say_none; fi
+  fi
+  ((fact[tasks] <= tasks_most)) || common::die_usage "${fact[tasks]} tasks: no cluster takes so many; send $tasks_most at most"
+}
+
+# tasks::ask_number WORD...   Leaves in number what sweep.py prints, by --sweep-runs or, where the sweep has no end, by what
+# is answered on the terminal.
+tasks::ask_number() {
+  local status=0 answer
+  number=$(tasks::sweep_helper "$@" ${options_value[sweep_runs]:+--runs "$((10#${options_value[sweep_runs]}))"}) || status=$?
+  if ((status == 3)) && [[ -t 0 ]]; then
+    read -rp 'How many runs? ' answer || exit 2
+    options::set sweep_runs "$answer" 'the number of runs'
+    tasks::ask_number "$@"
+  elif ((status == 3)); then
+    exit 2
+  elif ((status != 0)); then
+    exit "$status"
+  fi
+}
+
+tasks::sweep_helper() {
+  wandb_client::run "${fact[project_directory]}" python "${fact[project_directory]}/hpc/sweep/sweep.py" "$@"
+}
+
+tasks::say_none() {
+  common::note "nothing is missing: all tasks of ${fact[exp_name]} have completed"
+  exit 0
+}
+
+# tasks::write DIRECTORY   Their commands, what they have of their own, and the file `tasks`.
+tasks::write() {
+  if [[ -n ${fact[sweep_config]} ]]; then
+    tasks::sweep_helper write "${fact[sweep_config]}" "$1" ${options_value[sweep_runs]:+--runs "$((10#${options_value[sweep_runs]}))"} \
+      --seed "${fact[seed_base]}" --experiment "${fact[exp_name]}" || exit
+  elif [[ -n ${fact[sweep]} ]]; then
+    tasks::write_runs "$1"
+  else
+    tasks::write_lines "$1"
+  fi
+}
+
+# tasks::write_lines DIRECTORY   Of the configuration's lines and their seeds.
+tasks::write_lines() {
+  local -r directory=$1
+  local -i line=0 task=0 offset=0 seed
+  local length id what
+  local -a words
+  for length in "${experiment_lengths[@]}"; do
+    line+=1
+    words=("${experiment_words[@]:offset:length}")
+    offset+=length
+    if [[ -z ${fact[repeats]:-} ]]; then
+      task+=1
+      command::write "$directory/task_$task/command" "${words[@]}"
+      tasks::describe "task_$line" "${words[*]}"
+      continue
+    fi
+    for ((seed = fact[seed_base]; seed < fact[seed_base] + fact[repeats]; seed++)); do
+      task+=1
+      command::write "$directory/task_$task/command" "${words[@]}"
+      printf 'SEED=%s\0' "$seed" >"$directory/task_$task/environment"
+      tasks::describe "task_${line}_seed_$seed" "seed $seed: ${words[*]}"
+    done
+  done >"$directory/tasks"
+}
+
+tasks::describe() {
+  what=${2//[$'\n\t']/ }
+  if ((${#what} > 300)); then what=${what:0:300}…; fi
+  printf '%s\t%s\t%s\n' "$task" "$1" "$what"
+}
+
+# tasks::write_runs DIRECTORY   Of a sweep that a server hands out: what a run will be is not known before. With
+# --only-missing the runs that have begun, and have not finished, come first, as they were.
+tasks::write_runs() {
+  local -r directory=$1
+  local -i task=0
+  local old id
+  for old in "${tasks_begun[@]}"; do
+    task+=1
+    id=$(node_environment::task_id "${old%/*}" "${old##*/task_}")
+    cp -- "$old/command" "$old/environment" "$old/parameters.yaml" "$directory/task_$task/"
+    printf '%s\t%s\tgoes on with %s\n' "$task" "$id" "$old"
+  done >"$directory/tasks"
+  while ((task < fact[tasks])); do
+    task+=1
+    printf '%s\t%s_%s\ta run of sweep %s\n' "$task" "${fact[run_id]}" "$task" "${fact[sweep]}"
+  done >>"$directory/tasks"
+}
+
+# tasks::show DIRECTORY   Tells people what the tasks are, if that is not plain from the configuration.
+tasks::show() {
+  if ((fact[tasks] == 1)) || [[ -z ${fact[repeats]:-}${fact[sweep_config]:-} ]]; then return; fi
+  awk -F '\t' -v shown="$tasks_shown" 'NR <= shown { printf "task %s  %s  %s\n", $1, $2, $3 }' "$1/tasks" >&2
+  if ((fact[tasks] > tasks_shown)); then common::note "and $((fact[tasks] - tasks_shown)) more, in ${fact[run_directory]}/tasks"; fi
+}
+
+# tasks::runs   The experiment's run directories, the oldest first.
+tasks::runs() {
+  local run
+  while read -r run; do
+    if [[ -e ${fact[scratch_dir]}/hpc_outputs/$run/tasks ]]; then printf '%s\n' "${fact[scratch_dir]}/hpc_outputs/$run"; fi
+  done < <(cat -- "${fact[scratch_dir]}/${fact[exp_name]}/runs" 2>/dev/null)
+}
+
+# tasks::in_state STATE RUN_DIRECTORY   Numbers of its tasks in that state.
+tasks::in_state() {
+  find "$2" -mindepth 2 -maxdepth 2 -path '*/task_*/state' -exec grep -lx -- "$1" {} + | sed -E 's|.*/task_([0-9]+)/state$|\1|'
+}
+
+# tasks::begun   Runs of the sweep that were handed out and have not finished, into tasks_begun: their last folders.
+tasks::begun() {
+  local run task id
+  local -A folder=()
+  while read -r run; do
+    while IFS=$'\t' read -r task id _; do
+      if [[ ! -e $run/task_$task/command ]]; then continue; fi
+      folder[$id]=$run/task_$task
+      if [[ $(<"$run/task_$task/state") == completed ]]; then unset "folder[$id]"; fi
+    done <"$run/tasks"
+  done < <(tasks::runs)
+  mapfile -t tasks_begun < <(if ((${#folder[@]} > 0)); then printf '%s\n' "${folder[@]}" | sort --version-sort; fi)
+}
+
+# tasks::choose DIRECTORY   Leaves in tasks_to_send all tasks, or with --only-missing those that no run of the experiment
+# has completed.
+tasks::choose() {
+  local -r directory=$1
+  local run task id sum
+  local -A completed=() sums=()
+  mapfile -t tasks_to_send < <(seq "${fact[tasks]}")
+  if [[ -z ${options_value[only_missing]} || -n ${fact[sweep]:-} ]]; then return; fi
+  tasks::read_sums "$directory" sums
+  while read -r run; do
+    local -A theirs=() number=()
+    tasks::read_sums "$run" theirs
+    while IFS=$'\t' read -r task id _; do number[$task]=$id; done <"$run/tasks"
+    while read -r task; do completed[${number[$task]}]=${theirs[$task]}; done < <(tasks::in_state completed "$run")
+  done < <(tasks::runs)
+  tasks_to_send=()
+  while IFS=$'\t' read -r task id _; do
+    sum=${completed[$id]:-}
+    if [[ -z $sum ]]; then
+      tasks_to_send+=("$task")
+    elif [[ $sum != "${sums[$task]}" ]]; then
+      common::die_usage "--only-missing: $id has completed with another command: give this one another --exp-name, or run all anew with --fresh"
+    fi
+  done <"$directory/tasks"
+}
+
+# tasks::read_sums RUN_DIRECTORY ARRAY   Checksums of the tasks' commands.
+tasks::read_sums() {
+  local -n sums_read=$2
+  local sum file
+  while read -r sum file; do
+    file=${file%/command}
+    # shellcheck disable=SC2034 # the caller reads it
+    sums_read[${file##*/task_}]=$sum
+  done < <(cd -- "$1" && find . -mindepth 2 -maxdepth 2 -path './task_*/command' -exec sha256sum -- {} +)
+}
+
+# tasks::choose_array_size   The longest array that the cluster takes of this user.
+tasks::choose_array_size() {
+  local limit=${slurm[MaxArraySize]:-}
+  [[ $limit =~ ^[0-9]+$ ]] || limit=1001 # Slurm's default
+  fact[array_size]=$((limit > 1 ? limit - 1 : 1))
+  if ((fact[tasks] == 1)) || [[ ${slurm[AccountingStorageType]:-} != */slurmdbd ]]; then return; fi
+  while read -r limit; do
+    if [[ $limit =~ ^[1-9][0-9]*$ ]] && ((limit < fact[array_size])); then fact[array_size]=$limit; fi
+  done < <(timeout 15 sacctmgr --noheader --parsable2 show associations where "user=$(id -un)" format=maxsubmit 2>/dev/null)
+}
+
+# tasks::divide   tasks_to_send into arrays.
+tasks::divide() {
+  local -ri size=${fact[array_size]}
+  local -i offset=-1 index first=0 last=0
+  local task list=''
+  tasks_offsets=() tasks_lists=()
+  if ((fact[tasks] == 1)); then
+    tasks_offsets=(0) tasks_lists=('')
+    return
+  fi
+  for task in "${tasks_to_send[@]}"; do
+    index=$(((task - 1) % size + 1))
+    if ((task - index != offset)); then
+      tasks::end_array
+      offset=$((task - index))
+    elif ((index == last + 1)); then
+      last=index
+      continue
+    fi
+    tasks::end_range
+    first=index last=index
+  done
+  tasks::end_array
+}
+
+# The two below work on the variables of tasks::divide.
+tasks::end_range() {
+  if ((first > 0)); then list+=${list:+,}$first$( ((last == first)) || echo "-$last"); fi
+  first=0
+}
+
+tasks::end_array() {
+  tasks::end_range
+  if [[ -n $list ]]; then
+    tasks_offsets+=("$offset")
+    tasks_lists+=("$list")
+  fi
+  list=''
+}
+
+# tasks::link_logs DIRECTORY   Slurm names a log by the array's index: where that is not the task's number, a folder of
+# links makes one of the other.
+tasks::link_logs() {
+  local task
+  if ((fact[tasks] <= fact[array_size])); then return; fi
+  for task in "${tasks_to_send[@]}"; do
+    if ((task > fact[array_size])); then printf '%s\n' "$task"; fi
+  done | python3 -c '
+import os, sys
+folder, size = sys.argv[1], int(sys.argv[2])
+for task in map(int, sys.stdin):
+    index = (task - 1) % size + 1
+    links = os.path.join(folder, "offset_%d" % (task - index))
+    os.makedirs(links, exist_ok=True)
+    os.symlink("../task_%d" % task, os.path.join(links, "task_%d" % index))
+' "$1" "${fact[array_size]}"
+}

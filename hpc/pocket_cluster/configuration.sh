@@ -1,0 +1,163 @@
+# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
+# Owns what is written into etc/ and munge/: the settings of Slurm and munge.
+
+configuration::write() {
+  local -r etc=${cluster[dir]}/etc
+  local hook
+  configuration::munge_key
+  configuration::hosts | common::write_atomically "$etc/hosts"
+  configuration::gres | common::write_atomically "$etc/gres.conf"
+  configuration::cgroup | common::write_atomically "$etc/cgroup.conf"
+  for hook in prolog task_prolog epilog; do
+    # Copies: a job's user may not be able to read this checkout.
+    install -m 755 -- "$here/pocket_cluster/job_hook.sh" "$etc/$hook"
+  done
+  configuration::slurm | common::write_atomically "$etc/slurm.conf"
+  if [[ ${cluster[accounting]} == yes ]]; then accounting::configure; fi
+}
+
+configuration::munge_key() {
+  local -r key=${cluster[dir]}/munge/munge.key
+  [[ ! -s $key ]] || return 0
+  (
+    umask 077
+    head -c 1024 /dev/urandom >"$key.partial"
+  )
+  mv -f -- "$key.partial" "$key"
+}
+
+# Each IPv4 address stands a second time in its IPv6 form: torch looks its peers' names up by that, and warns
+# of each that has none.
+configuration::hosts() {
+  local name address
+  printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n'
+  printf '%s %s\n' "$(network::login_address)" "$(cluster::host_name)"
+  for name in $(cluster::nodes); do
+    address=$(network::address "$name")
+    printf '%s %s\n::ffff:%s %s\n' "$address" "$name" "$address" "$name"
+  done
+}
+
+# Links to /dev/null stand for GPUs: Slurm wants a device file for each and never opens it.
+configuration::gres() {
+  local -r gpus=${cluster[gpus_per_node]}
+  local i
+  printf 'AutoDetect=off\n'
+  ((gpus > 0)) || return 0
+  for ((i = 0; i < gpus; i++)); do
+    ln -sfn /dev/null "${cluster[dir]}/etc/gpu$i"
+  done
+  printf 'NodeName=%s Name=gpu Type=%s File=%s\n' \
+    "$(configuration::range node 1 "${cluster[nodes]}")" "${cluster[gpu_type]}" \
+    "$(configuration::range "${cluster[slurm_dir]}/etc/gpu" 0 $((gpus - 1)))"
+}
+
+# Nothing here uses cgroups, but left to itself slurmd wants them mounted. Old ones know no `disabled`, and new ones
+# will know no `cgroup/v1`, which looks for nothing unless it is used.
+configuration::cgroup() {
+  if [[ $(slurmd -V) =~ ([0-9]+)\. ]] && ((BASH_REMATCH[1] >= 24)); then
+    printf 'CgroupPlugin=disabled\n'
+  else
+    printf 'CgroupPlugin=cgroup/v1\n'
+  fi
+}
+
+# Slurm's own short form of a list, such as node[1-4].
+configuration::range() {
+  local -r prefix=$1 first=$2 last=$3
+  if ((first == last)); then
+    printf '%s%s\n' "$prefix" "$first"
+  else
+    printf '%s[%s-%s]\n' "$prefix" "$first" "$last"
+  fi
+}
+
+configuration::nodes() {
+  local -r nodes=${cluster[nodes]} gpus=${cluster[gpus_per_node]} port=${cluster[port]}
+  local -r cpus=$((gpus > 1 ? 4 * gpus : 4))
+  printf 'NodeName=%s CPUs=%d Boards=1 SocketsPerBoard=1 CoresPerSocket=%d ThreadsPerCore=1 RealMemory=64000' \
+    "$(configuration::range node 1 "$nodes")" "$cpus" "$cpus"
+  if ((gpus > 0)); then
+    printf ' Gres=gpu:%s:%d' "${cluster[gpu_type]}" "$gpus"
+  fi
+  case ${cluster[network]} in
+    hosts)
+      printf ' NodeAddr=%s Port=%d' "$(configuration::range "${cluster[subnet]}." 1 "$nodes")" $((port + 1))
+      ;;
+    loopback)
+      printf ' NodeHostname=%s NodeAddr=127.0.0.1 Port=%s' \
+        "$(cluster::host_name)" "$(configuration::range '' $((port + 1)) $((port + nodes)))"
+      ;;
+  esac
+  printf ' State=UNKNOWN\n'
+}
+
+configuration::hooks() {
+  local -r etc=${cluster[slurm_dir]}/etc
+  printf 'TaskProlog=%s\n' "$etc/task_prolog"
+  if [[ ${cluster[tmpdir]} == site ]]; then
+    # Alloc: before the job starts, and on each of its nodes, not only where a step runs.
+    printf 'PrologFlags=Alloc\nProlog=%s\nEpilog=%s\n' "$etc/prolog" "$etc/epilog"
+  fi
+}
+
+configuration::slurm() {
+  local -r base=${cluster[slurm_dir]}
+  local first_job_id=1
+  # A job id is used once, also after `down`: people keep results by it.
+  [[ ! -s ${cluster[dir]}/next_job_id ]] || first_job_id=$(<"${cluster[dir]}/next_job_id")
+  cat <<CONF
+# Written by pocket_cluster.sh up.
+ClusterName=pocket
+SlurmctldHost=$(cluster::host_name)($(network::login_address))
+SlurmctldPort=${cluster[port]}
+SlurmUser=$(id -un)
+SlurmdUser=$(id -un)
+AuthType=auth/munge
+# cred_expire: a requeued job starts again after this many seconds, not two minutes.
+AuthInfo=socket=$base/munge/socket,cred_expire=5
+
+StateSaveLocation=$base/state
+SlurmdSpoolDir=$base/spool/%n
+SlurmctldPidFile=$base/state/slurmctld.pid
+SlurmdPidFile=$base/spool/%n/slurmd.pid
+SlurmctldLogFile=$base/log/slurmctld.log
+SlurmdLogFile=$base/log/%n.log
+MailProg=/bin/true
+$(configuration::hooks)
+
+# The machine is smaller than its nodes claim, and cgroups need not be there.
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+# Memory limits hold, as on a real cluster, by Slurm's own look at the processes each second.
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+$(if [[ ${cluster[accounting]} == yes ]]; then accounting::of_slurm; fi)
+MpiDefault=none
+
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=5,bf_interval=5,batch_sched_delay=1
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=1000
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+KillWait=10
+# A dead node is noticed after SlurmdTimeout seconds, and is welcome again as soon as it registers.
+SlurmdTimeout=20
+ReturnToService=2
+FirstJobId=$first_job_id
+# scontrol tells about ended jobs for a day.
+MinJobAge=86400
+MaxJobCount=100000
+
+GresTypes=gpu
+$(configuration::nodes)
+PartitionName=DEFAULT Nodes=ALL State=UP DefaultTime=60 MaxTime=INFINITE
+PartitionName=main Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=15
+PartitionName=urgent PriorityTier=2 PreemptMode=OFF
+CONF
+}
