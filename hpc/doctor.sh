@@ -21,7 +21,6 @@ source "$here/lib/findings.sh"
 source "$here/doctor/probe_slurm.sh"
 source "$here/doctor/probe_login.sh"
 source "$here/doctor/probe_node.sh"
-# shellcheck source=../venv/environment.sh
 source "$project/venv/environment.sh"
 
 main() {

@@ -95,7 +95,6 @@ experiments::report() {
 # The first python with matplotlib: this machine's, or that of the project's environment.
 experiments::drawing_python() {
   local python environment=''
-  # shellcheck source=../venv/environment.sh
   source "$project/venv/environment.sh"
   environment=$(environment::find "$project" 2>/dev/null) || environment=''
   for python in python3 ${environment:+"$environment/bin/python"}; do

@@ -38,7 +38,6 @@ source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
 source "$here/job_submitter/container.sh"
 source "$here/job_submitter/sky.sh"
-# shellcheck source=../venv/environment.sh
 source "$project/venv/environment.sh"
 
 main() {

@@ -34,25 +34,15 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # Settings of a job that this is called from, or of another cluster, must not leak into this one.
 unset -v "${!SLURM_@}" "${!SBATCH_@}" "${!SINFO_@}"
 
-# shellcheck source=lib/common.sh
 source "$here/lib/common.sh"
-# shellcheck source=lib/packages.sh
 source "$here/lib/packages.sh"
-# shellcheck source=pocket_cluster/cluster.sh
 source "$here/pocket_cluster/cluster.sh"
-# shellcheck source=pocket_cluster/network.sh
 source "$here/pocket_cluster/network.sh"
-# shellcheck source=pocket_cluster/configuration.sh
 source "$here/pocket_cluster/configuration.sh"
-# shellcheck source=pocket_cluster/accounting.sh
 source "$here/pocket_cluster/accounting.sh"
-# shellcheck source=pocket_cluster/daemons.sh
 source "$here/pocket_cluster/daemons.sh"
-# shellcheck source=pocket_cluster/up.sh
 source "$here/pocket_cluster/up.sh"
-# shellcheck source=pocket_cluster/down.sh
 source "$here/pocket_cluster/down.sh"
-# shellcheck source=pocket_cluster/report.sh
 source "$here/pocket_cluster/report.sh"
 
 # The options: what a value looks like, in words for people, and what it is where nobody says.

@@ -14,11 +14,8 @@ shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
-# shellcheck source=../hpc/lib/common.sh
 source "$project/hpc/lib/common.sh"
-# shellcheck source=../hpc/lib/container_runtime.sh
 source "$project/hpc/lib/container_runtime.sh"
-# shellcheck source=../venv/environment.sh
 source "$project/venv/environment.sh"
 
 # All of the project that enters the build.

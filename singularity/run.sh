@@ -9,17 +9,11 @@ shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
-# shellcheck source=../hpc/lib/common.sh
 source "$project/hpc/lib/common.sh"
-# shellcheck source=../hpc/lib/container_runtime.sh
 source "$project/hpc/lib/container_runtime.sh"
-# shellcheck source=container_mounts.sh
 source "$project/singularity/container_mounts.sh"
-# shellcheck source=container_environment.sh
 source "$project/singularity/container_environment.sh"
-# shellcheck source=../hpc/lib/secrets.sh
 source "$project/hpc/lib/secrets.sh"
-# shellcheck source=../hpc/lib/node_environment.sh
 source "$project/hpc/lib/node_environment.sh"
 
 (($# > 0)) || common::die_usage "no command: CONTAINER_IMAGE=image.sif bash singularity/run.sh python -m train"

@@ -9,9 +9,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=../hpc/lib/common.sh
 source "$here/../hpc/lib/common.sh"
-# shellcheck source=../hpc/lib/packages.sh
 source "$here/../hpc/lib/packages.sh"
 
 readonly prefix=/opt/hpc_kit_apptainer

@@ -12,9 +12,7 @@ shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
-# shellcheck source=../hpc/lib/common.sh
 source "$project/hpc/lib/common.sh"
-# shellcheck source=environment.sh
 source "$here/environment.sh"
 
 main() {

@@ -11,11 +11,8 @@ shopt -s inherit_errexit nullglob
 kit=$1 directory=$2 report=$3 dry_run=${4:-}
 exec >"$report.partial" 2>&1
 trap 'mv -T -- "$report.partial" "$report.failed"' EXIT
-# shellcheck source=../lib/common.sh
 source "$kit/lib/common.sh"
-# shellcheck source=../job/lib/local_disk.sh
 source "$kit/job/lib/local_disk.sh"
-# shellcheck source=../job/lib/leftovers.sh
 source "$kit/job/lib/leftovers.sh"
 
 main() {

@@ -13,15 +13,10 @@ if [[ ! -r $hpc/lib/common.sh ]]; then
   printf 'node\t%s\nproject\t%s\n' "${SLURMD_NODENAME:-$(uname -n)}" "${hpc%/*}" >"$report"
   exit
 fi
-# shellcheck source=../lib/common.sh
 source "$hpc/lib/common.sh"
-# shellcheck source=../lib/site.sh
 source "$hpc/lib/site.sh"
-# shellcheck source=../job/lib/node_setup.sh
 source "$hpc/job/lib/node_setup.sh"
-# shellcheck source=../job/lib/local_disk.sh
 source "$hpc/job/lib/local_disk.sh"
-# shellcheck source=../lib/container_runtime.sh
 source "$hpc/lib/container_runtime.sh"
 
 main() {

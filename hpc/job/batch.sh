@@ -41,21 +41,13 @@ if [[ -e $run_directory/source.tar && ! -d $kit ]]; then
   mv -T -- "$partial" "$kit" 2>/dev/null || rm -rf -- "$partial"
 fi
 
-# shellcheck source=../lib/common.sh
 source "$kit/hpc/lib/common.sh"
-# shellcheck source=lib/rendezvous.sh
 source "$kit/hpc/job/lib/rendezvous.sh"
-# shellcheck source=../lib/site.sh
 source "$kit/hpc/lib/site.sh"
-# shellcheck source=../lib/node_environment.sh
 source "$kit/hpc/lib/node_environment.sh"
-# shellcheck source=../lib/bad_nodes.sh
 source "$kit/hpc/lib/bad_nodes.sh"
-# shellcheck source=lib/interruption.sh
 source "$kit/hpc/job/lib/interruption.sh"
-# shellcheck source=lib/keeper.sh
 source "$kit/hpc/job/lib/keeper.sh"
-# shellcheck source=lib/sweep.sh
 source "$kit/hpc/job/lib/sweep.sh"
 
 status=0 cause='' ending='' step='' watcher='' timer='' limiter=''

@@ -17,23 +17,14 @@ declare -A fact
 # shellcheck source=/dev/null
 source "$run_directory/facts"
 kit=${fact[source_dir]}
-# shellcheck source=../lib/common.sh
 source "$kit/hpc/lib/common.sh"
-# shellcheck source=../lib/site.sh
 source "$kit/hpc/lib/site.sh"
-# shellcheck source=lib/node_setup.sh
 source "$kit/hpc/job/lib/node_setup.sh"
-# shellcheck source=lib/local_disk.sh
 source "$kit/hpc/job/lib/local_disk.sh"
-# shellcheck source=lib/leftovers.sh
 source "$kit/hpc/job/lib/leftovers.sh"
-# shellcheck source=../lib/packing.sh
 source "$kit/hpc/lib/packing.sh"
-# shellcheck source=lib/unpacking.sh
 source "$kit/hpc/job/lib/unpacking.sh"
-# shellcheck source=lib/container_image.sh
 source "$kit/hpc/job/lib/container_image.sh"
-# shellcheck source=lib/collecting.sh
 source "$kit/hpc/job/lib/collecting.sh"
 
 declare -a there=() # entries of the plan that are on the node already

@@ -13,19 +13,12 @@ declare -A fact
 # shellcheck source=/dev/null
 source "$run_directory/facts"
 kit=${fact[source_dir]}
-# shellcheck source=../lib/common.sh
 source "$kit/hpc/lib/common.sh"
-# shellcheck source=../lib/site.sh
 source "$kit/hpc/lib/site.sh"
-# shellcheck source=lib/node_setup.sh
 source "$kit/hpc/job/lib/node_setup.sh"
-# shellcheck source=lib/local_disk.sh
 source "$kit/hpc/job/lib/local_disk.sh"
-# shellcheck source=../lib/secrets.sh
 source "$kit/hpc/lib/secrets.sh"
-# shellcheck source=../lib/node_environment.sh
 source "$kit/hpc/lib/node_environment.sh"
-# shellcheck source=lib/usage.sh
 source "$kit/hpc/job/lib/usage.sh"
 
 main() {

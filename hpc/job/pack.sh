@@ -11,13 +11,9 @@ declare -A fact
 # shellcheck source=/dev/null
 source "$run_directory/facts"
 here=${fact[project_directory]}/hpc
-# shellcheck source=../lib/common.sh
 source "$here/lib/common.sh"
-# shellcheck source=../lib/packing.sh
 source "$here/lib/packing.sh"
-# shellcheck source=../lib/pruning.sh
 source "$here/lib/pruning.sh"
-# shellcheck source=../lib/staging.sh
 source "$here/lib/staging.sh"
 
 if [[ $run_directory == *[%\\]* ]]; then exec >>"$run_directory/pack_log.txt" 2>&1; fi

@@ -8,9 +8,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 kit=$1 attempt_directory=$2
-# shellcheck source=../lib/common.sh
 source "$kit/hpc/lib/common.sh"
-# shellcheck source=../lib/command.sh
 source "$kit/hpc/lib/command.sh"
 
 main() {

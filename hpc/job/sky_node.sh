@@ -10,11 +10,8 @@ shopt -s inherit_errexit
 
 run_directory=$1 data=$2
 kit=$run_directory/source
-# shellcheck source=../lib/common.sh
 source "$kit/hpc/lib/common.sh"
-# shellcheck source=../lib/run_directory.sh
 source "$kit/hpc/lib/run_directory.sh"
-# shellcheck source=../../venv/environment.sh
 source "$kit/venv/environment.sh"
 # shellcheck source=/dev/null
 source "$run_directory/facts"

@@ -8,9 +8,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 kit=${source_dir:?is not set: sweep_trial.sh belongs to W&B\'s agent, inside a job of the kit}
-# shellcheck source=../lib/common.sh
 source "$kit/hpc/lib/common.sh"
-# shellcheck source=../lib/command.sh
 source "$kit/hpc/lib/command.sh"
 
 attempt_directory=${STOP_FILE%/*}

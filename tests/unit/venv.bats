@@ -7,7 +7,6 @@ load ../helpers
 # A project of which the environment is made in seconds, and without a registry: nothing is required.
 setup() {
   use_libraries common
-  # shellcheck source=../../venv/environment.sh
   source "$checkout/venv/environment.sh"
   project=$BATS_TEST_TMPDIR/"it's a project"
   mkdir -p -- "$project/hpc"

@@ -8,6 +8,5 @@ shopt -s inherit_errexit
 declare -A fact
 # shellcheck source=/dev/null
 source "$1/facts"
-# shellcheck source=../../../tracing.sh
 source "$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../.." && pwd)/tracing.sh"
 tracing::run "$2/${SLURMD_NODENAME:?}" bash "${fact[source_dir]}/hpc/job/keep_node.sh" "$@"
