@@ -15,7 +15,7 @@ hpc_completion::table() (
     # shellcheck source=/dev/null
     source "$1/$library.sh"
   done
-  submit_options::define
+  option_table::define
   # shellcheck disable=SC2154 # options.sh has them
   for spelling in "${!options_owner[@]}"; do
     printf '%s %s\n' "$spelling" "${options_kind[${options_owner[$spelling]}]}"

@@ -14,6 +14,7 @@ project=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
+source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
 source "$here/job_submitter/preflight.sh"

@@ -48,7 +48,7 @@ drill::read_options() {
   options::heading 'The drill'
   options::add tolerance text 0 '--tolerance' 'by how much a loss may differ from that of the uninterrupted run; 0: not by a bit'
   options::add at count '' '--at' 'step at which each fault comes (default: places a good third into the run)'
-  submit_options::define
+  option_table::define
   options::parse "$@"
   if [[ -n ${options_value[help]:-} ]]; then
     common::print_header "${BASH_SOURCE[0]}"

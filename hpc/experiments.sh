@@ -32,6 +32,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/bad_nodes.sh"
+source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
 source "$here/lib/outputs.sh"

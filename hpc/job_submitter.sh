@@ -15,6 +15,7 @@ source "$here/lib/common.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
 source "$here/job_submitter/option_table.sh"
+source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
 source "$here/lib/command.sh"
@@ -45,7 +46,7 @@ main() {
   local job='' silent='' refused='' commit
   submit::leave_snapshot "$@"
   submit::leave_enclosing_job
-  submit_options::define
+  option_table::define
   options::parse "$@"
   if [[ -n ${options_value[help]:-} ]]; then
     common::print_header "${BASH_SOURCE[0]}"

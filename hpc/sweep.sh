@@ -11,6 +11,7 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
+source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/wandb_client.sh"
 

@@ -13,6 +13,7 @@ shopt -s inherit_errexit nullglob
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
+source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
 source "$here/lib/outputs.sh"
@@ -37,17 +38,17 @@ main() {
     esac
     shift
   done
-  sync::find_runs "${named[@]}"
+  sync_wandb::find_runs "${named[@]}"
   exec {lock}>"$outputs/.sync_wandb.lock"
   flock --nonblock "$lock" || common::die "another sync_wandb.sh is at work"
   for argument in "${runs[@]}"; do
-    for task in "$argument"/task_*; do sync::look "$task"; done
+    for task in "$argument"/task_*; do sync_wandb::look "$task"; done
   done
-  sync::send
+  sync_wandb::send
 }
 
-# sync::find_runs [NAME...]   Sets the caller's runs.
-sync::find_runs() {
+# sync_wandb::find_runs [NAME...]   Sets the caller's runs.
+sync_wandb::find_runs() {
   local name
   local -a found
   outputs::find "$project"
@@ -63,9 +64,9 @@ sync::find_runs() {
   done
 }
 
-# sync::look TASK_DIRECTORY   Adds what is to be sent. A recording is being written when it is the last one, and its attempt
+# sync_wandb::look TASK_DIRECTORY   Adds what is to be sent. A recording is being written when it is the last one, and its attempt
 # has no cause of its end.
-sync::look() {
+sync_wandb::look() {
   local -a files=("$1"/wandb/offline-run-*/*.wandb)
   local -i attempt=0 index
   local file
@@ -76,25 +77,25 @@ sync::look() {
     if [[ -e $file.synced ]]; then
       before+=1
     elif ((index == ${#files[@]} - 1)) && [[ ! -e $1/attempt_$attempt/cause ]]; then
-      if [[ -z $running ]] || sync::is_empty "$file"; then
+      if [[ -z $running ]] || sync_wandb::is_empty "$file"; then
         open+=1
       else
         unfinished[$file]=1
         recordings+=("$file")
       fi
-    elif ! sync::is_empty "$file"; then
+    elif ! sync_wandb::is_empty "$file"; then
       recordings+=("$file")
     fi
   done
 }
 
 # The first bytes alone: nothing more is in the file yet, or the program was killed before there was.
-sync::is_empty() {
+sync_wandb::is_empty() {
   (($(stat --format=%s -- "$1") < 8))
 }
 
 # In slices, as a command line has an end.
-sync::send() {
+sync_wandb::send() {
   local -i first sent=0 failed=0
   local file log
   folder=$(mktemp -d)

@@ -13,6 +13,7 @@ source "$project/hpc/lib/common.sh"
 source "$project/hpc/lib/container_runtime.sh"
 source "$project/singularity/container_mounts.sh"
 source "$project/singularity/container_environment.sh"
+source "$project/hpc/lib/dotenv.sh"
 source "$project/hpc/lib/secrets.sh"
 source "$project/hpc/lib/node_environment.sh"
 

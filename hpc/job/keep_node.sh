@@ -34,17 +34,17 @@ main() {
   local order status
   node_setup::run "$kit/hpc"
   unpacking::read "$run_directory/staging"
-  trap 'echo failed; keep::leave' EXIT
-  trap keep::told_to_end TERM
-  keep::make_folder
-  keep::look
+  trap 'echo failed; keep_node::leave' EXIT
+  trap keep_node::told_to_end TERM
+  keep_node::make_folder
+  keep_node::look
   unpacking::check_space "$way"
   printf 'prepared %s %s\n' "$((${#kinds[@]} - ${#there[@]}))" "$SLURM_TMPDIR"
   if read -r order && [[ $order == unpack ]]; then
     # In the background, as a trap waits for what is in the foreground; in a process group, to be ended with
     # all that it has started.
     set -m
-    keep::bring &
+    keep_node::bring &
     bringing=$!
     set +m
     while :; do # `wait` also returns for a signal
@@ -58,10 +58,10 @@ main() {
     while read -r _; do :; done
   fi
   trap - EXIT
-  keep::leave
+  keep_node::leave
 }
 
-keep::make_folder() {
+keep_node::make_folder() {
   local leftover
   if local_disk::choose; then
     ours=1
@@ -77,7 +77,7 @@ keep::make_folder() {
   mkdir -p -- "$SLURM_TMPDIR/.hpc_kit/archives"
 }
 
-keep::look() {
+keep_node::look() {
   local -i entry
   rm -f -- "$SLURM_TMPDIR/.hpc_kit/images"
   for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
@@ -88,10 +88,10 @@ keep::look() {
   done
 }
 
-keep::bring() {
+keep_node::bring() {
   local -i entry
   trap - EXIT
-  trap '' TERM # also for tar and its like: keep::told_to_end decides
+  trap '' TERM # also for tar and its like: keep_node::told_to_end decides
   for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
     if [[ -z ${there[entry]:-} && ${kinds[entry]} == image ]]; then
       container_image::bring "$entry" "$way"
@@ -107,14 +107,14 @@ keep::bring() {
 
 # Slurm's signal comes at the end of the job, but also when a job is given some time before it is preempted:
 # then it is running still, and the ranks need their data to the last.
-keep::told_to_end() {
+keep_node::told_to_end() {
   local state
   state=$(timeout 5 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null) || state=''
   if [[ -z $leaving && $state != RUNNING ]]; then exit 143; fi
 }
 
 # Slurm kills what is still there when KillWait is over: half of it is for the ranks.
-keep::leave() {
+keep_node::leave() {
   leaving=1
   trap '' TERM
   if [[ -n $bringing ]]; then

@@ -21,19 +21,19 @@ main() {
   case ${0##*/} in
     python*) set -- "${0##*/}" "$@" ;;
   esac
-  trial::record "$@"
+  sweep_trial::record "$@"
   batch=$(<"$task_directory/agent/batch")
   while [[ ! -e $attempt_directory/trial_over ]]; do
     # One of them was killed.
     if [[ ! -d /proc/$PPID || ! -d /proc/$batch ]]; then exit 1; fi
-    trial::heed_signal
+    sweep_trial::heed_signal
     sleep 0.2
   done
   exit "$(<"$attempt_directory/trial_over")"
 }
 
 # The command last: with it the trial is there.
-trial::record() {
+sweep_trial::record() {
   local name word escaped
   local -a words=() environment=(WANDB_RESUME=allow)
   for name in WANDB_RUN_ID WANDB_SWEEP_ID WANDB_ENTITY WANDB_PROJECT; do
@@ -51,7 +51,7 @@ trial::record() {
 
 # SIGTERM comes when the job ends, to all of its processes, and from the agent when the server wants the run stopped. At
 # the job's end batch.sh is told, too: within these seconds the stop file is there, or all is over.
-trial::heed_signal() {
+sweep_trial::heed_signal() {
   if [[ -z $told ]] || ((EPOCHSECONDS - told < 3)); then return; fi
   told=''
   if [[ -e $STOP_FILE || -e $attempt_directory/trial_over ]]; then return; fi

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The table of job_submitter.sh: one row an option. See options::add for the columns.
 
-submit_options::define() {
+option_table::define() {
   options::heading 'Resources'
   options::add gpus count 1 '--gpus -g' 'GPUs on each node; 0 runs one process on each node, on the CPU'
   options::add gpu_type text '' '--gpu-type -G' 'type of GPU; upper or lower case does not matter'

@@ -166,7 +166,7 @@ def expected_argv(option, value, project, run_directory):
 LIST_OPTIONS = """
 source "$1/hpc/lib/options.sh"
 source "$1/hpc/job_submitter/option_table.sh"
-submit_options::define
+option_table::define
 for name in "${!options_names[@]}"; do echo "$name ${options_kind[$name]%% *} ${options_names[$name]}"; done
 """
 SHOW_FACT = 'declare -A fact; source "$1/facts"; printf %s "${fact[$2]}"'

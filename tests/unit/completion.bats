@@ -20,7 +20,7 @@ complete_last() {
 
 @test "every spelling of the table is offered, and nothing else" {
   use_libraries common checks options option_table
-  submit_options::define
+  option_table::define
   diff <(printf '%s\n' "${!options_owner[@]}" | LC_ALL=C sort) <(complete_last job_submitter.sh '')
   diff <(printf '%s\n' "${!options_owner[@]}" | LC_ALL=C sort) <(complete_last bash hpc/job_submitter.sh '')
 }

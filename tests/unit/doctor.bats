@@ -12,7 +12,7 @@ setup() {
 
 # With the libraries in this shell, and SCOPE main.
 probes() {
-  use_libraries common checks options secrets site preflight findings probe_slurm probe_login probe_node
+  use_libraries common checks options dotenv secrets site preflight findings probe_slurm probe_login probe_node
   source "$checkout/venv/environment.sh"
   site[name]=default options_value[json]='' options_value[account]='' partition=main
 }

@@ -48,7 +48,7 @@ argv() {
 
 @test "the table has at least 60 requests, none twice, and each option in each spelling and form" {
   use_libraries common checks options option_table
-  submit_options::define
+  option_table::define
   golden::read
   ((${#golden_options[@]} >= 60))
   [[ -z $(printf '%s\n' "${golden_options[@]}" | sort | uniq --repeated) ]]

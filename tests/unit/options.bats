@@ -19,7 +19,7 @@ define_some() {
 
 define_submitters() {
   use_libraries option_table
-  submit_options::define
+  option_table::define
 }
 
 @test "an option's value follows it, or is joined to it" {

@@ -48,7 +48,7 @@ user_profile() {
 
 @test "every profile loads in a bare environment and sets only what may be set" {
   use_libraries common checks options option_table
-  submit_options::define
+  option_table::define
   local profile name line known
   known=" name $(sed -nE 's/^site\[([a-z_]+)\]=.*/\1/p' "$checkout/hpc/clusters/default.sh" | paste -sd ' ') ${options_order[*]} "
   for profile in "$checkout"/hpc/clusters/*.sh; do
@@ -71,7 +71,7 @@ user_profile() {
   for profile in cedar plai oscer; do
     (
       use_libraries common checks options option_table site
-      submit_options::define
+      option_table::define
       options::parse
       site::load "$checkout/hpc" "$profile"
       options::complete site

@@ -12,7 +12,7 @@ setup() {
 
 table() {
   local name default shown
-  submit_options::define
+  option_table::define
   for name in "${options_order[@]}"; do
     if [[ $name == '# '* ]]; then
       printf '\n**%s**\n\n| option | meaning |\n|---|---|\n' "${name#\# }"

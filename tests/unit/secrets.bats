@@ -5,7 +5,7 @@
 load ../helpers
 
 setup() {
-  use_libraries common secrets
+  use_libraries common dotenv secrets
   folder=$BATS_TEST_TMPDIR/"it's here"
   mkdir -- "$folder"
   export HOME=$BATS_TEST_TMPDIR/home
@@ -78,6 +78,7 @@ reads() {
   run -0 --separate-stderr bash -c '
     set -euo pipefail
     source "$1/hpc/lib/common.sh"
+    source "$1/hpc/lib/dotenv.sh"
     source "$1/hpc/lib/secrets.sh"
     secrets::export "$2"
     printenv AFTER
