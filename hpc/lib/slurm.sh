@@ -4,30 +4,31 @@
 
 # slurm::ask VARIABLE SECONDS COMMAND...   VARIABLE becomes what COMMAND prints. Status 1 when Slurm refuses, 2 when it
 # has not answered for SECONDS: VARIABLE then has the last line of its error. SECONDS 0 asks once, for 20 s at most.
+# (A nameref finds the nearest variable of its name: the locals have names that no caller uses.)
 slurm::ask() {
   local -n slurm_answer=$1
-  local -r deadline=$((SECONDS + $2)) seconds=$2
-  local words status pause=1 limit=20
+  local -r ask_deadline=$((SECONDS + $2)) ask_seconds=$2
+  local ask_words ask_status ask_pause=1 ask_limit=20
   shift 2
   while :; do
-    if ((seconds > 0)); then
-      limit=$((deadline - SECONDS))
-      limit=$((limit < 1 ? 1 : limit > 20 ? 20 : limit))
+    if ((ask_seconds > 0)); then
+      ask_limit=$((ask_deadline - SECONDS))
+      ask_limit=$((ask_limit < 1 ? 1 : ask_limit > 20 ? 20 : ask_limit))
     fi
     # Its errors, then its answer and status, each behind a NUL.
     {
-      IFS= read -r -d '' words
+      IFS= read -r -d '' ask_words
       IFS= read -r -d '' slurm_answer
-      IFS= read -r -d '' status
-    } < <({ printf '\0%s\0%d\0' "$(timeout "$limit" "$@")" "$?" >&2; } 2>&1) || true
-    if ((status == 0)); then return; fi
-    words=${words%$'\n'}
-    slurm_answer=${words##*$'\n'}
-    if ! slurm::is_silence "$status" "$words"; then return 1; fi
-    slurm_answer=${slurm_answer:-no answer for $limit s}
-    if ((SECONDS + pause >= deadline)); then return 2; fi
-    sleep "$pause"
-    pause=$((pause < 8 ? 2 * pause : 15))
+      IFS= read -r -d '' ask_status
+    } < <({ printf '\0%s\0%d\0' "$(timeout "$ask_limit" "$@")" "$?" >&2; } 2>&1) || true
+    if ((ask_status == 0)); then return; fi
+    ask_words=${ask_words%$'\n'}
+    slurm_answer=${ask_words##*$'\n'}
+    if ! slurm::is_silence "$ask_status" "$ask_words"; then return 1; fi
+    slurm_answer=${slurm_answer:-no answer for $ask_limit s}
+    if ((SECONDS + ask_pause >= ask_deadline)); then return 2; fi
+    sleep "$ask_pause"
+    ask_pause=$((ask_pause < 8 ? 2 * ask_pause : 15))
   done
 }
 
@@ -35,4 +36,18 @@ slurm::ask() {
 # (124, 137: timeout has ended it.)
 slurm::is_silence() {
   [[ $1 == @(124|137) || $2 == *@(Unable to contact slurm controller|Socket timed out|onnection refused|onnection failure|Zero Bytes|standby mode|temporarily unable|esource temporarily unavailable|nexpected message received|essage receive failure|ransport endpoint|onnection reset|onnection timed out|nable to establish con)* ]]
+}
+
+# slurm::job_id TEXT   Prints the id in what sbatch has printed: the line `N`, `N;CLUSTER` or "Submitted batch job N",
+# whatever banner or table the site prints around it. Status 1 when there is none.
+slurm::job_id() {
+  local line id=''
+  local -r number='^[[:blank:]]*(Submitted batch job )?([1-9][0-9]*)(;.+| on cluster .+)?[[:space:]]*$'
+  while IFS= read -r line; do
+    if [[ ! $line =~ $number ]]; then continue; fi
+    id=${BASH_REMATCH[2]}
+    # A bare number may also be of the table.
+    if [[ -n ${BASH_REMATCH[1]}${BASH_REMATCH[3]} ]]; then break; fi
+  done <<<"$1"
+  [[ -n $id ]] && printf '%s\n' "$id"
 }

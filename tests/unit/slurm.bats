@@ -1,0 +1,81 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars for the stub; tests are subshells; bats sets status, the library answers
+# hpc/lib/slurm.sh: questions to a controller that answers, refuses, is silent or slow; and what sbatch prints.
+
+load ../helpers
+
+setup() {
+  use_libraries slurm
+  tries=$BATS_TEST_TMPDIR/tries
+  PATH=$BATS_TEST_TMPDIR/stubs:$PATH
+  mkdir -- "$BATS_TEST_TMPDIR/stubs"
+}
+
+# controller LINE...   What the stub of squeue does; it counts its calls in tries.
+controller() {
+  printf '%s\n' '#!/bin/bash' "echo >>$tries" "${@}" >"$BATS_TEST_TMPDIR/stubs/squeue"
+  chmod +x -- "$BATS_TEST_TMPDIR/stubs/squeue"
+  rm -f -- "$tries"
+}
+
+# gives STATUS ANSWER TRIES SECONDS   Of slurm::ask with that time. The variables have the names of the function's own.
+gives() {
+  local words=none status=0 got=0
+  local -r begin=$SECONDS
+  slurm::ask words "$4" squeue 'a b' '*' || got=$?
+  if [[ $got != "$1" || $words != $2 || $(wc -l <"$tries") != $3 ]]; then
+    printf 'status %s, %s tries: %s\n' "$got" "$(wc -l <"$tries")" "$words" >&2
+    return 1
+  fi
+  ((SECONDS - begin <= $4 + 2))
+}
+
+@test "an answer: all of its lines, without what is said on standard error" {
+  controller 'printf "%s|" "$@"; echo; echo " two  "; echo; echo "sbatch: a warning" >&2'
+  gives 0 $'a b|\\*|\n two  ' 1 5
+  controller 'exit 0'
+  gives 0 '' 1 5
+  local status=none
+  slurm::ask status 5 squeue
+  [[ -z $status ]]
+}
+
+@test "a refusal is not asked again: the last line of what is said" {
+  controller 'echo half; echo "some banner" >&2; echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1'
+  gives 1 'slurm_load_jobs error: Invalid job id specified' 1 9
+  controller 'exit 3'
+  gives 1 '' 1 9
+}
+
+@test "silence is asked again until there is an answer" {
+  controller "if ((\$(wc -l <$tries) < 3)); then echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1; fi" 'echo 7'
+  gives 0 7 3 9
+  controller "if ((\$(wc -l <$tries) < 2)); then echo 'squeue: error: Socket timed out on send/recv operation' >&2; exit 1; fi" \
+    'echo "Invalid job id specified" >&2; exit 1'
+  gives 1 'Invalid job id specified' 2 9
+}
+
+@test "silence until the time is over: no answer, not a no" {
+  controller 'echo "Unable to contact slurm controller" >&2; exit 1'
+  gives 2 'Unable to contact slurm controller' 2 3
+  gives 2 'Unable to contact slurm controller' 3 0 # once, when no time is given
+  controller 'exec sleep 30'
+  gives 2 'no answer for 1 s' 1 1
+}
+
+@test "the id in what sbatch prints" {
+  [[ $(slurm::job_id 4711) == 4711 ]]
+  [[ $(slurm::job_id '4711;pocket') == 4711 ]]
+  [[ $(slurm::job_id 'Submitted batch job 4711') == 4711 ]]
+  [[ $(slurm::job_id 'Submitted batch job 4711 on cluster pocket') == 4711 ]]
+  [[ $(slurm::job_id $'-----\n   Welcome to 12 nodes\n-----\n--> Verifying valid submit host (login1)...OK\n4711') == 4711 ]]
+  [[ $(slurm::job_id $'4711\nsbatch: warning: can not run 5 processes\nBalance | 100\n  | 12 |\n') == 4711 ]]
+  [[ $(slurm::job_id $'4711;pocket\nhours left\n5000') == 4711 ]]
+  [[ $(slurm::job_id $'2026\nSubmitted batch job 4711\n5000') == 4711 ]]
+  [[ $(slurm::job_id $'4711\r') == 4711 ]]
+  local text
+  for text in '' 'Usage: sbatch' 0 '47 11' 'job 4711' '4711 jobs' -5 4711.5 'sbatch: error: 12'; do
+    run -1 slurm::job_id "$text"
+    [[ -z $output ]]
+  done
+}
