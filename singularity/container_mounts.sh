@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What a job's container sees of the node. Needs common.sh, and of the caller `fact` and the array `options`.
+# What a job's container sees of the node.
 
-declare -gA fact
-declare -gA container_mounts=()  # where inside -> the runtime's option
-declare -gA container_sources=() # where inside -> what is shown there
-declare -ga options
+declare -gA fact+=()
+declare -gA container_mounts+=()  # where inside -> the runtime's option
+declare -gA container_sources+=() # where inside -> what is shown there
+declare -ga options+=()
 
 container_mounts::add_options() {
   local name

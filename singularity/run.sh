@@ -25,10 +25,11 @@ runtime=$(container_runtime::find) ||
   common::die "no apptainer and no singularity on $(common::node): does a module bring it? Name it in the site's profile, site[modules]"
 
 declare -A fact=([source_dir]=$project [project_directory]=$project)
-directory=/code needs=''
+directory=/code needs='' inside=/code/singularity/inside.sh
 if [[ -n ${RUN_DIRECTORY:-} ]]; then
   # shellcheck source=/dev/null
   source "$RUN_DIRECTORY/facts"
+  inside=$RUN_DIRECTORY/kit/singularity/inside.sh
   needs=bash # of rank.sh
   if [[ ${fact[launcher]} != @(srun|node) ]]; then needs='bash torch'; fi
   case ${fact[working_directory]} in
@@ -45,4 +46,4 @@ if [[ -e /dev/kfd ]]; then options+=(--rocm); fi
 container_mounts::add_options
 container_environment::export "$runtime"
 exec "$runtime" --quiet exec "${options[@]}" "$image" \
-  /bin/sh /code/singularity/inside.sh "$image" "${HOME:-/}" "$directory" "$needs" "$@"
+  /bin/sh "$inside" "$image" "${HOME:-/}" "$directory" "$needs" "$@"

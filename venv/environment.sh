@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Where the project's environments lie and which one fits its requirements. Sourced by create.sh, run.sh
-# and the submitter; needs common.sh.
+# and the submitter.
 
 # environment::requirements PROJECT   The file that says what is needed.
 environment::requirements() {

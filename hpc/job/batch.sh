@@ -5,8 +5,7 @@
 # ranks meet, has each node's disk made ready (keep_node.sh), starts node.sh on all nodes in one step,
 # waits, and ends with the status of the first rank that failed, or starts the job again (interruption.sh).
 # Task T of the run is index T of the array, or T - N. The job of --rapid-cycle makes several attempts, and interrupts each.
-# Slurm runs a copy of this file, so it finds the rest of the kit by the run directory: in the snapshot of
-# the project, which it unpacks first, or in the project itself.
+# Slurm runs a copy of this file; the rest of the kit it finds by the run directory.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -25,48 +24,40 @@ fi
 declare -A fact
 # shellcheck source=/dev/null
 source "$run_directory/facts"
-kit=${fact[source_dir]}
-
-# Tasks of an array that start together each unpack, and one of them gives its copy the name. What git
-# ignores (data, weights) is linked from the live project.
-if [[ -e $run_directory/source.tar && ! -d $kit ]]; then
-  partial=$(mktemp -d -- "$kit.XXXXXX")
-  tar --extract --no-unquote --directory="$partial" --file="$run_directory/source.tar"
-  while LC_ALL=C IFS= read -r -d '' name; do # bytes: a name may end in half a character
-    name=${name%/}
-    mkdir -p -- "$partial/$(dirname -- "$name")"
-    ln -s -- "${fact[project_directory]}/$name" "$partial/$name"
-  done <"$run_directory/source.tar.ignored"
-  chmod 755 -- "$partial"
-  mv -T -- "$partial" "$kit" 2>/dev/null || rm -rf -- "$partial"
-fi
-
+kit=$run_directory/kit
 source "$kit/hpc/lib/common.sh"
-source "$kit/hpc/job/lib/rendezvous.sh"
+source "$kit/hpc/lib/files.sh"
+source "$kit/hpc/lib/slurm.sh"
 source "$kit/hpc/lib/site.sh"
+source "$kit/hpc/lib/sending.sh"
 source "$kit/hpc/lib/node_environment.sh"
 source "$kit/hpc/lib/bad_nodes.sh"
+source "$kit/hpc/job/lib/sources.sh"
+source "$kit/hpc/job/lib/rendezvous.sh"
 source "$kit/hpc/job/lib/interruption.sh"
+source "$kit/hpc/job/lib/restart.sh"
 source "$kit/hpc/job/lib/keeper.sh"
 source "$kit/hpc/job/lib/sweep.sh"
 
-status=0 cause='' ending='' step='' watcher='' timer='' limiter=''
+attempt_directory='' status=0 cause='' ending='' step='' watcher='' timer='' limiter=''
 
 main() {
-  # The cycles before a long job may have been enough.
-  if [[ -z $purpose && -n ${fact[cycles]:-} && $(<"$task_directory/state") == completed ]]; then
-    common::note "job $SLURM_JOB_ID: the program has finished in its cycles: nothing is left to do"
+  # Its cycles may have been enough for it; and some versions of Slurm start a job once more that ended within its grace time.
+  if [[ $(<"$task_directory/state") == completed ]]; then
+    common::note "job $SLURM_JOB_ID: this task has completed before: nothing is left to do"
     return
   fi
   trap batch::break_off EXIT
+  sources::unpack "$run_directory"
   if [[ $purpose == rapid_cycle ]]; then
     batch::cycle
   else
     batch::attempt
-    if interruption::shall_restart "$cause"; then
+    if restart::is_due "$task_directory" "$cause"; then
       interruption::set_state "$task_directory" paused
       batch::leave
-      if interruption::restart "$run_directory" "$offset"; then return "$status"; fi
+      restart::again "$run_directory" "$task_directory" "$offset" || true # it has said why not
+      return "$status"
     fi
   fi
   interruption::set_state "$task_directory" "$(interruption::state_after "$cause")"
@@ -76,9 +67,12 @@ main() {
 
 # From the choice of a port to the record of the cause; leaves `status` and `cause`.
 batch::attempt() {
-  local rendezvous
+  local rendezvous spare=''
   status=0 cause='' ending='' step=''
-  interruption::begin "$task_directory"
+  ATTEMPT=$(interruption::next_attempt "$task_directory")
+  export ATTEMPT
+  attempt_directory=$task_directory/attempt_$ATTEMPT
+  interruption::begin "$attempt_directory"
   printf '== job %s, attempt %s, on %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$SLURM_JOB_NODELIST" "$(date '+%F %T %Z')"
   ((${SLURM_JOB_NUM_NODES:?} == fact[nodes])) ||
     common::die "Slurm gave $SLURM_JOB_NUM_NODES nodes; the run asked for ${fact[nodes]}"
@@ -88,21 +82,23 @@ batch::attempt() {
   trap batch::end_step TERM INT
   trap batch::heed_warning USR1
   trap batch::end_hung_step USR2
-  trap batch::end_cycle HUP
+  trap batch::end_cycle RTMIN+1 # not HUP: a daemon that nohup started hands on that it is ignored
   keeper::start "$kit" "$run_directory" "$attempt_directory"
-  if ! sweep::take_trial "$kit" "$run_directory" "$attempt_directory"; then
-    batch::conclude "$cause"
+  sweep::take_trial spare "$kit" "$run_directory" "$attempt_directory"
+  if [[ -n $spare ]]; then
+    status=${spare%% *} cause=${spare#* }
+    batch::conclude
     return
   fi
-  # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step, and
-  # a rank that stays long after the others have left is ended too.
+  # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step; an end with 0 ends
+  # nobody else: a rank may work longer than the others.
   srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
     --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))" \
-    --export=ALL --kill-on-bad-exit=1 --wait=600 \
+    --export=ALL --kill-on-bad-exit=1 --wait=0 \
     bash "$kit/hpc/job/node.sh" "$run_directory" "$attempt_directory" &
   step=$!
   if ((fact[hang_seconds] > 0)); then
-    interruption::watch "$$" &
+    interruption::watch "$$" "$attempt_directory" &
     watcher=$!
   fi
   if [[ $purpose == rapid_cycle ]]; then
@@ -113,16 +109,17 @@ batch::attempt() {
   batch::stop_watching
 
   if [[ -r $attempt_directory/failed_rank ]]; then
-    local rank host
-    read -r rank host status <"$attempt_directory/failed_rank"
+    local rank host recorded
+    if read -r rank host recorded <"$attempt_directory/failed_rank" && [[ $recorded =~ ^[1-9][0-9]*$ ]]; then status=$recorded; fi
     if ((status != interruption_again)); then
       common::note "the first rank that failed: rank $rank on $host, exit status $status"
     fi
   fi
-  cause=$(interruption::cause "$status" "$ending")
-  sweep::judge "$attempt_directory"
-  batch::conclude "$cause"
-  interruption::blame_node "$cause"
+  cause=$(interruption::cause "$attempt_directory" "$status" "$ending")
+  spare=$(sweep::judge "$attempt_directory" "$cause")
+  if [[ -n $spare ]]; then status=${spare%% *} cause=${spare#* }; fi
+  batch::conclude
+  interruption::blame_node "$attempt_directory" "$cause"
 }
 
 # The job of --rapid-cycle: attempts that are interrupted, one after the other. It has succeeded when the
@@ -146,52 +143,52 @@ batch::cycle() {
 batch::time_cycle() {
   trap - EXIT
   sleep "${fact[cycle_seconds]}"
-  kill -s HUP "$$"
+  kill -s RTMIN+1 "$$"
   sleep "${fact[cycle_grace]}"
-  kill -s HUP "$$"
+  kill -s RTMIN+1 "$$"
 }
 
 # No `return` here: in a trap it returns the status of what the signal has interrupted.
 batch::end_cycle() {
   if [[ $ending != @(cycle|warned) ]]; then
     ending=cycle
-    interruption::ask
+    interruption::ask "$attempt_directory"
   elif [[ ${fact[interrupt]} == kill ]]; then
     common::note "job $SLURM_JOB_ID: the program has not stopped by itself: it is killed (--interrupt kill), and goes on from its last checkpoint"
     interruption::signal_ranks KILL
     batch::limit_wait 15
   else
     common::note "job $SLURM_JOB_ID: asked to save and stop by STOP_FILE, the program has not done so within ${fact[cycle_grace]} s: see \"Programs that can be interrupted\" in the README. The stacks of all ranks:"
-    ending=deaf
+    ending=ignored_stop
     batch::kill_step
   fi
 }
 
-# batch::conclude CAUSE
 batch::conclude() {
-  interruption::record "$attempt_directory" "$1"
+  interruption::record "$attempt_directory" "$cause"
   printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
-  printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$1"
+  printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$cause"
 }
 
-# `wait` returns when a trapped signal arrives: go on until the step is gone, or was waited for too long.
+# As common::wait, but not for longer than ALRM allows.
 batch::wait_for_step() {
   local late=''
   trap 'late=1' ALRM
-  while :; do
+  while [[ -z $late ]] && kill -0 "$step" 2>/dev/null; do wait "$step" || true; done
+  status=142
+  if [[ -z $late ]]; then
     status=0
     wait "$step" || status=$?
-    if [[ -n $late ]] || ! kill -0 "$step" 2>/dev/null; then break; fi
-  done
+  fi
 }
 
 # Slurm's warning before the time limit (--grace-seconds).
 batch::heed_warning() {
   common::note "job $SLURM_JOB_ID: the time limit is near: asking the program to save and stop"
   ending=warned
-  interruption::ask
+  interruption::ask "$attempt_directory"
   if [[ ${fact[interrupt]} == kill ]]; then
-    (trap - EXIT && sleep "$((fact[grace_seconds] / 2))" && kill -s HUP "$$") &
+    (trap - EXIT && sleep "$((fact[grace_seconds] / 2))" && kill -s RTMIN+1 "$$") &
     timer=$!
   fi
 }
@@ -199,8 +196,8 @@ batch::heed_warning() {
 batch::end_step() {
   common::note "job $SLURM_JOB_ID: told to end"
   ending=told_to_end
-  if [[ -z ${step:-} ]]; then exit 143; fi
-  interruption::ask
+  if [[ -z $step ]]; then exit 143; fi
+  interruption::ask "$attempt_directory"
   kill -s TERM "$step" 2>/dev/null || true
   batch::limit_wait "$((fact[kill_wait] / 2))" # with KillWait Slurm kills this script and all ranks
 }
@@ -224,14 +221,17 @@ batch::limit_wait() {
 
 batch::stop_watching() {
   local process
-  for process in ${watcher:-} ${timer:-} ${limiter:-}; do kill "$process" 2>/dev/null || true; done
+  for process in $watcher $timer $limiter; do kill "$process" 2>/dev/null || true; done
 }
 
 # An end before the ranks' own: the nodes could not be made ready, or the job was told to end.
 batch::break_off() {
   local -r status=$?
-  if [[ -n ${attempt_directory:-} && ! -e $attempt_directory/cause ]]; then
-    cause=$(interruption::cause "$status" "$ending")
+  if [[ -z $attempt_directory ]]; then
+    # Not even an attempt was begun; why stands in the log.
+    interruption::set_state "$task_directory" failed
+  elif [[ ! -e $attempt_directory/cause ]]; then
+    cause=$(interruption::cause "$attempt_directory" "$status" "$ending")
     interruption::record "$attempt_directory" "$cause"
     interruption::set_state "$task_directory" "$(interruption::state_after "$cause")"
   fi
@@ -241,7 +241,7 @@ batch::break_off() {
 batch::leave() {
   trap - EXIT
   batch::stop_watching
-  sweep::leave "${attempt_directory:-}"
+  sweep::leave "$attempt_directory"
   keeper::leave
 }
 

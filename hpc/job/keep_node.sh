@@ -4,20 +4,22 @@
 # Keeps the job's folder on one node's own disk. batch.sh starts it in a step of its own, once for each node,
 # before the ranks, and it stays as long as they do: it makes the folder, brings the data, and at the end,
 # whichever it is, collects results and removes the folder. Its orders come on standard input, its answers go
-# to standard output (lib/keeper.sh):
+# to standard output (lib/keeper.sh), between what the site's prolog may print there:
 #
-#   prepared N FOLDER     the folder is there; N entries are missing     then the order: unpack
-#   ready                 all has come and is as it was packed           then the end of input: the job is over
-#   failed                it cannot be done; why is in the log
+#   keep_node: prepared N FOLDER     the folder is there; N entries are missing     then the order: unpack
+#   keep_node: ready                 all has come and is as it was packed           then the end of input: the job is over
+#   keep_node: failed                it cannot be done; why is in the log
 set -euo pipefail
 shopt -s inherit_errexit
 
+exec {answers}>&1 1>&2 # what modules and the like print is no answer
 run_directory=$1 attempt_directory=$2 way=$3
 declare -A fact
 # shellcheck source=/dev/null
 source "$run_directory/facts"
-kit=${fact[source_dir]}
+kit=$run_directory/kit
 source "$kit/hpc/lib/common.sh"
+source "$kit/hpc/lib/slurm.sh"
 source "$kit/hpc/lib/site.sh"
 source "$kit/hpc/job/lib/node_setup.sh"
 source "$kit/hpc/job/lib/local_disk.sh"
@@ -31,15 +33,15 @@ declare -a there=() # entries of the plan that are on the node already
 ours='' leaving='' bringing=''
 
 main() {
-  local order status
-  node_setup::run "$kit/hpc"
+  local order
+  node_setup::run "$kit/hpc" "$run_directory"
   unpacking::read "$run_directory/staging"
-  trap 'echo failed; keep_node::leave' EXIT
+  trap 'keep_node::answer failed; keep_node::leave' EXIT
   trap keep_node::told_to_end TERM
   keep_node::make_folder
   keep_node::look
   unpacking::check_space "$way"
-  printf 'prepared %s %s\n' "$((${#kinds[@]} - ${#there[@]}))" "$SLURM_TMPDIR"
+  keep_node::answer "prepared $((${#kinds[@]} - ${#there[@]})) $SLURM_TMPDIR"
   if read -r order && [[ $order == unpack ]]; then
     # In the background, as a trap waits for what is in the foreground; in a process group, to be ended with
     # all that it has started.
@@ -47,18 +49,17 @@ main() {
     keep_node::bring &
     bringing=$!
     set +m
-    while :; do # `wait` also returns for a signal
-      status=0
-      wait "$bringing" || status=$?
-      if ! kill -0 "$bringing" 2>/dev/null; then break; fi
-    done
-    if ((status != 0)); then exit "$status"; fi
+    common::wait "$bringing"
     bringing=''
-    printf 'ready\n'
+    keep_node::answer ready
     while read -r _; do :; done
   fi
   trap - EXIT
   keep_node::leave
+}
+
+keep_node::answer() {
+  printf 'keep_node: %s\n' "$1" >&"$answers"
 }
 
 keep_node::make_folder() {
@@ -106,11 +107,12 @@ keep_node::bring() {
 }
 
 # Slurm's signal comes at the end of the job, but also when a job is given some time before it is preempted:
-# then it is running still, and the ranks need their data to the last.
+# then it is running still, and the ranks need their data to the last. So do they when Slurm does not answer: batch.sh ends the
+# input of this script when all is over.
 keep_node::told_to_end() {
-  local state
-  state=$(timeout 5 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null) || state=''
-  if [[ -z $leaving && $state != RUNNING ]]; then exit 143; fi
+  local state status=0
+  slurm::ask state 5 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T || status=$?
+  if [[ -z $leaving && $state != RUNNING ]] && ((status != 2)); then exit 143; fi
 }
 
 # Slurm kills what is still there when KillWait is over: half of it is for the ranks.

@@ -12,7 +12,7 @@ run_directory=$1 attempt_directory=$2 command=("${@:3}")
 declare -A fact
 # shellcheck source=/dev/null
 source "$run_directory/facts"
-kit=${fact[source_dir]}
+kit=$run_directory/kit
 source "$kit/hpc/lib/common.sh"
 source "$kit/hpc/lib/site.sh"
 source "$kit/hpc/job/lib/node_setup.sh"
@@ -24,7 +24,7 @@ source "$kit/hpc/job/lib/usage.sh"
 
 main() {
   if ((${#command[@]} == 0)); then node::check_step; fi
-  node_setup::run "$kit/hpc"
+  node_setup::run "$kit/hpc" "$run_directory"
   if ((${#command[@]} == 0)); then usage::start "$kit" "$attempt_directory"; fi # by the site's python3
   local_disk::choose || true
   local_disk::hold
@@ -32,7 +32,7 @@ main() {
   secrets::export "${fact[project_directory]}"
   node_environment::make_url_own "${attempt_directory%/*}"
   node_environment::export_task "${attempt_directory%/*}"
-  cd -- "$kit" || common::die "no project at ${kit@Q} on $(common::node): must it lie on the shared file system?"
+  cd -- "${fact[source_dir]}" || common::die "no project at ${fact[source_dir]@Q} on $(common::node): must it lie on the shared file system?"
   cd -- "${fact[working_directory]}" || common::die "--chdir ${fact[working_directory]@Q}: no such folder on $(common::node)"
 
   if ((${#command[@]} == 0)); then

@@ -10,8 +10,10 @@ run_directory=$1
 declare -A fact
 # shellcheck source=/dev/null
 source "$run_directory/facts"
-here=${fact[project_directory]}/hpc
+here=$run_directory/kit/hpc
 source "$here/lib/common.sh"
+source "$here/lib/files.sh"
+source "$here/lib/slurm.sh"
 source "$here/lib/packing.sh"
 source "$here/lib/pruning.sh"
 source "$here/lib/staging.sh"

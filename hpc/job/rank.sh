@@ -9,13 +9,15 @@ shopt -s inherit_errexit
 
 kit=$1 attempt_directory=$2
 source "$kit/hpc/lib/common.sh"
+source "$kit/hpc/lib/files.sh"
 source "$kit/hpc/lib/command.sh"
 
 main() {
   local -a words
-  local status=0 writer='' launchers=''
+  local status=0 writer='' launchers='' node
+  node=$(common::node)
   rank::keep_log "${attempt_directory%/*}/rank_${RANK:?}.txt"
-  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $(common::node) (${NODE_ADDRESS:?}), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
+  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $node (${NODE_ADDRESS:?}), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
   if command::read "${attempt_directory%/*}/command" words; then
     # Signals reach the command by themselves (torchrun and Slurm send them to all processes of a rank);
     # this shell stays to take its status. ABRT: the program shows its stacks (interruption.sh). PIPE: the writer
@@ -26,10 +28,9 @@ main() {
     status=2
   fi
   rank::close_log
-  if ((status != 0)); then rank::record_failure "$status"; fi
   # 75: it has saved, and shall go on later. To the launcher that is an end like any other: a failure would have
-  # it kill the ranks that are still saving.
-  if ((status == 75)); then status=0; fi
+  # it kill the ranks that are still saving. But without a record it would be taken for a success.
+  if ((status != 0)) && rank::record_failure "$status" && ((status == 75)); then status=0; fi
   exit "$status"
 }
 
@@ -58,15 +59,19 @@ rank::cpus() {
   env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
 }
 
-# A hard link is made by one only, on a network file system too: the first to fail is the cause, and the
-# ranks that it takes along come later.
+# The first rank to fail is the cause; the ranks that it takes along come later. Status 1 when nothing can be written. The
+# signals that come at the end of a job must not end a command in between.
 rank::record_failure() {
-  local -r mine=$attempt_directory/failed_rank.$RANK
-  printf '%s %s %s\n' "$RANK" "$(common::node)" "$1" >"$mine"
-  if ln -- "$mine" "$attempt_directory/failed_rank" 2>/dev/null && (($1 != 75)); then
-    common::note "rank $RANK on $(common::node) failed first: exit status $1"
-  fi
-  rm -f -- "$mine"
+  local recorded=0
+  trap '' TERM INT HUP USR1 USR2
+  files::create_once "$attempt_directory/failed_rank" <<<"$RANK $node $1" || recorded=$?
+  case $recorded in
+    0) if (($1 != 75)); then common::note "rank $RANK on $node failed first: exit status $1"; fi ;;
+    2)
+      common::warn "rank $RANK on $node: its exit status $1 cannot be written into $attempt_directory (is the disk or the quota full?)"
+      return 1
+      ;;
+  esac
 }
 
 main

@@ -9,7 +9,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 run_directory=$1 data=$2
-kit=$run_directory/source
+kit=$run_directory/source # the machine has the sources alone, not hpc_outputs/.kits
 source "$kit/hpc/lib/common.sh"
 source "$kit/hpc/lib/run_directory.sh"
 source "$kit/venv/environment.sh"
@@ -38,6 +38,7 @@ sky_node::adapt_facts() {
   fact[environment]=$(environment::find "$kit") ||
     common::die "no environment in ${kit@Q}: the task's setup makes it"
   mkdir -p -- "${fact[scratch_dir]}" "$data"
+  ln -sfn -- source "$run_directory/kit"
   run_directory::write_facts "$run_directory"
 }
 

@@ -12,4 +12,4 @@ python=$(command -v python) || {
 }
 # Its own folder: not where the program's runs are looked for.
 export WANDB_DIR=${OUTPUT_PATH%/output}/agent
-PATH=${source_dir:?}/hpc/job/shims:$PATH exec "$python" -m wandb agent --forward-signals --count 1 "$1"
+PATH=${RUN_DIRECTORY:?}/kit/hpc/job/shims:$PATH exec "$python" -m wandb agent --forward-signals --count 1 "$1"

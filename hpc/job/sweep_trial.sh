@@ -7,7 +7,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 
-kit=${source_dir:?is not set: sweep_trial.sh belongs to W&B\'s agent, inside a job of the kit}
+kit=${RUN_DIRECTORY:?is not set: sweep_trial.sh belongs to W&B\'s agent, inside a job of the kit}/kit
 source "$kit/hpc/lib/common.sh"
 source "$kit/hpc/lib/command.sh"
 
@@ -16,7 +16,7 @@ task_directory=${attempt_directory%/*}
 told=''
 
 main() {
-  trap 'told=$EPOCHSECONDS' TERM INT HUP
+  trap 'told=$SECONDS' TERM INT HUP
   trap : USR1 USR2
   case ${0##*/} in
     python*) set -- "${0##*/}" "$@" ;;
@@ -34,13 +34,13 @@ main() {
 
 # The command last: with it the trial is there.
 sweep_trial::record() {
-  local name word escaped
+  local name word escaped=''
   local -a words=() environment=(WANDB_RESUME=allow)
   for name in WANDB_RUN_ID WANDB_SWEEP_ID WANDB_ENTITY WANDB_PROJECT; do
     if [[ -n ${!name:-} ]]; then environment+=("$name=${!name}"); fi
   done
   for word in "$@"; do
-    command::escape "$word"
+    command::escape escaped "$word"
     words+=("$escaped")
   done
   common::write_atomically "$task_directory/parameters.yaml" <"$WANDB_SWEEP_PARAM_PATH"
@@ -52,7 +52,7 @@ sweep_trial::record() {
 # SIGTERM comes when the job ends, to all of its processes, and from the agent when the server wants the run stopped. At
 # the job's end batch.sh is told, too: within these seconds the stop file is there, or all is over.
 sweep_trial::heed_signal() {
-  if [[ -z $told ]] || ((EPOCHSECONDS - told < 3)); then return; fi
+  if [[ -z $told ]] || ((SECONDS - told < 3)); then return; fi
   told=''
   if [[ -e $STOP_FILE || -e $attempt_directory/trial_over ]]; then return; fi
   : >"$attempt_directory/stopped"

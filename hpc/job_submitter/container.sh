@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # A request for a container: what can be known of it before the queue, and the facts that singularity/run.sh
-# reads. Needs common.sh, options.sh, run_directory.sh and container_runtime.sh.
+# reads.
 
-declare -gA options_value options_source fact
-declare -ga options_list_bind
+declare -gA options_value+=() options_source+=() fact+=()
+declare -ga options_list_bind+=()
 
 # container::choose PROJECT   Sets the facts container, container_workdir and container_binds. Status 2 when what was
 # asked for cannot work.

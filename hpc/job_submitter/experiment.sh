@@ -1,55 +1,79 @@
 # shellcheck shell=bash
-# An experiment's name stands for its checkpoints: two live jobs never share them, and old ones are
-# neither used nor lost without a word from the user. Needs common.sh, options.sh and run_directory.sh.
+# An experiment has one live job and one set of checkpoints: a second submission of its name neither runs beside the first
+# nor hides its checkpoints. In the experiment's folder: `.job`, the ids of its jobs; `.sending`, the run directory of a
+# submission that has not recorded them yet; `runs`, the ids of its runs.
 
-declare -gA options_value fact
+declare -gA fact+=()
+declare -g experiment_lock='' experiment_made='' experiment_aside=''
 
-# experiment::claim   Waits for other submitters of the same name; status 1 when a live job has it, 2 when
-# there are checkpoints and neither --resume nor --fresh was given.
+# experiment::claim new|resume|fresh   Waits for other submissions of this name; ends with status 1 when a live job has it, 2
+# when there are checkpoints and the submission says neither resume nor fresh.
 experiment::claim() {
-  local -r folder=${fact[checkpoint_directory]%/*}
-  local holder state
-  # A run without a name has a folder that is new and that nobody else can name.
-  if [[ -z ${options_value[exp_name]}${options_value[resume]} ]]; then return; fi
-  exec {experiment_lock}>"${fact[scratch_dir]}/hpc_outputs/.${fact[exp_name]}.lock"
-  flock "$experiment_lock"
+  local -r mode=$1 folder=${fact[checkpoint_directory]%/*}
+  local holder state status=0
+  files::lock experiment_lock "${fact[scratch_dir]}/hpc_outputs/.${fact[exp_name]}.lock"
+  experiment::settle "$folder"
   if [[ -r $folder/.job ]]; then
     holder=$(paste --serial --delimiters=, -- "$folder/.job")
-    # A job that Slurm has forgotten is an error to squeue, as is a controller that is away.
-    if ! state=$(squeue --noheader --job="$holder" --format=%T 2>&1); then
-      [[ $state == *'Invalid job id'* ]] || common::die "cannot tell whether job $holder still has the experiment ${fact[exp_name]@Q}: ${state##*$'\n'}"
-    elif [[ -n $state ]]; then
+    slurm::ask state 60 squeue --noheader --job="$holder" --format=%T || status=$?
+    # Slurm forgets jobs that ended some minutes ago.
+    if ((status != 0)) && [[ $state != *'Invalid job id'* ]]; then
+      common::die "cannot tell whether job $holder still has the experiment ${fact[exp_name]@Q} ($state): submit again when squeue answers"
+    elif ((status == 0)) && [[ -n $state ]]; then
       common::die "the experiment ${fact[exp_name]@Q} belongs to job $holder (${state%%$'\n'*}): wait for it, end it with  scancel ${holder//,/ } , or give another --exp-name"
     fi
   fi
   if ! experiment::has_checkpoints; then
-    if [[ -n ${options_value[resume]} ]]; then common::note "note: ${fact[exp_name]} has no checkpoints yet: it begins anew"; fi
-  elif [[ -z ${options_value[resume]}${options_value[fresh]} ]]; then
+    if [[ $mode == resume ]]; then common::note "note: ${fact[exp_name]} has no checkpoints yet: it begins anew"; fi
+  elif [[ $mode == new ]]; then
     common::die_usage "the experiment ${fact[exp_name]@Q} has checkpoints in ${fact[checkpoint_directory]@Q}: give --resume to go on from them, --fresh to begin anew (they are moved aside), or another --exp-name"
   fi
+}
+
+# experiment::settle FOLDER   What a submission has left that was killed, or whose sbatch got no answer: its jobs, if Slurm has
+# any, become those of the experiment.
+experiment::settle() {
+  local run known found status=0
+  if [[ ! -r $1/.sending ]]; then return; fi
+  run=$(<"$1/.sending")
+  known=$(cut -d ' ' -f 1 -- "$run/jobs" 2>/dev/null) || known=''
+  sending::find found "$run" "$known" || status=$?
+  ((status != 2)) ||
+    common::die "an earlier submission of ${fact[exp_name]@Q} was not finished, and Slurm does not answer whether it has a job ($found): submit again when squeue answers"
+  printf '%s\n' ${known:+"$known"} ${found:+"$found"} >"$1/.job"
+  if [[ -n $found && -d $run ]]; then
+    common::note "job ${found//$'\n'/ } of an earlier submission was not recorded: it is now, in $run"
+    printf '%s\n' "$found" >>"$run/job_id"
+  fi
+  rm -f -- "$1/.sending"
 }
 
 experiment::has_checkpoints() {
   [[ -d ${fact[checkpoint_directory]} && -n $(find "${fact[checkpoint_directory]}" ! -type d -print -quit) ]]
 }
 
-# With --fresh the old folder is moved aside; experiment::put_back undoes all when the job is refused.
-experiment::move_aside() {
+# experiment::begin MODE   Makes the folders; with fresh the old checkpoints are moved aside. experiment::put_back undoes it when the
+# job is refused. From here on others find the run that is being sent.
+experiment::begin() {
   local -r folder=${fact[checkpoint_directory]}
-  experiment_aside=''
-  if [[ -n ${options_value[fresh]} ]] && experiment::has_checkpoints; then
-    experiment_made=$folder experiment_aside=$folder.${fact[stamp]}
+  if [[ $1 == fresh ]] && experiment::has_checkpoints; then
+    experiment_aside=$folder.${fact[stamp]}
     mv -T -- "$folder" "$experiment_aside"
+    experiment_made=$folder
     common::note "the old checkpoints are in $experiment_aside"
   fi
   if [[ ! -d $folder ]]; then
     experiment_made=$folder
     mkdir -p -- "$folder"
   fi
+  printf '%s\n' "${fact[run_directory]}" >"${folder%/*}/.sending"
 }
 
 experiment::put_back() {
-  if [[ -z ${experiment_made:-} ]]; then return; fi
+  local -r folder=${fact[checkpoint_directory]}
+  # Another submission's, if this one did not come to experiment::begin.
+  if [[ $(cat -- "${folder%/*}/.sending" 2>/dev/null) == "${fact[run_directory]}" ]]; then rm -f -- "${folder%/*}/.sending"; fi
+  if [[ -z $experiment_made ]]; then return; fi
   rmdir -- "$experiment_made" 2>/dev/null || true
   if [[ -d $experiment_aside ]]; then
     mv -T -- "$experiment_aside" "$experiment_made"
@@ -58,14 +82,17 @@ experiment::put_back() {
   fi
 }
 
-# From here on others see who has the experiment, and need not wait: this submitter may follow for hours.
+# experiment::record_jobs JOB...   From here on others see who has the experiment, and need not wait: this submitter may follow
+# its jobs for hours.
 experiment::record_jobs() {
   local -r folder=${fact[checkpoint_directory]%/*}
   printf '%s\n' "$@" >"$folder/.job"
   printf '%s\n' "${fact[run_id]}" >>"$folder/runs"
+  rm -f -- "$folder/.sending"
   experiment::release
 }
 
 experiment::release() {
-  if [[ -n ${experiment_lock:-} ]]; then exec {experiment_lock}>&-; fi
+  if [[ -n $experiment_lock ]]; then exec {experiment_lock}>&-; fi
+  experiment_lock=''
 }

@@ -5,8 +5,8 @@
 # the user quoted stays text. `{nodes}`, `{gpus}` and `{seed}` outside of single quotes are the nodes of the job,
 # the processes of a node, and the seed of the task (--repeat).
 
-declare -ga experiment_words=()   # the words of all experiments, one after the other
-declare -ga experiment_lengths=() # how many of them belong to each
+declare -ga experiment_words+=()   # the words of all experiments, one after the other
+declare -ga experiment_lengths+=() # how many of them belong to each
 
 # experiments_file::read FILE   Ends with status 2 when FILE is missing, is no text, has an open quote or
 # no experiment.

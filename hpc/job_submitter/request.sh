@@ -1,15 +1,16 @@
 # shellcheck shell=bash
-# From the options to the facts of a run and to sbatch's arguments. Needs options.sh, checks.sh,
-# run_directory.sh and experiments_file.sh.
+# From the options to the facts of a run and to sbatch's arguments.
 
-declare -gA options_value options_source fact
-declare -ga experiment_words experiment_lengths options_list_sbatch_arg options_list_collect
-declare -g request_array='' request_offset=0 # the array at hand (tasks.sh)
-declare -ga request_first=()                 # the jobs of this submission for which the training waits, as sbatch writes it
+declare -gA options_value+=() options_source+=() fact+=()
+declare -ga experiment_words+=() experiment_lengths+=() options_list_sbatch_arg+=() options_list_collect+=()
 
 # Options that depend on each other: the facts that follow from them, or status 2.
 request::resolve() {
   local -r gpus=$((10#${options_value[gpus]}))
+  # Beside the folders of experiments lie those of the kit.
+  if [[ ${options_value[exp_name]} == @(.*|hpc_outputs) ]]; then
+    common::die_usage "--exp-name ${options_value[exp_name]}: the kit uses this name itself; take another, not one that begins with a dot"
+  fi
   fact[gpus]=$gpus
   fact[nodes]=$((10#${options_value[num_nodes]}))
   fact[processes_per_node]=$((gpus > 0 ? gpus : 1))
@@ -203,7 +204,7 @@ request::check_cpus() {
   fi
 }
 
-# What the kit decides may not be said a second time behind its back.
+# Refuse sbatch options that the kit sets itself.
 request::check_sbatch_arguments() {
   local argument
   for argument in "${options_list_sbatch_arg[@]}"; do
@@ -233,17 +234,17 @@ request::pack_argv() {
   done
   local log=pack_log.txt
   if [[ ${fact[run_directory]} == *[%\\]* ]]; then log=/dev/null; fi # as in request::sbatch_argv; pack.sh opens it
-  argv+=(--chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[project_directory]}/hpc/job/pack.sh" "${fact[run_directory]}")
+  argv+=(--chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[run_directory]}/kit/hpc/job/pack.sh" "${fact[run_directory]}")
 }
 
-# request::cycle_argv ARRAY   For the job of --rapid-cycle: the same job, but for its name, partition and time. It waits
-# for what the job would wait for.
+# request::cycle_argv ARRAY TASKS OFFSET [DEPENDENCY...]   For the job of --rapid-cycle: the same job, but for its name, partition
+# and time. It waits for what the job would wait for.
 request::cycle_argv() {
   local -a whole=()
   # shellcheck disable=SC2178 # the name of an array
   local -n cycle_argv=$1
   local word
-  request::sbatch_argv whole
+  request::sbatch_argv whole "${@:2}"
   cycle_argv=()
   for word in "${whole[@]}"; do
     case $word in
@@ -260,10 +261,12 @@ request::cycle_argv() {
   cycle_argv+=(rapid_cycle)
 }
 
-# request::sbatch_argv ARRAY   Fills ARRAY. The job's folder is the run directory, and its log is named from
-# there.
+# request::sbatch_argv ARRAY TASKS OFFSET [DEPENDENCY...]   Fills ARRAY: for those TASKS of an array whose indices are short of
+# OFFSET (tasks.sh), which waits for DEPENDENCY, as sbatch writes it. The job's folder is the run directory, and its log is named
+# from there.
 request::sbatch_argv() {
-  local -r run_directory=${fact[run_directory]}
+  local -r run_directory=${fact[run_directory]} tasks=$2 offset=$3
+  local -ra first=("${@:4}")
   # shellcheck disable=SC2178 # the name of an array
   local -n argv=$1
   local name value
@@ -279,28 +282,28 @@ request::sbatch_argv() {
   if ((fact[gpus] > 0)); then argv+=(--gpus-per-node="${options_value[gpu_type]:+${options_value[gpu_type]}:}${fact[gpus]}"); fi
   for name in account partition qos constraint nodelist exclude reservation dependency begin mail_user mail_type; do
     value=${options_value[$name]}
-    if [[ $name == dependency && -n ${request_first[*]} ]]; then
-      printf -v value '%s,' "${request_first[@]}" ${value:+"$value"}
+    if [[ $name == dependency && -n ${first[*]} ]]; then
+      printf -v value '%s,' "${first[@]}" ${value:+"$value"}
       value=${value%,}
     fi
     if [[ -n $value ]]; then argv+=("--${name//_/-}=$value"); fi
   done
   if ((fact[grace_seconds] > 0)); then argv+=(--signal="B:USR1@${fact[grace_seconds]}"); fi
   if ((fact[max_restarts] > 0)); then argv+=(--requeue); else argv+=(--no-requeue); fi
-  if [[ -n ${request_first[*]} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
+  if [[ -n ${first[*]} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
   argv+=(--chdir="$run_directory" --open-mode=append)
   local log=task_1/log.txt
   local -a words=()
   if ((fact[tasks] > 1)); then
-    argv+=(--array="$request_array${options_value[max_parallel]:+%${options_value[max_parallel]}}")
+    argv+=(--array="$tasks${options_value[max_parallel]:+%${options_value[max_parallel]}}")
     log=task_%a/log.txt
-    if ((request_offset > 0)); then
-      log=offset_$request_offset/$log
-      words=("offset=$request_offset")
+    if ((offset > 0)); then
+      log=offset_$offset/$log
+      words=("offset=$offset")
     fi
   fi
   # Slurm replaces % and takes away \ in all of the log's path: where the folder has one, batch.sh opens it.
   if [[ $run_directory == *[%\\]* ]]; then log=/dev/null; fi
   argv+=(--output="$log")
-  argv+=("${options_list_sbatch_arg[@]}" "${fact[project_directory]}/hpc/job/batch.sh" "$run_directory" "${words[@]}")
+  argv+=("${options_list_sbatch_arg[@]}" "$run_directory/kit/hpc/job/batch.sh" "$run_directory" "${words[@]}")
 }

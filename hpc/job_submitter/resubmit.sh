@@ -11,18 +11,20 @@ shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 source "$here/lib/common.sh"
+source "$here/lib/files.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/site.sh"
+source "$here/lib/slurm.sh"
+source "$here/lib/sending.sh"
 source "$here/lib/run_directory.sh"
 source "$here/lib/node_environment.sh"
 source "$here/job_submitter/experiment.sh"
-source "$here/job_submitter/sbatch.sh"
-
-declare -A options_value=([resume]=1 [fresh]='' [exp_name]='')
-declare -a jobs=()
+source "$here/job_submitter/kit.sh"
+source "$here/job_submitter/run.sh"
 
 main() {
-  local name='' old task mem='' time='' unfinished
+  local name='' mem='' time=''
+  local -a found=()
   while (($# > 0)); do
     case $1 in
       -h | --help)
@@ -45,25 +47,20 @@ main() {
   [[ -n $name ]] || common::die_usage "resubmit needs a job, a run directory or an experiment's name"
   if [[ -n $mem ]]; then checks::accept memory "$mem" --mem; fi
   if [[ -n $time ]]; then checks::accept duration "$time" --time; fi
-  resubmit::find
-  # shellcheck source=/dev/null
-  source "$old/facts"
-  resubmit::look
-  resubmit::name
-  resubmit::write
-  resubmit::send
-}
-
-# Sets old, the run directory, and task, the number of the one that was named.
-resubmit::find() {
-  local -a found=()
+  # The run directory, and the number of the task that was named, if one was.
   mapfile -d '' found < <(bash "$here/experiments.sh" find "$name")
   ((${#found[@]} == 2)) || exit 1
-  old=${found[0]} task=${found[1]}
+  # shellcheck source=/dev/null
+  source "${found[0]}/facts"
+  resubmit::look "${found[0]}"
+  resubmit::change "${found[0]}"
+  resubmit::write "${found[0]}"
+  resubmit::send "${found[@]}"
 }
 
-# What the old run needs must be there still.
+# resubmit::look OLD   What the old run needs must be there still.
 resubmit::look() {
+  local -r old=$1
   local kind key format
   if [[ -n ${fact[sweep]} ]]; then
     common::die "the runs of a sweep are handed out by its server: submit again with  --wandb-sweepid ${fact[sweep]} --exp-name ${fact[exp_name]@Q} --only-missing"
@@ -77,79 +74,69 @@ resubmit::look() {
   done <"$old/staging"
 }
 
-# Whatever the experiment is called, a new run has its checkpoints.
-resubmit::name() {
-  printf -v 'fact[stamp]' '%(%Y%m%d-%H%M%S)T' -1
-  fact[run_id]=${fact[job_name]}_${fact[stamp]}_$BASHPID
-  fact[run_directory]=${fact[scratch_dir]}/hpc_outputs/${fact[run_id]}
-  if [[ ${fact[source_dir]} == "$old"/* ]]; then fact[source_dir]=${fact[run_directory]}/source; fi
+# resubmit::change OLD   The facts of the new run. Its kit is that of now: the old one may be what failed.
+resubmit::change() {
+  run::name
+  if [[ ${fact[source_dir]} == "$1"/* ]]; then fact[source_dir]=${fact[run_directory]}/source; fi
   if [[ -n $mem ]]; then fact[mem_megabytes]=$(checks::megabytes "$mem"); fi
   if [[ -n $time ]]; then fact[time]=$(checks::duration "$(checks::seconds "$time")"); fi
   unset 'fact[cycles]' # of --rapid-cycle; the long job alone
+  # An experiment without a name is called as its first run; the new run has its checkpoints.
   site::leave_enclosing_job
   if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
-  experiment::claim
 }
 
 resubmit::write() {
+  local -r old=$1
   local file folder
-  unfinished=${fact[run_directory]}.partial
-  trap resubmit::remove_unfinished EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  run_directory::make "$unfinished"
-  for file in source.tar source.tar.ignored tasks data staging collect; do
-    if [[ -e $old/$file ]]; then ln -- "$old/$file" "$unfinished/$file" 2>/dev/null || cp -- "$old/$file" "$unfinished/$file"; fi
+  run::begin resume
+  for file in source.tar source.tar.ignored tasks data staging collect profile.sh; do
+    if [[ -e $old/$file ]]; then ln -- "$old/$file" "$run_unfinished/$file" 2>/dev/null || cp -- "$old/$file" "$run_unfinished/$file"; fi
   done
-  for folder in "$unfinished"/task_*; do
+  for folder in "$run_unfinished"/task_*; do
     for file in command environment parameters.yaml; do
       if [[ -e $old/${folder##*/}/$file ]]; then cp -- "$old/${folder##*/}/$file" "$folder/$file"; fi
     done
   done
   for folder in "$old"/offset_*; do
-    if [[ -d $folder ]]; then cp -R -- "$folder" "$unfinished/"; fi
+    if [[ -d $folder ]]; then cp -R -- "$folder" "$run_unfinished/"; fi
   done
-  run_directory::write_facts "$unfinished"
-  experiment::move_aside
-  mv -T -- "$unfinished" "${fact[run_directory]}"
-  unfinished=${fact[run_directory]}
+  run::complete resume
 }
 
-resubmit::remove_unfinished() {
-  rm -rf -- "$unfinished"
-  experiment::put_back
-}
-
-# As in job_submitter.sh: an interrupt waits until the job's id is written down.
+# resubmit::send OLD TASK
 resubmit::send() {
-  local file offset answer='' job=''
+  local -r old=$1 task=$2
+  # shellcheck disable=SC2034 # run_jobs has each job
+  local file offset job=''
   local -a argv=()
-  trap '' INT TERM
   while read -r file; do
     offset=${file#sbatch_argv}
     offset=${offset#_}
-    if ! resubmit::read_argv "$old/$file" "${offset:-0}"; then continue; fi
-    if ! sbatch::call "${argv[@]}"; then
-      if ((${#jobs[@]} > 0)); then break; fi
-      common::die "Slurm refused the job: ${answer##*$'\n'}"
-    fi
-    jobs+=("$job")
-    printf '%s\0' "${argv[@]}" >"${fact[run_directory]}/$file"
+    if ! resubmit::read_argv argv "$old" "$file" "${offset:-0}" "$task"; then continue; fi
+    run::send job train "${offset:-0}" "${argv[@]}" || break
   done < <(cd -- "$old" && printf '%s\n' sbatch_argv* | sort --version-sort)
-  ((${#jobs[@]} > 0)) || common::die "task $task was never sent: submit again with --only-missing"
-  printf '%s\n' "${jobs[@]}" >"${fact[run_directory]}/job_id"
-  experiment::record_jobs "${jobs[@]}"
-  trap - EXIT INT TERM
-  common::note "job ${jobs[*]} (${fact[job_name]}): as ${old##*/}; ${fact[run_directory]}"
-  printf '%s\n' "${jobs[@]}"
+  if ((${#run_jobs[@]} == 0)); then
+    run::remove
+    trap - EXIT
+    common::die "task $task was never sent: submit again with --only-missing"
+  fi
+  run::record
+  common::note "job ${run_jobs[*]} (${fact[job_name]}): as ${old##*/}; ${fact[run_directory]}"
+  if [[ -n $run_refused ]]; then common::print_error "Slurm takes no more of your jobs: $run_refused. The other arrays are not sent: later, with --only-missing"; fi
+  printf '%s\n' "${run_jobs[@]}"
+  [[ -z $run_refused ]]
 }
 
-# resubmit::read_argv FILE OFFSET   Leaves the words in the caller's argv; status 1 when the task is not of this array.
+# resubmit::read_argv ARRAY OLD FILE OFFSET TASK   ARRAY becomes the words, for the new run; status 1 when TASK is not of this array.
 resubmit::read_argv() {
+  # shellcheck disable=SC2178 # the name of an array
+  local -n new_argv=$1
+  local -r old=$2 offset=$4 task=$5
   local word
   local -a words=()
-  argv=()
-  mapfile -d '' words <"$1"
+  new_argv=()
+  mapfile -d '' words <"$old/$3"
   for word in "${words[@]}"; do
     case $word in
       --dependency=* | --begin=* | --kill-on-invalid-dep=*) continue ;;
@@ -157,14 +144,15 @@ resubmit::read_argv() {
       --time=*) word=--time=${fact[time]} ;;
       --array=*)
         if [[ -n $task ]]; then
-          if ! resubmit::has_index "${word#*=}" $((task - $2)); then return 1; fi
-          word=--array=$((task - $2))
+          if ! resubmit::has_index "${word#*=}" $((task - offset)); then return 1; fi
+          word=--array=$((task - offset))
         fi
         ;;
       --chdir="$old") word=--chdir=${fact[run_directory]} ;;
+      */hpc/batch.sh | */hpc/job/batch.sh) word=${fact[run_directory]}/kit/hpc/job/batch.sh ;;
       "$old") word=${fact[run_directory]} ;;
     esac
-    argv+=("$word")
+    new_argv+=("$word")
   done
 }
 

@@ -1,17 +1,17 @@
 # shellcheck shell=bash
 # A run on machines of a cloud, by SkyPilot (--backend sky): the same request, snapshot and run directory; in place of
-# sbatch's arguments a task (sky_task.py), whose machines run sky_node.sh. Needs all of job_submitter.sh.
+# sbatch's arguments a task (sky_task.py), whose machines run sky_node.sh.
 
-declare -gA options_value options_source options_kind options_default fact
-declare -ga options_list_secret staging_paths
-declare -ga sky_secrets=() # names
+declare -gA options_value+=() options_source+=() options_kind+=() options_default+=() fact+=()
+declare -ga options_list_secret+=() staging_paths+=()
+declare -ga sky_secrets+=() # names
 
 # Options that mean nothing there.
-readonly -a sky_without=(job_type repeat only_missing singularity_container workdir bind environment output_path no_snapshot
+declare -ga sky_without=(job_type repeat only_missing singularity_container workdir bind environment output_path no_snapshot
   wandb_sweepid sweep_config data_format broadcast pack_in_job stage_venv stage_image no_stage_image collect time
   max_restarts grace_seconds hang_minutes watch_log interrupt rapid_cycle cycle_partition account partition qos constraint
   nodelist exclude reservation dependency begin mail_user mail_type sbatch_arg cluster resume fresh)
-readonly -a sky_alone=(on_demand disk_size infra secret) # those that mean nothing elsewhere
+declare -ga sky_alone=(on_demand disk_size infra secret) # those that mean nothing elsewhere
 
 # sky::is_wanted   Before options::complete.
 sky::is_wanted() {
@@ -25,18 +25,19 @@ sky::refuse_options_of_it() {
   done
 }
 
-# sky::submit HPC_FOLDER PROJECT   The way from the options to a job of SkyPilot's.
+# sky::submit HPC_FOLDER PROJECT DESCRIPTOR   The way from the options to a job of SkyPilot's. DESCRIPTOR: see
+# submission::write.
 sky::submit() {
   site::load "$1" default
   isc::read "$1" "$2"
   options::complete site
-  submit::read_configuration
+  submission::read_experiments "$2"
   sky::check
   request::resolve
   sky::check_launcher
-  submit::choose_folders
+  submission::choose_folders "$2"
   fact[container]='' fact[environment]='' fact[cycles]=''
-  staging::check
+  data::check
   tasks::choose_array_size
   sky::choose_secrets "$2"
   if [[ -n ${options_value[dry_run]} ]]; then
@@ -46,7 +47,8 @@ sky::submit() {
   common::has_command sky ||
     common::die "no SkyPilot on this machine: install it for your cloud, such as  pip install 'skypilot[gcp]'  (or [aws], [azure]), and try  sky check; --dry-run shows the task"
   if [[ -n ${options_value[confirm]} ]]; then sky::confirm "$1"; fi
-  submit::write_run_directory
+  submission::write "$2" "$3"
+  rm -f -- "${fact[checkpoint_directory]%/*}/.sending"
   sky::write_task "$1" | common::write_atomically "${fact[run_directory]}/task.yaml"
   sky::launch
 }
@@ -133,7 +135,7 @@ sky::launch() {
   local name answer status=0
   if [[ -z ${options_value[follow]} ]]; then argv+=(--detach-run); fi
   for name in "${sky_secrets[@]}"; do argv+=(--secret "$name"); done
-  trap - EXIT INT TERM
+  trap - EXIT HUP INT TERM
   experiment::release # SkyPilot's own server would hold it
   common::note "the run: ${fact[run_directory]}"
   answer=$("${argv[@]}" "$task" 2>&1 | tee >(cat >&2)) || status=$?

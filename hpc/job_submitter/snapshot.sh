@@ -3,10 +3,9 @@
 # files that git tracks, changed or not, and the untracked ones that it does not ignore; in a folder that
 # is no repository, all files. Packed once for each state of the sources; every run has a link to its
 # archive and unpacks it when it starts (batch.sh).
-# Needs common.sh.
 
-readonly snapshot_most_files=20000 snapshot_most_megabytes=200
-readonly snapshot_secrets='\.env|(.*/)?wandb_credentials\.txt|(.*/)?\.netrc'
+declare -g snapshot_most_files=20000 snapshot_most_megabytes=200
+declare -g snapshot_secrets='\.env|(.*/)?wandb_credentials\.txt|(.*/)?\.netrc'
 
 # snapshot::pack PROJECT STORE DESTINATION   DESTINATION becomes the archive, DESTINATION.ignored the
 # names of what is left out, each with a NUL. Status 1 when the sources are too large.

@@ -4,24 +4,21 @@
 # of the experiment, names the folder of its checkpoints, and stands in the run directory's file `tasks`:
 #
 #   N<tab>ID<tab>what it is
-#
-# Needs common.sh, command.sh, options.sh, run_directory.sh, node_environment.sh and wandb_client.sh.
 
-declare -gA fact options_value slurm
-declare -ga experiment_words experiment_lengths
-declare -ga tasks_begun=()                  # folders of runs of a sweep that have begun before (--only-missing)
-declare -ga tasks_to_send=()                # their numbers, in order
-declare -ga tasks_offsets=() tasks_lists=() # of each array: what its indices are short of, and sbatch's --array
+declare -gA fact+=() options_value+=() slurm+=()
+declare -ga experiment_words+=() experiment_lengths+=()
+declare -ga tasks_begun+=()                   # folders of runs of a sweep that have begun before (--only-missing)
+declare -ga tasks_to_send+=()                 # their numbers, in order
+declare -ga tasks_offsets+=() tasks_lists+=() # of each array: what its indices are short of, and sbatch's --array
 
-readonly tasks_shown=40 tasks_most=100000
+declare -g tasks_shown=40 tasks_most=100000
 
 # tasks::count   Leaves in fact[tasks] how many there are; lines of a configuration are counted already.
 tasks::count() {
-  local number
+  local number=0
   local -a may_be_over=()
   if [[ -n ${fact[sweep_config]} ]]; then
-    tasks::ask_number count "${fact[sweep_config]}"
-    fact[tasks]=$number
+    tasks::ask_number 'fact[tasks]' count "${fact[sweep_config]}"
   elif [[ -n ${fact[sweep]} ]]; then
     if [[ -n ${options_value[only_missing]} ]]; then
       tasks::begun
@@ -31,7 +28,7 @@ tasks::count() {
     if [[ -n ${options_value[no_preflight]} && -n ${options_value[sweep_runs]} ]]; then
       number=$((10#${options_value[sweep_runs]}))
     else
-      tasks::ask_number online "${fact[sweep]}" "${may_be_over[@]}"
+      tasks::ask_number number online "${fact[sweep]}" "${may_be_over[@]}"
     fi
     fact[tasks]=$((number + ${#tasks_begun[@]}))
     if ((fact[tasks] == 0)); then tasks::say_none; fi
@@ -39,11 +36,11 @@ tasks::count() {
   ((fact[tasks] <= tasks_most)) || common::die_usage "${fact[tasks]} tasks: no cluster takes so many; send $tasks_most at most"
 }
 
-# tasks::ask_number WORD...   Leaves in number what sweep.py prints, by --sweep-runs or, where the sweep has no end, by what
-# is answered on the terminal.
+# tasks::ask_number VARIABLE WORD...   VARIABLE becomes what sweep.py prints, by --sweep-runs or, where the sweep has no end, by
+# what is answered on the terminal.
 tasks::ask_number() {
   local status=0 answer
-  number=$(tasks::sweep_helper "$@" ${options_value[sweep_runs]:+--runs "$((10#${options_value[sweep_runs]}))"}) || status=$?
+  answer=$(tasks::sweep_helper "${@:2}" ${options_value[sweep_runs]:+--runs "$((10#${options_value[sweep_runs]}))"}) || status=$?
   if ((status == 3)) && [[ -t 0 ]]; then
     read -rp 'How many runs? ' answer || exit 2
     options::set sweep_runs "$answer" 'the number of runs'
@@ -52,6 +49,8 @@ tasks::ask_number() {
     exit 2
   elif ((status != 0)); then
     exit "$status"
+  else
+    printf -v "$1" '%s' "$answer"
   fi
 }
 
@@ -198,13 +197,14 @@ tasks::read_sums() {
 
 # tasks::choose_array_size   The longest array that the cluster takes of this user.
 tasks::choose_array_size() {
-  local limit=${slurm[MaxArraySize]:-}
+  local limit=${slurm[MaxArraySize]:-} answer
   [[ $limit =~ ^[0-9]+$ ]] || limit=1001 # Slurm's default
   fact[array_size]=$((limit > 1 ? limit - 1 : 1))
   if ((fact[tasks] == 1)) || [[ ${slurm[AccountingStorageType]:-} != */slurmdbd ]]; then return; fi
+  slurm::ask answer 15 sacctmgr --noheader --parsable2 show associations where "user=$(id -un)" format=maxsubmit || return 0
   while read -r limit; do
     if [[ $limit =~ ^[1-9][0-9]*$ ]] && ((limit < fact[array_size])); then fact[array_size]=$limit; fi
-  done < <(timeout 15 sacctmgr --noheader --parsable2 show associations where "user=$(id -un)" format=maxsubmit 2>/dev/null)
+  done <<<"$answer"
 }
 
 # tasks::divide   tasks_to_send into arrays.

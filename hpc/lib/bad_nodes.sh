@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # Nodes that fail again and again: what looks like a node's fault is written down, in the user's own state folder,
 # a file for each cluster. A node with two such failures within a day is left out of new jobs until the day is
-# over. Needs common.sh.
+# over.
 
-readonly bad_nodes_seconds=86400 bad_nodes_failures=2
+declare -g bad_nodes_seconds=86400 bad_nodes_failures=2
 
 bad_nodes::folder() {
   printf '%s/hpc_kit/nodes\n' "${XDG_STATE_HOME:-$HOME/.local/state}"
@@ -15,21 +15,21 @@ bad_nodes::file() {
 }
 
 # bad_nodes::record CLUSTER NODE JOB CAUSE   A line is written at once, so jobs that do it together do no harm.
-# That it cannot be written is nothing for a job to fail by.
+# A failure to write it must never fail the job.
 bad_nodes::record() {
   local file
   file=$(bad_nodes::file "$1")
   common::note "$2 is noted as the cause (${*:4}); two such failures within a day, and new jobs leave it out"
   if mkdir -p -- "${file%/*}" 2>/dev/null && [[ -w ${file%/*} ]]; then
-    printf '%s %s %s %s\n' "$EPOCHSECONDS" "$2" "$3" "${*:4}" >>"$file"
+    printf '%s %s %s %s\n' "$(common::now)" "$2" "$3" "${*:4}" >>"$file"
   fi
 }
 
-# bad_nodes::list CLUSTER   Prints the nodes to leave out, one a line. Two ranks of a job that fail are one failure.
+# bad_nodes::list CLUSTER   Prints the nodes to leave out, one a line. All failures of one job count once.
 bad_nodes::list() {
   local file
   file=$(bad_nodes::file "$1")
   if [[ ! -r $file ]]; then return; fi
-  awk -v since="$((EPOCHSECONDS - bad_nodes_seconds))" -v enough="$bad_nodes_failures" '
-    $1 >= since && !seen[$1, $2, $3]++ { if (++failures[$2] == enough) print $2 }' "$file" | LC_ALL=C sort
+  awk -v since="$(($(common::now) - bad_nodes_seconds))" -v enough="$bad_nodes_failures" '
+    $1 >= since && !seen[$2, $3]++ { if (++failures[$2] == enough) print $2 }' "$file" | LC_ALL=C sort
 }

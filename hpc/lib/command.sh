@@ -11,16 +11,17 @@ command::write() {
   printf '%s\0' "$@" >"$file"
 }
 
-# command::escape WORD   Sets `escaped`: each dollar is text, but that of a ${NAME}.
+# command::escape VARIABLE WORD   VARIABLE becomes WORD in which each dollar is text, but that of a ${NAME}.
 command::escape() {
-  local rest=$1
-  escaped=''
+  local -n escape_result=$1
+  local rest=$2
+  escape_result=''
   while [[ $rest == *\$* ]]; do
-    escaped+=${rest%%\$*}
+    escape_result+=${rest%%\$*}
     rest=${rest#*\$}
-    if [[ $rest =~ ^\{[A-Za-z_][A-Za-z0-9_]*\} ]]; then escaped+=\$; else escaped+=\$\$; fi
+    if [[ $rest =~ ^\{[A-Za-z_][A-Za-z0-9_]*\} ]]; then escape_result+=\$; else escape_result+=\$\$; fi
   done
-  escaped+=$rest
+  escape_result+=$rest
 }
 
 # command::read FILE ARRAY   The words, with the environment's values in their places. Status 1 with a

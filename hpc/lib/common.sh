@@ -38,6 +38,17 @@ common::node() {
   printf '%s\n' "${SLURMD_NODENAME:-$(uname -n)}"
 }
 
+common::now() {
+  printf '%(%s)T\n' -1
+}
+
+# common::wait PROCESS   Until it has ended; the status is its own. `wait` also returns when a trapped signal arrives, with 128 +
+# its number: the process may end while the trap runs.
+common::wait() {
+  while kill -0 "$1" 2>/dev/null; do wait "$1" || true; done
+  wait "$1"
+}
+
 # common::print_header SCRIPT   The comment at the head of a script is its help.
 common::print_header() {
   sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$1"

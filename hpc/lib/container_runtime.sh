@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Which program runs containers here. Needs common.sh.
+# Which program runs containers here.
 
 # container_runtime::find   Prints its name; status 1 when there is none.
 container_runtime::find() {

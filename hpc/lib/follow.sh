@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Shows the logs of jobs while they run and returns their exit status: of several tasks, the first status that is
-# not 0. Needs common.sh.
+# not 0.
 
 # follow::jobs RUN_DIRECTORY JOB...
 follow::jobs() {

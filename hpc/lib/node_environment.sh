@@ -2,10 +2,10 @@
 # The environment that the kit gives to the user's program. The README has the same list. Needs
 # run_directory.sh.
 
-declare -gA fact
+declare -gA fact+=()
 
 # shellcheck disable=SC2034 # job_submitter.sh removes these when it is called inside a job
-readonly -a node_environment_names=(source_dir project_name scratch_dir exp_name RUN_DIRECTORY
+declare -ga node_environment_names=(source_dir project_name scratch_dir exp_name RUN_DIRECTORY
   CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH LOSSY_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR
   MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
   VIRTUAL_ENV_DIRECTORY SEED WANDB_RUN_ID WANDB_SWEEP_ID WANDB_SWEEP_PARAM_PATH WANDB_RESUME)

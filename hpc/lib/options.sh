@@ -3,14 +3,14 @@
 # the completion and the README's table all come from the rows. Needs common.sh and checks.sh.
 
 # shellcheck disable=SC2034 # read by whoever parses options
-declare -gA options_value=()   # name -> the value given, or taken from environment, site or default
-declare -gA options_source=()  # name -> option | environment | site | default
-declare -gA options_kind=()    # name -> flag, list, or a check of checks.sh with its arguments
-declare -gA options_default=() # name -> default
-declare -gA options_help=()    # name -> help
-declare -gA options_names=()   # name -> spellings, the long one that help shows first
-declare -gA options_owner=()   # spelling -> name
-declare -ga options_order=()   # names, and headings as '# Heading'
+declare -gA options_value+=()   # name -> the value given, or taken from environment, site or default
+declare -gA options_source+=()  # name -> option | environment | site | default
+declare -gA options_kind+=()    # name -> flag, list, or a check of checks.sh with its arguments
+declare -gA options_default+=() # name -> default
+declare -gA options_help+=()    # name -> help
+declare -gA options_names+=()   # name -> spellings, the long one that help shows first
+declare -gA options_owner+=()   # spelling -> name
+declare -ga options_order+=()   # names, and headings as '# Heading'
 
 options::heading() {
   options_order+=("# $1")

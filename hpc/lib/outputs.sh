@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where the runs of the project are, for tools that read them. Needs common.sh, secrets.sh and site.sh.
+# Where the runs of the project are, for tools that read them.
 
 # outputs::find PROJECT   Sets outputs, the folder of the run directories, by the SCRATCH of the environment, else of the
 # project's .env, else of the site's profile, as the submitter does.

@@ -3,12 +3,12 @@
 # flushed, then renamed; KEY.FORMAT.manifest is made last, and what has one is complete. A tree of many files
 # is packed as several parts (KEY.FORMAT, KEY.FORMAT.2, …), which nodes unpack at the same time; the last part
 # then holds the folders alone, as their modes may close them. A tree is named by FOLDER and START: `.` for
-# all of the folder, ./NAME for a file in it. Needs common.sh.
+# all of the folder, ./NAME for a file in it.
 
-declare -gA tree
+declare -gA tree+=()
 
-readonly packing_part_files=20000 packing_most_parts=8
-readonly packing_sample_files=256 packing_sample_bytes=131072 packing_least_gain=20 # percent
+declare -g packing_part_files=20000 packing_most_parts=8
+declare -g packing_sample_files=256 packing_sample_bytes=131072 packing_least_gain=20 # percent
 
 # packing::open STORE   Sets packing_store, and packing_list: the list of the tree that was described last.
 packing::open() {
@@ -89,9 +89,8 @@ packing::sample() {
 packing::pack() {
   local -r key=$1 format=$2 folder=$3 start=$4 name=$5
   local -r archive=$packing_store/$key.$format
-  local lock started tenths
-  exec {lock}>"$packing_store/.$key.lock"
-  flock --nonblock "$lock" || {
+  local lock='' started tenths
+  files::lock lock "$packing_store/.$key.lock" try || {
     common::note "${name@Q}: another submitter is packing it; waiting"
     flock "$lock"
   }
@@ -100,7 +99,7 @@ packing::pack() {
     common::note "${name@Q}: packed before, unchanged"
   else
     common::note "packing ${name@Q} as $format: ${tree[files]} files, $(packing::size "${tree[bytes]}")"
-    started=${EPOCHREALTIME/[^0-9]/}
+    started=$(date +%s%N)
     rm -rf -- "$archive".partial.* # of a packer that was killed
     packing_partial=$archive.partial.$BASHPID
     mkdir -- "$packing_partial"
@@ -108,7 +107,7 @@ packing::pack() {
     packing::fill "$packing_partial" "$format" "$folder" "$start" ||
       common::die "cannot pack ${name@Q}; why is said above"
     packing::install "$key" "$archive" "$folder" "$start" "$name"
-    tenths=$(((${EPOCHREALTIME/[^0-9]/} - started) / 100000 + 1))
+    tenths=$((($(date +%s%N) - started) / 100000000 + 1))
     common::note "packed ${name@Q} in $((tenths / 10)).$((tenths % 10)) s ($(packing::size $((tree[bytes] * 10 / tenths)))/s)"
   fi
   exec {lock}>&-

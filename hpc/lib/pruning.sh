@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # What goes from ${scratch_dir}/.staging: archives that were not used for long, or make it too large, and what
 # killed packers have left. Never an archive that the plan or a job of the user's names, or that was used within the
-# hour. Needs common.sh, packing.sh and run_directory.sh.
+# hour.
 
-declare -gA fact
-declare -ga staging_plan
+declare -gA fact+=()
+declare -ga staging_plan+=()
 
 # pruning::prune STORE   By age first, then the longest unused while all together are larger than the limit.
 pruning::prune() {
@@ -13,22 +13,23 @@ pruning::prune() {
   local -A needed=()
   local -a oldest=()
   local total age
-  local record archive bytes lock removed
+  local record archive bytes lock removed asked=''
   mapfile -t oldest < <(find "$store" -maxdepth 1 -name '*.manifest' -printf '%T@ %f\n' | LC_ALL=C sort -n)
   total=$(find "$store" -maxdepth 1 -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
   pruning::remove_orphans "$store"
   for record in "${oldest[@]}"; do
     archive=${record#* }
     archive=${archive%.manifest}
-    age=$((EPOCHSECONDS - ${record%%.*}))
+    age=$(($(common::now) - ${record%%.*}))
     if ((age < 3600 || (age < days * 86400 && total <= limit))); then continue; fi
-    if ((${#needed[@]} == 0)); then pruning::find_needed "$store" || return 0; fi
+    if [[ -z $asked ]]; then pruning::find_needed needed "$store" || return 0; fi
+    asked=1
     if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
     removed=''
     bytes=$(find "$store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
     exec {lock}>"$store/.${archive%%.*}.lock"
     # Another submitter may have taken it meanwhile.
-    if flock --nonblock "$lock" && [[ -n $(find "$store/$archive.manifest" -mmin +59) ]]; then
+    if flock --nonblock "$lock" 2>/dev/null && [[ -n $(find "$store/$archive.manifest" -mmin +59) ]]; then
       rm -f -- "$store/$archive.manifest" # first: from here on it is not packed
       rm -f -- "$store/$archive" "$store/$archive".[2-9]
       removed=1
@@ -51,24 +52,32 @@ pruning::remove_orphans() {
     name=${orphan##*/}
     if [[ $name == *.manifest || ($name != *.partial.* && -e ${orphan%.[2-9]}.manifest) ]]; then continue; fi
     exec {lock}>"$store/.${name%%.*}.lock"
-    if flock --nonblock "$lock" && [[ -z $(find "$orphan" -mmin -60 -print -quit 2>&1) ]]; then rm -rf -- "$orphan"; fi
+    if flock --nonblock "$lock" 2>/dev/null && [[ -z $(find "$orphan" -mmin -60 -print -quit 2>&1) ]]; then rm -rf -- "$orphan"; fi
     exec {lock}>&-
   done
 }
 
-# The keys in the plan, and in those of the user's jobs. Status 1 when Slurm does not tell.
+# pruning::find_needed ARRAY STORE   ARRAY gets the keys in the plan, and in those of runs of which a job lives, or of which no job is
+# known yet. Status 1 when Slurm does not answer.
 pruning::find_needed() {
-  local -r store=$1
-  local answer plan job key
+  local -n keys_needed=$1
+  local -A live=()
+  local answer plan job key lives
   local -i word
-  answer=$(timeout 15 squeue --noheader --user="$(id -un)" --format=%F 2>/dev/null) || return 1
-  for ((word = 1; word < ${#staging_plan[@]}; word += 4)); do needed[${staging_plan[word]}]=1; done
-  for plan in "${store%/*}"/hpc_outputs/*/staging; do
-    [[ -e $plan ]] || continue
-    job=$(cat -- "${plan%/*}/job_id" 2>/dev/null) || job=''
-    if [[ -n $job && $'\n'$answer$'\n' != *$'\n'"$job"$'\n'* ]]; then continue; fi
+  slurm::ask answer 30 squeue --noheader --user="$(id -u)" --format=%F || return 1
+  for job in $answer; do live[$job]=1; done
+  for ((word = 1; word < ${#staging_plan[@]}; word += 4)); do keys_needed["${staging_plan[word]}"]=1; done
+  for plan in "${2%/*}"/hpc_outputs/*/staging; do
+    if [[ ! -e $plan ]]; then continue; fi
+    lives=1
+    while read -r job _; do
+      lives=${live[$job]:-}
+      if [[ -n $lives ]]; then break; fi
+    done < <(cat -- "${plan%/*}/job_id" "${plan%/*}/jobs" 2>/dev/null)
+    if [[ -z $lives ]]; then continue; fi
     while IFS= read -r -d '' _ && IFS= read -r -d '' key && IFS= read -r -d '' _ && IFS= read -r -d '' _; do
-      needed[$key]=1
+      # shellcheck disable=SC2034 # the caller's
+      keys_needed["$key"]=1
     done <"$plan"
   done
 }

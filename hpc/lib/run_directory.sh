@@ -2,8 +2,10 @@
 # The record of a run, written at submission and read by all that comes later:
 #
 #   facts               fact[NAME]='value', one a line
+#   kit                 the version of the kit that it runs (job_submitter/kit.sh); profile.sh, the user's own profile of the site
 #   source.tar          the project as it was, unpacked into source/ when the job starts
-#   job_id              of each array
+#   jobs                each job that was sent for it, "ID NAME" (sending.sh)
+#   job_id              of each array, and of jobs that continue tasks of one
 #   sbatch_argv         the exact sbatch command, words that end in NUL; sbatch_argv_OFFSET of further arrays
 #   tasks               what the tasks are (tasks.sh)
 #   data                the paths of --data, words that end in NUL
@@ -20,9 +22,9 @@
 #   task_N/attempt_K    nodes; failed_rank: "RANK HOST STATUS" of the first rank that failed; stop, heartbeat
 #                       times and cause (interruption.sh); usage_NODE.tsv (usage.py); collected/NODE
 #
-# Nothing secret is ever in it. Needs common.sh.
+# Nothing secret is ever in it.
 
-declare -gA fact=()
+declare -gA fact+=()
 
 # run_directory::make DIRECTORY   It, and a folder for each task.
 run_directory::make() {
@@ -40,4 +42,9 @@ run_directory::write_facts() {
   for name in "${!fact[@]}"; do
     printf 'fact[%s]=%s\n' "$name" "${fact[$name]@Q}"
   done >"$1/facts"
+}
+
+# run_directory::write_words FILE WORD...   Each with a NUL.
+run_directory::write_words() {
+  { printf '%s\0' "${@:2}" >"$1"; } 2>/dev/null
 }

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What is known of the cluster: the live one, and the profile of the site. Needs common.sh.
+# What is known of the cluster: the live one, and the profile of the site.
 
 # shellcheck disable=SC2034 # read by the submitter
-declare -gA site=()  # facts of the profile; clusters/default.sh lists them
-declare -gA slurm=() # of `scontrol show config`: what site::query looks for
+declare -gA site+=()  # facts of the profile; clusters/default.sh lists them
+declare -gA slurm+=() # of `scontrol show config`: what site::query looks for
 
 # The defaults that people keep in SBATCH_ACCOUNT and its like stay theirs: before site::leave_enclosing_job.
 site::take_sbatch_defaults() {
@@ -23,14 +23,13 @@ site::leave_enclosing_job() {
   done
 }
 
-# site::query   Fills slurm. Status 1, with site_silence saying why, when the controller does not answer.
+# site::query VARIABLE   Fills slurm. Status 1, with VARIABLE saying why, when the controller does not answer.
 site::query() {
-  local answer line name
+  local answer name
   common::has_command sbatch ||
     common::die "no sbatch on this machine: run this on a login node of a Slurm cluster, or start one here: bash hpc/pocket_cluster.sh up"
-  if ! answer=$(timeout 15 scontrol show config 2>&1); then
-    line=${answer##*$'\n'}
-    site_silence="Slurm does not answer${line:+ ($line)}: is the cluster up? The pocket cluster tells with  bash hpc/pocket_cluster.sh status"
+  if ! slurm::ask answer 10 scontrol show config; then
+    printf -v "$1" '%s' "Slurm does not answer${answer:+ ($answer)}: is the cluster up? The pocket cluster tells with  bash hpc/pocket_cluster.sh status"
     return 1
   fi
   for name in ClusterName MaxArraySize AccountingStorageType KillWait JobRequeue PreemptType MaxJobCount SLURM_VERSION; do
@@ -43,22 +42,27 @@ site::query() {
 # own comes before the kit's.
 site::load() {
   local -r kits=$1/clusters users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
-  local name=${2:-} folder profile
-  # shellcheck source=../clusters/default.sh
-  source "$kits/default.sh"
+  local name=${2:-}
   if [[ -z $name ]]; then name=$(site::name "$users" "$kits"); fi
   site[name]=$name
-  for folder in "$users" "$kits"; do
-    profile=$folder/$name.sh
-    if [[ $name != */* && -r $profile ]]; then
-      # shellcheck source=/dev/null
-      source "$profile"
-      return
-    fi
-  done
+  if [[ $name != */* ]] && site::load_from "$1" "$users/$name.sh" "$kits/$name.sh"; then return; fi
   local -a known=("$kits"/*.sh)
   known=("${known[@]##*/}")
   common::die_usage "--cluster ${name@Q}: no such profile: the kit has ${known[*]%.sh}; your own go to $users"
+}
+
+# site::load_from HPC_FOLDER PROFILE...   The default profile, then the first of these that is there; status 1 when none is.
+site::load_from() {
+  local profile
+  # shellcheck source=../clusters/default.sh
+  source "$1/clusters/default.sh"
+  for profile in "${@:2}"; do
+    if [[ ! -r $profile ]]; then continue; fi
+    # shellcheck source=/dev/null
+    source "$profile"
+    return
+  done
+  return 1
 }
 
 site::name() {

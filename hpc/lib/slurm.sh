@@ -15,14 +15,9 @@ slurm::ask() {
       ask_limit=$((ask_deadline - SECONDS))
       ask_limit=$((ask_limit < 1 ? 1 : ask_limit > 20 ? 20 : ask_limit))
     fi
-    # Its errors, then its answer and status, each behind a NUL.
-    {
-      IFS= read -r -d '' ask_words
-      IFS= read -r -d '' slurm_answer
-      IFS= read -r -d '' ask_status
-    } < <({ printf '\0%s\0%d\0' "$(timeout "$ask_limit" "$@")" "$?" >&2; } 2>&1) || true
+    ask_status=0
+    slurm::call slurm_answer ask_words "$ask_limit" "$@" || ask_status=$?
     if ((ask_status == 0)); then return; fi
-    ask_words=${ask_words%$'\n'}
     slurm_answer=${ask_words##*$'\n'}
     if ! slurm::is_silence "$ask_status" "$ask_words"; then return 1; fi
     slurm_answer=${slurm_answer:-no answer for $ask_limit s}
@@ -30,6 +25,22 @@ slurm::ask() {
     sleep "$ask_pause"
     ask_pause=$((ask_pause < 8 ? 2 * ask_pause : 15))
   done
+}
+
+# slurm::call ANSWER ERRORS SECONDS COMMAND...   Calls it once. The variables ANSWER and ERRORS become what it prints on its
+# two outputs; the status is its own, or 124 after SECONDS.
+slurm::call() {
+  local -n call_answer=$1 call_errors=$2
+  local call_status=''
+  # shellcheck disable=SC2034 # the caller's
+  # Its errors, then its answer and status, each behind a NUL.
+  {
+    IFS= read -r -d '' call_errors
+    IFS= read -r -d '' call_answer
+    IFS= read -r -d '' call_status
+  } < <({ printf '\0%s\0%d\0' "$(timeout "$3" "${@:4}")" "$?" >&2; } 2>&1) || true
+  call_errors=${call_errors%$'\n'}
+  return "${call_status:-137}"
 }
 
 # slurm::is_silence STATUS WORDS   Whether a command of Slurm that failed has got no answer, rather than a refusal.

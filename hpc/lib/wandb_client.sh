@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# For commands of the login node that speak with W&B's server. Needs common.sh and secrets.sh.
+# For commands of the login node that speak with W&B's server.
 
 # wandb_client::run PROJECT COMMAND...   Inside the project's environment, with what its .env and the user's key file say;
 # the key is in no argument.

@@ -5,7 +5,7 @@
 load ../helpers
 
 setup() {
-  use_libraries common command
+  use_libraries common files command
   task=$BATS_TEST_TMPDIR/"it's a task"
   attempt=$task/attempt_0
   mkdir -p -- "$attempt"

@@ -81,7 +81,7 @@ sent() {
 
 @test "what an ordinary user may not read" {
   ((EUID == 0)) || skip 'only root can be somebody else'
-  use_libraries common staging
+  use_libraries common staging data
   declare -A fact=([scratch_dir]=$(mktemp -d /tmp/hpc_kit_test.XXXXXX))
   mkdir -p -- "${fact[scratch_dir]}"/{folder,closed}
   printf x >"${fact[scratch_dir]}/file"
@@ -89,14 +89,14 @@ sent() {
   chmod 600 -- "${fact[scratch_dir]}/file"
   chmod 744 -- "${fact[scratch_dir]}/folder" # names only
   chmod 700 -- "${fact[scratch_dir]}/closed"
-  cp -R -- "$checkout/hpc/lib" "${fact[scratch_dir]}/"
-  chmod -R a+rX -- "${fact[scratch_dir]}/lib"
+  cp -R -- "$checkout/hpc/lib" "$checkout/hpc/job_submitter" "${fact[scratch_dir]}/"
+  chmod -R a+rX -- "${fact[scratch_dir]}"/{lib,job_submitter}
   cat >"${fact[scratch_dir]}/lib/check.sh" <<'CHECK'
 lib=${BASH_SOURCE[0]%/*}
-for name in common run_directory packing staging; do source "$lib/$name.sh"; done
+for name in common run_directory packing staging ../job_submitter/data; do source "$lib/$name.sh"; done
 declare -A fact=([scratch_dir]=${lib%/*} [stage_venv]='')
 options_list_data=("$@")
-staging::check
+data::check
 CHECK
   local name
   for name in file folder closed; do

@@ -165,7 +165,7 @@ PYTHON
   # The agent's wrapper does the same in bash.
   local escaped word
   for word in '$' '$$' '${x}' '${x}${y}$' '${1}' 'a${x' '$x' '' 'a$${x}b' '${envvar:X}'; do
-    command::escape "$word"
+    command::escape escaped "$word"
     [[ $escaped == "$(cd -- "$checkout/hpc/sweep" && python3 -c 'import sys; sys.dont_write_bytecode = True; import sweep_points; print(sweep_points.escape(sys.argv[1]))' "$word")" ]]
   done
 }

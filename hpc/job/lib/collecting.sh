@@ -1,9 +1,8 @@
 # shellcheck shell=bash
 # --collect: what the program has written into SLURM_TMPDIR goes to attempt_K/collected/NODE of the run
-# directory, when the ranks have ended in whichever way. It appears as a whole. Needs common.sh,
-# local_disk.sh, unpacking.sh and run_directory.sh.
+# directory, when the ranks have ended in whichever way. It appears as a whole.
 
-declare -ga kinds paths
+declare -ga kinds+=() paths+=()
 
 # collecting::collect RUN_DIRECTORY ATTEMPT_DIRECTORY
 collecting::collect() {

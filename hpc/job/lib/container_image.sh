@@ -1,13 +1,12 @@
 # shellcheck shell=bash
 # A container's image on the node's own disk. It outlives the job, for later ones of the same user: in
 # USER_images beside the jobs' folders, by its content's name. Where that folder cannot be, it goes with the
-# job. Run by keep_node.sh; node.sh reads the result, .hpc_kit/container_image. Needs common.sh, unpacking.sh,
-# local_disk.sh and run_directory.sh.
+# job. Run by keep_node.sh; node.sh reads the result, .hpc_kit/container_image.
 
-declare -gA fact manifest
+declare -gA fact+=() manifest+=()
 
 # Images that no job has used for so long are removed.
-readonly container_image_days=14
+declare -g container_image_days=14
 
 # container_image::is_settled ENTRY   Status 0 when there is nothing to bring: the image is there, or stays where
 # it is. Else container_image_copy is where it shall be.

@@ -1,17 +1,18 @@
 # shellcheck shell=bash
 # batch.sh's side of keep_node.sh: one task on each node, in a step beside the ranks'. The tasks end when
-# their input does, also when this script is killed. Needs common.sh and run_directory.sh.
+# their input does, also when this script is killed.
 
-declare -gA fact
+declare -gA fact+=()
+declare -g keeper_process='' keeper_answers='' keeper_orders=''
 
 # keeper::start KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Returns when every node has its folder and its data; status 1
 # when one cannot.
 keeper::start() {
   local -r kit=$1 run_directory=$2 attempt_directory=$3
-  local line way
+  local answer way
   local -i missing=0 node
   local -A folders=()
-  if [[ -n ${keeper:-} ]]; then return; fi # since an attempt before, of the same job
+  if [[ -n $keeper_process ]]; then return; fi # since an attempt before, of the same job
   # Where the site makes the folder, and there is nothing to bring or collect, nobody has to stay.
   if [[ -n ${SLURM_TMPDIR:-} && ! -e $run_directory/staging && ! -e $run_directory/collect ]]; then return; fi
   way=$(keeper::way)
@@ -22,31 +23,36 @@ keeper::start() {
       bash "$kit/hpc/job/keep_node.sh" "$run_directory" "$attempt_directory" "$way"
   }
   # shellcheck disable=SC2154 # coproc sets it
-  keeper=$keeper_step_PID
+  keeper_process=$keeper_step_PID
   # Copies: bash forgets the array when the step has ended. The way in must stay as coproc made it, closed for
   # the programs that this script starts: the nodes wait for its end.
   exec {keeper_answers}<&"${keeper_step[0]}"
   keeper_orders=${keeper_step[1]}
 
   for ((node = 0; node < fact[nodes]; node++)); do
-    keeper::hear prepared
-    missing+=${line%% *}
-    folders[${line#* }]=1
+    keeper::read_answer answer prepared
+    missing+=${answer%% *}
+    folders[${answer#* }]=1
   done
   if ((missing > 0)) && [[ $way == sbcast ]]; then
     ((${#folders[@]} == 1)) || common::die "the nodes name their local folders differently: submit with --broadcast read"
     keeper::broadcast "$run_directory" "${!folders[@]}"
   fi
   printf 'unpack\n' >&"$keeper_orders"
-  for ((node = 0; node < fact[nodes]; node++)); do keeper::hear ready; done
+  for ((node = 0; node < fact[nodes]; node++)); do keeper::read_answer answer ready; done
 }
 
-# keeper::hear WORD   The next answer, which must begin with WORD; leaves the rest of it in line.
-keeper::hear() {
-  read -r line <&"$keeper_answers" || line='the step has ended'
-  [[ $line == "$1"* ]] || common::die "the nodes could not be made ready ($line): see above"
-  line=${line#"$1"}
-  line=${line# }
+# keeper::read_answer VARIABLE WORD   The next answer, which must begin with WORD; VARIABLE becomes the rest of it.
+keeper::read_answer() {
+  local line
+  while read -r line <&"$keeper_answers" || line='keep_node: the step has ended'; do
+    if [[ $line == *'keep_node: '* ]]; then break; fi
+    printf '%s\n' "$line" # a prolog's
+  done
+  line=${line##*keep_node: }
+  [[ $line == "$2"* ]] || common::die "the nodes could not be made ready ($line): see above"
+  line=${line#"$2"}
+  printf -v "$1" '%s' "${line# }"
 }
 
 # Whether each node reads the archives from the shared file system, or one does and Slurm hands them on. The only place that
@@ -86,8 +92,8 @@ keeper::send() {
 
 # keeper::leave   The nodes collect and remove; returns when they have.
 keeper::leave() {
-  if [[ -z ${keeper:-} ]]; then return; fi
+  if [[ -z $keeper_process ]]; then return; fi
   exec {keeper_orders}>&-
-  while kill -0 "$keeper" 2>/dev/null; do wait "$keeper" || true; done
-  keeper=''
+  common::wait "$keeper_process" || true
+  keeper_process=''
 }

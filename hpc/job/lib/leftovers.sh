@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Folders that jobs of this user have left on this node's own disk (local_disk.sh names them USER_JOB_TASK) and
-# that Slurm knows to have ended: a node that dies leaves them. Needs local_disk.sh.
+# that Slurm knows to have ended: a node that dies leaves them.
 
 # leftovers::find DIRECTORY   Sets leftovers, the folders. Status 1, with leftovers_silence saying why, when
 # Slurm does not tell which jobs live.

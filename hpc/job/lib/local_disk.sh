@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # The job's folder on a node's own disk, SLURM_TMPDIR. Sites like those of the Alliance make one; elsewhere
 # (PLAI) it is the kit's, made and removed by keep_node.sh. What the kit itself needs there is in its folder
-# .hpc_kit. Needs common.sh and run_directory.sh.
+# .hpc_kit.
 
-declare -gA fact
+declare -gA fact+=()
 
 # local_disk::choose   Exports SLURM_TMPDIR. Status 1 when it is the site's.
 local_disk::choose() {

@@ -1,12 +1,15 @@
 # shellcheck shell=bash
 # What the site's profile wants done on a node before anything else: modules, and its own node_setup.
-# Needs common.sh, run_directory.sh and site.sh.
 
-declare -gA fact
+declare -gA fact+=()
 
-# node_setup::run HPC_FOLDER
+# node_setup::run HPC_FOLDER [RUN_DIRECTORY]   In a job by the profile as it was when the run was sent.
 node_setup::run() {
-  site::load "$1" "${fact[site]}"
+  if [[ -n ${2:-} ]]; then
+    site::load_from "$1" "$2/profile.sh" "$1/clusters/${fact[site]}.sh"
+  else
+    site::load "$1" "${fact[site]}"
+  fi
   set +eu # the scripts of sites are seldom written for these
   if [[ -n ${fact[modules]} ]]; then node_setup::load_modules; fi
   if declare -F node_setup >/dev/null; then

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where the ranks of this attempt meet. Only batch.sh decides it, on the head node; needs common.sh.
+# Where the ranks of this attempt meet. Only batch.sh decides it, on the head node.
 
 # rendezvous::choose KIT ATTEMPT   Prints "ADDRESS PORT".
 rendezvous::choose() {

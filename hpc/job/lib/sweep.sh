@@ -7,15 +7,14 @@
 #   task_N/spare             the server had no point left: the task has nothing to do
 #   attempt_K/stopped        the server has stopped the trial
 #   attempt_K/trial_over     the program's status, for which sweep_trial.sh waits
-#
-# Needs common.sh and interruption.sh.
 
-declare -gA fact
+declare -gA fact+=()
+declare -g sweep_agent='' # its process
 
-# sweep::take_trial KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Status 0 when the task has a command. Otherwise sets the
-# caller's status and cause.
+# sweep::take_trial VARIABLE KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Has the server hand out a point, unless the task has a command. Where
+# it gets none VARIABLE becomes "STATUS CAUSE", the end of the attempt.
 sweep::take_trial() {
-  local -r kit=$1 task_directory=${3%/*}
+  local -r kit=$2 task_directory=${4%/*}
   local -r log=$task_directory/agent/log.txt
   local -i waited=0
   if [[ -z ${fact[sweep]:-} || -e $task_directory/command ]]; then return; fi
@@ -24,14 +23,14 @@ sweep::take_trial() {
   # sweep_trial.sh leaves when this process is gone.
   printf '%s\n' "$$" >"$task_directory/agent/batch"
   set -m # a process group, to be ended with all that it has started
-  bash "$kit/hpc/job/node.sh" "$2" "$3" bash "$kit/hpc/job/sweep_agent.sh" "${fact[sweep]}" >>"$log" 2>&1 </dev/null &
-  agent=$!
+  bash "$kit/hpc/job/node.sh" "$3" "$4" bash "$kit/hpc/job/sweep_agent.sh" "${fact[sweep]}" >>"$log" 2>&1 </dev/null &
+  sweep_agent=$!
   set +m
-  while [[ ! -e $task_directory/command ]] && kill -0 "$agent" 2>/dev/null; do
+  while [[ ! -e $task_directory/command ]] && kill -0 "$sweep_agent" 2>/dev/null; do
     # It says so a moment before it starts what should be sweep_trial.sh.
     if grep -q 'About to run command' "$log" && sleep 3 && [[ ! -e $task_directory/command ]]; then
-      sweep::refuse "its command does not start by sweep_trial: make the sweep by hpc/sweep.sh"
-      return 1
+      sweep::refuse "$1" "$log" 'its command does not start by sweep_trial: make the sweep by hpc/sweep.sh'
+      return
     fi
     # After an error it ends; but it has been seen to wait for its own process for ever.
     if grep -qE '^(wandb: ERROR|Error:) ' "$log" && ((++waited > 50)); then break; fi
@@ -44,18 +43,16 @@ sweep::take_trial() {
   if grep -q 'Agent received command: exit' "$log"; then
     : >"$task_directory/spare"
     common::note "sweep ${fact[sweep]}: no run was left to hand out: this task is spare"
-    status=0 cause=finished
+    printf -v "$1" '0 finished'
   else
-    sweep::refuse "$(grep -E '[Ee]rror' "$log" | grep -v 'error logs at' | tail -n 1)"
+    sweep::refuse "$1" "$log" "$(grep -E '[Ee]rror' "$log" | grep -v 'error logs at' | tail -n 1)"
   fi
-  return 1
 }
 
-# sweep::refuse REASON
+# sweep::refuse VARIABLE LOG REASON
 sweep::refuse() {
-  common::note "sweep ${fact[sweep]}: W&B's agent got no run: $1; its log: $log"
-  # shellcheck disable=SC2034 # the caller's
-  status=1 cause='failed 1 - -'
+  common::note "sweep ${fact[sweep]}: W&B's agent got no run: $3; its log: $2"
+  printf -v "$1" '1 failed 1 - -'
 }
 
 # sweep::run_id TASK_DIRECTORY   WANDB_RUN_ID of the task.
@@ -66,15 +63,14 @@ sweep::run_id() {
   done <"$1/environment"
 }
 
-# sweep::judge ATTEMPT_DIRECTORY   When the step has ended: what the sweep has to do with the caller's status and cause.
+# sweep::judge ATTEMPT_DIRECTORY CAUSE   When the step has ended: prints "STATUS CAUSE" where the sweep knows them better.
 sweep::judge() {
-  local -r task_directory=${1%/*}
+  local -r task_directory=${1%/*} cause=$2
   local run
   if [[ -z ${fact[sweep]:-} ]]; then return; fi
   if [[ -e $1/stopped && $cause == @(notice|failed)* ]]; then
     common::note "sweep ${fact[sweep]}: the server has stopped this trial"
-    # shellcheck disable=SC2034 # the caller's
-    status=0 cause=finished
+    echo 0 finished
   elif [[ $cause == failed* ]]; then
     run=$(sweep::run_id "$task_directory")
     if [[ -z $(find "${WANDB_DIR:-$task_directory}/wandb" -maxdepth 1 -name "*run-*-$run" -print -quit 2>/dev/null) ]]; then
@@ -87,14 +83,14 @@ sweep::judge() {
 sweep::leave() {
   local over=143
   local -i tries
-  if [[ -z ${agent:-} ]]; then return; fi
+  if [[ -z $sweep_agent ]]; then return; fi
   if [[ -e $1/cause && -e ${1%/*}/exit_status ]]; then over=$(<"${1%/*}/exit_status"); fi
   printf '%s\n' "$over" | common::write_atomically "$1/trial_over"
   # At once: it looks every five seconds only, and has nothing left to tell the server.
-  kill -s TERM -- "-$agent" 2>/dev/null || true
+  kill -s TERM -- "-$sweep_agent" 2>/dev/null || true
   for ((tries = 0; tries < 50; tries++)); do
-    if ! kill -0 -- "-$agent" 2>/dev/null; then return; fi
+    if ! kill -0 -- "-$sweep_agent" 2>/dev/null; then return; fi
     sleep 0.1
   done
-  kill -s KILL -- "-$agent" 2>/dev/null || true
+  kill -s KILL -- "-$sweep_agent" 2>/dev/null || true
 }

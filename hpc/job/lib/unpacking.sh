@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # The nodes' side of staging.sh: brings what the plan names to this node's own disk, and looks whether it has
 # come as it was. Archives are unpacked; images are mounted, which makes no files. Run once on each node, by
-# keep_node.sh. Needs common.sh, packing.sh, container_image.sh, local_disk.sh and run_directory.sh.
+# keep_node.sh.
 
-declare -gA fact tree
+declare -gA fact+=() tree+=()
 
 # unpacking::read PLAN   Sets the arrays kinds, keys, formats and paths, one element an entry.
 unpacking::read() {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the job uses on this node, written down beside it: attempt_K/usage_NODE.tsv (usage.py). Needs common.sh.
+# What the job uses on this node, written down beside it: attempt_K/usage_NODE.tsv (usage.py).
 
 # usage::start KIT ATTEMPT_DIRECTORY   One process a node, which ends with this one. It holds nothing that others wait for,
 # heeds no signal, and that it fails is nothing for a job to fail by.

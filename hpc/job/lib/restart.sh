@@ -1,0 +1,87 @@
+# shellcheck shell=bash
+# Who starts a job again: the kit, after an interruption that the program has saved at, and after a hang; Slurm itself after
+# what it does (preemption, a node that fails). Only the kit's own restarts count for --max-restarts.
+
+declare -gA fact+=()
+declare -ga node_environment_names+=()
+
+# restart::is_due TASK_DIRECTORY CAUSE   Of the attempt that has just ended so.
+restart::is_due() {
+  local -i restarts
+  local shown status=0
+  case $2 in
+    notice* | hung | preempted) ;;
+    *) return 1 ;;
+  esac
+  # A job that is ending has been taken out of our hands. No answer is no reason to give up: the requeue itself asks again.
+  slurm::ask shown 60 scontrol --oneliner show job "$(interruption::id)" || status=$?
+  if ((status == 0)) && [[ " $shown " != *' JobState=RUNNING '* ]]; then return 1; fi
+  restarts=$(cat -- "$1"/attempt_*/cause | grep -cxE 'notice (time_limit|signal|request)|hung' || true)
+  if [[ $2 != preempted ]]; then restarts+=-1; fi # without the one that is asked for
+  if ((restarts >= fact[max_restarts])); then
+    common::note "job $SLURM_JOB_ID: not started again: it was $restarts times, and --max-restarts is ${fact[max_restarts]}"
+    interruption::set_state "$1" failed
+    return 1
+  fi
+}
+
+# restart::again RUN_DIRECTORY TASK_DIRECTORY OFFSET   Under the same id; where the site forbids that, as a new job that continues
+# this one.
+restart::again() {
+  local answer shown status=0
+  common::note "job $SLURM_JOB_ID: to be started again"
+  slurm::ask answer 600 scontrol requeue "$(interruption::id)" || status=$?
+  case $status in
+    0)
+      # Slurm ends this script; not by a failure, until then.
+      sleep 120 &
+      wait "$!" || true
+      return
+      ;;
+    2)
+      common::warn "Slurm has not answered for 600 s ($answer): the job cannot be put back into the queue; when Slurm answers, submit again with --resume"
+      return 1
+      ;;
+  esac
+  # Slurm, which ends all that this script runs, may have ended scontrol before its answer.
+  if slurm::ask shown 60 scontrol --oneliner show job "$(interruption::id)" && [[ " $shown " != *' JobState=RUNNING '* ]]; then return; fi
+  common::note "scontrol requeue: $answer"
+  if ! restart::in_new_job "$1" "$3"; then
+    interruption::set_state "$2" failed
+    return 1
+  fi
+}
+
+# restart::in_new_job RUN_DIRECTORY OFFSET   Of an array, this task alone.
+restart::in_new_job() {
+  local -r run_directory=$1 offset=$2 holder=${fact[checkpoint_directory]%/*}/.job
+  local -a argv=() words=()
+  local word job status=0
+  mapfile -d '' words <"$run_directory/sbatch_argv$( ((offset == 0)) || echo "_$offset")"
+  for word in "${words[@]}"; do
+    case $word in
+      --dependency=* | --begin=*) continue ;;
+      --array=*) word=--array=$SLURM_ARRAY_TASK_ID ;;
+    esac
+    argv+=("$word")
+    if [[ $word == sbatch ]]; then argv+=(--dependency="afterany:$SLURM_JOB_ID"); fi
+  done
+  job=$(
+    site::leave_enclosing_job
+    unset "${node_environment_names[@]}"
+    sending::send job "$run_directory" continue "${argv[@]}" || status=$?
+    printf '%s\n' "$job"
+    exit "$status"
+  ) || status=$?
+  if ((status != 0)); then
+    common::warn "no job continues job $SLURM_JOB_ID: $job; submit again with --resume"
+    return 1
+  fi
+  common::note "job $SLURM_JOB_ID: job $job continues it"
+  if ((fact[tasks] == 1)); then
+    printf '%s\n' "$job" | common::write_atomically "$run_directory/job_id"
+    printf '%s\n' "$job" | common::write_atomically "$holder"
+  else
+    printf '%s\n' "$job" | tee -a -- "$holder" >>"$run_directory/job_id"
+  fi
+}

@@ -1,0 +1,74 @@
+# shellcheck shell=bash
+# What --data may name.
+
+declare -gA options_source+=() fact+=()
+declare -ga options_list_data+=() staging_paths+=()
+
+# data::check   What --data names is there and may be taken along: leaves the paths in staging_paths, as
+# the program will name them. Status 1 or 2 else.
+data::check() {
+  local -r folder=${fact[scratch_dir]}
+  local given path real base
+  local -A seen=()
+  if ((${#options_list_data[@]} == 0)); then
+    data::check_alone
+    return
+  fi
+  base=$(realpath -m -- "$folder")
+  for given in "${options_list_data[@]}"; do
+    path=$(data::tidy "$given" && printf x)
+    path=${path%x}
+    case $path in
+      /*) common::die_usage "--data ${given@Q}: give the path below ${folder@Q}, not an absolute one" ;;
+      '' | .. | ../* | */.. | */../*) common::die_usage "--data ${given@Q}: name a file or folder below ${folder@Q}, without '..'" ;;
+      .staging | .staging/*) common::die_usage "--data ${given@Q}: .staging is the kit's own" ;;
+    esac
+    [[ -e $folder/$path || -L $folder/$path ]] || common::die "--data ${given@Q}: there is no ${path@Q} in ${folder@Q}"
+    [[ -e $folder/$path ]] || common::die "--data ${given@Q} is a symbolic link to nothing"
+    real=$(realpath -- "$folder/$path" && printf x)
+    real=${real%$'\n'x}
+    [[ $real == "$base"/* ]] || common::die "--data ${given@Q} is a link that leads out of ${base@Q}, to ${real@Q}: copy or move the data there"
+    [[ -f $real || -d $real ]] || common::die "--data ${given@Q} is neither a file nor a folder"
+    [[ -r $real && (! -d $real || -x $real) ]] || common::die "--data ${given@Q}: you may not read it"
+    if [[ -z ${seen[$path]:-} ]]; then staging_paths+=("$path"); fi
+    seen[$path]=1
+  done
+  data::leave_out_inner
+}
+
+# Without --data some options mean nothing.
+data::check_alone() {
+  local name
+  for name in pack_in_job data_format broadcast; do
+    if [[ ${options_source[$name]} == option ]] && ! staging::is_wanted; then
+      common::die_usage "--${name//_/-} is about --data, --stage-venv and containers: give one of them"
+    fi
+  done
+}
+
+# ./a//b/ is a/b
+data::tidy() {
+  local path=$1
+  while [[ $path == *//* ]]; do path=${path//\/\//\/}; done
+  while [[ $path == */./* ]]; do path=${path//\/.\//\/}; done
+  while [[ $path == ./* ]]; do path=${path#./}; done
+  path=${path%/.}
+  if [[ $path == . ]]; then path=''; fi
+  printf '%s' "${path%/}"
+}
+
+# `a/b` comes along with `a`.
+data::leave_out_inner() {
+  local inner outer
+  local -a kept=()
+  for inner in "${staging_paths[@]}"; do
+    for outer in "${staging_paths[@]}"; do
+      if [[ $inner == "$outer"/* ]]; then
+        common::note "note: --data: ${inner@Q} is in ${outer@Q}"
+        continue 2
+      fi
+    done
+    kept+=("$inner")
+  done
+  staging_paths=("${kept[@]}")
+}

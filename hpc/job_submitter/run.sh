@@ -1,0 +1,86 @@
+# shellcheck shell=bash
+# A run, from its name to its jobs: for job_submitter.sh, resubmit.sh and sky.sh. It is written beside its place and renamed;
+# what Slurm refuses leaves nothing; from the first job that Slurm may have on, nothing is removed.
+
+declare -gA fact+=()
+declare -ga run_jobs+=()                    # ids of the trainings, in the order of their arrays
+declare -gA run_others+=()                  # pack, cycle -> the id of that job, the last of it
+declare -g run_unfinished='' run_refused='' # what is removed after a refusal; why Slurm takes no more
+declare -ga run_links+=()                   # links to it, removed with it
+
+# run::name   The names and folders of a new run of the experiment in fact: one rule, used by jobs and tools alike.
+run::name() {
+  printf -v 'fact[stamp]' '%(%Y%m%d-%H%M%S)T' -1
+  fact[run_id]=${fact[job_name]}_${fact[stamp]}_$BASHPID
+  fact[run_directory]=${fact[scratch_dir]}/hpc_outputs/${fact[run_id]}
+}
+
+# run::begin new|resume|fresh|''   Claims the experiment, unless it is of no name, and makes the run's folder beside its place.
+run::begin() {
+  [[ -d ${fact[scratch_dir]}/hpc_outputs ]] || mkdir -p -- "${fact[scratch_dir]}/hpc_outputs"
+  if [[ -n $1 ]]; then experiment::claim "$1"; fi
+  run_unfinished=${fact[run_directory]}.partial
+  trap run::remove EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  run_directory::make "$run_unfinished"
+}
+
+# run::complete MODE   All is written: the run gets its place.
+run::complete() {
+  run_directory::write_facts "$run_unfinished"
+  kit::link "$run_unfinished"
+  experiment::begin "$1"
+  mv -T -- "$run_unfinished" "${fact[run_directory]}"
+  run_unfinished=${fact[run_directory]}
+}
+
+run::remove() {
+  rm -rf -- "$run_unfinished" "${run_links[@]}"
+  experiment::put_back
+}
+
+# run::send VARIABLE train|pack|cycle OFFSET ARGV...   Sends one job of the run; VARIABLE becomes its id. Signals are ignored from
+# here on: otherwise a job could be sent that nobody knows of. Status 1 when Slurm takes no more, after the first.
+run::send() {
+  local -n run_job=$1
+  local -r name=$2 offset=$3
+  local -rA whose=([pack]=' that packs' [cycle]=' of the cycles' [train]='')
+  local answer status=0
+  trap '' HUP INT TERM
+  sending::send answer "${fact[run_directory]}" "$name" "${@:4}" || status=$?
+  case $status in
+    0)
+      trap - EXIT # from now on nothing is removed
+      # shellcheck disable=SC2034 # the caller's
+      run_job=$answer
+      if [[ $name == train ]]; then
+        run_jobs+=("$answer")
+        run_directory::write_words "${fact[run_directory]}/sbatch_argv$( ((offset == 0)) || echo "_$offset")" "${@:4}" ||
+          common::warn "job $answer was sent, and its command cannot be written down in ${fact[run_directory]@Q}"
+      else
+        run_others[$name]=$answer
+      fi
+      ;;
+    1)
+      # shellcheck disable=SC2034 # the caller's, who has sent what Slurm took
+      run_refused=$answer
+      # Arrays that Slurm has taken stay.
+      if ((${#run_jobs[@]} > 0)); then return 1; fi
+      if ((${#run_others[@]} > 0)) && scancel "${run_others[@]}"; then trap run::remove EXIT; fi
+      common::die "Slurm refused the job${whose[$name]}: $answer"
+      ;;
+    *)
+      trap - EXIT
+      common::die "$answer: the run directory stays; if the job appears,  bash hpc/experiments.sh list  shows it; if it does not, submit again"
+      ;;
+  esac
+}
+
+# run::record   After the last job.
+run::record() {
+  { printf '%s\n' "${run_jobs[@]}" >"${fact[run_directory]}/job_id" && experiment::record_jobs "${run_jobs[@]}"; } 2>/dev/null ||
+    common::warn "job ${run_jobs[*]} was sent, and cannot be recorded in ${fact[scratch_dir]@Q} (is the disk or the quota full?)"
+  trap - EXIT HUP INT TERM
+}

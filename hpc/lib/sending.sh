@@ -1,0 +1,49 @@
+# shellcheck shell=bash
+# Sending a job as a transaction. Whatever sbatch prints, and whether its answer arrives or not: the job is known afterwards,
+# or Slurm has refused it, or it is not known yet, and then nothing is removed. A job is found again by its working
+# directory, which is the run directory. RUN_DIRECTORY/jobs has each job that was sent, a line `ID NAME`.
+
+# sending::send VARIABLE RUN_DIRECTORY NAME ARGV...   NAME: train, pack, cycle or continue. VARIABLE becomes the job's id, or
+# why there is none. Status 1 when Slurm refuses, 2 when it does not tell whether it has the job.
+sending::send() {
+  local -n sending_result=$1
+  local -r sending_run=$2 sending_name=$3
+  local sending_output='' sending_errors='' sending_status=0
+  slurm::call sending_output sending_errors 120 "${@:4}" || sending_status=$?
+  sending_errors=${sending_errors//sbatch: error: /}
+  if ((sending_status != 0)) && ! slurm::is_silence "$sending_status" "$sending_errors"; then
+    sending_result=${sending_errors:-${sending_output:-sbatch: exit status $sending_status}}
+    sending_result=${sending_result//$'\n'/; }
+    return 1
+  fi
+  if ((sending_status != 0)) || ! sending_result=$(slurm::job_id "$sending_output"); then
+    sending::find sending_result "$sending_run" "$(cut -d ' ' -f 1 -- "$sending_run/jobs" 2>/dev/null)" || {
+      sending_result="sbatch did not print a job id (${sending_errors:-${sending_output:-no answer for 120 s}}), and squeue shows no job of $sending_run so far"
+      return 2
+    }
+    sending_result=${sending_result##*$'\n'}
+    common::note "sbatch did not print the id of its job; squeue shows it: $sending_result"
+  fi
+  if [[ -n ${sending_errors//[[:space:]]/} ]]; then common::note "$sending_errors"; fi # what the site says
+  { printf '%s %s\n' "$sending_result" "$sending_name" >>"$sending_run/jobs"; } 2>/dev/null ||
+    common::warn "job $sending_result was sent, and cannot be written down: ${sending_run@Q}/jobs (is the disk or the quota full?)"
+}
+
+# sending::find VARIABLE RUN_DIRECTORY KNOWN   VARIABLE becomes the ids of the user's jobs with this working directory that are
+# not among the lines of KNOWN, one a line. Status 1 when there are none, 2 when Slurm does not answer. A controller that
+# was stopped while sbatch called it may take the job a moment after it answers again: it is asked three times.
+sending::find() {
+  local -n sending_found=$1
+  local find_answer id folder
+  local -i find_try
+  sending_found=''
+  for ((find_try = 1; find_try <= 3; find_try++)); do
+    slurm::ask find_answer 60 squeue --noheader --user="$(id -u)" --states=all --format='%F|%Z' || return 2
+    while IFS='|' read -r id folder; do
+      if [[ $folder == "$2" && $'\n'$3$'\n' != *$'\n'"$id"$'\n'* ]]; then sending_found+=${sending_found:+$'\n'}$id; fi
+    done < <(LC_ALL=C sort -u -n <<<"$find_answer")
+    if [[ -n $sending_found ]]; then return; fi
+    sleep 2
+  done
+  return 1
+}
