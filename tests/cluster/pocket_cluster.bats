@@ -36,11 +36,7 @@ teardown() {
   [[ -e $conf ]] || return 0
   slurm scancel --full --signal=KILL --state=RUNNING --user="$(id -un)"
   slurm scancel --user="$(id -un)"
-  wait_until 20 no_jobs
-}
-
-no_jobs() {
-  [[ -z $(slurm squeue --noheader) ]]
+  SLURM_CONF=$conf wait_until 20 no_jobs
 }
 
 # pocket VERB...   Descriptors 3 and 4 stay open on purpose: bats waits for whoever holds them.

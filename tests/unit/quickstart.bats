@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2154 # what helpers.bash and bats set
-# hpc/quickstart.sh where something is missing; it runs in full in the cluster tests of whoever has a machine of their own.
+# hpc/quickstart.sh where something is missing.
 
 load ../helpers
 
