@@ -9,6 +9,7 @@
 #   submitter, submit, wait_for_job, no_jobs, job_field, job_log     jobs
 #   make_sif        a file that is a container image by its header and table, and of no use
 #   stub_slurm      for tests of the submitter alone: takes every job, and writes down what it is given
+#   path_without    a PATH in which a program is not
 #   fails_with      runs a command that must fail with one line that says why
 #   wait_until      polls until a command succeeds: tests wait by it, not by loops or `sleep`
 
@@ -125,6 +126,26 @@ cpu|8|32|128000|(null)|2-00:00:00|up
 PARTITIONS
   unset SLURM_CONF
   PATH=$stub:$PATH
+}
+
+# path_without NAME...   Prints PATH without these programs: links to all others stand for a folder that has one. Nothing is
+# written into such a folder, as it would go through the link into the machine's own program: stubs have a folder of their
+# own, first in PATH.
+path_without() {
+  local folder name links path=''
+  local -a folders
+  IFS=: read -ra folders <<<"$PATH"
+  for folder in "${folders[@]}"; do
+    for name in "$@"; do
+      [[ -e $folder/$name ]] || continue
+      links=$(mktemp -d "$BATS_TEST_TMPDIR/without.XXXXXX")
+      find "$folder/" -maxdepth 1 ! -type d -exec ln -s --target-directory="$links" -- {} +
+      rm -f -- "${@/#/$links/}"
+      folder=$links
+    done
+    path+=${path:+:}$folder
+  done
+  printf '%s\n' "$path"
 }
 
 # submitter OPTION...   The project's job_submitter.sh; for `run` and the like.

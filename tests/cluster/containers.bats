@@ -344,7 +344,7 @@ small_image() {
 
 @test "no runtime on the node, a bind that is not there, a folder that is not there: told before ranks start" {
   mkdir -p -- "$BATS_TEST_TMPDIR/there"
-  PATH=${PATH/"$(dirname -- "$(command -v apptainer)"):"/} in_container --no-preflight
+  PATH=$(path_without apptainer singularity) in_container --no-preflight
   ended "$job" 30 FAILED 1:0
   job_log | grep '^run.sh: error: no apptainer and no singularity on node1: '
 
