@@ -202,14 +202,20 @@ fails_with() {
   fi
 }
 
-# wait_until SECONDS COMMAND...   The one way to wait in a test. Fails when the time is over. SECONDS are those of a machine
-# that is idle: one whose cores have N times the processes that they can run gives N times as long, up to 3.
-wait_until() {
-  local -r cores=$(nproc)
-  local load deadline
+# patience SECONDS   Prints how long that takes now: a machine whose cores have N times the processes that they can run gets
+# N times as long, up to 3.
+patience() {
+  local load cores
   read -r load _ </proc/loadavg
+  cores=$(nproc)
   load=$((${load%.*} / cores))
-  deadline=$((SECONDS + $1 * (load < 1 ? 1 : load > 3 ? 3 : load)))
+  printf '%d\n' "$(($1 * (load < 1 ? 1 : load > 3 ? 3 : load)))"
+}
+
+# wait_until SECONDS COMMAND...   The one way to wait in a test. Fails when the time, on a machine that is idle, is over.
+wait_until() {
+  local deadline
+  deadline=$((SECONDS + $(patience "$1")))
   until "${@:2}"; do
     if ((SECONDS >= deadline)); then
       printf 'in vain for %s s: %s\n' "$1" "${*:2}" >&2

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Debian's packages, for the machines that the kit sets up itself. Needs common.sh.
+# Debian's packages, for the machines that the kit sets up itself.
 
 # packages::install PACKAGE...   As root or by sudo; else, or elsewhere than on Debian, one clear error.
 packages::install() {

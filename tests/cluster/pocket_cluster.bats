@@ -129,7 +129,7 @@ needs_hosts() {
   SECONDS=0
   pocket up
   pocket up --nodes=3 --network auto
-  ((SECONDS < 5))
+  ((SECONDS < $(patience 5)))
   fails_with 1 'nodes 3, not 2' pocket up --nodes 2
   pocket up 2>/dev/null &
   pocket up 2>/dev/null &
@@ -304,7 +304,7 @@ ignores_none() {
   export POCKET_CLUSTER_DIR="$folder/second cluster"
   SECONDS=0
   pocket up --nodes 64 --network loopback --gpus-per-node 0 --tmpdir none
-  ((SECONDS < 15))
+  ((SECONDS < $(patience 15)))
   use env
   [[ $conf != "$first" ]]
   slurm srun -N64 sh -c 'echo "$SLURMD_NODENAME ${SLURM_TMPDIR:-none}"' >"$BATS_TEST_TMPDIR/out"
