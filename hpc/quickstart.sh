@@ -24,12 +24,13 @@ main() {
   esac
   quickstart::find_cluster
   [[ -n ${SCRATCH:-} ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
+  work=$(mktemp -d) # global, as the trap comes after all functions
+  trap 'rm -rf -- "$work"' EXIT
+  job_file=$work/job
   quickstart::make_environment
   quickstart::make_data
 
   quickstart::step 'The job: 2 nodes, 2 GPUs each'
-  job_file=$(mktemp)
-  trap 'rm -f -- "$job_file"' EXIT
   trap 'quickstart::cancel 130' INT
   trap 'quickstart::cancel 143' TERM
   bash "$here/job_submitter.sh" --gpus 2 --num-nodes 2 --time 10 --mem-per-gpu 2G --follow >"$job_file" &
@@ -76,15 +77,11 @@ quickstart::make_environment() {
 quickstart::make_data() {
   quickstart::step 'The data: UCI handwritten digits'
   local -r folder=$SCRATCH/${project##*/}/datasets/digits
-  local packages
   cd -- "$project"
   if ! bash venv/run.sh python -m train.prepare digits "$folder" >/dev/null 2>&1; then
-    packages=$(mktemp -d)
-    trap 'rm -rf -- "$packages"' EXIT
-    bash venv/run.sh python -m pip install --quiet --disable-pip-version-check --no-deps --target "$packages" scikit-learn >&2
-    PYTHONPATH=$packages bash venv/run.sh python -m train.prepare digits "$folder" >/dev/null
-    rm -rf -- "$packages"
-    trap - EXIT
+    bash venv/run.sh python -m pip install --quiet --disable-pip-version-check --no-deps --target "$work/packages" scikit-learn >"$work/pip" 2>&1 ||
+      common::die "pip could not install scikit-learn, which has the digits: $(tail -n 1 -- "$work/pip")"
+    PYTHONPATH=$work/packages bash venv/run.sh python -m train.prepare digits "$folder" >/dev/null
   fi
   common::note "$folder"
 }

@@ -6,11 +6,12 @@
 #   experiments     writes that project's configuration file
 #   use_libraries   sources libraries of the kit into the test itself
 #   cluster_up, cluster_down, cluster_env      the pocket cluster; see below
-#   submitter, submit, wait_for_job, job_field, job_log     jobs
+#   submitter, submit, wait_for_job, no_jobs, job_field, job_log     jobs
 #   make_sif        a file that is a container image by its header and table, and of no use
 #   stub_slurm      for tests of the submitter alone: takes every job, and writes down what it is given
+#   path_without    a PATH in which a program is not
 #   fails_with      runs a command that must fail with one line that says why
-#   wait_until      polls until a command succeeds
+#   wait_until      polls until a command succeeds: tests wait by it, not by loops or `sleep`
 
 bats_require_minimum_version 1.5.0
 
@@ -127,6 +128,26 @@ PARTITIONS
   PATH=$stub:$PATH
 }
 
+# path_without NAME...   Prints PATH without these programs: links to all others stand for a folder that has one. Nothing is
+# written into such a folder, as it would go through the link into the machine's own program: stubs have a folder of their
+# own, first in PATH.
+path_without() {
+  local folder name links path=''
+  local -a folders
+  IFS=: read -ra folders <<<"$PATH"
+  for folder in "${folders[@]}"; do
+    for name in "$@"; do
+      [[ -e $folder/$name ]] || continue
+      links=$(mktemp -d "$BATS_TEST_TMPDIR/without.XXXXXX")
+      find "$folder/" -maxdepth 1 ! -type d -exec ln -s --target-directory="$links" -- {} +
+      rm -f -- "${@/#/$links/}"
+      folder=$links
+    done
+    path+=${path:+:}$folder
+  done
+  printf '%s\n' "$path"
+}
+
 # submitter OPTION...   The project's job_submitter.sh; for `run` and the like.
 submitter() {
   bash "$project/hpc/job_submitter.sh" "$@" 3>&- 4>&-
@@ -144,20 +165,17 @@ submit() {
 # wait_for_job JOB SECONDS   Until Slurm has ended it, all tasks of an array. Sets `job_states`, one word for
 # each task. Fails, with what it is doing, when it takes longer.
 wait_for_job() {
-  local -r wanted=$1 deadline=$((SECONDS + $2))
-  local answer
-  while :; do
-    answer=$(scontrol --oneliner show job "$wanted")
-    job_states=$(LC_ALL=C sed -nE 's/.* JobState=([A-Z_]+) .*/\1/p' <<<"$answer")
-    if ! grep -qvxE 'BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|TIMEOUT' <<<"$job_states"; then
-      return
-    fi
-    if ((SECONDS >= deadline)); then
-      printf 'job %s has not ended after %s s:\n%s\n' "$wanted" "$2" "$answer" >&2
-      return 1
-    fi
-    sleep 0.2
-  done
+  wait_until "$2" job_has_ended "$1" || { scontrol --oneliner show job "$1" >&2 && return 1; }
+}
+
+job_has_ended() {
+  job_states=$(scontrol --oneliner show job "$1" | LC_ALL=C sed -nE 's/.* JobState=([A-Z_]+) .*/\1/p')
+  ! grep -qvxE 'BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|TIMEOUT' <<<"$job_states"
+}
+
+# no_jobs [OPTION...]   Of squeue.
+no_jobs() {
+  [[ -z $(squeue --noheader "$@") ]]
 }
 
 # job_field JOB NAME   The value of NAME in `scontrol show job`; nothing where Slurm does not show it.
@@ -184,13 +202,23 @@ fails_with() {
   fi
 }
 
-# wait_until SECONDS COMMAND...   Fails when the time is over.
+# patience SECONDS   Prints how long that takes now: a machine whose cores have N times the processes that they can run gets
+# N times as long, up to 3.
+patience() {
+  local load cores
+  read -r load _ </proc/loadavg
+  cores=$(nproc)
+  load=$((${load%.*} / cores))
+  printf '%d\n' "$(($1 * (load < 1 ? 1 : load > 3 ? 3 : load)))"
+}
+
+# wait_until SECONDS COMMAND...   The one way to wait in a test. Fails when the time, on a machine that is idle, is over.
 wait_until() {
-  local -r deadline=$((SECONDS + $1))
-  shift
-  until "$@"; do
+  local deadline
+  deadline=$((SECONDS + $(patience "$1")))
+  until "${@:2}"; do
     if ((SECONDS >= deadline)); then
-      printf 'in vain: %s\n' "${*@Q}" >&2
+      printf 'in vain for %s s: %s\n' "$1" "${*:2}" >&2
       return 1
     fi
     sleep 0.05

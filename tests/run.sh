@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/run.sh [lint|unit|cluster|faults]...
+# tests/run.sh [lint|unit|cluster|faults|FILE]...
 #
 # Runs the tests, all of them when none is named, and ends with the line `N passed, N failed`. Installs
 # what they need (Debian packages as root or by sudo; Python packages in .venv), starts a pocket cluster of
@@ -8,6 +8,8 @@
 #   unit      bats for the bash, pytest for train/; no cluster
 #   cluster   bats on a pocket cluster: real Slurm, real torchrun
 #   faults    trainings that are interrupted in all ways, and end with the same weights
+#   FILE      one file of tests: tests/unit/doctor.bats, tests/train/test_loop.py; or its name: test_loop, or doctor, which
+#             is two files, tests/unit/doctor.bats and tests/cluster/doctor.bats
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -24,30 +26,40 @@ run_longest=(tests/faults/weights.bats tests/train tests/cluster/interruptions.b
 reports=$(mktemp -d)
 
 main() {
-  local -a suites=("$@") items=()
-  local suite
-  for suite in "${suites[@]}"; do
-    case $suite in
-      lint | unit | cluster | faults) ;;
-      *) common::die_usage "unknown suite ${suite@Q}: tests/run.sh [lint|unit|cluster|faults]..." ;;
-    esac
-  done
-  if ((${#suites[@]} == 0)); then suites=(lint unit cluster faults); fi
-
+  local -a names=("$@") items=()
+  local name file lint=''
+  case ${1:-} in
+    -h | --help) common::print_header "$here/run.sh" && return ;;
+    '') names=(lint unit cluster faults) ;;
+  esac
   cd -- "$project"
-  run::prepare
-  for suite in "${suites[@]}"; do
-    case $suite in
-      lint) run::lint ;;
+  for name in "${names[@]}"; do
+    case $name in
+      lint) lint=1 ;;
       unit) items+=(tests/train tests/unit) ;;
-      *) items+=("tests/$suite"/*.bats) ;;
+      cluster | faults) items+=("tests/$name"/*.bats) ;;
+      *)
+        file=$(run::find "$name")
+        [[ -n $file ]] || common::die_usage "${name@Q} is no suite (lint, unit, cluster, faults) and no file of tests"
+        mapfile -t -O "${#items[@]}" items <<<"$file"
+        ;;
     esac
   done
+  run::prepare
+  if [[ -n $lint ]]; then run::lint; fi
   if ((${#items[@]} > 0)); then run::side_by_side "${items[@]}"; fi
   if [[ -s $reports/second_try ]]; then printf '\nPassed at the second try only:\n%s\n' "$(<"$reports/second_try")"; fi
   if [[ -s $reports/failures ]]; then printf '\nFailed:\n%s\n' "$(<"$reports/failures")"; fi
   printf '\n%s passed, %s failed%s\n' "$passed" "$failed" "$( ((skipped == 0)) || printf ', %s skipped' "$skipped")"
   ((failed == 0 && passed > 0))
+}
+
+# run::find NAME   The files of tests of that name, one a line.
+run::find() {
+  local file
+  for file in tests/{unit,cluster,faults}/*.bats tests/train/test_*.py; do
+    if [[ $file == "$1" || ${file##*/} == "$1" || ${file##*/} == "$1".@(bats|py) ]]; then printf '%s\n' "$file"; fi
+  done
 }
 
 run::prepare() {
@@ -133,8 +145,10 @@ run::side_by_side() {
   run_workers=("${workers[@]}")
   for worker in "${workers[@]}"; do wait "$worker" || true; done
   run_workers=()
-  for item in "$reports"/*.tap; do
-    run::count "$item" "$(<"${item%.tap}.status")"
+  for item in "$@"; do
+    item=$reports/${item//\//_}
+    # A worker that broke has left none.
+    run::count "$item.tap" "$(cat -- "$item.status" 2>/dev/null || echo 255)"
   done
   printf '\nin %s s\n' "$((SECONDS - seconds))"
 }
@@ -147,8 +161,8 @@ run::work() {
   while item=$(run::take); do
     name=${item//\//_} seconds=$SECONDS status=0
     case $item in
-      tests/train) "$tools/bin/python" -m pytest -v -rfEs --tb=short "$item" ;;
-      tests/unit) bats --tap --timing --recursive "$item" ;;
+      tests/train*) "$tools/bin/python" -m pytest -v -rfEs --tb=short "$item" ;;
+      tests/unit*) bats --tap --timing "$item" ;;
       *)
         if [[ ! -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh up >&2; fi
         bats --tap --timing "$item" || run::try_again "$item"
@@ -195,9 +209,10 @@ run::take() {
 run::count() {
   local good='^ok (?!.*# skip)' bad='^not ok ' skip='^ok .*# skip'
   local -i bads
-  if [[ $1 == */tests_train.tap ]]; then
+  if [[ $1 == */tests_train* ]]; then
     good='::.* PASSED +\[' bad='^(FAILED|ERROR) ' skip='::.* SKIPPED .*\['
   fi
+  : >>"$1"
   bads=$(grep -cP "$bad" "$1" || true)
   grep -P "$bad" "$1" | sed "s|^|$(basename -- "$1" .tap): |" >>"$reports/failures" || true
   passed=$((passed + $(grep -cP "$good" "$1" || true)))
@@ -211,8 +226,19 @@ run::count() {
 }
 
 run::remove_reports() {
-  local process cluster
+  local process cluster try
   for process in "${run_workers[@]}"; do kill -s TERM -- "-$process" 2>/dev/null || true; done
+  # Until all that they have started is gone: what still ran would write into the folder, or into a cluster, while it goes.
+  for ((try = 0; try < 300; try++)); do
+    for process in "${run_workers[@]}"; do
+      if kill -s 0 -- "-$process" 2>/dev/null; then
+        if ((try == 200)); then kill -s KILL -- "-$process" 2>/dev/null || true; fi
+        sleep 0.1
+        continue 2
+      fi
+    done
+    break
+  done
   for cluster in "$reports"/pocket_*; do
     if [[ -d $cluster ]]; then POCKET_CLUSTER_DIR=$cluster bash "$project/hpc/pocket_cluster.sh" down 2>/dev/null || true; fi
   done

@@ -85,6 +85,8 @@ create::make() {
 }
 
 create::remove_unfinished() {
+  local -r status=$?
+  if ((status < 128)); then common::print_error "the environment was not made, for the reason above"; fi
   rm -rf -- "$building" "$building.link" "${constraint_file:-}"
 }
 

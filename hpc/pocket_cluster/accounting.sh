@@ -1,6 +1,8 @@
-# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
+# shellcheck shell=bash
 # Owns accounting (--accounting): a MariaDB with a folder and a socket of its own, no network and no password, which
 # only its owner can reach, and the slurmdbd that keeps the jobs' records in it.
+
+declare -gA cluster
 
 accounting::port() {
   printf '%s\n' "$((cluster["port"] + 250))" # of the cluster's block, behind the nodes'
@@ -14,7 +16,7 @@ accounting::socket() {
 accounting::of_slurm() {
   cat <<CONF
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=$(network::login_address)
+AccountingStorageHost=$(network::address login)
 AccountingStoragePort=$(accounting::port)
 AccountingStoragePass=${cluster[slurm_dir]}/munge/socket
 CONF
@@ -29,7 +31,7 @@ accounting::configure() {
 AuthType=auth/munge
 AuthInfo=socket=$base/munge/socket
 DbdHost=$(cluster::host_name)
-DbdAddr=$(network::login_address)
+DbdAddr=$(network::address login)
 DbdPort=$(accounting::port)
 SlurmUser=$(id -un)
 LogFile=$base/log/slurmdbd.log
@@ -53,30 +55,19 @@ accounting::start_database() {
     mkdir -m 700 -- "$folder"
     mariadb-install-db --no-defaults --datadir="$folder/data" --user="$(id -un)" \
       --auth-root-authentication-method=normal --skip-test-db >"$log" 2>&1 ||
-      daemons::die_with_log 'mariadb-install-db failed' database
+      processes::die_with_log database 'mariadb-install-db failed'
     : >"$folder/complete"
   fi
-  daemons::start database mariadbd --no-defaults --datadir="$folder/data" --user="$(id -un)" --socket="$socket" \
+  processes::start database mariadbd --no-defaults --datadir="$folder/data" --user="$(id -un)" --socket="$socket" \
     --pid-file="$folder/pid" --skip-networking --skip-grant-tables --skip-log-bin --innodb-buffer-pool-size=64M \
     --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0 --innodb-lock-wait-timeout=900
-  accounting::wait_for database mariadb-admin --no-defaults --socket="$socket" ping
+  processes::wait_for database mariadb-admin --no-defaults --socket="$socket" ping
 }
 
 # The library of slurmdbd knows the socket by this variable alone.
 accounting::start_slurmdbd() {
-  daemons::start slurmdbd env MYSQL_UNIX_PORT="$(accounting::socket)" slurmdbd -D
-  accounting::wait_for slurmdbd cluster::slurm sacctmgr --noheader show cluster
+  processes::start slurmdbd env MYSQL_UNIX_PORT="$(accounting::socket)" slurmdbd -D
+  processes::wait_for slurmdbd cluster::slurm sacctmgr --noheader show cluster
   # The controller gives up when its cluster is not known.
   cluster::slurm sacctmgr --immediate add cluster pocket >/dev/null 2>&1 || true
-}
-
-# accounting::wait_for NAME COMMAND...   Until the daemon answers.
-accounting::wait_for() {
-  local -r deadline=$((SECONDS + 60))
-  while ((SECONDS < deadline)); do
-    if "${@:2}" >/dev/null 2>&1; then return; fi
-    daemons::pid "$1" >/dev/null || break
-    sleep 0.1
-  done
-  daemons::die_with_log "$1 did not start" "$1"
 }

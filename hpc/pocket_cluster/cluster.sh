@@ -8,7 +8,7 @@
 #     database/                          of --accounting
 #     log/ scratch/ next_job_id          these outlive `down`
 
-declare -A cluster=()
+declare -gA cluster
 
 # Sets cluster[dir], and the recorded facts of a cluster that was started there.
 cluster::locate() {
@@ -49,6 +49,13 @@ cluster::lock() {
   trap '' INT
 }
 
+cluster::without_lock() (
+  trap - INT
+  lock=${cluster[lock]}
+  exec {lock}<&-
+  "$@"
+)
+
 # Whoever can write Slurm's files runs commands as their owner: nobody else may have made the folder. And `down`
 # removes by name: the folder may hold nothing but what an earlier cluster left.
 cluster::make_folder() {
@@ -65,8 +72,14 @@ cluster::make_folder() {
   chmod 755 -- "$dir"
 }
 
-cluster::make_subfolders() {
-  local -r dir=${cluster[dir]}
+# Also puts back what a cleaner of /tmp took away.
+cluster::make_folders() {
+  local -r dir=${cluster[dir]} link=${cluster[slurm_dir]}
+  if [[ $link != "$dir" ]]; then
+    mkdir -p -- "${link%/*}"
+    [[ -O ${link%/*} ]] || common::die "${link%/*} belongs to somebody else: take the cluster down and up"
+    ln -sfn -- "$dir" "$link"
+  fi
   mkdir -p -- "$dir"/{etc,munge,pids,log,spool,state,scratch,localscratch}
   chmod 1777 -- "$dir/scratch"
   chmod 700 -- "$dir/state"
@@ -82,24 +95,15 @@ cluster::make_subfolders() {
 }
 
 # slurm.conf cannot hold a space, and a socket's path must stay below 108 bytes: such a folder is reached through
-# a short symbolic link, in a folder that nobody else can change.
-cluster::choose_slurm_dir() {
+# a short symbolic link, in a folder that nobody else can change. Prints the folder's or the link's name.
+cluster::new_slurm_dir() {
   local -r dir=${cluster[dir]}
   if [[ $dir =~ ^[A-Za-z0-9_./+-]{1,60}$ ]]; then
-    cluster[slurm_dir]=$dir
-    return
+    printf '%s\n' "$dir"
+  else
+    # The name is recorded first and made then, so that an interruption leaves nothing unknown.
+    printf '%s/link\n' "$(mktemp --dry-run /tmp/pocket_cluster.XXXXXX)"
   fi
-  # The name is recorded first and made then, so that an interruption leaves nothing unknown.
-  cluster[slurm_dir]=$(mktemp --dry-run /tmp/pocket_cluster.XXXXXX)/link
-}
-
-# Also puts the link back where a cleaner of /tmp took it away.
-cluster::make_slurm_dir() {
-  local -r link=${cluster[slurm_dir]}
-  [[ $link != "${cluster[dir]}" ]] || return 0
-  mkdir -p -- "${link%/*}"
-  [[ -O ${link%/*} ]] || common::die "${link%/*} belongs to somebody else: take the cluster down and up"
-  ln -sfn -- "${cluster[dir]}" "$link"
 }
 
 # As Slurm's daemons see it.

@@ -1,5 +1,7 @@
-# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
+# shellcheck shell=bash
 # Owns what is written into etc/ and munge/: the settings of Slurm and munge.
+
+declare -gA cluster
 
 configuration::write() {
   local -r etc=${cluster[dir]}/etc
@@ -10,7 +12,7 @@ configuration::write() {
   configuration::cgroup | common::write_atomically "$etc/cgroup.conf"
   for hook in prolog task_prolog epilog; do
     # Copies: a job's user may not be able to read this checkout.
-    install -m 755 -- "$here/pocket_cluster/job_hook.sh" "$etc/$hook"
+    install -m 755 -- "${BASH_SOURCE[0]%/*}/job_hook.sh" "$etc/$hook"
   done
   configuration::slurm | common::write_atomically "$etc/slurm.conf"
   if [[ ${cluster[accounting]} == yes ]]; then accounting::configure; fi
@@ -31,7 +33,7 @@ configuration::munge_key() {
 configuration::hosts() {
   local name address
   printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n'
-  printf '%s %s\n' "$(network::login_address)" "$(cluster::host_name)"
+  printf '%s %s\n' "$(network::address login)" "$(cluster::host_name)"
   for name in $(cluster::nodes); do
     address=$(network::address "$name")
     printf '%s %s\n::ffff:%s %s\n' "$address" "$name" "$address" "$name"
@@ -109,7 +111,7 @@ configuration::slurm() {
   cat <<CONF
 # Written by pocket_cluster.sh up.
 ClusterName=pocket
-SlurmctldHost=$(cluster::host_name)($(network::login_address))
+SlurmctldHost=$(cluster::host_name)($(network::address login))
 SlurmctldPort=${cluster[port]}
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)

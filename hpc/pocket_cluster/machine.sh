@@ -47,6 +47,7 @@ machine::init() {
   mount --bind -- "$directory/etc/hosts" /etc/hosts
   mount --bind -- "$directory/disks/$name" "$directory/localscratch"
   # Not exec: process 1 must reap the orphans that Slurm leaves to it. The node lives as long as its slurmd.
+  set -m # Without it slurmd, and each job, would ignore SIGINT and SIGQUIT.
   "$@" &
   wait $!
 }

@@ -1,5 +1,7 @@
-# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
+# shellcheck shell=bash
 # pocket_cluster.sh env and status: the two that write to standard output.
+
+declare -gA cluster
 
 report::require_cluster() {
   cluster::exists || common::die "no pocket cluster is up in ${cluster[dir]}: start one with 'up'"
@@ -8,7 +10,7 @@ report::require_cluster() {
 report::environment() {
   local scratch
   report::require_cluster
-  daemons::pid slurmctld >/dev/null ||
+  processes::live slurmctld ||
     common::die "the pocket cluster in ${cluster[dir]} has no living slurmctld: repair it with 'up'"
   scratch=${cluster[dir]}/scratch/$(id -un)
   mkdir -p -- "$scratch"
@@ -28,7 +30,7 @@ report::status() {
   local -A state=()
   while read -r name word _; do
     state[$name]=$word
-  done < <(! daemons::pid slurmctld >/dev/null || cluster::node_states)
+  done < <(! processes::live slurmctld || cluster::node_states)
   printf '%s: %d nodes of %d GPUs (%s), network %s, tmpdir %s\n' "${cluster[dir]}" "${cluster[nodes]}" \
     "${cluster[gpus_per_node]}" "${cluster[gpu_type]}" "${cluster[network]}" "${cluster[tmpdir]}"
   printf '%-10s %-8s %-15s %s\n' NAME PROCESS ADDRESS STATE
@@ -38,7 +40,7 @@ report::status() {
       address=$(network::address "$name")
       cluster::state_is_good "${state[$name]:-}" || wrong=1
     fi
-    pid=$(daemons::pid "$name") || {
+    pid=$(processes::pid "$name") || {
       pid=dead
       wrong=1
     }

@@ -1,58 +1,61 @@
-# shellcheck shell=bash disable=SC2154 # pocket_cluster.sh and cluster.sh set the globals
+# shellcheck shell=bash
 # pocket_cluster.sh up
 
+declare -gA cluster
+
+# up::run OPTION...   The names of the options, which are those of the facts.
 up::run() {
-  local since
+  local since restarted
   cluster::make_folder
   cluster::lock
   # Again, as another `up` may have written it before the lock was ours.
   cluster::locate
-  if cluster::exists && daemons::any_lives; then
-    up::refuse_other_options
+  if cluster::exists && processes::any_lives; then
+    up::refuse_other_options "$@"
   else
-    up::plan
+    up::plan "$@"
   fi
-  cluster::make_slurm_dir
-  cluster::make_subfolders
+  cluster::make_folders
   since=$(date +%FT%T)
-  daemons::start_missing
-  up::wait_until_ready
+  restarted=$(daemons::start_missing)
+  up::wait_until_ready "$since" "$restarted"
   common::note "pocket cluster is up: ${cluster[nodes]} nodes of ${cluster[gpus_per_node]} GPUs," \
     "network ${cluster[network]}, in ${cluster[dir]}"
 }
 
 up::refuse_other_options() {
-  local key
-  for key in "${!asked[@]}"; do
-    [[ $key:${asked[$key]} != network:auto && ${asked[$key]} != "${cluster[$key]}" ]] || continue
-    common::die "the cluster in ${cluster[dir]} runs with --${key//_/-} ${cluster[$key]}, not ${asked[$key]}:" \
-      "take it down first"
+  local key value
+  for key in "$@"; do
+    value=${options_value[$key]:-${cluster[$key]:-}}
+    [[ $key:$value != network:auto && $value != "${cluster[$key]:-}" ]] || continue
+    common::die "the cluster in ${cluster[dir]} runs with --${key//_/-} ${cluster[$key]}, not $value: take it down first"
   done
 }
 
 # Decides all that a cluster is made of. One whose processes a reboot ended starts as it was.
 up::plan() {
   local key
-  for key in "${!default[@]}"; do
-    cluster["$key"]=${asked[$key]:-${cluster[$key]:-${default[$key]}}}
+  for key in "$@"; do
+    cluster[$key]=${options_value[$key]:-${cluster[$key]:-${options_default[$key]}}}
   done
   up::install_missing
-  network::choose
-  network::choose_port
+  cluster[network]=$(network::possible_form "${cluster[network]}")
+  cluster["port"]=$(network::free_port)
   if [[ ${cluster[network]} == hosts ]]; then
-    network::choose_subnet
+    cluster[subnet]=$(network::free_subnet)
+    # At most 15 characters for the name of an interface.
+    printf -v "cluster[interface]" 'pocket%08x' "$(cluster::hash)"
   fi
-  [[ -n ${cluster[slurm_dir]:-} ]] || cluster::choose_slurm_dir
+  cluster[slurm_dir]=${cluster[slurm_dir]:-$(cluster::new_slurm_dir)}
   cluster::record
-  cluster::make_slurm_dir
-  cluster::make_subfolders
+  cluster::make_folders
   configuration::write
 }
 
 up::install_missing() {
   local -A package=([slurmctld]=slurm-wlm [slurmd]=slurm-wlm [sbatch]=slurm-wlm [munged]=munge [munge]=munge)
-  local command
   local -A missing=()
+  local command
   if ((EUID == 0)) && [[ ${cluster[network]} != loopback ]]; then
     package[ip]=iproute2
   fi
@@ -63,33 +66,31 @@ up::install_missing() {
     common::has_command "$command" || missing[${package[$command]}]=1
   done
   ((${#missing[@]})) || return 0
-  # Without the lock: a daemon that a package starts would hold it for ever.
-  (
-    trap - INT
-    lock=${cluster[lock]}
-    exec {lock}<&-
-    packages::install "${!missing[@]}"
-  )
+  # A daemon that a package starts would hold the lock for ever.
+  cluster::without_lock packages::install "${!missing[@]}"
 }
 
+# up::wait_until_ready SINCE RESTARTED   Arguments as of up::is_ready.
 up::wait_until_ready() {
-  local -r deadline=$((SECONDS + 20 + cluster[nodes] / 2))
+  local -r deadline=$((SECONDS + 60 + cluster[nodes] / 2))
   local name
   trap - INT
-  until up::is_ready; do
+  until up::is_ready "$@"; do
     for name in $(daemons::names); do
-      daemons::pid "$name" >/dev/null || daemons::die_with_log "$name ended" "$name"
+      processes::live "$name" || processes::die_with_log "$name" "$name ended"
     done
-    ((SECONDS < deadline)) || daemons::die_with_log "the nodes were not ready in time" slurmctld
+    ((SECONDS < deadline)) || processes::die_with_log slurmctld "the nodes were not ready in time"
     sleep 0.1
   done
 }
 
-# Every node takes jobs, and has registered after `since` (of up::run) if this `up` started it.
+# up::is_ready SINCE RESTARTED   Whether every node takes jobs, and those of the lines RESTARTED have registered after
+# SINCE, a time as Slurm writes it.
 up::is_ready() {
+  local -r since=$1 restarted=$2
   local name state started good=0
   while read -r name state started; do
-    if [[ $started == None || $started == Unknown || (${daemons_restarted[$name]:-} && $started < $since) ]]; then
+    if [[ $started == @(None|Unknown) || ($'\n'$restarted$'\n' == *$'\n'"$name"$'\n'* && $started < $since) ]]; then
       continue
     elif cluster::state_is_good "$state"; then
       good=$((good + 1))

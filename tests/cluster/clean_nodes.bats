@@ -21,7 +21,7 @@ setup() {
 
 teardown() {
   scancel --user="$me"
-  until [[ -z $(squeue --noheader) ]]; do sleep 0.1; done
+  wait_until 60 no_jobs
 }
 
 has_own_disks() {
@@ -108,11 +108,11 @@ leave_behind() {
 
 @test "Ctrl-C cancels its jobs, and says what was done" {
   sbatch --quiet --nodelist=node2 --exclusive --mem=0 --output=/dev/null --wrap='sleep 60'
-  until [[ $(squeue --noheader --format=%T) == RUNNING ]]; do sleep 0.1; done
+  wait_until 30 no_jobs --states=PENDING,CONFIGURING
   run --separate-stderr timeout --foreground --preserve-status --signal=INT 4 bash "$clean" --dry-run
   ((status == 130))
   [[ $stderr == *'cancelled on: node2' && $output == *all* ]]
-  until [[ -z $(squeue --noheader --name=clean_nodes) ]]; do sleep 0.1; done
+  wait_until 30 no_jobs --name=clean_nodes
   run ! ls -d "$SCRATCH"/.clean_nodes.*
 }
 

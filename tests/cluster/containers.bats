@@ -208,10 +208,7 @@ copies() {
   printf 'OTHER_KEY = "%s"\n' "$other" >"$project/.env"
   printf '%s\n' "$key" "$other" >"$HOME/keys"
   in_container -W srun --num-nodes 2
-  SECONDS=0
-  while ((SECONDS < 60)) && [[ $(job_field "$job" JobState) == @(PENDING|CONFIGURING|RUNNING|COMPLETING) ]]; do
-    cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n' >>"$BATS_TEST_TMPDIR/arguments" || true
-  done
+  keep_arguments "$job" "$BATS_TEST_TMPDIR/arguments"
   ended "$job" 30 COMPLETED 0:0
   job_log | grep -xF "WANDB_API_KEY $(printf '%s' "$key" | sha256sum | cut -d ' ' -f 1)"
   job_log | grep -xF "OTHER_KEY $(printf '%s' "$other" | sha256sum | cut -d ' ' -f 1)"
@@ -347,7 +344,7 @@ small_image() {
 
 @test "no runtime on the node, a bind that is not there, a folder that is not there: told before ranks start" {
   mkdir -p -- "$BATS_TEST_TMPDIR/there"
-  PATH=${PATH/"$(dirname -- "$(command -v apptainer)"):"/} in_container --no-preflight
+  PATH=$(path_without apptainer singularity) in_container --no-preflight
   ended "$job" 30 FAILED 1:0
   job_log | grep '^run.sh: error: no apptainer and no singularity on node1: '
 

@@ -109,16 +109,6 @@ stub() {
   PATH=$programs:$PATH
 }
 
-# without_runtime   A PATH in which there is no container runtime, whatever this machine has.
-without_runtime() {
-  if ! command -v apptainer singularity >/dev/null; then return; fi
-  local -a folders
-  IFS=: read -ra folders <<<"$PATH"
-  find "${folders[@]}" -maxdepth 1 ! -type d ! -name 'apptainer*' ! -name 'singularity*' -print0 2>/dev/null |
-    xargs -0 ln -sf --target-directory="$programs" --
-  PATH=$programs
-}
-
 @test "a healthy cluster is ready, and a request to it is sent without a warning" {
   export POCKET_CLUSTER_DIR=$healthy SLURM_CONF=$healthy_conf
   stub apptainer 'echo "apptainer version 1.4.5"'
@@ -134,7 +124,7 @@ without_runtime() {
 
 @test "planted: no requeue, a short KillWait, a tiny MaxArraySize, another GPU, a drained node, an open key file, a clock ahead (date stands in), no runtime" {
   faulty
-  without_runtime
+  PATH=$(path_without apptainer singularity)
   # shellcheck disable=SC2016 # for the stub
   stub date 'exec /bin/date ${SLURM_JOB_ID:+--date="+1 hour"} "$@"'
   mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"

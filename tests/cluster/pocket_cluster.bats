@@ -36,11 +36,7 @@ teardown() {
   [[ -e $conf ]] || return 0
   slurm scancel --full --signal=KILL --state=RUNNING --user="$(id -un)"
   slurm scancel --user="$(id -un)"
-  wait_until 20 no_jobs
-}
-
-no_jobs() {
-  [[ -z $(slurm squeue --noheader) ]]
+  SLURM_CONF=$conf wait_until 20 no_jobs
 }
 
 # pocket VERB...   Descriptors 3 and 4 stay open on purpose: bats waits for whoever holds them.
@@ -95,14 +91,15 @@ needs_hosts() {
   fails_with 2 'say what to do' pocket
   fails_with 2 "unknown command 'start'" pocket start
   fails_with 2 "unknown option '--node'" pocket up --node 3
-  fails_with 2 'missing' pocket up --nodes
+  fails_with 2 'needs a value' pocket up --nodes
   fails_with 2 "'banana' is not a whole number" pocket up --nodes banana
   fails_with 2 "'0' is not a whole number" pocket up --nodes=0
   fails_with 2 "'17' is not a whole number" pocket up --gpus-per-node 17
+  fails_with 2 "'201' is not a whole number" pocket up --nodes 201
   fails_with 2 'is not a name' pocket up --gpu-type 'a b'
-  fails_with 2 "'wifi' is not auto" pocket up --network wifi
-  fails_with 2 "'' is not site" pocket up --tmpdir ''
-  fails_with 2 "'maybe' is not yes or no" pocket up --accounting=maybe
+  fails_with 2 "'wifi' is none of: auto, hosts" pocket up --network wifi
+  fails_with 2 "'' is none of: site" pocket up --tmpdir ''
+  fails_with 2 "'maybe' is none of: no, yes" pocket up --accounting=maybe
   fails_with 2 'no options' pocket down --all
   [[ $(pocket --help) == *--gpus-per-node* ]]
 }
@@ -132,7 +129,7 @@ needs_hosts() {
   SECONDS=0
   pocket up
   pocket up --nodes=3 --network auto
-  ((SECONDS < 5))
+  ((SECONDS < $(patience 5)))
   fails_with 1 'nodes 3, not 2' pocket up --nodes 2
   pocket up 2>/dev/null &
   pocket up 2>/dev/null &
@@ -266,12 +263,48 @@ fails_with_dead() {
   [[ $output == $'755 nobody\nnobody\nnobody\nnobody\nnobody' ]]
 }
 
+# ignores_none PROCESS   Of HUP, INT, QUIT, USR1 and TERM, by the kernel's mask.
+ignores_none() {
+  (((16#$(sed -n 's/^SigIgn:[[:space:]]*//p' "/proc/$1/status") & 16#4207) == 0))
+}
+
+@test "up by nohup, or by a script that ignores signals: its daemons and jobs ignore none" {
+  export POCKET_CLUSTER_DIR="$folder/nohup cluster"
+  local form process count mask
+  # The second form also on a machine whose env knows no --default-signal.
+  mkdir -- "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/sh\nif [ "$1" = --default-signal ]; then exit 125; fi\nexec /usr/bin/env "$@"\n' >"$BATS_TEST_TMPDIR/bin/env"
+  chmod +x -- "$BATS_TEST_TMPDIR/bin/env"
+  for form in auto loopback; do
+    (
+      trap '' HUP INT QUIT USR1 TERM
+      if [[ $form == loopback ]]; then PATH=$BATS_TEST_TMPDIR/bin:$PATH; fi
+      pocket up --nodes 1 --network "$form"
+    )
+    use env
+    count=0
+    for process in $(processes); do
+      if [[ $(<"/proc/$process/comm") == @(munged|slurmctld|slurmd) ]]; then
+        ignores_none "$process"
+        count=$((count + 1))
+      fi
+    done
+    ((count >= 3))
+    mask=$(slurm srun sed -n 's/^SigIgn:[[:space:]]*//p' /proc/self/status)
+    (((16#$mask & 16#4207) == 0))
+    job=$(slurm sbatch --parsable --output="$BATS_TEST_TMPDIR/$form" --wrap 'trap "echo got INT" INT; kill -INT $$')
+    wait_until 20 is COMPLETED "$job"
+    has "$BATS_TEST_TMPDIR/$form" 'got INT'
+    pocket down
+  done
+}
+
 @test "64 nodes on loopback beside the first cluster, without GPUs and SLURM_TMPDIR" {
   local -r first=$conf
   export POCKET_CLUSTER_DIR="$folder/second cluster"
   SECONDS=0
   pocket up --nodes 64 --network loopback --gpus-per-node 0 --tmpdir none
-  ((SECONDS < 15))
+  ((SECONDS < $(patience 15)))
   use env
   [[ $conf != "$first" ]]
   slurm srun -N64 sh -c 'echo "$SLURMD_NODENAME ${SLURM_TMPDIR:-none}"' >"$BATS_TEST_TMPDIR/out"

@@ -41,6 +41,16 @@ ended() {
   fi
 }
 
+# keep_arguments JOB FILE   Each argument of each process of this machine, which are those of all nodes, until the job ends.
+keep_arguments() {
+  wait_until 60 ended_after_a_look "$@"
+}
+
+ended_after_a_look() {
+  cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n' >>"$2" || true
+  job_has_ended "$1"
+}
+
 # What there is of the job on the nodes' own disks, as the machine under the pocket cluster sees them.
 local_folders() {
   find "$POCKET_CLUSTER_DIR/disks" "$POCKET_CLUSTER_DIR/localscratch" -mindepth 1 \( -name "*.$1.*" -o -name "*_$1_*" \) -print

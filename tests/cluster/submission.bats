@@ -124,11 +124,7 @@ cpus=$(nproc --all)"
   printf '%s\n' "$key" "$other" >"$HOME/keys"
 
   submit -W srun --num-nodes 2
-  # Each argument of each process of this machine, which are those of all nodes, while the job is there.
-  SECONDS=0
-  while ((SECONDS < 60)) && [[ $(job_field "$job" JobState) == @(PENDING|CONFIGURING|RUNNING|COMPLETING) ]]; do
-    cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n' >>"$BATS_TEST_TMPDIR/arguments" || true
-  done
+  keep_arguments "$job" "$BATS_TEST_TMPDIR/arguments"
   ended "$job" 30 COMPLETED 0:0
 
   job_log | grep -xF "WANDB_API_KEY $(printf '%s' "$key" | sha256sum | cut -d ' ' -f 1)"

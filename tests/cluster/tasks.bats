@@ -95,13 +95,13 @@ report() {
   same "$(tasks_known)" "$(seq 1000)"
   wait_until 90 grep -qx completed "$run_directory/task_2/state"
   xargs scancel <"$BATS_TEST_TMPDIR/jobs"
-  wait_until 60 nothing_runs
+  wait_until 60 no_jobs
 
   submitter -W srun --gpus 0 --exp-name many --repeat 1000 --only-missing >"$BATS_TEST_TMPDIR/jobs"
   run_directory=$(dirname -- "$(grep -lx -- "$(head -n 1 "$BATS_TEST_TMPDIR/jobs")" "$SCRATCH"/project/hpc_outputs/many_*/job_id)")
   xargs scancel <"$BATS_TEST_TMPDIR/jobs"
   same "$({ tasks_known && grep -lx completed "$first"/task_*/state | sed -E 's|.*/task_([0-9]+)/state|\1|'; } | sort -n)" "$(seq 1000)"
-  wait_until 60 nothing_runs
+  wait_until 60 no_jobs
 
   # Those whose number is not their index find their folder, and Slurm their log.
   for task in "$run_directory"/task_*; do
@@ -123,8 +123,4 @@ tasks_known() {
       seq "$((${part%-*} + ${offset:-0}))" "$((${part#*-} + ${offset:-0}))"
     done
   done <"$run_directory/job_id" | sort -n
-}
-
-nothing_runs() {
-  [[ -z $(squeue --noheader) ]]
 }

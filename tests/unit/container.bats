@@ -11,19 +11,8 @@ setup() {
   mkdir -- "$SCRATCH" "$HOME" "$BATS_TEST_TMPDIR/bin"
   cd -- "$BATS_TEST_TMPDIR" || return
   # None but the test's own, which writes down what it is given.
-  PATH=$BATS_TEST_TMPDIR/bin:$(without_runtime)
+  PATH=$BATS_TEST_TMPDIR/bin:$(path_without apptainer singularity)
   make_sif image.sif
-}
-
-# PATH without the folders of a runtime that this machine may have.
-without_runtime() {
-  local folder path=''
-  local -a folders
-  IFS=: read -ra folders <<<"$PATH"
-  for folder in "${folders[@]}"; do
-    if [[ ! -e $folder/apptainer && ! -e $folder/singularity ]]; then path+=${path:+:}$folder; fi
-  done
-  printf '%s\n' "$path"
 }
 
 # stub_runtime NAME   Its arguments go to the file `given`, its environment to `environment`, each with a NUL.

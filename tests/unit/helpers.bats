@@ -1,0 +1,28 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031 # each test is a subshell
+# tests/helpers.bash itself.
+
+load ../helpers
+
+@test "path_without: no program is lost but the named one, and none of the machine's is changed" {
+  mkdir -- "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/sh\n' >"$BATS_TEST_TMPDIR/bin/runtime one"
+  printf '#!/bin/sh\n' >"$BATS_TEST_TMPDIR/bin/runtime two"
+  chmod +x -- "$BATS_TEST_TMPDIR/bin"/runtime*
+  PATH=$PATH:$BATS_TEST_TMPDIR/bin
+  local -r before=$(compgen -c | LC_ALL=C sort -u)
+  local after
+  after=$(PATH=$(path_without 'runtime one' 'runtime two' none) && compgen -c | LC_ALL=C sort -u)
+  [[ $(comm -3 <(printf '%s\n' "$before") <(printf '%s\n' "$after")) == $'runtime one\nruntime two' ]]
+  [[ -x $BATS_TEST_TMPDIR/bin/runtime\ one ]]
+}
+
+@test "wait_until: as soon as it succeeds; in vain, it says for what" {
+  local tries=0
+  third() { ((++tries == 3)); }
+  wait_until 60 third
+  ((tries == 3))
+  run --separate-stderr wait_until 0 test -e '/no where'
+  # shellcheck disable=SC2154 # bats sets it
+  [[ $status == 1 && $stderr == 'in vain for 0 s: test -e /no where' ]]
+}
