@@ -39,7 +39,7 @@ main() {
     installing::apply "$kit" "$path" "$stage" "$(git -C "$kit" describe --always --dirty --abbrev=12 2>/dev/null || echo 'of no repository')"
   fi
   old=$(installing::list_old "$path" | paste -sd ' ')
-  [[ -z $old ]] || common::note "note: files of an older kit are not used any more; carry over what you have changed in them, then remove them:  cd ${path@Q} && rm -- $old"
+  [[ -z $old ]] || common::note "note: this version of the kit does not use these files of an older one. Take over the .new files, if there are any, and what you have changed in these; then remove them:  cd ${path@Q} && rm -- $old"
   adopt::configuration
   adopt::ignore
   if [[ -n $dry_run ]]; then

@@ -370,7 +370,7 @@ said() {
   for file in hpc/batch.sh hpc/lib/{request,gone,common,own}.sh hpc/pocket/up.sh hpc/clusters/{plai,own}.sh; do has "$file" mine; done
   has_new_layout batch.sh lib/{request,gone,own}.sh lib/common.sh.new pocket{,/up.sh} clusters/own.sh
   says -- "$program"
-  [[ $stderr == *$'\nnote: files of an older kit are not used any more; '*"' && rm -- hpc/batch.sh hpc/lib/request.sh hpc/pocket/up.sh" ]]
+  [[ $stderr == *$'\nnote: this version of the kit does not use these files of an older one. '*"' && rm -- hpc/batch.sh hpc/lib/request.sh hpc/pocket/up.sh" ]]
   (source /dev/stdin <<<"${stderr#*them:}")
   has_new_layout lib/{gone,own}.sh lib/common.sh.new pocket clusters/own.sh
 }
@@ -423,7 +423,7 @@ commit() {
   said 'upgraded  hpc/sweep.sh'
   said 'kept      hpc/lib/common.sh: it is not as the kit left it; the new version is hpc/lib/common.sh.new'
   said 'left out  train/: you have a folder of that name; nothing else of the kit needs it'
-  grep -q "^note: files of an older kit .* && rm -- hpc/batch.sh hpc/up.sh$" "$BATS_TEST_TMPDIR/noted"
+  grep -q "^note: this version of the kit does not use .* && rm -- hpc/batch.sh hpc/up.sh$" "$BATS_TEST_TMPDIR/noted"
   has_new_layout batch.sh up.sh lib/common.sh.new lib/gone.sh clusters/my.sh
   has hpc/batch.sh mine
 }
@@ -440,15 +440,75 @@ commit() {
   adopt "$program" >"$BATS_TEST_TMPDIR/said" 2>"$BATS_TEST_TMPDIR/noted"
   run ! grep -E '^(removed|upgraded)' "$BATS_TEST_TMPDIR/said"
   diff <(echo "$before") <(files) >"$BATS_TEST_TMPDIR/changes" || run ! grep '^<' "$BATS_TEST_TMPDIR/changes"
-  grep -q "^note: files of an older kit .* && rm -- hpc/batch.sh hpc/report.py hpc/sweep_trial.sh hpc/lib/container_mounts.sh hpc/lib/request.sh hpc/lib/submit_options.sh hpc/lib/sweep.sh hpc/pocket/up.sh hpc/reports/page.py hpc/shims/python$" "$BATS_TEST_TMPDIR/noted"
+  grep -q "^note: this version of the kit does not use .* && rm -- hpc/batch.sh hpc/report.py hpc/sweep_trial.sh hpc/lib/container_mounts.sh hpc/lib/request.sh hpc/lib/submit_options.sh hpc/lib/sweep.sh hpc/pocket/up.sh hpc/reports/page.py hpc/shims/python$" "$BATS_TEST_TMPDIR/noted"
   has hpc/sweep.sh.new 'version 2 of hpc/sweep.sh'
 }
 
-# queue ID STATE SCRIPT [SOURCE_DIR]   A job of the program, and its run directory.
+# queue ID STATE SCRIPT [NAME=VALUE]...   A job in the queue, and its run directory with these facts. The project is known by a link.
 queue() {
-  local -r run_directory="$BATS_TEST_TMPDIR/scratch/it's mine/hpc_outputs/run_$1"
+  local -r run_directory="$BATS_TEST_TMPDIR/it's mine/hpc_outputs/run_${1%%_*}"
+  local word
   mkdir -p -- "$run_directory"
-  printf 'fact[%s]=%s\n' project_directory "${BATS_TEST_TMPDIR@Q}/link" source_dir "${4:-$run_directory/source}" >"$run_directory/facts"
-  sed -i "s|^\(fact.source_dir.=\)\(.*\)|\1'${4:-x}'|" "$run_directory/facts"
+  for word in project_directory="$BATS_TEST_TMPDIR/link" source_dir="$run_directory/source" "${@:4}"; do
+    printf 'fact[%s]=%s\n' "${word%%=*}" "$(printf '%s' "${word#*=}" | sed "s/'/'\\\\''/g; s/.*/'&'/")"
+  done >"$run_directory/facts"
   printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$run_directory" "$BATS_TEST_TMPDIR/link/hpc/$3 $run_directory" >>"$SQUEUE"
+}
+
+@test "jobs that still read the old files: the upgrade is refused, and they are named; --force, or when they have ended" {
+  old_layout
+  ln -s -- "$program" "$BATS_TEST_TMPDIR/link"
+  queue 12 R batch.sh source_dir="$BATS_TEST_TMPDIR/link" # --no-snapshot
+  queue 12 PD batch.sh source_dir="$BATS_TEST_TMPDIR/link"
+  queue 9 PD pack.sh
+  queue 30 R pack.sh # it has all that it needs
+  queue 31 R batch.sh
+  queue 32 R batch.sh # git ignores hpc/
+  printf 'data/\0hpc/\0' >"$BATS_TEST_TMPDIR/it's mine/hpc_outputs/run_32/source.tar.ignored"
+  queue 33 R batch.sh project_directory="$kit" source_dir="$kit"
+  queue 34 R batch.sh source_dir="$BATS_TEST_TMPDIR/link" # a newer kit's
+  ln -s -- "$kit" "$BATS_TEST_TMPDIR/it's mine/hpc_outputs/run_34/kit"
+  printf '40\tR\t/home/somebody\t(null)\n' >>"$SQUEUE"
+  local before
+  before=$(files)
+  fails_with 1 "error: job 9 12 32 needs the old files in '.*\(scancel 9 12 32\).*--force" adopt "$program"
+  [[ $(files) == "$before" ]]
+  run -0 --separate-stderr adopt --dry-run "$program"
+  [[ $stderr == 'adopt.sh: warning: job 9 12 32 needs the old files'*'nothing was written (--dry-run)' && $output == *'removed   hpc/report.py'* ]]
+  [[ $(files) == "$before" ]]
+  cp -R -- "$program" "$BATS_TEST_TMPDIR/forced"
+  ln -sfn -- "$BATS_TEST_TMPDIR/forced" "$BATS_TEST_TMPDIR/link"
+  fails_with 1 'error: job 9 12 32' adopt "$BATS_TEST_TMPDIR/forced"
+  adopt --force "$BATS_TEST_TMPDIR/forced" >/dev/null
+  [[ ! -e $BATS_TEST_TMPDIR/forced/hpc/batch.sh ]]
+  ln -sfn -- "$program" "$BATS_TEST_TMPDIR/link"
+
+  # With a snapshot a job needs batch.sh at most, where a site forbids requeueing.
+  sed -i -E '/^(12|9|32)\t/d' "$SQUEUE"
+  adopt "$program" >"$BATS_TEST_TMPDIR/said"
+  said 'kept      hpc/batch.sh: job 30 31 may need it to continue; run this again when it has ended'
+  has_new_layout batch.sh
+  says 'kept      hpc/batch.sh: job 30 31 may need .*' -- "$program"
+  : >"$SQUEUE"
+  says 'removed   hpc/batch.sh: it is hpc/job/batch.sh now' -- "$program"
+  has_new_layout
+  rm -- "$SQUEUE" # a project of the new layout asks nothing
+  says -- "$program"
+  [[ $stderr == '0 files written'* ]]
+}
+
+@test "jobs: where Slurm does not answer, or is not there, it is noted, and the upgrade goes on" {
+  old_layout
+  cp -R -- "$program" "$BATS_TEST_TMPDIR/other"
+  rm -- "$SQUEUE"
+  run -0 --separate-stderr adopt "$program"
+  [[ $stderr == 'note: it is not known whether queued or running jobs need the old files: squeue: error: Invalid user'$'\n'* ]]
+  has_new_layout
+  printf '#!/bin/sh\nexec sleep 60\n' >"$BATS_TEST_TMPDIR/slurm/squeue"
+  program=$BATS_TEST_TMPDIR/other
+  local -r began=$SECONDS
+  run -0 --separate-stderr adopt "$program"
+  ((SECONDS - began < 20))
+  [[ $stderr == 'note: it is not known whether queued or running jobs need the old files: no answer for 5 s'$'\n'* ]]
+  has_new_layout
 }
