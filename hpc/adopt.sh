@@ -21,7 +21,7 @@ source "$here/adopt/live_jobs.sh"
 readonly -a parts=(hpc venv singularity train)
 
 main() {
-  local path='' dry_run='' force='' stage='' line='' continuing='' lock old
+  local path='' dry_run='' force='' first='' stage='' line='' continuing='' lock old
   local -a command=()
   adopt::read_arguments "$@"
   adopt::check_path
@@ -32,7 +32,7 @@ main() {
   # Only an older kit has this file. Where a site forbids requeueing, a job with a snapshot is continued from there.
   if [[ -e $path/hpc/batch.sh && -z $force ]]; then continuing=$(live_jobs::check "$path" "$dry_run"); fi
   if [[ -n $continuing ]]; then installing_held["hpc/batch.sh"]="job $continuing may need it to continue; run this again when it has ended"; fi
-  if [[ -e $path/hpc/.installed ]]; then installing::read_manifest "$path/hpc/.installed"; else installing::recognize "$kit" "$path"; fi
+  if [[ -e $path/hpc/.installed ]]; then installing::read_manifest "$path/hpc/.installed"; else first=1 && installing::recognize "$kit" "$path"; fi
   adopt::leave_out_parts
   installing::decide "$path"
   if [[ -z $dry_run ]]; then
@@ -44,7 +44,7 @@ main() {
   adopt::ignore
   if [[ -n $dry_run ]]; then
     common::note 'nothing was written (--dry-run)'
-  elif ((${#installing_put[@]} == 0)); then
+  elif [[ -n $first ]]; then
     adopt::say_next
   fi
 }
@@ -85,7 +85,7 @@ adopt::check_folders() {
   while IFS= read -r folder; do
     folder=$path/$folder
     if [[ -L $folder || -e $folder && ! -d $folder ]]; then
-      common::die_usage "${folder@Q} is a link or a file, where a folder of the kit shall be: move it away first"
+      common::die_usage "${folder@Q} is a link or a file, and the kit needs a folder there: move it away first"
     fi
     [[ ! -e $folder || -w $folder ]] || common::die "${folder@Q} cannot be written: whose is it? (ls -ld)"
   done < <(printf '%s\n' "${parts[@]}" "${installing_order[@]%/*}" | LC_ALL=C sort -u)

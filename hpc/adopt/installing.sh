@@ -2,6 +2,7 @@
 # Files of the kit in somebody's project: which to write, to keep and to remove, by three hashes of each: that of the
 # file as it is there, that of what was put there before (the manifest), and that of what the kit has now.
 
+if declare -p installing_order >/dev/null 2>&1; then return; fi
 declare -ga installing_order=()    # the paths in the project, as they come
 declare -gA installing_source=()   # path -> the kit's file
 declare -gA installing_offered=()  # path -> hash of it; of a symbolic link, link:TARGET
@@ -24,7 +25,7 @@ installing::offer() {
   installing_order+=("$3")
   installing_source[$3]=$2
   # Kits before hpc/job/ had these in hpc/ or in one of a few folders there.
-  if [[ $3 == @(hpc/!(lib|clusters)/*|train/*/*|singularity/container_*) ]]; then
+  if [[ $3 == @(hpc/!(lib|clusters)/*|train/*/*|singularity/container_*) && $3 != */@(README.md|__init__.py) ]]; then
     local name=${3##*/}
     name=${name/#option_table/submit_options}
     installing_homes[$name]+=${installing_homes[$name]:+ or }$3
@@ -162,8 +163,7 @@ installing::let_go() {
   fi
 }
 
-# installing::apply KIT ROOT STAGE VERSION   Each file is renamed into its place, and the manifest comes last: who is
-# interrupted runs it again.
+# installing::apply KIT ROOT STAGE VERSION   The manifest comes last: an interrupted upgrade is completed by the next.
 installing::apply() {
   local -r kit=$1 root=$2 stage=$3 version=$4
   local -i i

@@ -246,7 +246,8 @@ STUB
   broken mv 4 'kill -s KILL "$PPID"; sleep 1'
   run env PATH="$BATS_TEST_TMPDIR/broken:$PATH" bash "$kit/hpc/adopt.sh" "$program"
   [[ $status == 137 && -d $program/hpc && ! -e $program/hpc/.installed ]]
-  adopt "$program" >/dev/null
+  run -0 --separate-stderr adopt "$program"
+  [[ $stderr == *$'\nnext: look at '* ]]
   mkdir -- "$BATS_TEST_TMPDIR/whole"
   cp -- "$program/run me.py" "$BATS_TEST_TMPDIR/whole/"
   adopt "$BATS_TEST_TMPDIR/whole" >/dev/null
