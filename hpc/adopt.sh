@@ -1,24 +1,27 @@
 #!/usr/bin/env bash
-# adopt.sh [--dry-run] PATH [-- COMMAND...]
+# adopt.sh [--dry-run] [--force] PATH [-- COMMAND...]
 #
-# Puts the kit beside your program in the folder PATH: hpc/ (with this README), venv/, singularity/, train/, what git
-# shall ignore, and an experiment_configurations.txt with COMMAND. Run again, from a newer kit, it upgrades: what you have
-# changed stays as it is, and the new version is put beside it, with .new at the end of its name. Prints a line for each
-# file that it writes, keeps or removes; --dry-run does no more than that. PATH/hpc/.installed has the hash of each file
-# that it has put there. Run by people, in a clone of the kit; if it was interrupted, run it again. Exit status: 0, 1 the
-# folder cannot be written, 2 the request is wrong.
+# Puts the kit beside your program in the folder PATH: hpc/ (with this README), venv/, singularity/, train/, lines of
+# .gitignore, and an experiment_configurations.txt with COMMAND. Run again from a newer kit, it upgrades: a file that you
+# have changed stays, and the new version is put beside it, with .new at the end of its name. Prints a line for each file
+# that it writes, keeps or removes; --dry-run only prints. PATH/hpc/.installed has the hash of each file that was put
+# there. It refuses an upgrade while queued or running jobs need the old files; --force upgrades all the same. Run by
+# people, in a clone of the kit; if it was interrupted, run it again. Exit status: 0, 1 the folder cannot be written, or
+# jobs need it, 2 the request is wrong.
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 kit=${here%/*}
 source "$here/lib/common.sh"
+source "$here/lib/slurm.sh"
 source "$here/adopt/installing.sh"
+source "$here/adopt/live_jobs.sh"
 
 readonly -a parts=(hpc venv singularity train)
 
 main() {
-  local path='' dry_run='' stage='' line='' lock
+  local path='' dry_run='' force='' first='' stage='' line='' continuing='' lock old
   local -a command=()
   adopt::read_arguments "$@"
   adopt::check_path
@@ -26,17 +29,22 @@ main() {
   if [[ -z $dry_run ]]; then adopt::take_lock; fi
   adopt::list_kit
   adopt::check_folders
-  installing::read_manifest "$path/hpc/.installed"
+  # Only an older kit has this file. Where a site forbids requeueing, a job with a snapshot is continued from there.
+  if [[ -e $path/hpc/batch.sh && -z $force ]]; then continuing=$(live_jobs::check "$path" "$dry_run"); fi
+  if [[ -n $continuing ]]; then installing_held["hpc/batch.sh"]="job $continuing may need it to continue; run this again when it has ended"; fi
+  if [[ -e $path/hpc/.installed ]]; then installing::read_manifest "$path/hpc/.installed"; else first=1 && installing::recognize "$kit" "$path"; fi
   adopt::leave_out_parts
   installing::decide "$path"
   if [[ -z $dry_run ]]; then
     installing::apply "$kit" "$path" "$stage" "$(git -C "$kit" describe --always --dirty --abbrev=12 2>/dev/null || echo 'of no repository')"
   fi
+  old=$(installing::list_old "$path" | paste -sd ' ')
+  [[ -z $old ]] || common::note "note: this version of the kit does not use these files of an older one. Take over the .new files, if there are any, and what you have changed in these; then remove them:  cd ${path@Q} && rm -- $old"
   adopt::configuration
   adopt::ignore
   if [[ -n $dry_run ]]; then
     common::note 'nothing was written (--dry-run)'
-  elif ((${#installing_put[@]} == 0)); then
+  elif [[ -n $first ]]; then
     adopt::say_next
   fi
 }
@@ -45,25 +53,22 @@ adopt::read_arguments() {
   while (($# > 0)); do
     case $1 in
       --dry-run) dry_run=1 ;;
-      -h | --help)
-        common::print_header "${BASH_SOURCE[0]}"
-        exit
-        ;;
+      --force) force=1 ;;
+      -h | --help) common::print_header "${BASH_SOURCE[0]}" && exit ;;
       --)
         command=("${@:2}")
         ((${#command[@]} > 0)) || common::die_usage "after -- the command is missing, such as  -- python train.py"
         break
         ;;
-      -*) common::die_usage "unknown option ${1@Q}: adopt.sh [--dry-run] PATH [-- COMMAND...]" ;;
+      -*) common::die_usage "unknown option ${1@Q}: adopt.sh [--dry-run] [--force] PATH [-- COMMAND...]" ;;
       *)
         [[ -z $path ]] || common::die_usage "one folder at a time: ${path@Q} and ${1@Q}; a command stands behind --"
-        [[ -n $1 ]] || common::die_usage "the folder's name is empty"
         path=$1
         ;;
     esac
     shift
   done
-  [[ -n $path ]] || common::die_usage "say where your program is: adopt.sh [--dry-run] PATH [-- COMMAND...]"
+  [[ -n $path ]] || common::die_usage "say where your program is: adopt.sh [--dry-run] [--force] PATH [-- COMMAND...]"
   [[ ${command[*]} != *[[:cntrl:]]* ]] || common::die_usage "control characters are not possible in the command"
 }
 
@@ -80,7 +85,7 @@ adopt::check_folders() {
   while IFS= read -r folder; do
     folder=$path/$folder
     if [[ -L $folder || -e $folder && ! -d $folder ]]; then
-      common::die_usage "${folder@Q} is a link or a file, where a folder of the kit shall be: move it away first"
+      common::die_usage "${folder@Q} is a link or a file, and the kit needs a folder there: move it away first"
     fi
     [[ ! -e $folder || -w $folder ]] || common::die "${folder@Q} cannot be written: whose is it? (ls -ld)"
   done < <(printf '%s\n' "${parts[@]}" "${installing_order[@]%/*}" | LC_ALL=C sort -u)
@@ -103,7 +108,7 @@ adopt::list_kit() {
   local file
   while IFS= read -r -d '' file; do
     case $file in
-      hpc/adopt.sh | hpc/adopt/installing.sh | hpc/quickstart.sh | *.pyc | *.new) ;;
+      hpc/adopt.sh | hpc/adopt/* | hpc/quickstart.sh | *.pyc | *.new) ;;
       README.md | LICENSE) installing::offer "$kit" "$file" "hpc/$file" ;;
       *) installing::offer "$kit" "$file" "$file" ;;
     esac
@@ -122,17 +127,20 @@ adopt::files() {
 
 # train/ would hide a train.py from  import train ; and a part that somebody has removed stays away.
 adopt::leave_out_parts() {
-  local part
-  if ! installing::has_put train/; then
-    if [[ -e $path/train.py ]]; then
-      installing::leave_out train/ "your train.py would be hidden by it; nothing else of the kit needs it"
-    elif [[ -e $path/train ]]; then
-      installing::leave_out train/ "you have a folder of that name; nothing else of the kit needs it"
-    fi
-  fi
+  local -r put=" ${!installing_put[*]}"
+  local part why
   for part in train singularity; do
-    if installing::has_put "$part/" && [[ ! -e $path/$part ]]; then
-      installing::leave_out "$part/" "you have removed it"
+    why=''
+    if [[ $put == *" $part/"* ]]; then
+      if [[ ! -e $path/$part ]]; then why="you have removed it"; fi
+    elif [[ $part == train && -e $path/train.py ]]; then
+      why="your train.py would be hidden by it; nothing else of the kit needs it"
+    elif [[ $part == train && -e $path/train ]]; then
+      why="you have a folder of that name; nothing else of the kit needs it"
+    fi
+    if [[ -n $why ]]; then
+      installing_left_out[$part]=1
+      installing::say 'left out' "$part/: $why"
     fi
   done
 }
@@ -193,8 +201,8 @@ adopt::ignore() {
 }
 
 adopt::say_next() {
-  local name=${path@Q}
-  if [[ $path =~ ^[A-Za-z0-9_./+-]+$ ]]; then name=$path; fi
+  local name
+  printf -v name %q "$path"
   common::note "next: look at $name/experiment_configurations.txt, then
   bash $name/venv/create.sh
   bash $name/hpc/job_submitter.sh --gpus 2 --num-nodes 2"

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Files of the kit in somebody's project: which to write, to keep and to remove, by three hashes of each: that of the
-# file as it is there, that of what was put there before (the manifest), and that of what the kit has now. Needs
-# common.sh.
+# file as it is there, that of what was put there before (the manifest), and that of what the kit has now.
 
+if declare -p installing_order >/dev/null 2>&1; then return; fi
 declare -ga installing_order=()    # the paths in the project, as they come
 declare -gA installing_source=()   # path -> the kit's file
 declare -gA installing_offered=()  # path -> hash of it; of a symbolic link, link:TARGET
@@ -11,7 +11,9 @@ declare -gA installing_manifest=() # path -> hash, for the next time
 declare -gA installing_there=()    # path -> hash of what is there now
 declare -ga installing_writes=()   # SOURCE and path, in turn
 declare -ga installing_removals=() # paths
-declare -gA installing_left_out=() # beginnings of paths
+declare -gA installing_left_out=() # folders
+declare -gA installing_homes=()    # name of a file of the older layout -> its path now
+declare -gA installing_held=()     # path -> why it may not be removed yet
 
 installing::say() {
   printf '%-9s %s\n' "$1" "$2"
@@ -22,6 +24,12 @@ installing::offer() {
   if [[ ! -e $1/$2 && ! -L $1/$2 ]]; then return; fi # deleted, and git has not been told
   installing_order+=("$3")
   installing_source[$3]=$2
+  # Kits before hpc/job/ had these in hpc/ or in one of a few folders there.
+  if [[ $3 == @(hpc/!(lib|clusters)/*|train/*/*|singularity/container_*) && $3 != */@(README.md|__init__.py) ]]; then
+    local name=${3##*/}
+    name=${name/#option_table/submit_options}
+    installing_homes[$name]+=${installing_homes[$name]:+ or }$3
+  fi
 }
 
 # shellcheck disable=SC2034 # hashes is the name of an array
@@ -53,43 +61,45 @@ installing::hash_offers() {
   for path in "${installing_order[@]}"; do installing_offered[$path]=${of_source[${installing_source[$path]}]}; done
 }
 
+# installing::list_old ROOT   Prints the files of the older layout that are there, without those of the manifest.
+installing::list_old() {
+  local path
+  for path in "$1"/hpc/* "$1"/hpc/{lib,pocket,reports,shims}/*; do
+    path=${path#"$1/"}
+    if [[ -n ${installing_homes[${path##*/}]:-} && -z ${installing_offered[$path]:-}${installing_put[$path]:-} && ! -d $1/$path ]]; then echo "$path"; fi
+  done
+}
+
+# installing::recognize KIT ROOT   Without a manifest, as after a copy by hand: what has the content of any version of the
+# kit is as the kit left it. A user's link stays.
+installing::recognize() {
+  local path blob
+  local -A history=()
+  local -a known=()
+  # Not of a repository around the kit, which may have the user's versions.
+  while read -r blob _; do history[x$blob]=1; done < <(git --git-dir="$1/.git" rev-list --objects HEAD 2>/dev/null)
+  if ((${#history[@]} == 0)); then return; fi
+  while read -r path; do
+    if [[ ! -f $2/$path || ! -s $2/$path || -L $2/$path && -n ${installing_offered[$path]:-} ]]; then continue; fi
+    if [[ -n ${history[x$(git hash-object --no-filters -- "$2/$path")]:-} ]]; then known+=("$path"); fi
+  done < <(installing::list_old "$2" && printf '%s\n' "${installing_order[@]}")
+  installing::hash installing_put "$2" "${known[@]}"
+}
+
 # installing::read_manifest FILE
 installing::read_manifest() {
   local hash path
-  if [[ ! -r $1 ]]; then return; fi
   while read -r hash path; do
     if [[ $hash != '#' && -n $path ]]; then installing_put[$path]=$hash; fi
   done <"$1"
 }
 
-# installing::has_put BEGINNING   Was anything of it put there before?
-installing::has_put() {
-  local path
-  for path in "${!installing_put[@]}"; do
-    if [[ $path == "$1"* ]]; then return; fi
-  done
-  return 1
-}
-
-# installing::leave_out BEGINNING WHY
-installing::leave_out() {
-  installing_left_out[$1]=1
-  installing::say 'left out' "$1: $2"
-}
-
-# installing::is_left_out PATH   Of the parts, by their folder.
-installing::is_left_out() {
-  local -r part=${1%%/*}/
-  [[ -n ${installing_left_out[$part]:-} ]]
-}
-
 # installing::decide ROOT   Fills installing_writes, installing_removals and installing_manifest, and says so.
 installing::decide() {
   local path
-  local -a news=("${installing_order[@]/%/.new}")
-  installing::hash installing_there "$1" "${installing_order[@]}" "${news[@]}" "${!installing_put[@]}"
+  installing::hash installing_there "$1" "${installing_order[@]}" "${installing_order[@]/%/.new}" "${!installing_put[@]}"
   for path in "${installing_order[@]}"; do
-    if ! installing::is_left_out "$path"; then installing::decide_one "$path"; fi
+    if [[ -z ${installing_left_out[${path%%/*}]:-} ]]; then installing::decide_one "$path"; fi
   done
   while IFS= read -r path; do
     if [[ -n $path && -z ${installing_manifest[$path]:-} ]]; then installing::let_go "$path"; fi
@@ -120,8 +130,7 @@ installing::offer_beside() {
     installing_manifest[$beside]=$offered
   elif [[ -n $lies && $lies != "$old" ]]; then
     installing::say kept "$path and $beside: you have changed both; remove $beside, and run this again for the new version"
-    unset "installing_manifest[$path]"
-    if [[ -n $put ]]; then installing_manifest[$path]=$put; fi
+    installing_manifest[$path]=${put:--}
   else
     installing::write "$path" "$beside" kept "$path: it is not as the kit left it; the new version is $beside"
     installing_manifest[$beside]=$offered
@@ -134,21 +143,27 @@ installing::write() {
   installing::say "$3" "${4:-$2}"
 }
 
-# installing::let_go PATH   It was put there before, and the kit has it no more; or the user has merged the new version.
+# installing::let_go PATH   It was put there before, and the kit does not have it now; or the user has merged the new version.
 installing::let_go() {
-  local -r path=$1 there=${installing_there[$1]:-}
-  if installing::is_left_out "$path"; then
-    installing_manifest[$path]=${installing_put[$path]}
-  elif [[ $there == "${installing_put[$path]}" ]]; then
+  local -r path=$1 put=${installing_put[$1]} there=${installing_there[$1]:-}
+  local -r home=${installing_homes[${path##*/}]:-}
+  local why="the kit does not have it any more"
+  if [[ -n $home ]]; then why="it is $home now"; fi
+  if [[ -n ${installing_offered[${path%.new}]:-} ]]; then why="you have that version now"; fi
+  if [[ -n ${installing_left_out[${path%%/*}]:-} ]]; then
+    installing_manifest[$path]=$put
+  elif [[ $there == "$put" && -n ${installing_held[$path]:-} ]]; then
+    installing_manifest[$path]=$put
+    installing::say kept "$path: ${installing_held[$path]}"
+  elif [[ $there == "$put" ]]; then
     installing_removals+=("$path")
-    installing::say removed "$path: $(if [[ $path == *.new ]]; then echo 'you have that version now'; else echo 'the kit has it no more'; fi)"
+    installing::say removed "$path: $why"
   elif [[ -n $there && $path != *.new ]]; then
-    installing::say kept "$path: the kit has it no more, and it is not as the kit left it: it is yours"
+    installing::say kept "$path: you have changed it; $why${home:+, and this file is not used any more: carry your change over}"
   fi
 }
 
-# installing::apply KIT ROOT STAGE VERSION   Each file is renamed into its place, and the manifest comes last: who is
-# interrupted runs it again.
+# installing::apply KIT ROOT STAGE VERSION   The manifest comes last: an interrupted upgrade is completed by the next.
 installing::apply() {
   local -r kit=$1 root=$2 stage=$3 version=$4
   local -i i
@@ -161,10 +176,12 @@ installing::apply() {
     [[ -d ${path%/*} ]] || mkdir -p -- "${path%/*}"
     mv -fT -- "$stage/$i" "$path"
   done
+  rm -rf -- "$root"/hpc/{,reports/}__pycache__ # of the older layout: they would keep its folders
   for path in "${installing_removals[@]}"; do
     rm -f -- "$root/$path"
     (cd -- "$root" && rmdir --parents --ignore-fail-on-non-empty -- "${path%/*}")
   done
+  rmdir -- "$root"/hpc/{pocket,reports,shims} 2>/dev/null || true # an upgrade may have been interrupted
   manifest=$(for path in "${!installing_manifest[@]}"; do printf '%s  %s\n' "${installing_manifest[$path]}" "$path"; done | LC_ALL=C sort -k 2)
   if [[ $manifest != "$(sed 1d "$root/hpc/.installed" 2>/dev/null)" ]]; then
     printf '# hpc kit %s; hpc/adopt.sh tells by these hashes what you have changed.\n%s\n' "$version" "$manifest" |

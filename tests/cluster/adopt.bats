@@ -85,3 +85,35 @@ PYTHON
   bash "$program/hpc/job_submitter.sh" --help >/dev/null
   XDG_STATE_HOME=$BATS_TEST_TMPDIR/state bash "$program/hpc/doctor.sh" --quick | grep -q '^ok  *slurm'
 }
+
+# old_job SCRIPT SOURCE_DIR   A job of an old kit, whose scripts only sleep. Sets job.
+old_job() {
+  run_directory=$SCRATCH/${program##*/}/hpc_outputs/${1%.sh}_$RANDOM
+  mkdir -p -- "$run_directory"
+  printf 'fact[%s]=%s\n' project_directory "'$program'" source_dir "'${2:-$run_directory/source}'" >"$run_directory/facts"
+  job=$(sbatch --parsable --mem=100M --chdir="$run_directory" --output=log.txt "${@:3}" "$program/hpc/$1" "$run_directory")
+}
+
+@test "an upgrade of the old layout: jobs that read the project's own files are named, and go first" {
+  local reads packs has_snapshot
+  mkdir -- "$program/hpc"
+  printf '#!/bin/sh\nexec sleep 300\n' | tee "$program/hpc/batch.sh" >"$program/hpc/pack.sh"
+  (cd -- "$program" && sha256sum hpc/{batch,pack}.sh >hpc/.installed)
+  old_job batch.sh '' --array=1-2
+  has_snapshot=$job
+  old_job batch.sh "$program" --array=1-2
+  reads=$job
+  old_job pack.sh '' --dependency="afterany:$reads"
+  packs=$job
+  fails_with 1 "error: job $reads $packs needs the old files" bash "$checkout/hpc/adopt.sh" "$program"
+  [[ -e $program/hpc/pack.sh && ! -e $program/hpc/job ]]
+  scancel "$reads" "$packs"
+  wait_for_job "$reads" 60
+  run -0 bash "$checkout/hpc/adopt.sh" "$program"
+  [[ $output == *"kept      hpc/batch.sh: job $has_snapshot may need it"* ]]
+  [[ -e $program/hpc/batch.sh && ! -e $program/hpc/pack.sh ]]
+  scancel "$has_snapshot"
+  wait_for_job "$has_snapshot" 60
+  run -0 bash "$checkout/hpc/adopt.sh" "$program"
+  [[ ! -e $program/hpc/batch.sh ]]
+}

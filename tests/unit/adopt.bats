@@ -10,8 +10,8 @@ setup() {
   program=$BATS_TEST_TMPDIR/'it'\''s "mine" $(touch canary)'
   mkdir -p -- "$kit"/hpc/{lib,adopt,job/shims,clusters,old} "$kit"/{venv,singularity,train,tests} "$program"
   cp -- "$checkout/hpc/adopt.sh" "$kit/hpc/"
-  cp -- "$checkout/hpc/lib/common.sh" "$kit/hpc/lib/"
-  cp -- "$checkout/hpc/adopt/installing.sh" "$kit/hpc/adopt/"
+  cp -- "$checkout"/hpc/lib/{common,slurm}.sh "$kit/hpc/lib/"
+  cp -- "$checkout"/hpc/adopt/*.sh "$kit/hpc/adopt/"
   local file
   for file in hpc/job/batch.sh hpc/job/sweep_trial.sh hpc/clusters/plai.sh hpc/old/one.sh hpc/old/two.sh venv/requirements.txt \
     singularity/run.sh train/loop.py tests/test.sh README.md LICENSE; do
@@ -64,11 +64,11 @@ upstream() {
 
 @test "the first time: the parts, the README beside them, a configuration; not the kit's tests, nor what is there" {
   adopt "$program" >"$BATS_TEST_TMPDIR/said"
-  [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/clusters/plai.sh ./hpc/job/batch.sh ./hpc/job/shims/python ./hpc/job/sweep_trial.sh ./hpc/lib/common.sh ./hpc/old/one.sh ./hpc/old/two.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
+  [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/clusters/plai.sh ./hpc/job/batch.sh ./hpc/job/shims/python ./hpc/job/sweep_trial.sh ./hpc/lib/common.sh ./hpc/lib/slurm.sh ./hpc/old/one.sh ./hpc/old/two.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
   [[ $(stat --format=%a -- "$program/hpc/job/sweep_trial.sh") == 755 && $(readlink -- "$program/hpc/job/shims/python") == ../sweep_trial.sh ]]
   has 'run me.py' 'print("mine")'
   grep -qx 'new       hpc/job/batch.sh' "$BATS_TEST_TMPDIR/said"
-  [[ $(wc -l <"$BATS_TEST_TMPDIR/said") == 13 ]]
+  [[ $(wc -l <"$BATS_TEST_TMPDIR/said") == 14 ]]
   run ! grep -v '^#' "$program/experiment_configurations.txt"
 }
 
@@ -98,8 +98,8 @@ upstream() {
   local before
   before=$(files)
   says 'upgraded  hpc/job/batch.sh' 'upgraded  hpc/README.md' 'upgraded  hpc/job/shims/python' 'new       hpc/new.sh' 'new       train/more.py' \
-    'new       singularity/run.sh' 'kept      venv/requirements.txt: .* is venv/requirements.txt.new' 'removed   hpc/old/two.sh: the kit has it no more' \
-    'kept      hpc/old/one.sh: .*: it is yours' -- --dry-run "$program"
+    'new       singularity/run.sh' 'kept      venv/requirements.txt: .* is venv/requirements.txt.new' 'removed   hpc/old/two.sh: the kit does not have it any more' \
+    'kept      hpc/old/one.sh: you have changed it; the kit does not have it any more' -- --dry-run "$program"
   [[ $(files) == "$before" ]]
   adopt "$program" >/dev/null
   has hpc/job/batch.sh 'version 2 of hpc/job/batch.sh'
@@ -191,7 +191,7 @@ upstream() {
 @test "what cannot be: status 2, or 1 where it cannot be written; and nothing is written" {
   fails_with 2 'say where' adopt
   fails_with 2 "'/none/such' is not a folder" adopt /none/such
-  fails_with 2 "unknown option '--force'" adopt --force "$program"
+  fails_with 2 "unknown option '--over'" adopt --over "$program"
   fails_with 2 'one folder at a time' adopt "$program" other
   fails_with 2 'the command is missing' adopt "$program" --
   fails_with 2 'is the kit itself, or in it' adopt "$kit/tests"
@@ -246,7 +246,8 @@ STUB
   broken mv 4 'kill -s KILL "$PPID"; sleep 1'
   run env PATH="$BATS_TEST_TMPDIR/broken:$PATH" bash "$kit/hpc/adopt.sh" "$program"
   [[ $status == 137 && -d $program/hpc && ! -e $program/hpc/.installed ]]
-  adopt "$program" >/dev/null
+  run -0 --separate-stderr adopt "$program"
+  [[ $stderr == *$'\nnext: look at '* ]]
   mkdir -- "$BATS_TEST_TMPDIR/whole"
   cp -- "$program/run me.py" "$BATS_TEST_TMPDIR/whole/"
   adopt "$BATS_TEST_TMPDIR/whole" >/dev/null
@@ -286,4 +287,229 @@ STUB
   echo 'venv/' >>"$program/.gitignore"
   says -- "$program"
   [[ $stderr == *'your .gitignore leaves out files of the kit, such as venv/run.sh'* ]]
+}
+
+# old_layout   The program has a kit from before hpc/job/, as that kit's own adopt.sh has left it; the new kit has its files
+# elsewhere. $SQUEUE is what squeue prints; without it Slurm does not answer.
+old_layout() {
+  local file
+  mkdir -p -- "$kit"/hpc/{job/lib,job_submitter,experiments/reports,pocket_cluster,sweep} "$program"/hpc/{lib,pocket,reports,shims,clusters}
+  for file in hpc/sweep.sh hpc/sweep/sweep.py hpc/job_submitter/{request,option_table}.sh hpc/job/lib/sweep.sh hpc/pocket_cluster/up.sh \
+    hpc/experiments/{report.py,reports/page.py} singularity/container_mounts.sh; do
+    printf 'version 2 of %s\n' "$file" >"$kit/$file"
+  done
+  for file in hpc/batch.sh hpc/sweep.sh hpc/sweep_trial.sh hpc/report.py hpc/reports/page.py hpc/lib/{common,request,submit_options,sweep,container_mounts,gone}.sh \
+    hpc/pocket/up.sh hpc/clusters/plai.sh; do
+    printf 'version 1 of %s\n' "$file" >"$program/$file"
+  done
+  ln -s ../sweep_trial.sh "$program/hpc/shims/python"
+  mkdir -- "$program"/hpc/{,reports/}__pycache__
+  touch -- "$program"/hpc/__pycache__/report.cpython-311.pyc "$program"/hpc/reports/__pycache__/page.cpython-36.opt-1.pyc
+  {
+    echo '# hpc kit v1; hpc/adopt.sh tells by these hashes what you have changed.'
+    (cd -- "$program" && find hpc -type f ! -path '*__pycache__*' ! -name .installed -exec sha256sum {} +)
+    echo 'link:../sweep_trial.sh  hpc/shims/python'
+  } >"$BATS_TEST_TMPDIR/manifest"
+  cp -- "$BATS_TEST_TMPDIR/manifest" "$program/hpc/.installed"
+  mkdir -p -- "$BATS_TEST_TMPDIR/slurm"
+  export SQUEUE=$BATS_TEST_TMPDIR/slurm/queue
+  # shellcheck disable=SC2016 # sh expands it
+  printf '#!/bin/sh\ncat -- "$SQUEUE" 2>/dev/null || { echo "squeue: error: Invalid user" >&2; exit 1; }\n' >"$BATS_TEST_TMPDIR/slurm/squeue"
+  chmod +x -- "$BATS_TEST_TMPDIR/slurm/squeue"
+  PATH=$BATS_TEST_TMPDIR/slurm:$PATH
+  : >"$SQUEUE"
+}
+
+# has_new_layout [FILE...]   In hpc/ there is what the new kit has, and FILEs.
+has_new_layout() {
+  local found wanted
+  found=$(cd -- "$program/hpc" && find . -mindepth 1 ! -name .installed ! -name README.md ! -name LICENSE -printf '%P\n' | LC_ALL=C sort)
+  wanted=$(cd -- "$kit/hpc" && find . -mindepth 1 ! -path './adopt*' -printf '%P\n' | cat - <(printf '%s\n' "$@") | grep . | LC_ALL=C sort)
+  diff <(echo "$wanted") <(echo "$found") >&2
+}
+
+# said LINE   Standard output of the last adopt.sh, in $BATS_TEST_TMPDIR/said, has it.
+said() {
+  if ! grep -qxF -- "$1" "$BATS_TEST_TMPDIR/said"; then
+    printf 'no line %s in:\n%s\n' "$1" "$(<"$BATS_TEST_TMPDIR/said")" >&2
+    return 1
+  fi
+}
+
+@test "a kit of the old layout: its files and empty folders go; --dry-run says the same, and does nothing" {
+  old_layout
+  local before
+  before=$(files)
+  adopt --dry-run "$program" >"$BATS_TEST_TMPDIR/dry"
+  [[ $(files) == "$before" ]]
+  adopt "$program" >"$BATS_TEST_TMPDIR/said"
+  diff "$BATS_TEST_TMPDIR/dry" "$BATS_TEST_TMPDIR/said"
+  said 'removed   hpc/batch.sh: it is hpc/job/batch.sh now'
+  said 'removed   hpc/lib/sweep.sh: it is hpc/job/lib/sweep.sh now'
+  said 'removed   hpc/lib/submit_options.sh: it is hpc/job_submitter/option_table.sh now'
+  said 'removed   hpc/lib/container_mounts.sh: it is singularity/container_mounts.sh now'
+  said 'removed   hpc/lib/gone.sh: the kit does not have it any more'
+  said 'removed   hpc/shims/python: it is hpc/job/shims/python now'
+  said 'upgraded  hpc/sweep.sh'
+  [[ $(grep -c ^removed "$BATS_TEST_TMPDIR/said") == 12 ]] && run ! grep ^kept "$BATS_TEST_TMPDIR/said"
+  has_new_layout
+  says -- "$program"
+}
+
+@test "the old layout, changed: a file is kept, and named with its new place; the next time with the command that removes it" {
+  old_layout
+  local file
+  for file in hpc/batch.sh hpc/lib/{request,gone,common}.sh hpc/pocket/up.sh hpc/clusters/plai.sh; do echo mine >"$program/$file"; done
+  echo mine >"$program/hpc/clusters/own.sh"
+  echo mine >"$program/hpc/lib/own.sh"
+  adopt "$program" >"$BATS_TEST_TMPDIR/said"
+  said 'kept      hpc/batch.sh: you have changed it; it is hpc/job/batch.sh now, and this file is not used any more: carry your change over'
+  said 'kept      hpc/lib/request.sh: you have changed it; it is hpc/job_submitter/request.sh now, and this file is not used any more: carry your change over'
+  said 'kept      hpc/pocket/up.sh: you have changed it; it is hpc/pocket_cluster/up.sh now, and this file is not used any more: carry your change over'
+  said 'kept      hpc/lib/gone.sh: you have changed it; the kit does not have it any more'
+  said 'kept      hpc/lib/common.sh: it is not as the kit left it; the new version is hpc/lib/common.sh.new'
+  for file in hpc/batch.sh hpc/lib/{request,gone,common,own}.sh hpc/pocket/up.sh hpc/clusters/{plai,own}.sh; do has "$file" mine; done
+  has_new_layout batch.sh lib/{request,gone,own}.sh lib/common.sh.new pocket{,/up.sh} clusters/own.sh
+  says -- "$program"
+  [[ $stderr == *$'\nnote: this version of the kit does not use these files of an older one. '*"' && rm -- hpc/batch.sh hpc/lib/request.sh hpc/pocket/up.sh" ]]
+  (source /dev/stdin <<<"${stderr#*them:}")
+  has_new_layout lib/{gone,own}.sh lib/common.sh.new pocket clusters/own.sh
+}
+
+@test "the old layout, killed half-way: the next time completes it" {
+  old_layout
+  local program_with=$program what
+  cp -R -- "$program" "$BATS_TEST_TMPDIR/whole"
+  adopt "$BATS_TEST_TMPDIR/whole" >/dev/null
+  for what in 'mv 5' 'mv 20' 'rm 6' 'rm 12'; do
+    cp -R -- "$program_with" "$BATS_TEST_TMPDIR/${what/ /}"
+    program=$BATS_TEST_TMPDIR/${what/ /}
+    # shellcheck disable=SC2086 # two words
+    broken $what 'kill -s KILL "$PPID"; sleep 1'
+    run env PATH="$BATS_TEST_TMPDIR/broken:$PATH" bash "$kit/hpc/adopt.sh" "$program"
+    rm -r -- "$BATS_TEST_TMPDIR/broken"
+    [[ $status == 137 && $(files) != "$(files "$BATS_TEST_TMPDIR/whole")" ]]
+    adopt "$program" >/dev/null
+    [[ $(files) == "$(files "$BATS_TEST_TMPDIR/whole")" ]]
+    has_new_layout
+  done
+}
+
+# commit FOLDER   Of its hpc/ as it is, then with the old layout, then as it was.
+commit() {
+  local -ra git=(git -C "$1" -c user.name=a -c user.email=a@b)
+  "${git[@]}" init --quiet
+  "${git[@]}" add .
+  "${git[@]}" commit --quiet -m 1
+  cp -R -- "$program"/hpc/* "$1/hpc/"
+  "${git[@]}" add .
+  "${git[@]}" commit --quiet -m 2
+  "${git[@]}" read-tree -u --reset HEAD^
+  "${git[@]}" commit --quiet -m 3
+}
+
+@test "the old layout, copied by hand: what has the content of the kit's history is the kit's, all else is kept" {
+  old_layout
+  commit "$kit"
+  rm -- "$program/hpc/.installed"
+  local file
+  for file in hpc/batch.sh hpc/lib/common.sh; do echo mine >"$program/$file"; done
+  touch -- "$program/hpc/up.sh"                                       # empty is nobody's
+  cp -- "$program/hpc/clusters/plai.sh" "$program/hpc/clusters/my.sh" # in use by its name
+  mkdir -- "$program/train"
+  touch -- "$program/train/loop.py" # no part of the kit
+  adopt "$program" >"$BATS_TEST_TMPDIR/said" 2>"$BATS_TEST_TMPDIR/noted"
+  said 'removed   hpc/lib/request.sh: it is hpc/job_submitter/request.sh now'
+  said 'removed   hpc/shims/python: it is hpc/job/shims/python now'
+  said 'upgraded  hpc/sweep.sh'
+  said 'kept      hpc/lib/common.sh: it is not as the kit left it; the new version is hpc/lib/common.sh.new'
+  said 'left out  train/: you have a folder of that name; nothing else of the kit needs it'
+  grep -q "^note: this version of the kit does not use .* && rm -- hpc/batch.sh hpc/up.sh$" "$BATS_TEST_TMPDIR/noted"
+  has_new_layout batch.sh up.sh lib/common.sh.new lib/gone.sh clusters/my.sh
+  has hpc/batch.sh mine
+}
+
+@test "the old layout, copied by hand, and a kit without a history: nothing is removed, one line tells what can be" {
+  old_layout
+  # That of a repository around the kit is no proof.
+  mkdir -- "$BATS_TEST_TMPDIR/hpc"
+  commit "$BATS_TEST_TMPDIR"
+  rm -- "$program/hpc/.installed"
+  local before
+  rm -r -- "$program"/hpc/{,reports/}__pycache__
+  before=$(files)
+  adopt "$program" >"$BATS_TEST_TMPDIR/said" 2>"$BATS_TEST_TMPDIR/noted"
+  run ! grep -E '^(removed|upgraded)' "$BATS_TEST_TMPDIR/said"
+  diff <(echo "$before") <(files) >"$BATS_TEST_TMPDIR/changes" || run ! grep '^<' "$BATS_TEST_TMPDIR/changes"
+  grep -q "^note: this version of the kit does not use .* && rm -- hpc/batch.sh hpc/report.py hpc/sweep_trial.sh hpc/lib/container_mounts.sh hpc/lib/request.sh hpc/lib/submit_options.sh hpc/lib/sweep.sh hpc/pocket/up.sh hpc/reports/page.py hpc/shims/python$" "$BATS_TEST_TMPDIR/noted"
+  has hpc/sweep.sh.new 'version 2 of hpc/sweep.sh'
+}
+
+# queue ID STATE SCRIPT [NAME=VALUE]...   A job in the queue, and its run directory with these facts. The project is known by a link.
+queue() {
+  local -r run_directory="$BATS_TEST_TMPDIR/it's mine/hpc_outputs/run_${1%%_*}"
+  local word
+  mkdir -p -- "$run_directory"
+  for word in project_directory="$BATS_TEST_TMPDIR/link" source_dir="$run_directory/source" "${@:4}"; do
+    printf 'fact[%s]=%s\n' "${word%%=*}" "$(printf '%s' "${word#*=}" | sed "s/'/'\\\\''/g; s/.*/'&'/")"
+  done >"$run_directory/facts"
+  printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$run_directory" "$BATS_TEST_TMPDIR/link/hpc/$3 $run_directory" >>"$SQUEUE"
+}
+
+@test "jobs that still read the old files: the upgrade is refused, and they are named; --force, or when they have ended" {
+  old_layout
+  ln -s -- "$program" "$BATS_TEST_TMPDIR/link"
+  queue 12 R batch.sh source_dir="$BATS_TEST_TMPDIR/link" # --no-snapshot
+  queue 12 PD batch.sh source_dir="$BATS_TEST_TMPDIR/link"
+  queue 9 PD pack.sh
+  queue 30 R pack.sh # it has all that it needs
+  queue 31 R batch.sh
+  queue 32 R batch.sh # git ignores hpc/
+  printf 'data/\0hpc/\0' >"$BATS_TEST_TMPDIR/it's mine/hpc_outputs/run_32/source.tar.ignored"
+  queue 33 R batch.sh project_directory="$kit" source_dir="$kit"
+  queue 34 R batch.sh source_dir="$BATS_TEST_TMPDIR/link" # a newer kit's
+  ln -s -- "$kit" "$BATS_TEST_TMPDIR/it's mine/hpc_outputs/run_34/kit"
+  printf '40\tR\t/home/somebody\t(null)\n' >>"$SQUEUE"
+  local before
+  before=$(files)
+  fails_with 1 "error: job 9 12 32 needs the old files in '.*\(scancel 9 12 32\).*--force" adopt "$program"
+  [[ $(files) == "$before" ]]
+  run -0 --separate-stderr adopt --dry-run "$program"
+  [[ $stderr == 'adopt.sh: warning: job 9 12 32 needs the old files'*'nothing was written (--dry-run)' && $output == *'removed   hpc/report.py'* ]]
+  [[ $(files) == "$before" ]]
+  cp -R -- "$program" "$BATS_TEST_TMPDIR/forced"
+  ln -sfn -- "$BATS_TEST_TMPDIR/forced" "$BATS_TEST_TMPDIR/link"
+  fails_with 1 'error: job 9 12 32' adopt "$BATS_TEST_TMPDIR/forced"
+  adopt --force "$BATS_TEST_TMPDIR/forced" >/dev/null
+  [[ ! -e $BATS_TEST_TMPDIR/forced/hpc/batch.sh ]]
+  ln -sfn -- "$program" "$BATS_TEST_TMPDIR/link"
+
+  # With a snapshot a job needs batch.sh at most, where a site forbids requeueing.
+  sed -i -E '/^(12|9|32)\t/d' "$SQUEUE"
+  adopt "$program" >"$BATS_TEST_TMPDIR/said"
+  said 'kept      hpc/batch.sh: job 30 31 may need it to continue; run this again when it has ended'
+  has_new_layout batch.sh
+  says 'kept      hpc/batch.sh: job 30 31 may need .*' -- "$program"
+  : >"$SQUEUE"
+  says 'removed   hpc/batch.sh: it is hpc/job/batch.sh now' -- "$program"
+  has_new_layout
+  rm -- "$SQUEUE" # a project of the new layout asks nothing
+  says -- "$program"
+  [[ $stderr == '0 files written'* ]]
+}
+
+@test "jobs: where Slurm does not answer, or is not there, it is noted, and the upgrade goes on" {
+  old_layout
+  cp -R -- "$program" "$BATS_TEST_TMPDIR/other"
+  rm -- "$SQUEUE"
+  run -0 --separate-stderr adopt "$program"
+  [[ $stderr == 'note: it is not known whether queued or running jobs need the old files: squeue: error: Invalid user'$'\n'* ]]
+  has_new_layout
+  printf '#!/bin/sh\nexec sleep 60\n' >"$BATS_TEST_TMPDIR/slurm/squeue"
+  program=$BATS_TEST_TMPDIR/other
+  local -r began=$SECONDS
+  run -0 --separate-stderr adopt "$program"
+  ((SECONDS - began < 20))
+  [[ $stderr == 'note: it is not known whether queued or running jobs need the old files: no answer for 5 s'$'\n'* ]]
+  has_new_layout
 }
