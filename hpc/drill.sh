@@ -16,6 +16,7 @@ source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
 source "$here/job_submitter/option_table.sh"
 source "$here/lib/site.sh"
+source "$here/lib/slurm.sh"
 source "$here/lib/follow.sh"
 
 declare -ga submit_options=()

@@ -13,6 +13,7 @@ shopt -s inherit_errexit nullglob
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
+source "$here/lib/files.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
@@ -39,12 +40,12 @@ main() {
     shift
   done
   sync_wandb::find_runs "${named[@]}"
-  exec {lock}>"$outputs/.sync_wandb.lock"
-  flock --nonblock "$lock" || common::die "another sync_wandb.sh is at work"
+  files::lock lock "$outputs/.sync_wandb.lock" try || common::die "another sync_wandb.sh is at work"
   for argument in "${runs[@]}"; do
     for task in "$argument"/task_*; do sync_wandb::look "$task"; done
   done
   sync_wandb::send
+  exec {lock}>&-
 }
 
 # sync_wandb::find_runs [NAME...]   Sets the caller's runs.
@@ -108,7 +109,7 @@ sync_wandb::send() {
       python -m wandb sync "${recordings[@]:first:100}" >"$log" 2>&1 </dev/null || true
     for file in "${recordings[@]:first:100}"; do
       # It ends in the middle of a record, as it is still being written, or as the program was killed: all before was sent.
-      if grep 'incomplete record' "$log" | grep -qF -- "$(basename -- "${file%/*}")"; then : >"$file.synced"; fi
+      if grep 'incomplete record' "$log" | grep -cF -- "$(basename -- "${file%/*}")" >/dev/null; then : >"$file.synced"; fi
       if [[ ! -e $file.synced ]]; then
         common::note "not uploaded: $file"
         failed+=1

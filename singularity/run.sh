@@ -14,7 +14,6 @@ source "$project/hpc/lib/container_runtime.sh"
 source "$project/singularity/container_mounts.sh"
 source "$project/singularity/container_environment.sh"
 source "$project/hpc/lib/dotenv.sh"
-source "$project/hpc/lib/secrets.sh"
 source "$project/hpc/lib/node_environment.sh"
 
 (($# > 0)) || common::die_usage "no command: CONTAINER_IMAGE=image.sif bash singularity/run.sh python -m train"

@@ -26,7 +26,6 @@ declare -A fact
 source "$run_directory/facts"
 kit=$run_directory/kit
 source "$kit/hpc/lib/common.sh"
-source "$kit/hpc/lib/files.sh"
 source "$kit/hpc/lib/slurm.sh"
 source "$kit/hpc/lib/site.sh"
 source "$kit/hpc/lib/sending.sh"

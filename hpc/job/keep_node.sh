@@ -25,23 +25,23 @@ source "$kit/hpc/job/lib/node_setup.sh"
 source "$kit/hpc/job/lib/local_disk.sh"
 source "$kit/hpc/job/lib/leftovers.sh"
 source "$kit/hpc/lib/packing.sh"
+source "$kit/hpc/job/lib/plan.sh"
 source "$kit/hpc/job/lib/unpacking.sh"
 source "$kit/hpc/job/lib/container_image.sh"
 source "$kit/hpc/job/lib/collecting.sh"
 
-declare -a there=() # entries of the plan that are on the node already
 ours='' leaving='' bringing=''
 
 main() {
   local order
   node_setup::run "$kit/hpc" "$run_directory"
-  unpacking::read "$run_directory/staging"
+  plan::read "$run_directory/staging"
   trap 'keep_node::answer failed; keep_node::leave' EXIT
   trap keep_node::told_to_end TERM
   keep_node::make_folder
   keep_node::look
   unpacking::check_space "$way"
-  keep_node::answer "prepared $((${#kinds[@]} - ${#there[@]})) $SLURM_TMPDIR"
+  keep_node::answer "prepared $((${#plan_kinds[@]} - ${#plan_there[@]})) $SLURM_TMPDIR"
   if read -r order && [[ $order == unpack ]]; then
     # In the background, as a trap waits for what is in the foreground; in a process group, to be ended with
     # all that it has started.
@@ -81,28 +81,32 @@ keep_node::make_folder() {
 keep_node::look() {
   local -i entry
   rm -f -- "$SLURM_TMPDIR/.hpc_kit/images"
-  for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
-    if unpacking::is_there "$entry"; then
-      there[entry]=1
-      if [[ ${kinds[entry]} != image ]]; then common::note "$(common::node): ${paths[entry]@Q} is there from an earlier attempt"; fi
+  for ((entry = 0; entry < ${#plan_kinds[@]}; entry++)); do
+    if keep_node::is_there "$entry"; then
+      plan_there[entry]=1
+      if [[ ${plan_kinds[entry]} != image ]]; then common::note "$(common::node): ${plan_paths[entry]@Q} is there from an earlier attempt"; fi
     fi
   done
+}
+
+keep_node::is_there() {
+  if [[ ${plan_kinds[$1]} == image ]]; then container_image::is_settled "$1"; else unpacking::is_there "$1"; fi
 }
 
 keep_node::bring() {
   local -i entry
   trap - EXIT
   trap '' TERM # also for tar and its like: keep_node::told_to_end decides
-  for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
-    if [[ -z ${there[entry]:-} && ${kinds[entry]} == image ]]; then
+  for ((entry = 0; entry < ${#plan_kinds[@]}; entry++)); do
+    if [[ -z ${plan_there[entry]:-} && ${plan_kinds[entry]} == image ]]; then
       container_image::bring "$entry" "$way"
-    elif [[ -z ${there[entry]:-} ]]; then
+    elif [[ -z ${plan_there[entry]:-} ]]; then
       unpacking::bring "$entry" "$way"
-    elif [[ ${formats[entry]} == squashfs ]]; then
-      unpacking::load "$entry"
-      unpacking::mount "$entry" || common::die "$(common::node): cannot mount ${image@Q} again"
+    elif [[ ${plan_formats[entry]} == squashfs ]]; then
+      plan::load "$entry"
+      unpacking::mount "$entry" || common::die "$(common::node): cannot mount ${plan_image@Q} again"
     fi
-    if [[ ${kinds[entry]} == environment ]]; then unpacking::make_environment; fi
+    if [[ ${plan_kinds[entry]} == environment ]]; then unpacking::make_environment; fi
   done
 }
 

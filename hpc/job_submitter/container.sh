@@ -76,13 +76,13 @@ container::check_image() {
 container::check_sif() {
   local LC_ALL=C
   local size header table
-  local -i number offset length system=0
+  local -i number offset length total place system=0
   size=$(stat --dereference --format=%s -- "$image")
   header=$(container::hex 0 128)
   [[ ${header:64:20} == 5349465f4d4147494300 ]] || common::die_usage "$what is not a container image (SIF)"
   local -r corrupt="$what is corrupt"
-  local -r total=$((16#$(container::little_endian "$header" 88 8)))
-  local -r place=$((16#$(container::little_endian "$header" 96 8)))
+  total=$((16#$(container::little_endian "$header" 88 8)))
+  place=$((16#$(container::little_endian "$header" 96 8)))
   ((total > 0 && total < 10000 && place > 0 && place + 585 * total <= size)) || common::die_usage "$corrupt: it ends within its table, after $size bytes"
   table=$(container::hex "$place" $((585 * total)))
   for ((number = 0; number < total; number++)); do

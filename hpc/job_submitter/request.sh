@@ -49,7 +49,9 @@ request::resolve() {
 }
 
 request::resolve_interruptions() {
-  local -r seconds=$(checks::seconds "${options_value[time]}") grace=${options_value[grace_seconds]}
+  local -r grace=${options_value[grace_seconds]}
+  local seconds
+  seconds=$(checks::seconds "${options_value[time]}")
   fact[max_restarts]=$((10#${options_value[max_restarts]}))
   fact[hang_seconds]=$((10#${options_value[hang_minutes]} * 60))
   fact[watch_log]=${options_value[watch_log]}

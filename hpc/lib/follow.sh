@@ -2,18 +2,21 @@
 # Shows the logs of jobs while they run and returns their exit status: of several tasks, the first status that is
 # not 0.
 
-# follow::jobs RUN_DIRECTORY JOB...
+# follow::jobs RUN_DIRECTORY JOB...   What the tasks do stands in their files; the controller is asked now and then whether the
+# jobs still live, and when their files say that they are over.
 follow::jobs() {
   local -r run_directory=$1
-  local -a jobs=("${@:2}")
-  local job states='' shown='' log
+  local -a jobs=("${@:2}") now=()
+  local job states files shown='' log
+  local -i next=$((SECONDS + 2)) pause=15 over seen=0
   local -A reader=() # log -> process
   trap 'follow::stop_readers; common::note "job ${jobs[*]} goes on; see $run_directory"; exit 130' INT TERM
   while :; do
-    states=$(for job in "${jobs[@]}"; do follow::states "$job"; done)
-    if [[ $states != "$shown" ]]; then
-      common::note "job ${jobs[*]}: $(follow::summary "$states")"
-      shown=$states
+    files=$(cat -- "$run_directory"/task_*/state 2>/dev/null) || true
+    files=${files//enqueued/pending}
+    if [[ $files != "$shown" ]]; then
+      common::note "job ${jobs[*]}: $(follow::summary "$files")"
+      shown=$files
     fi
     for log in "$run_directory"/task_*/log.txt; do
       if [[ -e $log && -z ${reader[$log]:-} ]]; then
@@ -21,13 +24,21 @@ follow::jobs() {
         reader[$log]=$!
       fi
     done
-    if ! follow::is_live "$states"; then
-      # Where a site forbids requeueing, another job continues this one (interruption.sh).
-      local -a now=()
-      mapfile -t now <"$run_directory/job_id"
-      if [[ ${now[*]} == "${jobs[*]}" ]]; then break; fi
-      jobs=("${now[@]}")
-      shown=''
+    over=$(LC_ALL=C grep -cxE 'completed|failed' <<<"$files") || true
+    if ((over > seen)); then # soon, but not for each task of an array
+      seen=over pause=1
+      if ((next > SECONDS + pause)); then next=$((SECONDS + pause)); fi
+    fi
+    if ((SECONDS >= next)); then
+      states=$(for job in "${jobs[@]}"; do follow::states "$job"; done)
+      if ! follow::is_live "$states"; then
+        # Where a site forbids requeueing, another job continues this one (restart.sh).
+        mapfile -t now <"$run_directory/job_id"
+        if [[ ${now[*]} == "${jobs[*]}" ]]; then break; fi
+        jobs=("${now[@]}")
+      fi
+      next=$((SECONDS + pause))
+      pause=$((pause < 30 ? 2 * pause : 60))
     fi
     sleep 0.5
   done
@@ -49,13 +60,10 @@ follow::stop_readers() {
 # follow::states JOB   "STATE EXIT:SIGNAL" of each task, one a line; nothing when Slurm knows the job no
 # more. A controller that is away is waited for, ten minutes long.
 follow::states() {
-  local answer line
-  local -r deadline=$((SECONDS + 600))
-  until answer=$(scontrol --oneliner show job "$1" 2>/dev/null); do
-    if scontrol ping >/dev/null 2>&1; then return; fi
-    ((SECONDS < deadline)) || common::die "Slurm does not answer: job $1 may go on, and is not followed any longer"
-    sleep 2
-  done
+  local answer line status=0
+  slurm::ask answer 600 scontrol --oneliner show job "$1" || status=$?
+  ((status != 2)) || common::die "Slurm does not answer ($answer): job $1 may go on, and is not followed any longer"
+  if ((status != 0)); then return; fi
   while IFS= read -r line; do
     if [[ $line =~ \ JobState=([A-Z_]+)\ .*\ ExitCode=([0-9]+:[0-9]+)\  ]]; then
       printf '%s %s\n' "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
@@ -90,6 +98,7 @@ follow::summary() {
   printf '%s\n' "$summary"
 }
 
+# follow::exit_status JOBS RUN_DIRECTORY STATES   Of a task that another job continues, Slurm has the status 75 of the first.
 follow::exit_status() {
   local -r job=$1 run_directory=$2 states=$3
   local state code signal
@@ -98,10 +107,12 @@ follow::exit_status() {
     return "${code:-1}"
   fi
   while IFS=' :' read -r state code signal; do
-    if [[ $state == COMPLETED ]]; then continue; fi
+    if [[ $state == COMPLETED ]] || { [[ $state == FAILED ]] && ((code == 75)); }; then continue; fi
     common::note "job $job ended: ${state,,}, exit status $code$( ((signal == 0)) || printf ', signal %s' "$signal")"
     if ((code > 0)); then return "$code"; fi
     if ((signal > 0)); then return $((128 + signal)); fi
     return 1
   done <<<"$states"
+  # Not all of an array need have been sent (--only-missing).
+  if grep -qxE 'running|paused|failed' -- "$run_directory"/task_*/state; then return 75; fi
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Command-line options from one table. A row is one call of options::add; parsing, checks, --help,
-# the completion and the README's table all come from the rows. Needs common.sh and checks.sh.
+# the completion and the README's table all come from the rows.
 
 # shellcheck disable=SC2034 # read by whoever parses options
 declare -gA options_value+=()   # name -> the value given, or taken from environment, site or default
@@ -146,10 +146,6 @@ options::complete() {
       options_value[$name]='' options_source[$name]=site
     fi
   done
-}
-
-options::given() {
-  [[ ${options_source[$1]:-default} != default ]]
 }
 
 options::die_no_value() {

@@ -5,7 +5,7 @@
 # then holds the folders alone, as their modes may close them. A tree is named by FOLDER and START: `.` for
 # all of the folder, ./NAME for a file in it.
 
-declare -gA tree+=()
+declare -gA packing_tree+=()
 
 declare -g packing_part_files=20000 packing_most_parts=8
 declare -g packing_sample_files=256 packing_sample_bytes=131072 packing_least_gain=20 # percent
@@ -44,22 +44,22 @@ packing::list() {
     -o \( -type l -printf 'l 0 %s %T@ %p\0' \) -o -printf 'other 0 0 0 %p\0') | LC_ALL=C sort -z -k 5
 }
 
-# packing::describe FOLDER START   Fills tree: files, folders, links, others, entries, bytes, key. The path is part of
+# packing::describe FOLDER START   Fills packing_tree: files, folders, links, others, entries, bytes, key. The path is part of
 # the key: two folders may have files of the same names, sizes and times.
 packing::describe() {
   packing::list "$1" "$2" >"$packing_list"
   packing::count <"$packing_list"
-  tree[key]=$(printf '%s\0' "$1" | cat - "$packing_list" | sha256sum)
-  tree[key]=${tree[key]:0:32}
+  packing_tree[key]=$(printf '%s\0' "$1" | cat - "$packing_list" | sha256sum)
+  packing_tree[key]=${packing_tree[key]:0:32}
 }
 
-# Reads a list; fills the numbers of tree.
+# Reads a list; fills the numbers of packing_tree.
 packing::count() {
-  read -r 'tree[files]' 'tree[folders]' 'tree[links]' 'tree[others]' 'tree[bytes]' < <(
+  read -r 'packing_tree[files]' 'packing_tree[folders]' 'packing_tree[links]' 'packing_tree[others]' 'packing_tree[bytes]' < <(
     LC_ALL=C awk 'BEGIN { RS = "\0" } { n[$1]++; if ($1 == "f") bytes += $3 }
       END { printf "%d %d %d %d %.0f\n", n["f"], n["d"], n["l"], n["other"], bytes }'
   )
-  tree[entries]=$((tree[files] + tree[folders] + tree[links]))
+  packing_tree[entries]=$((packing_tree[files] + packing_tree[folders] + packing_tree[links]))
 }
 
 # The fingerprint that the unpacked tree must have: archives keep times in whole seconds.
@@ -70,7 +70,7 @@ packing::fingerprint() {
 # packing::compresses FOLDER   Whether a sample of the tree just described becomes so much smaller that it pays.
 packing::compresses() {
   local -i before after
-  if ((tree[bytes] < (1 << 20))) || ! common::has_command zstd; then return 1; fi
+  if ((packing_tree[bytes] < (1 << 20))) || ! common::has_command zstd; then return 1; fi
   before=$(packing::sample "$1" | wc -c)
   after=$(packing::sample "$1" | zstd -q -1 -c | wc -c)
   ((after * 100 <= before * (100 - packing_least_gain)))
@@ -78,7 +78,7 @@ packing::compresses() {
 
 # The beginnings of files from all over the tree.
 packing::sample() {
-  local -r step=$((tree[files] / packing_sample_files + 1))
+  local -r step=$((packing_tree[files] / packing_sample_files + 1))
   cd -- "$1" || return
   LC_ALL=C grep -az '^f' "$packing_list" | LC_ALL=C awk -v step="$step" 'BEGIN { RS = "\0"; ORS = "\0" } NR % step == 0' |
     cut -z -d ' ' -f 5- | xargs -0 --no-run-if-empty head -q -c "$packing_sample_bytes" --
@@ -98,7 +98,7 @@ packing::pack() {
     touch -- "$archive.manifest" # used now: see pruning.sh
     common::note "${name@Q}: packed before, unchanged"
   else
-    common::note "packing ${name@Q} as $format: ${tree[files]} files, $(packing::size "${tree[bytes]}")"
+    common::note "packing ${name@Q} as $format: ${packing_tree[files]} files, $(packing::size "${packing_tree[bytes]}")"
     started=$(date +%s%N)
     rm -rf -- "$archive".partial.* # of a packer that was killed
     packing_partial=$archive.partial.$BASHPID
@@ -108,7 +108,7 @@ packing::pack() {
       common::die "cannot pack ${name@Q}; why is said above"
     packing::install "$key" "$archive" "$folder" "$start" "$name"
     tenths=$((($(date +%s%N) - started) / 100000000 + 1))
-    common::note "packed ${name@Q} in $((tenths / 10)).$((tenths % 10)) s ($(packing::size $((tree[bytes] * 10 / tenths)))/s)"
+    common::note "packed ${name@Q} in $((tenths / 10)).$((tenths % 10)) s ($(packing::size $((packing_tree[bytes] * 10 / tenths)))/s)"
   fi
   exec {lock}>&-
 }
@@ -123,8 +123,8 @@ packing::check_space() {
   free=$(df --output=avail --block-size=1 -- "$packing_store" 2>/dev/null) || return 0
   free=${free##*[!0-9]}
   # A sparse file is smaller than it looks: only what is said to be free is compared, not refused for it.
-  if ((free < tree[bytes])); then
-    common::warn "${1@Q} has $(packing::size "${tree[bytes]}"); $(packing::size "$free") are free in $packing_store"
+  if ((free < packing_tree[bytes])); then
+    common::warn "${1@Q} has $(packing::size "${packing_tree[bytes]}"); $(packing::size "$free") are free in $packing_store"
   fi
 }
 
@@ -135,7 +135,7 @@ packing::fill() {
   local -a processes=()
   set -m # each a process group, to be ended with all that it has started
   if [[ -t 2 ]]; then
-    packing::watch "$partial" "${tree[bytes]}" &
+    packing::watch "$partial" "${packing_tree[bytes]}" &
     watch=$!
   fi
   if [[ $format == squashfs ]]; then
@@ -163,7 +163,7 @@ packing::fill() {
 # packing::divide PARTIAL FOLDER START   Names to pack, in PARTIAL/list.N. Hard links stay in one part.
 packing::divide() {
   local -r partial=$1 folder=$2 start=$3
-  local parts=$(((tree[files] + packing_part_files - 1) / packing_part_files))
+  local parts=$(((packing_tree[files] + packing_part_files - 1) / packing_part_files))
   if ((parts > packing_most_parts)); then parts=$packing_most_parts; fi
   if ((parts > 1)) && [[ -n $(cd -- "$folder" && find "$start" -type f -links +1 -print -quit | tr '\0\n' '??') ]]; then parts=1; fi
   if ((parts <= 1)); then
@@ -209,10 +209,10 @@ packing::install() {
   local -i parts=0 bytes=0 unpacked
   local part fingerprint
   local -A packed=()
-  for part in "${!tree[@]}"; do packed[$part]=${tree[$part]}; done
+  for part in "${!packing_tree[@]}"; do packed[$part]=${packing_tree[$part]}; done
   fingerprint=$(packing::fingerprint <"$packing_list")
   packing::describe "$folder" "$start"
-  [[ ${tree[key]} == "$key" ]] || common::die "${name@Q} was changed while it was packed: submit again when nobody writes to it"
+  [[ ${packing_tree[key]} == "$key" ]] || common::die "${name@Q} was changed while it was packed: submit again when nobody writes to it"
   while [[ -e $packing_partial/$((parts + 1)) ]]; do
     parts+=1
     bytes+=$(stat --format=%s -- "$packing_partial/$parts")
@@ -245,9 +245,9 @@ packing::record_image() {
     touch -- "$manifest"
     return
   fi
-  common::note "reading the image ${2@Q} once, for its hash: $(packing::size "${tree[bytes]}")"
+  common::note "reading the image ${2@Q} once, for its hash: $(packing::size "${packing_tree[bytes]}")"
   hash=$(sha256sum <"$2")
-  printf '%s\n' "archive_bytes ${tree[bytes]}" "sha256 ${hash%% *}" | common::write_atomically "$manifest"
+  printf '%s\n' "archive_bytes ${packing_tree[bytes]}" "sha256 ${hash%% *}" | common::write_atomically "$manifest"
 }
 
 # packing::watch PARTIAL BYTES   How far it is, on the terminal.

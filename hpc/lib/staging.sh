@@ -45,7 +45,7 @@ staging::write() {
 staging::prepare_entry() {
   local -r kind=$1 path=$2
   local full=$path start=. key format
-  local -A tree=()
+  packing_tree=()
   if [[ $kind == data ]]; then full=${fact[scratch_dir]}/$path; fi
   if [[ ! -d $full || -L $full ]]; then
     start=./${full##*/}
@@ -53,8 +53,8 @@ staging::prepare_entry() {
   fi
   packing::describe "$full" "$start"
   if [[ $kind == data ]]; then staging::check_links "$full" "$start" "$path"; fi
-  ((tree[others] == 0)) || common::die "${path@Q} has ${tree[others]} pipes, sockets or devices; only files, folders and links can be taken along"
-  key=${tree[key]}
+  ((packing_tree[others] == 0)) || common::die "${path@Q} has ${packing_tree[others]} pipes, sockets or devices; only files, folders and links can be taken along"
+  key=${packing_tree[key]}
   format=$(staging::choose_format "$key" "$full" "$start" "$path")
   packing::pack "$key" "$format" "$full" "$start" "$path"
   staging_plan+=("$kind" "$key" "$format" "$path")
@@ -62,10 +62,10 @@ staging::prepare_entry() {
 
 # staging::prepare_image PATH   Its hash is computed once for each state of the file.
 staging::prepare_image() {
-  local -A tree=()
+  packing_tree=()
   packing::describe "${1%/*}" "./${1##*/}"
-  packing::record_image "${tree[key]}" "$1"
-  staging_plan+=(image "${tree[key]}" sif "$1")
+  packing::record_image "${packing_tree[key]}" "$1"
+  staging_plan+=(image "${packing_tree[key]}" sif "$1")
 }
 
 # Links are kept, so they must lead to what comes along too, by a way that the node has as well.
@@ -73,7 +73,7 @@ staging::check_links() {
   local -r folder=$1 start=$2 path=$3
   local name target real root
   local -a roots=()
-  ((tree[links] > 0)) || return 0
+  ((packing_tree[links] > 0)) || return 0
   for root in "${staging_paths[@]}"; do
     real=$(realpath -- "${fact[scratch_dir]}/$root" && printf x)
     roots+=("${real%$'\n'x}")
@@ -110,7 +110,7 @@ staging::choose_format() {
         if common::has_command mksquashfs && { common::has_command squashfuse || [[ -n ${fact[container]:-} ]]; }; then
           format=squashfs
         else
-          common::note "note: ${path@Q} has ${tree[files]} files: as an image it would come faster, but there is no $(common::has_command mksquashfs && echo squashfuse || echo mksquashfs) here"
+          common::note "note: ${path@Q} has ${packing_tree[files]} files: as an image it would come faster, but there is no $(common::has_command mksquashfs && echo squashfuse || echo mksquashfs) here"
         fi
       elif packing::compresses "$folder"; then
         format=tar.zst
@@ -123,5 +123,5 @@ staging::choose_format() {
 }
 
 staging::pays_as_image() {
-  ((tree[files] >= staging_image_files && tree[bytes] / tree[files] < staging_image_mean_bytes))
+  ((packing_tree[files] >= staging_image_files && packing_tree[bytes] / packing_tree[files] < staging_image_mean_bytes))
 }

@@ -99,11 +99,11 @@ bench::staging_clear() {
 
 # bench::staging_pack STORE FORMAT SET   As job_submitter.sh packs, without its checks of the request.
 bench::staging_pack() (
-  local -A tree=()
+  packing_tree=()
   source "$project/hpc/lib/packing.sh"
   packing::open "$1"
   packing::describe "$data/$3" .
-  packing::pack "${tree[key]}" "$2" "$data/$3" . "$3"
+  packing::pack "${packing_tree[key]}" "$2" "$data/$3" . "$3"
 )
 
 bench::staging_tar_and_flush() {
@@ -133,7 +133,7 @@ bench::staging_unchanged() {
 # bench::staging_prepare SET   What job_submitter.sh does for --data SET.
 bench::staging_prepare() (
   local -A fact=([scratch_dir]=$data [data_format]=auto [stage_venv]='' [staging_days]=30 [staging_megabytes]=512000)
-  local -A options_source=() tree=()
+  local -A options_source=()
   local -a options_list_data=("$1")
   source "$project/hpc/lib/packing.sh"
   source "$project/hpc/lib/pruning.sh"

@@ -9,7 +9,7 @@ shopt -s inherit_errexit
 
 checkout=$1 verb=$2 plan=$3
 shift 3
-for name in lib/common lib/files lib/slurm job/lib/local_disk lib/packing lib/pruning lib/staging job/lib/unpacking; do
+for name in lib/common lib/files lib/slurm job/lib/local_disk lib/packing lib/pruning lib/staging job/lib/plan job/lib/unpacking; do
   # shellcheck source=/dev/null
   source <(sed -E "s/packing_part_files=[0-9]+/packing_part_files=${PART_FILES:-20000}/
     s/staging_image_files=[0-9]+/staging_image_files=${IMAGE_FILES:-10000}/" "$checkout/hpc/$name.sh")
@@ -28,10 +28,10 @@ case $verb in
   unpack)
     export SLURM_TMPDIR=$1 SLURMD_NODENAME=here
     mkdir -p -- "$SLURM_TMPDIR/.hpc_kit/archives"
-    unpacking::read "$plan"
+    plan::read "$plan"
     unpacking::check_space "${WAY:-read}"
-    # shellcheck disable=SC2154 # unpacking::read sets it
-    for entry in "${!kinds[@]}"; do
+    # shellcheck disable=SC2154 # plan::read sets it
+    for entry in "${!plan_kinds[@]}"; do
       if unpacking::is_there "$entry"; then
         common::note "entry $entry is there"
       else

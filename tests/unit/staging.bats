@@ -36,8 +36,9 @@ plan() {
 sent() {
   run -0 --separate-stderr submitter --no-snapshot "$@"
   [[ $output == 4711 ]]
-  local -a runs=("$scratch"/hpc_outputs/*/)
-  run_directory=${runs[-1]%/}
+  local -a runs
+  mapfile -t runs < <(ls -td -- "$scratch"/hpc_outputs/*/) # the newest first
+  run_directory=${runs[0]%/}
 }
 
 @test "paths that are not there, absolute, lead upwards or are the kit's own" {

@@ -2,7 +2,7 @@
 # --collect: what the program has written into SLURM_TMPDIR goes to attempt_K/collected/NODE of the run
 # directory, when the ranks have ended in whichever way. It appears as a whole.
 
-declare -ga kinds+=() paths+=()
+declare -ga plan_kinds+=() plan_paths+=()
 
 # collecting::collect RUN_DIRECTORY ATTEMPT_DIRECTORY
 collecting::collect() {
@@ -19,8 +19,8 @@ collecting::collect() {
     found+=("${matches[@]}")
   done <"$patterns"
   # Not what was brought there.
-  for entry in "${!paths[@]}"; do
-    if [[ ${kinds[entry]} == data ]]; then excluded+=("--exclude=${paths[entry]}"); fi
+  for entry in "${!plan_paths[@]}"; do
+    if [[ ${plan_kinds[entry]} == data ]]; then excluded+=("--exclude=${plan_paths[entry]}"); fi
   done
   if ((${#found[@]} == 0)); then return; fi
   rm -rf -- "$destination/.$node.partial"

@@ -3,7 +3,8 @@
 # USER_images beside the jobs' folders, by its content's name. Where that folder cannot be, it goes with the
 # job. Run by keep_node.sh; node.sh reads the result, .hpc_kit/container_image.
 
-declare -gA fact+=() manifest+=()
+declare -gA fact+=() plan_manifest+=()
+declare -g plan_image
 
 # Images that no job has used for so long are removed.
 declare -g container_image_days=14
@@ -13,10 +14,10 @@ declare -g container_image_days=14
 container_image::is_settled() {
   local -r entry=$1
   local folder
-  unpacking::load "$entry"
+  plan::load "$entry"
   folder=$(container_image::folder)
-  container_image_copy=$folder/${manifest[sha256]}.sif
-  if [[ -e $container_image_copy && $(stat --format=%s -- "$container_image_copy") == "${manifest[archive_bytes]}" ]]; then
+  container_image_copy=$folder/${plan_manifest[sha256]}.sif
+  if [[ -e $container_image_copy && $(stat --format=%s -- "$container_image_copy") == "${plan_manifest[archive_bytes]}" ]]; then
     touch -- "$container_image_copy"
     container_image::use "$container_image_copy"
   elif [[ -z ${fact[stage_image]} ]] && container_image::is_better_left "$folder"; then
@@ -27,8 +28,8 @@ container_image::is_settled() {
 }
 
 container_image::folder() {
-  local -r shared=${fact[node_local_directory]}/$(id -un)_images
-  local kind
+  local shared kind
+  shared=${fact[node_local_directory]}/$(id -un)_images
   kind=$(stat --file-system --format=%T -- "${fact[node_local_directory]}" 2>/dev/null) || kind=none
   if [[ $kind != none && $kind != tmpfs && $kind != ramfs ]] && mkdir -p -- "$shared" 2>/dev/null && [[ -O $shared && ! -L $shared ]]; then
     chmod 700 -- "$shared"
@@ -43,8 +44,8 @@ container_image::is_better_left() {
   local free
   if [[ $(stat --format=%d -- "${fact[container]}") == "$(stat --format=%d -- "$1")" ]]; then return; fi
   free=$(df --output=avail --block-size=1 -- "$1" | tail -n 1)
-  if ((free < 2 * manifest[archive_bytes])); then
-    common::note "$(common::node): the image stays on the shared file system: it has $(packing::size "${manifest[archive_bytes]}"), and $(packing::size "$free") are free in $1"
+  if ((free < 2 * plan_manifest[archive_bytes])); then
+    common::note "$(common::node): the image stays on the shared file system: it has $(packing::size "${plan_manifest[archive_bytes]}"), and $(packing::size "$free") are free in $1"
     return
   fi
   return 1
@@ -59,17 +60,16 @@ container_image::bring() {
   local -r entry=$1 way=$2
   local -r partial=$container_image_copy.partial.$SLURM_JOB_ID
   local try found
-  unpacking::load "$entry"
+  plan::load "$entry"
   find "${container_image_copy%/*}" -maxdepth 1 -name '*.sif*' -mtime "+$container_image_days" -delete
   for try in 1 2; do
     if [[ $way == sbcast && $try == 1 ]]; then
-      # shellcheck disable=SC2154 # unpacking::load sets it
-      mv -fT -- "$image" "$partial"
+      mv -fT -- "$plan_image" "$partial"
     else
       cp -T -- "${fact[container]}" "$partial"
     fi
     found=$(sha256sum <"$partial")
-    if [[ ${found%% *} == "${manifest[sha256]}" ]]; then
+    if [[ ${found%% *} == "${plan_manifest[sha256]}" ]]; then
       mv -fT -- "$partial" "$container_image_copy"
       container_image::use "$container_image_copy"
       return

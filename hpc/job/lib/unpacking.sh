@@ -3,40 +3,15 @@
 # come as it was. Archives are unpacked; images are mounted, which makes no files. Run once on each node, by
 # keep_node.sh.
 
-declare -gA fact+=() tree+=()
-
-# unpacking::read PLAN   Sets the arrays kinds, keys, formats and paths, one element an entry.
-unpacking::read() {
-  local kind key format path
-  declare -ga kinds=() keys=() formats=() paths=()
-  [[ -e $1 ]] || return 0
-  while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' path; do
-    kinds+=("$kind") keys+=("$key") formats+=("$format") paths+=("$path")
-  done <"$1"
-}
-
-# unpacking::load ENTRY   Sets manifest, archive (on the shared file system), image (on the node) and target.
-unpacking::load() {
-  local -r entry=$1
-  local name value
-  declare -gA manifest=()
-  archive=${fact[scratch_dir]}/.staging/${keys[entry]}.${formats[entry]}
-  image=$SLURM_TMPDIR/.hpc_kit/archives/${archive##*/}
-  target=$SLURM_TMPDIR/${paths[entry]}
-  if [[ ${kinds[entry]} == environment ]]; then target=$SLURM_TMPDIR/.hpc_kit/environment.tree; fi
-  [[ -r $archive.manifest ]] || common::die "${paths[entry]@Q}: its archive ${archive@Q} is gone: submit the job again"
-  while read -r name value; do manifest[$name]=$value; done <"$archive.manifest"
-}
+declare -gA fact+=() packing_tree+=() plan_manifest+=()
+declare -ga plan_kinds+=() plan_keys+=() plan_formats+=() plan_paths+=() plan_there+=()
+declare -g plan_archive plan_image plan_target unpacking_reason=''
 
 # unpacking::is_there ENTRY   What a job that was requeued has left here for itself is not brought again.
 unpacking::is_there() {
-  if [[ ${kinds[$1]} == image ]]; then
-    container_image::is_settled "$1"
-    return
-  fi
-  unpacking::load "$1"
-  if [[ ${formats[$1]} == squashfs ]]; then
-    [[ -e $image && $(stat --format=%s -- "$image") == "${manifest[archive_bytes]}" ]]
+  plan::load "$1"
+  if [[ ${plan_formats[$1]} == squashfs ]]; then
+    [[ -e $plan_image && $(stat --format=%s -- "$plan_image") == "${plan_manifest[archive_bytes]}" ]]
   else
     [[ -e $SLURM_TMPDIR/.hpc_kit/arrived.$1 ]] && unpacking::is_right
   fi
@@ -47,16 +22,16 @@ unpacking::check_space() {
   local -r way=$1
   local -i entry bytes=0 entries=0
   local free free_inodes inodes
-  for ((entry = 0; entry < ${#kinds[@]}; entry++)); do
-    if [[ -n ${there[entry]:-} || ${kinds[entry]} == image ]]; then continue; fi
-    unpacking::load "$entry"
-    if [[ ${formats[entry]} == squashfs ]]; then
-      bytes+=${manifest[archive_bytes]}
+  for ((entry = 0; entry < ${#plan_kinds[@]}; entry++)); do
+    if [[ -n ${plan_there[entry]:-} || ${plan_kinds[entry]} == image ]]; then continue; fi
+    plan::load "$entry"
+    if [[ ${plan_formats[entry]} == squashfs ]]; then
+      bytes+=${plan_manifest[archive_bytes]}
     else
       # A file takes whole blocks. An archive that is broadcast lies beside what comes out of it.
-      entries+=$((manifest[files] + manifest[folders] + manifest[links]))
-      bytes+=$((manifest[unpacked_bytes] + (manifest[files] + manifest[folders]) * 4096))
-      if [[ $way == sbcast ]]; then bytes+=${manifest[archive_bytes]}; fi
+      entries+=$((plan_manifest[files] + plan_manifest[folders] + plan_manifest[links]))
+      bytes+=$((plan_manifest[unpacked_bytes] + (plan_manifest[files] + plan_manifest[folders]) * 4096))
+      if [[ $way == sbcast ]]; then bytes+=${plan_manifest[archive_bytes]}; fi
     fi
   done
   read -r free free_inodes inodes < <(df --output=avail,iavail,itotal --block-size=1 -- "$SLURM_TMPDIR" | tail -n 1)
@@ -72,43 +47,43 @@ unpacking::check_space() {
 unpacking::bring() {
   local -r entry=$1 way=$2
   local try
-  unpacking::load "$entry"
+  plan::load "$entry"
   for try in 1 2; do
     if unpacking::try "$entry" "$way"; then
       : >"$SLURM_TMPDIR/.hpc_kit/arrived.$entry"
       return
     fi
-    common::warn "$(common::node): ${paths[entry]@Q} has not arrived as it was: ${reason:-unpacking it failed} (try $try)"
+    common::warn "$(common::node): ${plan_paths[entry]@Q} has not arrived as it was: ${unpacking_reason:-unpacking it failed} (try $try)"
   done
-  common::die "$(common::node): ${paths[entry]@Q} does not arrive as it was packed; is the disk of $SLURM_TMPDIR, or the archive ${archive@Q}, damaged?"
+  common::die "$(common::node): ${plan_paths[entry]@Q} does not arrive as it was packed; is the disk of $SLURM_TMPDIR, or the archive ${plan_archive@Q}, damaged?"
 }
 
 unpacking::try() {
   local -r entry=$1 way=$2
-  reason=''
-  if [[ ${formats[entry]} == squashfs ]]; then
+  unpacking_reason=''
+  if [[ ${plan_formats[entry]} == squashfs ]]; then
     unpacking::bring_image "$way" && unpacking::mount "$entry"
   else
-    local_disk::erase "$target"
+    local_disk::erase "$plan_target"
     unpacking::extract "$entry" "$way" && unpacking::is_right
   fi
 }
 
 # unpacking::extract ENTRY WAY   All parts at the same time, except the folders', which come last.
 unpacking::extract() {
-  local -r format=${formats[$1]} way=$2
-  local folder=$target part process from=$archive failed=0
+  local -r format=${plan_formats[$1]} way=$2
+  local folder=$plan_target part process from=$plan_archive failed=0
   local -a processes=()
-  if [[ $way == sbcast ]]; then from=$image; fi
-  if ((manifest[folders] == 0)); then folder=${target%/*}; fi
+  if [[ $way == sbcast ]]; then from=$plan_image; fi
+  if ((plan_manifest[folders] == 0)); then folder=${plan_target%/*}; fi
   mkdir -p -- "$folder"
-  for ((part = 1; part < manifest[parts]; part++)); do
+  for ((part = 1; part < plan_manifest[parts]; part++)); do
     unpacking::untar "$format" "$folder" "$from$(unpacking::suffix "$part")" &
     processes+=("$!")
   done
   for process in "${processes[@]}"; do wait "$process" || failed=1; done
-  unpacking::untar "$format" "$folder" "$from$(unpacking::suffix "${manifest[parts]}")" || failed=1
-  if [[ $way == sbcast ]]; then rm -f -- "$image" "$image".[2-9]; fi
+  unpacking::untar "$format" "$folder" "$from$(unpacking::suffix "${plan_manifest[parts]}")" || failed=1
+  if [[ $way == sbcast ]]; then rm -f -- "$plan_image" "$plan_image".[2-9]; fi
   return "$failed"
 }
 
@@ -127,29 +102,29 @@ unpacking::untar() {
   fi
 }
 
-# Whether the tree at target has the names, sizes, times and modes of the one that was packed; reason says
+# Whether the tree at target has the names, sizes, times and modes of the one that was packed; unpacking_reason says
 # what has not.
 unpacking::is_right() {
-  local folder=$target start=. found
-  if ((manifest[folders] == 0)); then
-    folder=${target%/*}
-    start=./${target##*/}
+  local folder=$plan_target start=. found
+  if ((plan_manifest[folders] == 0)); then
+    folder=${plan_target%/*}
+    start=./${plan_target##*/}
   fi
   [[ -e $folder/$start ]] || return 1
   packing::list "$folder" "$start" >"$SLURM_TMPDIR/.hpc_kit/list"
   found=$(packing::fingerprint <"$SLURM_TMPDIR/.hpc_kit/list")
-  if [[ $found != "${manifest[fingerprint]}" ]]; then
+  if [[ $found != "${plan_manifest[fingerprint]}" ]]; then
     packing::count <"$SLURM_TMPDIR/.hpc_kit/list"
-    reason="${tree[files]} files, ${tree[folders]} folders, ${tree[links]} links, ${tree[bytes]} bytes; ${manifest[files]}, ${manifest[folders]}, ${manifest[links]}, ${manifest[bytes]} were packed"
+    unpacking_reason="${packing_tree[files]} files, ${packing_tree[folders]} folders, ${packing_tree[links]} links, ${packing_tree[bytes]} bytes; ${plan_manifest[files]}, ${plan_manifest[folders]}, ${plan_manifest[links]}, ${plan_manifest[bytes]} were packed"
     return 1
   fi
 }
 
 # unpacking::bring_image WAY
 unpacking::bring_image() {
-  if [[ $1 == read ]]; then cp --sparse=never -- "$archive" "$image.partial" && mv -fT -- "$image.partial" "$image"; fi
-  reason="an image of $(stat --format=%s -- "$image") bytes in place of ${manifest[archive_bytes]}"
-  [[ $(stat --format=%s -- "$image") == "${manifest[archive_bytes]}" ]]
+  if [[ $1 == read ]]; then cp --sparse=never -- "$plan_archive" "$plan_image.partial" && mv -fT -- "$plan_image.partial" "$plan_image"; fi
+  unpacking_reason="an image of $(stat --format=%s -- "$plan_image") bytes in place of ${plan_manifest[archive_bytes]}"
+  [[ $(stat --format=%s -- "$plan_image") == "${plan_manifest[archive_bytes]}" ]]
 }
 
 # unpacking::mount ENTRY   A container mounts the image itself: it is told so in .hpc_kit/images. A node without
@@ -157,19 +132,19 @@ unpacking::bring_image() {
 unpacking::mount() {
   local -r entry=$1
   local files
-  local_disk::unmount_below "$target" itself
-  mkdir -p -- "$target"
+  local_disk::unmount_below "$plan_target" itself
+  mkdir -p -- "$plan_target"
   if [[ -n ${fact[container]:-} ]]; then
-    printf '%s\0' "$image" "${paths[entry]}" >>"$SLURM_TMPDIR/.hpc_kit/images"
-  elif unpacking::squashfuse "$image" "$target"; then
-    files=$(stat --file-system --format=%c -- "$target")
-    reason="$files files and folders in the image, $((manifest[files] + manifest[folders] + manifest[links])) were packed"
-    ((files == 0 || files >= manifest[files]))
+    printf '%s\0' "$plan_image" "${plan_paths[entry]}" >>"$SLURM_TMPDIR/.hpc_kit/images"
+  elif unpacking::squashfuse "$plan_image" "$plan_target"; then
+    files=$(stat --file-system --format=%c -- "$plan_target")
+    unpacking_reason="$files files and folders in the image, $((plan_manifest[files] + plan_manifest[folders] + plan_manifest[links])) were packed"
+    ((files == 0 || files >= plan_manifest[files]))
   else
     common::has_command unsquashfs ||
       common::die "$(common::node) can neither mount an image (squashfuse, /dev/fuse) nor unpack it (unsquashfs): submit with --data-format tar"
-    common::note "$(common::node): no squashfuse here: unpacking the image of ${paths[entry]@Q}"
-    unsquashfs -quiet -no-progress -force -dest "$target" "$image" >/dev/null && unpacking::is_right
+    common::note "$(common::node): no squashfuse here: unpacking the image of ${plan_paths[entry]@Q}"
+    unsquashfs -quiet -no-progress -force -dest "$plan_target" "$plan_image" >/dev/null && unpacking::is_right
   fi
 }
 

@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# The plan of what comes to a node's own disk (lib/staging.sh), and the entry at hand.
+# shellcheck disable=SC2034 # read by those that bring it
+
+declare -gA fact+=()
+# Of each entry, by its number; plan_there: those that are on the node already.
+declare -ga plan_kinds+=() plan_keys+=() plan_formats+=() plan_paths+=() plan_there+=()
+declare -gA plan_manifest+=()
+declare -g plan_archive='' plan_image='' plan_target=''
+
+# plan::read PLAN   Sets the arrays kinds, keys, formats and paths, one element an entry.
+plan::read() {
+  local kind key format path
+  declare -ga plan_kinds=() plan_keys=() plan_formats=() plan_paths=()
+  [[ -e $1 ]] || return 0
+  while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' path; do
+    plan_kinds+=("$kind") plan_keys+=("$key") plan_formats+=("$format") plan_paths+=("$path")
+  done <"$1"
+}
+
+# plan::load ENTRY   Sets manifest, archive (on the shared file system), image (on the node) and target.
+plan::load() {
+  local -r entry=$1
+  local name value
+  plan_manifest=()
+  plan_archive=${fact[scratch_dir]}/.staging/${plan_keys[entry]}.${plan_formats[entry]}
+  plan_image=$SLURM_TMPDIR/.hpc_kit/archives/${plan_archive##*/}
+  plan_target=$SLURM_TMPDIR/${plan_paths[entry]}
+  if [[ ${plan_kinds[entry]} == environment ]]; then plan_target=$SLURM_TMPDIR/.hpc_kit/environment.tree; fi
+  [[ -r $plan_archive.manifest ]] || common::die "${plan_paths[entry]@Q}: its archive ${plan_archive@Q} is gone: submit the job again"
+  while read -r name value; do plan_manifest[$name]=$value; done <"$plan_archive.manifest"
+}
