@@ -1,7 +1,7 @@
 """What experiments gave, what they cost, and what to ask for next time. Called by experiments.sh with run directories.
 
 A task's result is the file result.json in its OUTPUT_PATH, or the last line of a .jsonl file there: an object whose
-numbers are the metrics. Of a task that several runs have (--only-missing, --resume), the last that completed counts.
+numbers are the metrics. Of a task that several runs have (--only-missing, --resume, --fresh), the newest counts.
 Standard library only, but for --html, which draws by matplotlib.
 """
 
@@ -9,10 +9,13 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 
-from reports import costs, runs, tables
+from reports import costs, tables
+from reports.trials import read_experiments
+from slurm import Slurm
 
 USAGE = "experiments.sh report [--rate-per-hour X|--rate-per-node-hour X] [--json] [--html FILE] EXPERIMENT|RUN..."
 SHOWN_AS_TEXT, SHOWN_ON_PAGE = 40, 500  # attempts, one by one
@@ -37,7 +40,7 @@ def parse(arguments):
     prices.add_argument("--rate-per-node-hour", type=rate, action="append", default=[])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--html", type=Path)
-    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("runs", nargs="+")
     return parser.parse_args(arguments)
 
 
@@ -86,15 +89,19 @@ def write_page(path, reports, experiments, of_node):
 def main(arguments):
     options = parse(arguments)
     rates = read_rates(options)
-    experiments = runs.read_experiments(options.runs)
-    reports = [tables.gathered(name, tasks, rates) for name, tasks in experiments.items()]
+    slurm = Slurm()
+    experiments = read_experiments(options.runs, slurm)
+    reports = [tables.gathered(name, trials, rates) for name, trials in experiments.items()]
+    slurm.say_silence()
+    if options.html:
+        write_page(options.html, reports, experiments, rates.of_node)
     if options.json:
         print(json.dumps({"experiments": without_infinities(reports)}, indent=1, ensure_ascii=False))
     else:
         print_text(reports, rates.of_node)
-    if options.html:
-        write_page(options.html, reports, experiments, rates.of_node)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly
+    sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes
     main(sys.argv[1:])

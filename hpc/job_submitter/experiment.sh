@@ -9,6 +9,7 @@ declare -gA options_value fact
 experiment::claim() {
   local -r folder=${fact[checkpoint_directory]%/*}
   local holder state
+  fact[resume]=${options_value[resume]}
   # A run without a name has a folder that is new and that nobody else can name.
   if [[ -z ${options_value[exp_name]}${options_value[resume]} ]]; then return; fi
   exec {experiment_lock}>"${fact[scratch_dir]}/hpc_outputs/.${fact[exp_name]}.lock"

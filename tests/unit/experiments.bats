@@ -67,7 +67,7 @@ shown() {
   state 1 completed
   state 2 running
   queued 10 2 RUNNING None
-  queued 11 3 PENDING Resources ' offset=3'
+  queued 11 3 PENDING Resources
   run -0 command_of list --name man
   shown many '^10,11 +many +2 +1 enqueued, 1 running, 1 completed, 1 cancelled +0 +task 1/4 '
   run -0 command_of open 11_3
@@ -80,7 +80,7 @@ shown() {
   made_run cycles 4 1 cycles=5
   state 1 paused
   queued 4 N/A PENDING Dependency
-  queued 3 N/A RUNNING None ' rapid_cycle'
+  queued 3 N/A RUNNING None cycle_
   run -0 command_of
   shown cycles ' paused '
 }
