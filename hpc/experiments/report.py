@@ -92,7 +92,8 @@ def main(arguments):
     slurm = Slurm()
     experiments = read_experiments(options.runs, slurm)
     reports = [tables.gathered(name, trials, rates) for name, trials in experiments.items()]
-    slurm.say_silence()
+    if slurm.asked:
+        slurm.say_silence()
     if options.html:
         write_page(options.html, reports, experiments, rates.of_node)
     if options.json:

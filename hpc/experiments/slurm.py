@@ -67,8 +67,7 @@ class Slurm:
         return found
 
     def say_silence(self):
-        """Where it was asked, and did not answer."""
-        if self.asked and self.silence:
+        if self.silence:
             say(f"Slurm does not answer ({self.silence}): this is what the runs' own files tell")
 
 
