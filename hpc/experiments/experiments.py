@@ -32,7 +32,7 @@ def account(run):
         "job": run.jobs[0] if run.jobs else None,
         "jobs": run.jobs,
         "name": run.name,
-        "nodes": run.nodes,
+        "nodes": run.number_in("nodes"),
         "state": next(iter(counts)) if len(counts) == 1 else "mixed",
         "tasks": counts,
         "attempts": sum(len(task.attempts) for task in tasks),

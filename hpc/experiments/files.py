@@ -11,30 +11,25 @@ ESCAPED = dict(zip(b"ntrabeEfv", b"\n\t\r\a\b\x1b\x1b\f\v"))
 
 def read(path, limit=1 << 31):
     """The file's first bytes as text; empty when it is not there."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return ""
-    try:
-        found = os.read(descriptor, min(limit, SMALL))  # a large buffer costs more than the file
-        if len(found) == SMALL:
-            found += os.read(descriptor, min(limit, os.fstat(descriptor).st_size) - SMALL)
-        return found.decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(descriptor)
+    return _text(path, limit, 0)
 
 
 def tail(path, limit=4096):
     """The file's last bytes as text."""
+    return _text(path, limit, limit)
+
+
+def _text(path, limit, from_end):
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return ""
     try:
-        size = os.fstat(descriptor).st_size
-        return os.pread(descriptor, limit, max(0, size - limit)).decode("utf-8", "replace")
+        begin = max(0, os.fstat(descriptor).st_size - from_end) if from_end else 0
+        found = os.pread(descriptor, min(limit, SMALL), begin)  # a large buffer costs more than a small file
+        if len(found) == SMALL < limit:
+            found += os.pread(descriptor, min(limit, os.fstat(descriptor).st_size) - SMALL, begin + SMALL)
+        return found.decode("utf-8", "replace")
     except OSError:
         return ""
     finally:

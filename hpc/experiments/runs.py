@@ -7,18 +7,29 @@ import functools
 import os
 import re
 import time
-from dataclasses import dataclass
+from typing import NamedTuple, Optional
 
 from files import changed, facts_of, has_line, names_in, read, tail
 from measured import measured, progress_of
-from slurm import indices
+from slurm import indices, seconds_of
 
 FINAL = ("completed", "failed", "cancelled")
 FORMERLY = {"deaf": "ignored_stop"}  # causes that had another name
 
 
-@dataclass
-class NodeUsage:
+class Request(NamedTuple):
+    """What a run asks for, of each node."""
+
+    features: tuple  # the words that say which machine: type of GPU, features, partition
+    nodes: int
+    gpus: int
+    processes: int
+    cpus: int
+    memory_bytes: int
+    time_limit_seconds: Optional[int]
+
+
+class NodeUsage(NamedTuple):
     """What one node used in one attempt."""
 
     last: float  # when the last sample was taken
@@ -138,11 +149,11 @@ class Attempt:
 
     @property
     def node_hours(self):
-        return self.seconds * self.run.nodes / 3600
+        return self.seconds * self.run.request.nodes / 3600
 
     @property
     def gpu_hours(self):
-        return self.node_hours * self.run.gpus
+        return self.node_hours * self.run.request.gpus
 
 
 class Task:
@@ -244,38 +255,23 @@ class Run:
         """A fact that is a whole number."""
         return int(self.facts.get(name) or default)
 
-    @property
-    def nodes(self):
-        return self.number_in("nodes")
-
-    @property
-    def gpus(self):
-        """Of a node."""
-        return self.number_in("gpus")
-
-    @property
-    def memory_bytes(self):
-        """Of a node."""
-        return self.number_in("mem_megabytes") << 20
-
     @functools.cached_property
-    def features(self):
-        """The words that say which machine: type of GPU, features, partition."""
+    def request(self):
+        """Runs that have asked for the same are comparable."""
         words = next(iter(self.sent.values()), [])
         asked = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
-        kind = asked.get("gpus-per-node", "").rpartition(":")[0] or ("GPU" if self.gpus else "CPU")
+        gpus = self.number_in("gpus")
+        kind = asked.get("gpus-per-node", "").rpartition(":")[0] or ("GPU" if gpus else "CPU")
         partition = asked.get("partition", "") and f"partition {asked['partition']}"
-        return tuple(word for word in (kind, asked.get("constraint", ""), partition) if word)
-
-    @property
-    def machine(self):
-        return ", ".join(self.features)
-
-    @property
-    def request(self):
-        """What makes two runs comparable."""
-        cpus, limit = self.number_in("cpus"), self.facts.get("time", "")
-        return self.features, self.nodes, self.gpus, cpus, self.memory_bytes, limit
+        return Request(
+            features=tuple(word for word in (kind, asked.get("constraint", ""), partition) if word),
+            nodes=self.number_in("nodes"),
+            gpus=gpus,
+            processes=self.number_in("processes_per_node", 1),
+            cpus=self.number_in("cpus"),
+            memory_bytes=self.number_in("mem_megabytes") << 20,
+            time_limit_seconds=seconds_of(self.facts.get("time", "")) or None,
+        )
 
     @property
     def name(self):
@@ -383,27 +379,26 @@ class Run:
             return None
         if not self.is_array:
             return 1
-        if other == "cycle_":
-            # Each array of cycles is sent before its array of tasks, and behind the one before.
-            position = sum(int(array) < int(job.array) for array in self.jobs[: len(self.arrays)])
-            return self._number(self.arrays[position : position + 1], job.index)
-        return self.number_of(job.array, job.index)
+        array = job.array
+        if other == "cycle_":  # Each array of cycles is sent right before its array of tasks.
+            array = min((array for array in self.jobs if int(array) > int(job.array)), key=int, default=None)
+        return self.number_of(array, job.index)
+
+    @functools.cached_property
+    def placed(self):
+        """(job, index) -> task, as they were sent."""
+        pairs = zip(self.jobs, self.arrays)
+        return {(job, index): index + offset for job, (offset, listed) in pairs for index in listed or ()}
 
     def number_of(self, job, index):
         """The number of the task that is this index of a job; None if there is none."""
-        sent = self.jobs[: len(self.arrays)]
-        if job in sent:
-            position = sent.index(job)
-            return self._number(self.arrays[position : position + 1], index)
+        if job in self.jobs[: len(self.arrays)]:
+            return self.placed.get((job, index))
         # A job that continues one task, of whichever array: the task's log names it.
-        could_be = [array for array in self.arrays if self._number([array], index) is not None]
+        could_be = [number for (_, other), number in self.placed.items() if other == index]
         if len(could_be) > 1:
-            could_be = [array for array in could_be if self.continues(job, self._number([array], index))]
-        return self._number(could_be, index)
-
-    @staticmethod
-    def _number(arrays, index):
-        return next((offset + index for offset, listed in arrays if index in (listed or ())), None)
+            could_be = [number for number in could_be if self.continues(job, number)]
+        return could_be[0] if could_be else None
 
     def continues(self, job, number):
         """Whether this job goes on with the task, or has begun to (batch.sh, interruption.sh)."""
@@ -414,8 +409,8 @@ class Run:
         """Its job as people write it: ID, or ARRAY_INDEX."""
         if not self.is_array:
             return self.jobs[-1] if self.jobs else None
-        for job, (offset, listed) in zip(self.jobs, self.arrays):
-            if listed and number - offset in listed:
-                later = [job for job in self.jobs[len(self.arrays) :] if self.continues(job, number)]
-                return f"{(later or [job])[-1]}_{number - offset}"
+        for (job, index), placed in self.placed.items():
+            if placed == number:
+                later = [later for later in self.jobs[len(self.arrays) :] if self.continues(later, number)]
+                return f"{[job, *later][-1]}_{index}"
         return self.jobs[0] if self.jobs else None

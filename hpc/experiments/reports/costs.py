@@ -5,7 +5,6 @@ import statistics
 from dataclasses import dataclass
 
 from slurm import duration as clock
-from slurm import seconds_of
 
 GIB = 2**30
 MEMORY_MARGIN = 1.2
@@ -23,7 +22,7 @@ class Rates:
     named: dict = None  # by type of GPU, feature or partition
 
     def of(self, run):
-        for feature in run.features:
+        for feature in run.request.features:
             if feature in (self.named or {}):
                 return self.named[feature]
         return self.common
@@ -31,7 +30,7 @@ class Rates:
     def cost(self, attempt):
         """None where no rate is known; also for GPUs where there are none."""
         rate = self.of(attempt.run)
-        if rate is None or not (self.of_node or attempt.run.gpus):
+        if rate is None or not (self.of_node or attempt.run.request.gpus):
             return None
         return rate * (attempt.node_hours if self.of_node else attempt.gpu_hours)
 
@@ -60,15 +59,10 @@ def requests(trials, rates):
         done = [seconds[name] for name in completed]
         used = usage(attempts)
         entry = {
-            "machine": run.machine,
+            **run.request._asdict(),
+            "machine": ", ".join(run.request.features),
             "older": older,
             "jobs": list(dict.fromkeys(attempt.run.job for attempt in attempts)),
-            "nodes": run.nodes,
-            "gpus": run.gpus,
-            "processes": run.number_in("processes_per_node", 1),
-            "cpus": run.number_in("cpus"),
-            "memory_bytes": run.memory_bytes,
-            "time_limit_seconds": seconds_of(run.facts["time"]) if run.facts.get("time") else None,
             "tasks": len(seconds),
             "completed": len(done),
             "attempts": len(attempts),
