@@ -4,7 +4,7 @@ import fnmatch
 import os
 import re
 
-from files import has_line
+from files import has_line, read
 from runs import Run, Task
 
 STAMP = re.compile(r"_(\d{8}-\d{6})_(\d+)$")
@@ -49,6 +49,15 @@ def find(word, outputs, slurm):
         f"{word!r} is neither a job, nor a run directory, nor an experiment of {outputs}; "
         "bash hpc/experiments.sh list shows what there is"
     )
+
+
+def runs_of(word, outputs, slurm):
+    """All runs of an experiment, the oldest first, else the one that `find` finds."""
+    if os.path.exists(os.path.join(word, "tasks")):
+        return [run_at(word, slurm)]
+    names = read(os.path.join(os.path.dirname(outputs), word, "runs")).splitlines()
+    found = [Run(os.path.join(outputs, name), slurm) for name in names]
+    return [run for run in found if run.lines] or [find(word, outputs, slurm)[0]]
 
 
 def the_task(run, number):

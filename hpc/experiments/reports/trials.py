@@ -4,7 +4,7 @@ import functools
 import re
 from dataclasses import dataclass, field
 
-from finding import run_at, stamp_of
+from finding import stamp_of
 from measured import result_of
 from runs import Task
 
@@ -74,11 +74,12 @@ def attempts_of(tasks):
     return [attempt for task in tasks for attempt in task.attempts if attempt.began is not None]
 
 
-def read_experiments(folders, slurm):
+def read_experiments(runs):
     """Experiment -> its trials by their names."""
     experiments = {}
-    for folder in sorted(dict.fromkeys(folders), key=stamp_of):
-        run = run_at(folder, slurm)
+    by_folder = {run.folder: run for run in runs}
+    for folder in sorted(by_folder, key=stamp_of):
+        run = by_folder[folder]
         trials = experiments.setdefault(run.facts.get("exp_name", ""), {})
         for number, (name, _) in run.lines.items():
             trials.setdefault(name, Trial(name)).add(Task(run, number))
