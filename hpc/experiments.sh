@@ -9,8 +9,8 @@
 # experiments.sh nodes [--clear [NODE...]]
 #
 # JOB is a job's id (or ARRAY_TASK), a run directory, or the name of an experiment: then its newest run.
-# list: the project's runs, the newest first: job, name, nodes, state (enqueued, running, paused, completed, failed or
-# cancelled), attempts, progress, elapsed time, last and best metric, folder. --name takes a part, or a pattern with *.
+# list: the project's runs, the newest first: job, name, nodes, state (enqueued, running, suspended, paused, completed,
+# failed or cancelled), attempts, progress, elapsed time, last and best metric, folder. --name takes a part, or a pattern with *.
 # why: how a job ended, or what it waits for, the first rank that failed with the end of its log, and what to do.
 # logs: of all ranks, or of one, or of a node's (its number in the job, or its name).
 # open: prints the paths of a run.

@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
-LIVE_FIELDS = "%F|%K|%A|%T|%r|%L|%S|%N|%j|%Z"
-"""Array or job, index, job, state, reason, time left, start, nodes, name, working directory."""
+LIVE_FIELDS = "%F|%K|%T|%r|%L|%S|%j|%Z"  # of Live
 
 
 def ask(*command):
@@ -27,14 +27,25 @@ def ask(*command):
     return answer.stdout, None
 
 
-class Live:
+class Live(NamedTuple):
     """A job in the queue, or a task of an array."""
 
-    def __init__(self, array, index, job, state, reason, left, start, nodes, name, folder):
-        self.array, self.job, self.state, self.reason = array, job, state, reason
-        self.left, self.start, self.nodes, self.name, self.folder = left, start, nodes, name, folder
-        self.index = int(index) if index.isdigit() else None
-        self.id = array if self.index is None else f"{array}_{index}"
+    array: str  # or the job
+    number: str  # of the task, or N/A
+    state: str
+    reason: str
+    left: str
+    start: str
+    name: str
+    folder: str
+
+    @property
+    def index(self):
+        return int(self.number) if self.number.isdigit() else None
+
+    @property
+    def id(self):
+        return self.array if self.index is None else f"{self.array}_{self.number}"
 
 
 class Slurm:
@@ -60,8 +71,8 @@ class Slurm:
         """Name of a job's working directory -> the jobs there."""
         found = collections.defaultdict(list)
         for line in self._answer[0].splitlines():
-            fields = line.split("|", 9)
-            if len(fields) == 10:
+            fields = line.split("|", 7)
+            if len(fields) == 8:
                 job = Live(*fields)
                 found[os.path.basename(job.folder)].append(job)
         return found

@@ -82,8 +82,7 @@ failed_rank() {
 # job's name, such as cycle_.
 queued() {
   local -r name=${run##*/}
-  printf '%s|%s|%s|%s|%s|%s|%s|%s|%s|%s\n' "$1" "$2" "$1" "$3" "$4" 59:00 2026-01-02T00:00:00 '' \
-    "${5:-}${name%_*_*}" "$run" >>"$STUB/queue"
+  printf '%s|%s|%s|%s|%s|%s|%s|%s\n' "$1" "$2" "$3" "$4" 59:00 2026-01-02T00:00:00 "${5:-}${name%_*_*}" "$run" >>"$STUB/queue"
 }
 
 command_of() {
