@@ -52,7 +52,7 @@ main() {
 experiments::python() {
   local word outputs=''
   for word in "${@:3}"; do
-    if [[ -e $word/facts || -e $word/../facts ]]; then outputs=$(dirname -- "$word"); fi
+    if [[ -e $word/facts || -e $word/tasks || -e $word/../facts ]]; then outputs=$(dirname -- "$word"); fi
   done
   if [[ -z $outputs ]]; then outputs::find "$project"; fi
   site::leave_enclosing_job # what people have told squeue to show

@@ -45,6 +45,7 @@ report() {
   task two 2 task_1_seed_1 'seed 1: train' completed '{"loss": 3}'
   report seeds
   [[ $output =~ loss\ +2\ of\ 2\ +2\  && $output != *failed* && $output != *enqueued* ]]
+  unset SCRATCH
   report "$folder/hpc_outputs/one"
   [[ $output == *'(seed 1): failed'* ]]
 }
