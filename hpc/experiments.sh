@@ -9,8 +9,8 @@
 # experiments.sh nodes [--clear [NODE...]]
 #
 # JOB is a job's id (or ARRAY_TASK), a run directory, or the name of an experiment: then its newest run.
-# list: the project's runs, the newest first: job, name, nodes, state (enqueued, running, paused, completed, failed or
-# cancelled), attempts, progress, elapsed time, last and best metric, folder. --name takes a part, or a pattern with *.
+# list: the project's runs, the newest first: job, name, nodes, state (enqueued, running, suspended, paused, completed,
+# failed or cancelled), attempts, progress, elapsed time, last and best metric, folder. --name takes a part, or a pattern with *.
 # why: how a job ended, or what it waits for, the first rank that failed with the end of its log, and what to do.
 # logs: of all ranks, or of one, or of a node's (its number in the job, or its name).
 # open: prints the paths of a run.
@@ -40,57 +40,30 @@ source "$here/lib/outputs.sh"
 main() {
   case ${1:-list} in
     -h | --help) common::print_header "${BASH_SOURCE[0]}" ;;
-    list | --*) experiments::list "$@" ;;
-    why | logs | open | cancel | find) experiments::of_jobs "$@" ;;
+    --*) experiments::python python3 experiments.py list "$@" ;;
+    list | why | logs | open | cancel | find) experiments::python python3 experiments.py "${1:-list}" "${@:2}" ;;
+    report) experiments::report "${@:2}" ;;
     resubmit) exec bash "$here/job_submitter/resubmit.sh" "${@:2}" ;;
     nodes) experiments::nodes "${@:2}" ;;
-    report) experiments::report "${@:2}" ;;
     *) common::die_usage "unknown command ${1@Q}: list, why, logs, open, cancel, resubmit, report or nodes (see --help)" ;;
   esac
 }
 
-experiments::list() {
-  if [[ ${1:-} == list ]]; then shift; fi
-  outputs::find "$project"
-  experiments::python "$outputs" list "$@"
-}
-
-# experiments::of_jobs COMMAND WORD...
-experiments::of_jobs() {
+# experiments::python PYTHON SCRIPT WORD...   A WORD that is a run directory tells where the others are.
+experiments::python() {
   local word outputs=''
-  for word in "${@:2}"; do
-    if [[ -e $word/facts || -e $word/../facts ]]; then outputs=$(dirname -- "$word"); fi
+  for word in "${@:3}"; do
+    if [[ -e $word/facts || -e $word/tasks || -e $word/../facts ]]; then outputs=$(dirname -- "$word"); fi
   done
   if [[ -z $outputs ]]; then outputs::find "$project"; fi
-  experiments::python "$outputs" "$@"
-}
-
-experiments::python() {
   site::leave_enclosing_job # what people have told squeue to show
-  exec python3 "$here/experiments/experiments.py" "$@"
+  exec "$1" -X utf8 "$here/experiments/$2" "$outputs" "${@:3}"
 }
 
 experiments::report() {
   local python=python3
-  local -a runs=() options=()
-  while (($# > 0)); do
-    case $1 in
-      --json) options+=("$1") ;;
-      --html | --rate-per-hour | --rate-per-node-hour)
-        [[ -n ${2:-} ]] || common::die_usage "$1 needs a value"
-        options+=("$1=$2")
-        shift
-        ;;
-      --html= | --rate-per-hour= | --rate-per-node-hour=) common::die_usage "${1%=} needs a value" ;;
-      --html=* | --rate-per-hour=* | --rate-per-node-hour=*) options+=("$1") ;;
-      -*) common::die_usage "report knows no option ${1@Q}: --rate-per-hour, --rate-per-node-hour, --json, --html" ;;
-      *) experiments::add_runs "$1" ;;
-    esac
-    shift
-  done
-  ((${#runs[@]} > 0)) || common::die_usage "report needs an experiment's name, a job or a run directory"
-  if [[ " ${options[*]} " == *' --html='* ]]; then python=$(experiments::drawing_python); fi
-  exec "$python" "$here/experiments/report.py" "${options[@]}" -- "${runs[@]}"
+  if [[ " $*" =~ ' --html'[=\ ]. ]]; then python=$(experiments::drawing_python); fi
+  experiments::python "$python" report.py "$@"
 }
 
 # The first python with matplotlib: this machine's, or that of the project's environment.
@@ -106,31 +79,6 @@ experiments::drawing_python() {
   done
   [[ -n $environment ]] || common::die "--html draws by matplotlib, which this python3 has not, and there is no environment: make one by  bash ${project@Q}/venv/create.sh"
   common::die "--html draws by matplotlib, which is not installed:  ${environment@Q}/bin/python -m pip install matplotlib"
-}
-
-# experiments::add_runs NAME   Adds to the caller's runs all of an experiment, or the one that NAME tells as for why.
-experiments::add_runs() {
-  local run found='' outputs
-  local -a located=()
-  if [[ -e $1/tasks ]]; then
-    runs+=("$1")
-    return
-  fi
-  outputs::find "$project"
-  local -r folder=${outputs%/*}
-  if [[ -r $folder/$1/runs ]]; then
-    while read -r run; do
-      if [[ -e $outputs/$run/tasks ]]; then
-        runs+=("$outputs/$run")
-        found=1
-      fi
-    done <"$folder/$1/runs"
-  fi
-  if [[ -z $found ]]; then # A job, or a name that its runs do not share.
-    mapfile -d '' located < <(python3 "$here/experiments/experiments.py" "$outputs" find "$1")
-    ((${#located[@]} == 2)) || exit 1
-    runs+=("${located[0]}")
-  fi
 }
 
 experiments::nodes() {

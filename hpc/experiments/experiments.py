@@ -6,17 +6,20 @@ experiments.py OUTPUTS list|logs|open|cancel|find|why ...
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 
 import why
-from files import changed, read
+from files import changed
+from finding import UnknownJobError, all_runs, find, matches, the_task
 from measured import chief, direction
-from runs import FINAL, Slurm, UnknownJobError, all_runs, ask, duration, find, matches, say
+from runs import FINAL, Run, Task
+from slurm import Slurm, ask, duration, say
 
 HEAD = ("JOB", "NAME", "NODES", "STATE", "ATTEMPTS", "PROGRESS", "ELAPSED", "METRIC", "OUTPUT PATH")
-STATES = ("enqueued", "running", "paused", "completed", "failed", "cancelled")
+STATES = ("enqueued", "running", "suspended", "paused", "completed", "failed", "cancelled")
 
 
 def account(run):
@@ -29,7 +32,7 @@ def account(run):
         "job": run.jobs[0] if run.jobs else None,
         "jobs": run.jobs,
         "name": run.name,
-        "nodes": int(run.facts.get("nodes") or 0),
+        "nodes": run.number_in("nodes"),
         "state": next(iter(counts)) if len(counts) == 1 else "mixed",
         "tasks": counts,
         "attempts": sum(len(task.attempts) for task in tasks),
@@ -110,24 +113,11 @@ def show_list(outputs, options):
             widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
             for row in rows:
                 print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-        if slurm.silence:
-            say(f"Slurm does not answer ({slurm.silence}): this is what the runs' own files tell")
+        slurm.say_silence()
         sys.stdout.flush()
         if not options.watch:
             return 0
         time.sleep(options.interval)
-
-
-def the_task(run, number):
-    """Of a run of several tasks one must be named."""
-    if number is None:
-        if len(run.numbers) > 1:
-            last = run.numbers[-1]
-            raise UnknownJobError(f"{run.folder} has {len(run.numbers)} tasks: say which by --task N (to {last})")
-        number = run.numbers[0]
-    if number not in run.numbers:
-        raise UnknownJobError(f"{run.folder} has no task {number}")
-    return run.task(number)
 
 
 def is_wanted(path, options):
@@ -139,9 +129,13 @@ def is_wanted(path, options):
 def show_logs(outputs, options):
     slurm = Slurm()
     run, number = find(options.job, outputs, slurm)
-    task = the_task(run, options.task if options.task is not None else number)
+    number = options.task if options.task is not None else number
+    if number is None and len(run.numbers) > 1:
+        last = run.numbers[-1]
+        raise UnknownJobError(f"{run.folder} has {len(run.numbers)} tasks: say which by --task N (to {last})")
+    task = the_task(run, run.numbers[0] if number is None else number)
     if options.rank is None and options.node is None:
-        files = [os.path.join(task.folder, "log.txt")]
+        files = [task.log]
     else:
         files = [path for path in why.rank_files(task) if is_wanted(path, options)]
     files = [path for path in files if changed(path) is not None]
@@ -153,8 +147,10 @@ def show_logs(outputs, options):
         ["tail", "--lines=+1", *(["--follow"] if options.follow else []), "--", *files]  # noqa: S607
     )
     try:
-        while options.follow and find(task.folder, outputs, Slurm())[0].task(task.number).state not in FINAL:
+        while options.follow and Task(Run(run.folder, slurm), task.number).state not in FINAL:
             time.sleep(2)
+            if time.time() - (slurm.asked or 0) > 15:
+                slurm = Slurm()
         if options.follow:
             time.sleep(1.5)  # its last look
             reader.terminate()
@@ -168,32 +164,18 @@ def show_logs(outputs, options):
 def show_paths(outputs, options):
     run, number = find(options.job, outputs, Slurm(wanted=False))
     rows = [("run", run.folder)]
-    for task in [run.task(number)] if number else run.tasks:
+    for task in [Task(run, number)] if number else run.tasks:
         rows.append((f"task {task.number}", task.folder))
-        for what, name in (("log", "log.txt"), ("output", "output")):
-            path = os.path.join(task.folder, name)
-            if os.path.exists(path):
-                rows.append((f"  {what}", path))
+        rows += [(f"  {what}", path) for what, path in (("log", task.log), ("output", task.output)) if changed(path)]
         rows += [("  rank", path) for path in why.rank_files(task)]
         checkpoints = run.facts.get("checkpoint_directory")
         if checkpoints:
-            own = read_id(run, task.number)
-            folder = (
-                os.path.join(checkpoints, own) if own and os.path.isdir(os.path.join(checkpoints, own)) else checkpoints
-            )
-            rows.append(("  checkpoints", folder))
+            own = os.path.join(checkpoints, *run.lines.get(task.number, ())[:1])
+            rows.append(("  checkpoints", own if os.path.isdir(own) else checkpoints))
     rows.append(("sources", run.facts.get("source_dir", "-")))
     for what, path in rows:
         print(f"{what:<14}{path}")
     return 0
-
-
-def read_id(run, number):
-    for line in (read(os.path.join(run.folder, "tasks")) or "").splitlines():
-        words = line.split("\t")
-        if words[0] == str(number):
-            return words[1]
-    return None
 
 
 def cancel(outputs, options):
@@ -204,11 +186,7 @@ def cancel(outputs, options):
     status = 0
     for word in options.jobs:
         run, number = find(word, outputs, slurm)
-        if number is None:
-            live = [job for job in slurm.jobs if job.directory == run.folder or job.array in run.jobs]
-        else:
-            task = run.task(number)
-            live = [task.live] if task.live else []
+        live = [job for job in run.queued if number in (None, run.task_of(job))]
         ids = sorted({job.array if number is None else job.id for job in live}, key=lambda job: job.zfill(20))
         if not ids:
             say(f"{word}: has ended: nothing to cancel")
@@ -273,10 +251,9 @@ def main():
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own last flush
-        return 1
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly
+    sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes
     sys.exit(main())

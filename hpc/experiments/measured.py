@@ -1,4 +1,4 @@
-"""What a program tells of itself: its metrics (.jsonl files, result.json) and how far it is. For runs.py."""
+"""What a program tells of itself: its metrics (.jsonl files, result.json) and how far it is."""
 
 import contextlib
 import functools
@@ -6,10 +6,11 @@ import json
 import os
 import re
 
-from files import read, tail
+from files import names_in, read, tail
 
 OF = re.compile(r"\b(epoch|step|iteration|iter|batch)s?[ :=\[]*(\d+)(?:/| of )(\d+)", re.IGNORECASE)
 BAR = re.compile(r"(\d+)%\|[^|]*\| *(\d+)/(\d+)")
+AXES = ("step", "iteration", "epoch")  # of a curve, the first that a line has
 
 
 def progress_of(text):
@@ -34,24 +35,56 @@ def direction(name):
 def measured(output, most=1 << 18):
     """Name -> [last, best], of the .jsonl files and result.json of a task's output folder."""
     found = {}
-    try:
-        names = sorted(os.listdir(output))
-    except OSError:
-        return found
+    names = names_in(output)
     for name in names:
         if name.endswith(".jsonl"):
             text = read(os.path.join(output, name), most)
-            if text and len(text) >= most:  # Its end; no best of what was not read.
+            if len(text) >= most:  # Its end; no best of what was not read.
                 found.update({key: [last, None] for key, (last, _) in _lines(tail(os.path.join(output, name))).items()})
             else:
-                found.update(_lines(text or ""))
+                found.update(_lines(text))
     if "result.json" in names:
-        # Written over several lines by some.
-        for key, (value, _) in _lines((read(os.path.join(output, "result.json")) or "").replace("\n", " ")).items():
+        for key, (value, _) in _lines(_one_line(output)).items():
             best = found[key][1] if key in found else value
             better = best is not None and direction(key) * (value - best) > 0
             found[key] = [value, value if better else best]
     return found
+
+
+def result_of(output):
+    """The numbers, finite or not, of result.json, else of the last line of each .jsonl file; None if there are none."""
+    names = names_in(output)
+    if "result.json" in names:
+        found = _objects(_one_line(output))
+    else:
+        files = (os.path.join(output, name) for name in names if name.endswith(".jsonl"))
+        found = [values for file in files for values in _objects(tail(file, 1 << 16))[-1:]]
+    return {name: number for values in found for name, number in _numbers(values)} if found else None
+
+
+def curves_of(output):
+    """Metric -> (name of the axis, points (x, y)), of the .jsonl files."""
+    curves = {}
+    for name in names_in(output):
+        if not name.endswith(".jsonl"):
+            continue
+        for index, values in enumerate(_objects(read(os.path.join(output, name))), 1):
+            numbers = dict(_numbers(values))
+            axis = next((name for name in AXES if name in numbers), "line")
+            x = numbers.get(axis, index)
+            for key, y in numbers.items():
+                if key not in (*AXES, "attempt"):
+                    curves.setdefault((key, axis), []).append((x, y))
+    return {key: points for key, points in curves.items() if len(points) > 1}
+
+
+def _one_line(output):
+    """result.json, which some write over several lines."""
+    return read(os.path.join(output, "result.json")).replace("\n", " ")
+
+
+def _numbers(values):
+    return ((name, float(number)) for name, number in values.items() if type(number) in (int, float))
 
 
 def _lines(text):

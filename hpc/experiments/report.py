@@ -1,7 +1,7 @@
-"""What experiments gave, what they cost, and what to ask for next time. Called by experiments.sh with run directories.
+"""What experiments gave, what they cost, and what to ask for next time. Called by experiments.sh.
 
 A task's result is the file result.json in its OUTPUT_PATH, or the last line of a .jsonl file there: an object whose
-numbers are the metrics. Of a task that several runs have (--only-missing, --resume), the last that completed counts.
+numbers are the metrics. Of a task that several runs have (--only-missing, --resume, --fresh), the newest counts.
 Standard library only, but for --html, which draws by matplotlib.
 """
 
@@ -9,10 +9,15 @@ import argparse
 import json
 import math
 import os
+import re
+import signal
 import sys
 from pathlib import Path
 
-from reports import costs, runs, tables
+from finding import UnknownJobError, runs_of
+from reports import costs, tables
+from reports.trials import read_experiments
+from slurm import Slurm
 
 USAGE = "experiments.sh report [--rate-per-hour X|--rate-per-node-hour X] [--json] [--html FILE] EXPERIMENT|RUN..."
 SHOWN_AS_TEXT, SHOWN_ON_PAGE = 40, 500  # attempts, one by one
@@ -30,15 +35,35 @@ def rate(text):
     return name, number
 
 
+def some(text):
+    if not text:
+        raise argparse.ArgumentTypeError("expected one argument")
+    return text
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message):
+        message = re.sub(r"^argument (\S+): expected one argument", r"\1 needs a value", message)
+        self.exit(2, f"experiments.sh: error: {message}\n")
+
+
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="experiments.sh report", usage=USAGE, allow_abbrev=False)
+    parser = Parser(prog="experiments.sh report", usage=USAGE, allow_abbrev=False)
+    parser.add_argument("outputs", help=argparse.SUPPRESS)
     prices = parser.add_mutually_exclusive_group()
     prices.add_argument("--rate-per-hour", type=rate, action="append", default=[])
     prices.add_argument("--rate-per-node-hour", type=rate, action="append", default=[])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--html", type=Path)
-    parser.add_argument("runs", nargs="+", type=Path)
-    return parser.parse_args(arguments)
+    parser.add_argument("--html", type=some)
+    parser.add_argument("names", nargs="*")
+    options, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        parser.error(f"report knows no option {unknown[0]!r}: --rate-per-hour, --rate-per-node-hour, --json, --html")
+    if not options.names:
+        parser.error("report needs an experiment's name, a job or a run directory")
+    return options
 
 
 def read_rates(options):
@@ -86,15 +111,23 @@ def write_page(path, reports, experiments, of_node):
 def main(arguments):
     options = parse(arguments)
     rates = read_rates(options)
-    experiments = runs.read_experiments(options.runs)
-    reports = [tables.gathered(name, tasks, rates) for name, tasks in experiments.items()]
+    slurm = Slurm()
+    try:
+        experiments = read_experiments(run for name in options.names for run in runs_of(name, options.outputs, slurm))
+    except UnknownJobError as error:
+        sys.exit(f"experiments.sh: error: {error}")
+    reports = [tables.gathered(name, trials, rates) for name, trials in experiments.items()]
+    if slurm.asked:
+        slurm.say_silence()
+    if options.html:
+        write_page(Path(options.html), reports, experiments, rates.of_node)
     if options.json:
         print(json.dumps({"experiments": without_infinities(reports)}, indent=1, ensure_ascii=False))
     else:
         print_text(reports, rates.of_node)
-    if options.html:
-        write_page(options.html, reports, experiments, rates.of_node)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly
+    sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes
     main(sys.argv[1:])

@@ -1,156 +1,53 @@
-"""The runs of a project, as their folders tell (lib/run_directory.sh) and Slurm's queue. For experiments.py and why.py.
+"""The one reader of run directories (lib/run_directory.sh): Run, its Tasks, their Attempts.
 
-Slurm is asked once for all jobs; what has ended is known from the files alone.
+What has ended is known from the files alone, what lives from Slurm's queue too. All is read when it is first used.
 """
 
-import fnmatch
 import functools
 import os
 import re
-import subprocess
-import sys
 import time
+from typing import NamedTuple, Optional
 
-from files import changed, read, tail
+from attempts import Attempt
+from files import changed, facts_of, has_line, names_in, read, tail
 from measured import measured, progress_of
+from slurm import indices, seconds_of
 
 FINAL = ("completed", "failed", "cancelled")
-LIVE_FIELDS = "%F|%K|%A|%T|%r|%L|%S|%N|%j|%o"
-"""Array or job, index, job, state, reason, time left, start, nodes, name, command with its arguments."""
 
 
-FACT = re.compile(r"^fact\[(\w+)\]=(.*)$", re.MULTILINE)
-ESCAPE = re.compile(r"\\([0-7]{1,3}|.)", re.DOTALL)
-ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "v": "\v"}
+class Request(NamedTuple):
+    """What a run asks for, of each node."""
 
-
-def unquoted(text):
-    """What bash's ${value@Q} was of."""
-    if text.startswith("$'"):
-        return ESCAPE.sub(_unescaped, text[2:-1])
-    return text[1:-1].replace("'\\''", "'")
-
-
-def facts_of(folder):
-    """A run's request, as lib/run_directory.sh has written it; nothing where it has not."""
-    return {name: unquoted(value) for name, value in FACT.findall(read(os.path.join(folder, "facts")) or "")}
-
-
-def _unescaped(match):
-    code = match[1]
-    return chr(int(code, 8)) if code[0] in "01234567" else ESCAPED.get(code, code)
-
-
-def ask(*command):
-    """(what a command of Slurm prints, None), or (what it has printed, why it failed)."""
-    try:
-        answer = subprocess.run(  # noqa: S603 # the words are ours, and no shell reads them
-            command, capture_output=True, text=True, errors="replace", timeout=10, check=False
-        )
-    except FileNotFoundError:
-        return "", f"there is no {command[0]} on this machine"
-    except subprocess.TimeoutExpired:
-        return "", f"{command[0]} has not answered for 10 s"
-    if answer.returncode:
-        return answer.stdout, (answer.stderr.strip().splitlines() or [f"{command[0]}: status {answer.returncode}"])[-1]
-    return answer.stdout, None
-
-
-class Slurm:
-    """Its queue, of this user's jobs. `silence` tells why it could not be asked."""
-
-    def __init__(self, wanted=True):
-        self.asked = time.time()
-        self.silence = None
-        self.jobs = []
-        if not wanted:
-            self.silence = "Slurm was not asked"
-            return
-        answer, self.silence = ask(
-            "squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={LIVE_FIELDS}"
-        )
-        for line in answer.splitlines():
-            fields = line.split("|", 9)
-            if len(fields) == 10:
-                self.jobs.append(Live(*fields))
-
-    @functools.cached_property
-    def by_run(self):
-        """(run directory, task) -> its job; one that runs before one that waits."""
-        found = {}
-        for job in self.jobs:
-            key = job.directory, job.task
-            if key not in found or found[key].state == "PENDING":
-                found[key] = job
-        return found
-
-    @functools.cached_property
-    def by_id(self):
-        """Job or array -> its entries."""
-        found = {}
-        for job in self.jobs:
-            found.setdefault(job.array, []).append(job)
-        return found
-
-
-class Live:
-    """A job in the queue, or a task of an array."""
-
-    def __init__(self, array, index, job, state, reason, left, start, nodes, name, command):
-        self.array, self.job, self.state, self.reason = array, job, state, reason
-        self.left, self.start, self.nodes, self.name = left, start, nodes, name
-        self.index = int(index) if index.isdigit() else None
-        found = re.search(r"/hpc/batch\.sh (/.*?)((?: offset=\d+| rapid_cycle)*)$", command)
-        self.directory = found[1] if found else None
-        words = found[2] if found else ""
-        offset = re.search(r"offset=(\d+)", words)
-        self.task = (self.index if self.index is not None else 1) + int(offset[1] if offset else 0)
-        self.id = array if self.index is None else f"{array}_{index}"
-
-
-class Attempt:
-    """One start of a task."""
-
-    def __init__(self, folder, number):
-        self.folder, self.number = os.path.join(folder, f"attempt_{number}"), number
-
-    @functools.cached_property
-    def cause(self):
-        return (read(os.path.join(self.folder, "cause")) or "").strip()
-
-    @functools.cached_property
-    def start(self):
-        return changed(os.path.join(self.folder, "nodes"))
-
-    @functools.cached_property
-    def end(self):
-        return changed(os.path.join(self.folder, "cause"))
-
-    @functools.cached_property
-    def beat(self):
-        return changed(os.path.join(self.folder, "heartbeat"))
-
-    @property
-    def nodes(self):
-        return (read(os.path.join(self.folder, "nodes")) or "").strip()
+    features: tuple  # the words that say which machine: type of GPU, features, partition
+    nodes: int
+    gpus: int
+    processes: int
+    cpus: int
+    memory_bytes: int
+    time_limit_seconds: Optional[int]
 
 
 class Task:
-    """A task of a run, with what its folder and the queue tell."""
+    """A task of a run."""
 
     def __init__(self, run, number):
         self.run, self.number = run, number
         self.folder = os.path.join(run.folder, f"task_{number}")
-        self.live = run.slurm.by_run.get((run.folder, number)) or run.live_by_id(number)
+        self.log, self.output = os.path.join(self.folder, "log.txt"), os.path.join(self.folder, "output")
+
+    @property
+    def live(self):
+        """Its job in the queue, or None."""
+        return self.run.live.get(self.number)
 
     @functools.cached_property
     def attempts(self):
-        try:
-            names = os.listdir(self.folder)
-        except OSError:
-            return []
-        numbers = sorted(int(name[8:]) for name in names if name.startswith("attempt_") and name[8:].isdigit())
-        return [Attempt(self.folder, number) for number in numbers]
+        numbers = sorted(
+            int(name[8:]) for name in names_in(self.folder) if name.startswith("attempt_") and name[8:].isdigit()
+        )
+        return [Attempt(self, number) for number in numbers]
 
     @functools.cached_property
     def noted(self):
@@ -159,17 +56,19 @@ class Task:
 
     @functools.cached_property
     def state(self):
-        """As system 000 named them, and `cancelled`."""
+        """As system 000 named them, and `cancelled` and `suspended`."""
         noted, slurm = self.noted, self.run.slurm
         if noted == "completed":
             return noted
         if noted == "failed":
             return "cancelled" if self.attempts and self.attempts[-1].cause == "cancelled" else noted
-        waits = self.live is not None and self.live.state == "PENDING"
-        if slurm.silence or (self.live and not waits and noted != "enqueued"):
+        if slurm.silence:
             return noted
+        if self.live and self.live.state in ("SUSPENDED", "STOPPED"):
+            return "suspended"
+        waits = self.live is not None and self.live.state == "PENDING"
         if self.live and not waits:
-            return "running"
+            return "running" if noted == "enqueued" else noted
         if waits and noted in ("enqueued", "paused"):
             return noted
         # The queue says otherwise than the file: which is newer?
@@ -177,35 +76,38 @@ class Task:
             return noted
         if waits:  # Cycles run while the long job waits.
             return noted if self.run.facts.get("cycles") else "paused"
-        return "failed" if noted == "running" else "cancelled"
+        return "failed" if noted == "running" or (noted == "enqueued" and self.has_begun) else "cancelled"
 
-    @functools.cached_property
+    @property
+    def has_begun(self):
+        """Whether a batch script that did not come to note its state has started, and ended otherwise than by scancel.
+
+        Slurm opens the log when the batch script starts.
+        """
+        cancelled = r"\*\*\* JOB \d+ ON \S+ CANCELLED AT \S+ \*\*\*"
+        return bool(self.attempts) or (changed(self.log) is not None and not re.search(cancelled, tail(self.log)))
+
+    @property
+    def was_sent(self):
+        """As far as is on file."""
+        return any(self.number - offset in (listed or [1]) for offset, listed in self.run.arrays)
+
+    @property
     def elapsed(self):
         """Seconds of all attempts."""
-        total = 0.0
-        for attempt in self.attempts:
-            if attempt.start is not None:
-                total += max(0.0, self.end_of(attempt) - attempt.start)
-        return total
-
-    def end_of(self, attempt):
-        if attempt.end is not None:
-            return attempt.end
-        if attempt is self.attempts[-1] and self.state == "running":
-            return time.time()
-        return attempt.beat or changed(os.path.join(self.folder, "log.txt")) or attempt.start
+        return sum(attempt.seconds for attempt in self.attempts)
 
     @functools.cached_property
     def metrics(self):
         """Name -> [last, best] of what it has measured."""
-        return measured(os.path.join(self.folder, "output"))
+        return measured(self.output)
 
     @functools.cached_property
     def progress(self):
         """(what, done, of how many or None); None where nothing tells."""
         found = None
         if self.noted != "completed":
-            found = progress_of(tail(os.path.join(self.folder, "log.txt")))
+            found = progress_of(tail(self.log))
         for what in ("epoch", "step"):
             if not found and what in self.metrics:
                 found = what, self.metrics[what][0], None
@@ -213,7 +115,7 @@ class Task:
 
 
 class Run:
-    """A run directory."""
+    """A run directory: one submission."""
 
     def __init__(self, folder, slurm):
         self.folder, self.slurm = folder, slurm
@@ -222,158 +124,166 @@ class Run:
     def facts(self):
         return facts_of(self.folder)
 
-    @functools.cached_property
-    def jobs(self):
-        return (read(os.path.join(self.folder, "job_id")) or "").split()
+    def number_in(self, name, default=0):
+        """A fact that is a whole number."""
+        return int(self.facts.get(name) or default)
 
     @functools.cached_property
-    def is_being_sent(self):
-        return not self.jobs and time.time() - (changed(self.folder) or 0) < 180
-
-    @functools.cached_property
-    def arrays(self):
-        """For each job: (offset, indices), indices None where it is no array."""
-        found = []
-        for name in os.listdir(self.folder):
-            if name == "sbatch_argv" or name.startswith("sbatch_argv_"):
-                offset = int(name[12:] or 0)
-                words = (read(os.path.join(self.folder, name)) or "").split("\0")
-                listed = [word[8:] for word in words if word.startswith("--array=")]
-                found.append((offset, indices(listed[0]) if listed else None))
-        return sorted(found, key=lambda entry: entry[0])
-
-    @functools.cached_property
-    def numbers(self):
-        """Of the tasks that were sent."""
-        count = int(self.facts.get("tasks") or 1)
-        if count == 1:
-            return [1]
-        sent = [index + offset for offset, listed in self.arrays for index in listed or []]
-        return sent or list(range(1, count + 1))
-
-    @functools.cached_property
-    def tasks(self):
-        return [Task(self, number) for number in self.numbers]
-
-    def task(self, number):
-        return Task(self, number)
-
-    def live_by_id(self, number):
-        """Where the path of the folder cannot be read from squeue's line."""
-        for position, job in enumerate(self.jobs):
-            for live in self.slurm.by_id.get(job, ()):
-                if live.directory in (None, self.folder):
-                    if live.index is None:
-                        return live
-                    if position < len(self.arrays) and live.index + self.arrays[position][0] == number:
-                        return live
-        return None
-
-    def job_of(self, number):
-        """Its job as people write it: ID, or ARRAY_INDEX."""
-        if len(self.jobs) == 1 and int(self.facts.get("tasks") or 1) == 1:
-            return self.jobs[0]
-        for job, (offset, listed) in zip(self.jobs, self.arrays):
-            if listed and number - offset in listed:
-                return f"{job}_{number - offset}"
-        return self.jobs[0] if self.jobs else None
+    def request(self):
+        """Runs that have asked for the same are comparable."""
+        words = next(iter(self.sent.values()), [])
+        asked = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
+        gpus = self.number_in("gpus")
+        kind = asked.get("gpus-per-node", "").rpartition(":")[0] or ("GPU" if gpus else "CPU")
+        partition = asked.get("partition", "") and f"partition {asked['partition']}"
+        return Request(
+            features=tuple(word for word in (kind, asked.get("constraint", ""), partition) if word),
+            nodes=self.number_in("nodes"),
+            gpus=gpus,
+            processes=self.number_in("processes_per_node", 1),
+            cpus=self.number_in("cpus"),
+            memory_bytes=self.number_in("mem_megabytes") << 20,
+            time_limit_seconds=seconds_of(self.facts.get("time", "")) or None,
+        )
 
     @property
     def name(self):
         """Of the experiment; without one, of the job."""
         own = self.facts.get("exp_name", "")
-        return own if own != self.facts.get("run_id") else self.facts.get("job_name", own)
+        return own if own != self.facts.get("run_id") else self.job_name
 
+    @property
+    def job_name(self):
+        return self.facts.get("job_name", "")
 
-def indices(text):
-    """Of sbatch's --array, such as 1-3,7%2."""
-    found = []
-    for part in text.split("%")[0].split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit():
-            found.extend(range(int(first), int(last or first) + 1))
-    return found
+    @functools.cached_property
+    def begins_anew(self):
+        """Whether it does not go on from the checkpoints of runs before it."""
+        if "resume" in self.facts:
+            return not self.facts["resume"]
+        # A run of an older kit: --fresh has named the checkpoints that it moved aside by the run's time.
+        return os.path.isdir(f"{self.facts.get('checkpoint_directory')}.{self.facts.get('stamp')}")
 
+    @functools.cached_property
+    def recorded(self):
+        """The job ids on file: one for each array, then those of jobs that continue one (requeue forbidden)."""
+        return read(os.path.join(self.folder, "job_id")).split()
 
-STAMP = re.compile(r"_(\d{8}-\d{6})_(\d+)$")
+    @functools.cached_property
+    def jobs(self):
+        """As recorded; where nothing is, what the queue has."""
+        return self.recorded or sorted({job.array for job in self.queued if job.name == self.job_name}, key=int)
 
+    @property
+    def job(self):
+        """The first, as a report names it."""
+        return self.jobs[0] if self.jobs else "-"
 
-def all_runs(outputs, slurm):
-    """The newest first. The name has the time of the submission."""
-    found = []
-    try:
-        entries = list(os.scandir(outputs))
-    except OSError:
-        return []
-    for entry in entries:
-        stamp = STAMP.search(entry.name)
-        if stamp:
-            found.append((stamp[1], int(stamp[2]), entry.path))
-    return [Run(path, slurm) for _, _, path in sorted(found, reverse=True)]
+    @functools.cached_property
+    def is_being_sent(self):
+        return not self.recorded and time.time() - (changed(self.folder) or 0) < 180
 
+    @functools.cached_property
+    def sent(self):
+        """The words of each sbatch command, by the offset of its array."""
+        names = [re.fullmatch(r"sbatch_argv(?:_(\d+))?", name) for name in names_in(self.folder)]
+        offsets = sorted((int(name[1] or 0), name[0]) for name in names if name)
+        return {offset: read(os.path.join(self.folder, name)).split("\0") for offset, name in offsets}
 
-class UnknownJobError(Exception):
-    """What was named is no run of this project."""
+    @functools.cached_property
+    def arrays(self):
+        """For each job as it was sent: (offset, indices), indices None where it is no array."""
+        found = []
+        for offset, words in self.sent.items():
+            listed = [word[8:] for word in words if word.startswith("--array=")]
+            found.append((offset, set(indices(listed[0])) if listed else None))
+        return found
 
+    @functools.cached_property
+    def is_array(self):
+        return self.number_in("tasks", 1) > 1
 
-def find(word, outputs, slurm):
-    """(run, number of the task or None) of a job id, ARRAY_INDEX, run directory, folder of a task, or name."""
-    path = os.path.realpath(word)
-    if os.path.isfile(os.path.join(path, "facts")):
-        return Run(_as_written(path), slurm), None
-    folder, base = os.path.split(path)
-    if base.startswith("task_") and base[5:].isdigit() and os.path.isfile(os.path.join(folder, "facts")):
-        return Run(_as_written(folder), slurm), int(base[5:])
-    runs = all_runs(outputs, slurm)
-    if re.fullmatch(r"\d+(_\d+)?", word):
-        found = _find_job(word, runs)
-        if found:
-            return found
-    for run in runs:
-        if os.path.basename(run.folder) == word or word in (run.facts.get("exp_name"), run.facts.get("job_name")):
-            return run, None
-    raise UnknownJobError(
-        f"{word!r} is neither a job, nor a run directory, nor an experiment of {outputs}; "
-        "bash hpc/experiments.sh list shows what there is"
-    )
+    @functools.cached_property
+    def numbers(self):
+        """Of the tasks that were sent."""
+        if not self.is_array:
+            return [1]
+        sent = [index + offset for offset, listed in self.arrays for index in listed or []]
+        return sorted(sent) or list(range(1, self.number_in("tasks") + 1))
 
+    @functools.cached_property
+    def tasks(self):
+        return [Task(self, number) for number in self.numbers]
 
-def _as_written(path):
-    """The name by which the run knows itself, and Slurm its job."""
-    facts = Run(path, None).facts.get("run_directory")
-    return facts if facts and os.path.isdir(facts) and os.path.samefile(facts, path) else path
+    @functools.cached_property
+    def lines(self):
+        """Number of a task -> (id in all runs of the experiment, what it is)."""
+        rows = (line.split("\t", 2) for line in read(os.path.join(self.folder, "tasks")).splitlines())
+        return {int(row[0]): (row[1], row[2]) for row in rows if len(row) == 3}
 
+    @functools.cached_property
+    def queued(self):
+        """Its jobs in the queue: those of tasks, of cycles, and the one that packs. Others may lie in its folder too.
 
-def _find_job(word, runs):
-    job, _, index = word.partition("_")
-    for run in runs:
-        if job in run.jobs:
-            if not index:
-                return run, None
-            offset, listed = run.arrays[run.jobs.index(job)]
-            if listed and int(index) in listed:
-                return run, int(index) + offset
-    if index:
-        return None
-    # The id of a task of an array, or of a job that another continues: only the logs know it.
-    line = re.compile(rf"^== job {job}, attempt ", re.MULTILINE)
-    for run in runs:
-        for task in run.tasks:
-            if task.attempts and line.search(read(os.path.join(task.folder, "log.txt")) or ""):
-                return run, task.number
-    return None
+        sbatch gets --chdir=RUN_DIRECTORY; SCRATCH may be another way to the same folder.
+        """
+        names = [prefix + self.job_name for prefix in ("", "cycle_", "pack_")]
+        return [
+            job
+            for job in self.slurm.by_name.get(os.path.basename(self.folder), ())
+            if (job.name in names or job.array in self.recorded)
+            and (job.folder == self.folder or os.path.realpath(job.folder) == os.path.realpath(self.folder))
+        ]
 
+    @functools.cached_property
+    def live(self):
+        """Task -> its job in the queue; of a job and its cycles, one that runs before one that waits."""
+        found = {}
+        for job in self.queued:
+            number = self.task_of(job)
+            if number is not None and (number not in found or found[number].state == "PENDING"):
+                found[number] = job
+        return found
 
-def matches(name, pattern):
-    return fnmatch.fnmatchcase(name, pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*")
+    def task_of(self, job):
+        """The number of a queued job's task; None of the job that packs."""
+        other = "" if job.array in self.recorded else job.name[: -len(self.job_name)]
+        if other == "pack_":
+            return None
+        if not self.is_array:
+            return 1
+        array = job.array
+        if other == "cycle_":  # Each array of cycles is sent right before its array of tasks.
+            array = min((array for array in self.jobs if int(array) > int(job.array)), key=int, default=None)
+        return self.number_of(array, job.index)
 
+    @functools.cached_property
+    def placed(self):
+        """(job, index) -> task, as they were sent."""
+        pairs = zip(self.jobs, self.arrays)
+        return {(job, index): index + offset for job, (offset, listed) in pairs for index in listed or ()}
 
-def duration(seconds):
-    """As Slurm writes it."""
-    seconds = int(seconds)
-    days, rest = divmod(seconds, 86400)
-    return f"{days}-" * (days > 0) + f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    def number_of(self, job, index):
+        """The number of the task that is this index of a job; None if there is none."""
+        if job in self.jobs[: len(self.arrays)]:
+            return self.placed.get((job, index))
+        # A job that continues one task, of whichever array: the task's log names it.
+        could_be = [number for (_, other), number in self.placed.items() if other == index]
+        if len(could_be) > 1:
+            could_be = [number for number in could_be if self.continues(job, number)]
+        return could_be[0] if could_be else None
 
+    def continues(self, job, number):
+        """Whether this job goes on with the task, or has begun to (batch.sh, interruption.sh)."""
+        pattern = rf"\bjob {job} continues it$|^== job {job}, attempt ".encode()
+        return has_line(os.path.join(self.folder, f"task_{number}", "log.txt"), pattern)
 
-def say(message):
-    print(message, file=sys.stderr)
+    def job_of(self, number):
+        """Its job as people write it: ID, or ARRAY_INDEX."""
+        if not self.is_array:
+            return self.jobs[-1] if self.jobs else None
+        for (job, index), placed in self.placed.items():
+            if placed == number:
+                later = [later for later in self.jobs[len(self.arrays) :] if self.continues(later, number)]
+                return f"{[job, *later][-1]}_{index}"
+        return self.jobs[0] if self.jobs else None

@@ -8,11 +8,10 @@ import collections
 import os
 import re
 import time
-from pathlib import Path
 
-from files import read, tail
-from reports.runs import read_usage
-from runs import Slurm, UnknownJobError, ask, duration, find, say
+from files import names_in, read, tail
+from finding import find, the_task
+from slurm import Slurm, ask, duration, seconds_of
 from why_rules import KINDS, NOTES, REASONS, RULES, SIGNALS
 
 SHOWN = 12  # lines of a log
@@ -20,7 +19,7 @@ SHOWN = 12  # lines of a log
 
 def is_on_node(path, node):
     """Whether the rank of this log runs there; NODE is its number in the job, or its name."""
-    found = re.search(r"^rank \d+ of \d+: node (\d+), (\S+) \(", read(path, 2000) or "", re.MULTILINE)
+    found = re.search(r"^rank \d+ of \d+: node (\d+), (\S+) \(", read(path, 2000), re.MULTILINE)
     return bool(found) and node in found.groups()
 
 
@@ -37,19 +36,20 @@ class Case:
         self.run, self.task = run, task
         self.attempt = task.attempts[-1] if task.attempts else None
         self.job = run.job_of(task.number)
-        self.log = tail(os.path.join(task.folder, "log.txt"), 1 << 18)
+        self.log = tail(task.log, 1 << 18)
         self.cause = self.attempt.cause if self.attempt else ""
         self.slurm_says = ""
-        if not self.cause:
+        if not self.cause or (task.state == "cancelled" and self.cause != "cancelled"):
             self.cause = self.ask_slurm()
         self.rank, self.node, self.status = self.first_to_fail()
         own = os.path.join(task.folder, f"rank_{self.rank}.txt")
         self.own_log = own if self.rank is not None and os.path.exists(own) else None
 
     def ask_slurm(self):
-        """An end that nobody wrote down, as `lost STATE`."""
+        """An end that nobody wrote down, as `lost STATE`, or before the first attempt as `not_started STATE`."""
+        word = "lost" if self.attempt else "not_started"
         if not self.job:
-            return "lost unknown"
+            return f"{word} unknown"
         shown, _ = ask("scontrol", "--oneliner", "show", "job", self.job)
         state = re.search(r" JobState=(\w+) Reason=(\S+)", shown)
         if not state:
@@ -58,14 +58,14 @@ class Case:
             )
             state = re.search(r"^(\w+)[^|]*\|(\S*)", account)
         if not state:
-            return "lost unknown"
+            return f"{word} unknown"
         self.slurm_says = f": Slurm says {state[1]} {state[2]}"
-        return f"lost {state[1]}"
+        return f"{word} {state[1]}"
 
     def first_to_fail(self):
         """(rank, node, status), None for what is not known."""
-        words = (read(os.path.join(self.attempt.folder, "failed_rank")) or "").split() if self.attempt else []
-        if len(words) >= 3 and words[2] != "75" and not self.cause.startswith(("hung", "deaf")):
+        words = read(os.path.join(self.attempt.folder, "failed_rank")).split() if self.attempt else []
+        if len(words) >= 3 and words[2] != "75" and not self.cause.startswith(("hung", "ignored_stop")):
             return words[0], words[1], words[2]
         words = self.cause.split()
         if words[0] == "failed" and len(words) == 4:
@@ -95,9 +95,7 @@ class Case:
         """The most memory that a node, else a task of Slurm, has taken in the last attempt; None if nobody measured."""
         # Slurm's own accounting says it where it ends a step for that.
         peak = max([0, *map(int, re.findall(r"exceeded memory limit \((\d+) > ", self.log))])
-        for path in Path(self.attempt.folder).glob("usage_*.tsv") if self.attempt else []:
-            usage, _ = read_usage(path) or (None, None)
-            peak = max(peak, usage.peak_memory_bytes if usage else 0)
+        peak = max([peak, *(node.peak_memory_bytes for node in (self.attempt.usage if self.attempt else []))])
         if not peak and self.job:
             shown, _ = ask("sacct", "--noheader", "--parsable2", "--units=K", f"--jobs={self.job}", "--format=MaxRSS")
             peak = max([0, *(int(float(size)) * 1024 for size in re.findall(r"^([\d.]+)K$", shown, re.MULTILINE))])
@@ -107,11 +105,10 @@ class Case:
 def fields(case):
     """What the sentences may name."""
     run = case.run
-    asked = int(run.facts.get("mem_megabytes") or 0)
+    asked = run.number_in("mem_megabytes")
     peak = case.peak_bytes() if re.match("out_of_memory|failed|lost OUT", case.cause) else None
     who = f"rank {case.rank}" if case.rank is not None else "a rank"
     who += f" on {case.node}" if case.node else ""
-    hang = int(run.facts.get("hang_seconds") or 0)
     nodes = case.attempt.nodes if case.attempt else ""
     rate, more_time = pace(case)
     beat = case.attempt.beat if case.attempt else None
@@ -132,7 +129,7 @@ def fields(case):
         "rate": rate,
         "more_time": more_time,
         "last": KINDS.get(case.cause, case.cause),
-        "hang": duration(hang),
+        "hang": duration(run.number_in("hang_seconds")),
         "beat": f"; the last beat was at {time.strftime('%F %T', time.localtime(beat))}" if beat else "",
         "slurm": case.slurm_says,
         "job": case.job,
@@ -152,7 +149,7 @@ def more(asked):
 def pace(case):
     """(what is known of how fast it was, the time to ask for)."""
     task = case.task
-    elapsed, limit = task.elapsed, seconds(case.run.facts.get("time", ""))
+    elapsed, limit = task.elapsed, seconds_of(case.run.facts.get("time", ""))
     if not task.progress or not task.progress[1]:
         return "; how fast it was is not known, as its log has no 'epoch 3/20'", duration(2 * limit)
     what, done, whole = task.progress
@@ -164,13 +161,6 @@ def pace(case):
         f"; {what} {done:g} of {whole} was reached in {duration(elapsed)}, so the whole needs about {duration(needed)}"
     )
     return told, duration(-(-needed * 1.2 // 60) * 60)
-
-
-def seconds(text):
-    """Of D-HH:MM:SS."""
-    days, _, clock = text.rpartition("-")
-    hours, minutes, rest = ([0, 0, 0] + [int(part) for part in clock.split(":") if part.isdigit()])[-3:]
-    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + rest
 
 
 def judge(case):
@@ -218,7 +208,7 @@ def describe(run, task):
         told = ", ".join(f"{count} {kind}" for kind, count in times.items())
         told = f", interrupted {len(ends)} time{'s' * (len(ends) > 1)}: {told}" if times else ""
         return "finished", f"it has finished, in {duration(task.elapsed)}{told}", None, None
-    if task.state == "running":
+    if task.state in ("running", "suspended"):
         last = task.attempts[-1] if task.attempts else None
         told = f"attempt {last.number} on {last.nodes}" if last else "it is starting"
         if task.progress:
@@ -228,19 +218,18 @@ def describe(run, task):
             told += f", the last beat {duration(time.time() - last.beat)} ago"
         if live and live.left not in ("INVALID", "UNLIMITED"):
             told += f", {live.left} left"
-        return "running", told, None, None
+        if task.state == "suspended":
+            told = f"Slurm has suspended it (for a job of higher priority, or by an administrator): {told}"
+        return task.state, told, None, None
     if task.state in ("enqueued", "paused") and (live or run.slurm.silence):
         waits = "it waits to go on" + (f", after: {before}" if before else "") if task.attempts else "it waits"
         if live and live.state == "PENDING":
             return ("paused" if task.attempts else "pending"), f"{waits}: {explain_reason(live)}", None, None
         return task.state, waits, None, None
     case = Case(run, task)
-    if not task.attempts or (task.state == "cancelled" and case.cause != "cancelled"):
-        if task.state == "cancelled":
-            when = f"while it waited to go on, after: {before}" if task.attempts else "before it began"
-            return "cancelled", f"it was taken out of the queue {when}", fields(case)["again"], None
-        if not task.attempts:
-            return "not started", "it ended before its batch script began", "see how its log ends", case
+    if task.state == "cancelled" and re.match(r"(?:lost|not_started) (?!\w*FAIL|OUT_OF|TIMEOUT|PREEMPTED)", case.cause):
+        when = f"while it waited to go on, after: {before}" if task.attempts else "before it began"
+        return "cancelled", f"it was taken out of the queue {when}", fields(case)["again"], None
     return (*judge(case), case)
 
 
@@ -258,16 +247,16 @@ def stacks(case):
 
 def rank_files(task):
     """The logs of its ranks, by their numbers."""
-    names = [name for name in os.listdir(task.folder) if re.fullmatch(r"rank_\d+\.txt", name)]
+    names = [name for name in names_in(task.folder) if re.fullmatch(r"rank_\d+\.txt", name)]
     return [os.path.join(task.folder, name) for name in sorted(names, key=lambda name: int(name[5:-4]))]
 
 
 def ending_of(case):
     """(path, the last lines) of what tells most."""
-    shown = stacks(case) if case.cause.startswith(("hung", "deaf")) else None
+    shown = stacks(case) if case.cause.startswith(("hung", "ignored_stop")) else None
     if shown:
-        return os.path.join(case.task.folder, "log.txt"), shown[:SHOWN]
-    path = case.own_log or os.path.join(case.task.folder, "log.txt")
+        return case.task.log, shown[:SHOWN]
+    path = case.own_log or case.task.log
     text = tail(path, 1 << 16)
     if case.attempt:
         text = attempts_part(text, case.attempt.number)
@@ -284,17 +273,20 @@ def explain(run, task):
         if case.rank is not None:
             status = f", status {case.status}" if case.status else ""
             print(f"first to fail: rank {case.rank} on {case.node}{status}")
-        heading = "where the ranks stood" if case.cause.startswith(("hung", "deaf")) else "its log ends"
+        heading = "where the ranks stood" if case.cause.startswith(("hung", "ignored_stop")) else "its log ends"
         if lines and word not in ("cancelled", "preempted"):  # the log has nothing to do with that
             print(f"{heading} ({path}):")
             print("\n".join(f"    {line[:400]}" for line in lines))
     if remedy:
         print(f"to do: {remedy}")
-    for attempt in task.attempts if len(task.attempts) > 1 else []:
+    several = len(task.attempts) > 1
+    for attempt in task.attempts:
         cause = KINDS.get(attempt.cause, attempt.cause) or "-"
-        took = task.end_of(attempt) - (attempt.start or task.end_of(attempt))
-        print(f"attempt {attempt.number}: {cause}, after {duration(max(0, took))} on {attempt.nodes}")
-    text = tail(os.path.join(task.folder, "log.txt"), 1 << 20)
+        if several:
+            print(f"attempt {attempt.number}: {cause}, after {duration(attempt.seconds)} on {attempt.nodes}")
+        if attempt.doubt:
+            print(f"{'  ' * several}Slurm did not answer when this ended: {attempt.doubt}")
+    text = tail(task.log, 1 << 20)
     for rule in NOTES:
         count = len(re.findall(rule.log, text, re.MULTILINE))
         if count:
@@ -304,12 +296,9 @@ def explain(run, task):
 
 def main(outputs, options):
     run, number = find(options.job, outputs, Slurm())
-    if run.slurm.silence:
-        say(f"Slurm does not answer ({run.slurm.silence}): this is what the run's own files tell")
+    run.slurm.say_silence()
     number = options.task if options.task is not None else number
-    if number is not None and number not in run.numbers:
-        raise UnknownJobError(f"{run.folder} has no task {number}")
-    tasks = [run.task(number)] if number is not None else run.tasks
+    tasks = run.tasks if number is None else [the_task(run, number)]
     if len(tasks) == 1:
         explain(run, tasks[0])
         return 0

@@ -55,7 +55,7 @@ RULES = (
     ),
     Rule(
         "disk full",
-        r"^failed|^lost",
+        r"^failed|^lost|^not_started",
         r"^(?!.*(?:NOT saved|was not saved)).*(?:No space left on device|Disk quota exceeded)",
         "a disk is full, or a quota is reached ({who})",
         "make room: old checkpoints and archives in {scratch}; the site's quota command (quota -s, lfs quota) tells "
@@ -125,7 +125,7 @@ RULES = (
     ),
     Rule(
         "bad request",
-        r"^failed [12] ",
+        r"^failed [12] |^not_started",
         r"^\S*\.sh: error: (?P<error>.*)",
         "{error} ({who})",
         "do as it says, then submit again",
@@ -162,12 +162,18 @@ RULES = (
     ),
     Rule(
         "deaf",
-        r"^deaf",
+        r"^ignored_stop",
         None,
         "told by STOP_FILE to save and stop, at the end of a cycle, the program went on",
         'let it look at STOP_FILE at each step and end with 75: "Programs that can be interrupted" in the README',
     ),
-    Rule("cancelled", r"^cancelled|^lost CANCELLED", None, "it was cancelled by the user (scancel)", "{again}"),
+    Rule(
+        "cancelled",
+        r"^cancelled|^\w+ CANCELLED",
+        None,
+        "it was cancelled by the user (scancel)",
+        "{again}",
+    ),
     Rule(
         "node failure",
         r"^node_failed|^lost (?:NODE_FAIL|BOOT_FAIL)",
@@ -184,6 +190,13 @@ RULES = (
     ),
     Rule(
         "interrupted", r"^notice", None, "the program saved and stopped ({last}), and was not started again", "{again}"
+    ),
+    Rule(
+        "not started",
+        r"^not_started",
+        None,
+        "its batch script ended before the first attempt began{slurm}",
+        "see how its log ends; then  {again}",
     ),
     Rule(
         "lost",

@@ -17,6 +17,7 @@ run::name() {
 
 # run::begin new|resume|fresh|''   Claims the experiment, unless it is of no name, and makes the run's folder beside its place.
 run::begin() {
+  fact[resume]=$([[ $1 != resume ]] || echo 1)
   [[ -d ${fact[scratch_dir]}/hpc_outputs ]] || mkdir -p -- "${fact[scratch_dir]}/hpc_outputs"
   if [[ -n $1 ]]; then experiment::claim "$1"; fi
   run_unfinished=${fact[run_directory]}.partial

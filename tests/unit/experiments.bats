@@ -67,7 +67,7 @@ shown() {
   state 1 completed
   state 2 running
   queued 10 2 RUNNING None
-  queued 11 3 PENDING Resources ' offset=3'
+  queued 11 3 PENDING Resources
   run -0 command_of list --name man
   shown many '^10,11 +many +2 +1 enqueued, 1 running, 1 completed, 1 cancelled +0 +task 1/4 '
   run -0 command_of open 11_3
@@ -76,11 +76,133 @@ shown() {
   [[ $output == *"neither a job, nor a run directory, nor an experiment"* ]]
 }
 
+@test "live jobs are found by their folder: a continuing job, cycles and a packing one, among others" {
+  local number
+  made_run many $'10\n11\n12' 6
+  printf '%s\0' sbatch --array=1-3 >"$run/sbatch_argv"
+  printf '%s\0' sbatch --array=1-3 >"$run/sbatch_argv_3"
+  for number in 1 3 4 6; do state "$number" completed; done
+  state 2 failed
+  state 5 paused
+  attempt 2 0 'failed 1 0 node1'
+  attempt 5 0 'notice time_limit' 'batch.sh: job 11: job 12 continues it'
+  queued 12 2 PENDING Dependency
+  queued 99 N/A RUNNING None pack_
+  queued 98 N/A RUNNING None other_
+  run -0 command_of
+  shown many ' 1 paused, 4 completed, 1 failed '
+  run -0 command_of why 12_2
+  [[ $output == 'job 12_2 (many, task 5): paused: '* ]]
+  run -0 command_of why 11_2
+  [[ $output == 'job 12_2 (many, task 5): paused: '* ]]
+  run -0 command_of cancel 12_2
+  run -0 command_of cancel many
+  [[ $(<"$STUB/cancelled") == $'12_2\n12 99' ]]
+
+  # It runs, and its words are far from the log's end.
+  : >"$STUB/queue"
+  queued 12 2 RUNNING None
+  state 5 running
+  printf '== job 12, attempt 1, on node[1-2], now\n' >"$run/task_5/log.txt"
+  head -c 3000000 /dev/zero | tr '\0' x | fold -w 99 >>"$run/task_5/log.txt"
+  run -0 command_of why 12
+  [[ $output == 'job 12_2 (many, task 5): running: '* ]]
+}
+
+@test "two arrays, each with cycles of its own" {
+  made_run long $'21\n23' 4 cycles=2
+  printf '%s\0' sbatch --array=1-2 >"$run/sbatch_argv"
+  printf '%s\0' sbatch --array=1-2 >"$run/sbatch_argv_2"
+  queued 20 1 RUNNING None cycle_
+  queued 21 1 PENDING Dependency
+  queued 22 2 RUNNING None cycle_
+  queued 23 2 PENDING Dependency
+  run -0 command_of --name long
+  shown long ' 2 running, 2 cancelled '
+  run -0 command_of why 23_2
+  [[ $output == 'job 23_2 (long, task 4): running: '* ]]
+}
+
+@test "a job whose id is not on file, and a folder by another way" {
+  made_run lost_id 7 1
+  rm -- "$run/job_id"
+  touch --date='2026-01-01' -- "$run"
+  queued 7 N/A PENDING Priority
+  run -0 command_of
+  shown lost_id '^7 +lost_id +2 +enqueued '
+  ln -s -- "$SCRATCH" "$BATS_TEST_TMPDIR/link"
+  SCRATCH=$BATS_TEST_TMPDIR/link run -0 command_of
+  shown lost_id '^7 +lost_id +2 +enqueued '
+  sed -i "s|$run|/elsewhere/${run##*/}|" "$STUB/queue"
+  run -0 command_of
+  shown lost_id '^- +lost_id +2 +cancelled '
+}
+
+@test "a suspended job, by its own name" {
+  made_run asleep 1 1
+  state 1 running
+  attempt 1 0 ''
+  queued 1 N/A SUSPENDED None
+  made_run awake 2 1
+  run -0 command_of list --state suspended
+  shown asleep '^1 +asleep +2 +suspended +1 '
+  ((${#lines[@]} == 2))
+}
+
+@test "a batch script that ended before its first attempt has failed; what was cancelled as it began was not" {
+  made_run broken 1 1
+  echo '/var/spool/slurm/job1/slurm_script: line 30: /run/facts: No such file or directory' >"$run/task_1/log.txt"
+  made_run silent 2 1
+  : >"$run/task_1/log.txt"
+  made_run half_begun 3 1
+  mkdir -- "$run/task_1/attempt_0"
+  made_run stopped 4 1
+  echo 'slurmstepd: error: *** JOB 4 ON node1 CANCELLED AT 2026-01-01T00:00:00 ***' >"$run/task_1/log.txt"
+  made_run too_long 5 1
+  echo 'slurmstepd: error: *** JOB 5 ON node1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***' >"$run/task_1/log.txt"
+  run -0 command_of
+  shown broken ' failed +0 '
+  shown silent ' failed +0 '
+  shown half_begun ' failed +1 '
+  shown stopped ' cancelled +0 '
+  shown too_long ' failed +0 '
+}
+
+@test "facts that were written where LANG is C" {
+  LC_ALL=C
+  made_run münster 1 1
+  unset LC_ALL
+  grep -qF 'm\303\274nster' "$run/facts"
+  mkdir -p -- "${outputs%/*}/münster/checkpoints/task_1"
+  run -0 command_of
+  shown münster cancelled
+  run -0 command_of open münster
+  [[ $output == *"  checkpoints ${outputs%/*}/münster/checkpoints/task_1"* && $output == *"sources       $run/source" ]]
+  LC_ALL=C run -0 command_of open münster
+  [[ $output == *"  checkpoints ${outputs%/*}/münster/checkpoints/task_1"* ]]
+}
+
+@test "a reader that goes away ends it quietly" {
+  local way into name
+  local -a words
+  made_run one 1 1
+  mkfifo -- "$BATS_TEST_TMPDIR/pipe"
+  exec {way}<>"$BATS_TEST_TMPDIR/pipe"
+  exec {into}>"$BATS_TEST_TMPDIR/pipe"
+  exec {way}<&-
+  for name in '' 'why one' 'open one' 'report one'; do
+    IFS=' ' read -ra words <<<"$name"
+    command_of "${words[@]}" 1>&"$into" 2>"$BATS_TEST_TMPDIR/said" || true
+    printf '%s: %s\n' "$name" "$(<"$BATS_TEST_TMPDIR/said")"
+    [[ ! -s $BATS_TEST_TMPDIR/said ]]
+  done
+}
+
 @test "a cycle's job runs while the long one waits" {
   made_run cycles 4 1 cycles=5
   state 1 paused
   queued 4 N/A PENDING Dependency
-  queued 3 N/A RUNNING None ' rapid_cycle'
+  queued 3 N/A RUNNING None cycle_
   run -0 command_of
   shown cycles ' paused '
 }

@@ -78,10 +78,11 @@ failed_rank() {
   printf '%s\n' "== attempt $2" "rank $3 of 4: node 1, $4 (10.0.0.2), local rank 0, 2 CPUs, GPUs 0" "${@:6}" >>"$run/task_$1/rank_$3.txt"
 }
 
-# queued ARRAY_OR_JOB INDEX STATE REASON [WORDS]   A line of squeue, of the last run; INDEX: N/A or a number.
+# queued ARRAY_OR_JOB INDEX STATE REASON [PREFIX]   A line of squeue, of the last run; INDEX: N/A or a number; PREFIX: of the
+# job's name, such as cycle_.
 queued() {
-  printf '%s|%s|%s|%s|%s|%s|%s|%s|%s|%s\n' "$1" "$2" "$1" "$3" "$4" 59:00 2026-01-02T00:00:00 '' name \
-    "$project/hpc/job/batch.sh $run${5:-}" >>"$STUB/queue"
+  local -r name=${run##*/}
+  printf '%s|%s|%s|%s|%s|%s|%s|%s\n' "$1" "$2" "$3" "$4" 59:00 2026-01-02T00:00:00 "${5:-}${name%_*_*}" "$run" >>"$STUB/queue"
 }
 
 command_of() {

@@ -45,8 +45,74 @@ report() {
   task two 2 task_1_seed_1 'seed 1: train' completed '{"loss": 3}'
   report seeds
   [[ $output =~ loss\ +2\ of\ 2\ +2\  && $output != *failed* && $output != *enqueued* ]]
+  unset SCRATCH
   report "$folder/hpc_outputs/one"
   [[ $output == *'(seed 1): failed'* ]]
+}
+
+# Job 1 took two hours, job 2, after it, one.
+run_again() {
+  task one 1 task_1 train completed '{"loss": 9}'
+  request one 1 a100
+  attempt one 1 0 finished 0 7200
+  task two 1 task_1 train completed '{"loss": 5}'
+  request two 2 a100 "$@"
+  attempt two 1 0 finished 10000 13600
+}
+
+@test "after --fresh the newest run counts, the older one is named" {
+  run_again resume=
+  report seeds --rate-per-hour 1
+  [[ $output =~ loss\ +1\ of\ 1\ +5\ .*'an older run, job 1, is not counted: 1 completed' ]]
+  [[ $output =~ 'a100, partition main'\ +2\ nodes\ x\ 2\ GPUs\ +1\ of\ 1\ +01:00:00\ +2\.00\ +4\.00\ +1\ +4\.00$'\n' ]]
+  [[ $output =~ 'a100, partition main, older'\ +2\ nodes\ x\ 2\ GPUs\ +1\ of\ 1\ +02:00:00\ +4\.00\ +8\.00\ +1\ +8\.00$'\n' ]]
+  [[ $output =~ 'task_1, older'\ +1\ +0\ +finished ]]
+  # By the newest, in whatever order they are given; one by itself is not older.
+  report "$folder/hpc_outputs/one"
+  [[ $output =~ loss\ +1\ of\ 1\ +9\  && $output != *older* ]]
+  # While it runs it has no result yet.
+  echo running >"$folder/hpc_outputs/two/task_1/state"
+  rm -- "$folder/hpc_outputs/two/task_1/attempt_0/cause"
+  report seeds
+  [[ $output == *'  task_1: running'*'an older run, job 1, is not counted: 1 completed'* && $output != *' of 1 '*' 9 '* ]]
+}
+
+@test "a run that goes on from another's checkpoints: the newest result, the time of both" {
+  run_again resume=1
+  report seeds
+  [[ $output =~ loss\ +1\ of\ 1\ +5\ .*'an older run, job 1, is not counted: 1 completed' ]]
+  [[ $output =~ 'a100, partition main'\ +2\ nodes\ x\ 2\ GPUs\ +1\ of\ 1\ +03:00:00\ +6\.00\  ]]
+  # Sent once more, and cancelled before it began: nothing is newer.
+  task three 1 task_1 train enqueued
+  request three 3 a100 resume=1
+  touch --date='2026-01-01' -- "$folder/hpc_outputs/three/task_1/state" "$folder/hpc_outputs/three"
+  : >"$QUEUE"
+  report seeds
+  [[ $output =~ loss\ +1\ of\ 1\ +5\  && $output != *cancelled* ]]
+}
+
+@test "runs of an older kit: --fresh by the checkpoints that it moved aside" {
+  run_again stamp=20260101-000000 checkpoint_directory="$folder/seeds/checkpoints"
+  report seeds
+  [[ $output =~ 1\ of\ 1\ +03:00:00\  ]]
+  mkdir -- "$folder/seeds/checkpoints.20260101-000000"
+  report seeds
+  [[ $output =~ 1\ of\ 1\ +01:00:00\  && $output == *', older'* ]]
+}
+
+@test "a task that was cancelled has not failed" {
+  task one 1 task_1_seed_0 'seed 0: train' failed
+  task one 2 task_1_seed_1 'seed 1: train' enqueued
+  task one 3 task_1_seed_2 'seed 2: train' failed
+  request one 4711 a100
+  attempt one 1 0 cancelled 1000 1060
+  attempt one 3 0 'failed 1 0 node1' 1000 1060
+  touch --date='2026-01-01' -- "$folder/hpc_outputs/one"/{task_*/state,}
+  report seeds
+  [[ $output == *'(seed 0): cancelled'*'(seed 1): enqueued'*'(seed 2): failed'*'Slurm does not answer ('* || $output == *'Slurm does not answer ('*'(seed 0): cancelled'* ]]
+  : >"$QUEUE"
+  report seeds
+  [[ $output == *'(seed 0): cancelled'*'(seed 1): cancelled'*'(seed 2): failed'* && $output != *'does not answer'* ]]
 }
 
 @test "the last line of a .jsonl file, where there is no result.json; other files are left alone" {

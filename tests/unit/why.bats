@@ -147,6 +147,8 @@ fails() {
   state 1 failed
   attempt 1 0 deaf
   why_of deaf 'deaf: told by STOP_FILE'
+  echo ignored_stop >"$run/task_1/attempt_0/cause"
+  why_of deaf 'deaf: told by STOP_FILE'
   made_run gone 5 1
   state 1 failed
   attempt 1 0 cancelled
@@ -174,6 +176,37 @@ fails() {
   why_of lost 'lost: its batch script on node1 was killed before it could tell why'$'\n'
 }
 
+@test "a batch script that ended before its first attempt: Slurm's word, and its log" {
+  made_run broken 1 1
+  echo '/var/spool/slurm/job1/slurm_script: line 30: /run/facts: No such file or directory' >"$run/task_1/log.txt"
+  echo 'JobId=1 JobName=x JobState=FAILED Reason=NonZeroExitCode ' >"$STUB/job"
+  why_of broken 'not started: its batch script ended before the first attempt began: Slurm says FAILED NonZeroExitCode' \
+    "its log ends ($run/task_1/log.txt):" 'line 30: /run/facts: No such file' 'to do: see how its log ends; then  bash hpc/experiments.sh resubmit 1'
+  echo 'batch.sh: error: it has no such thing' >"$run/task_1/log.txt"
+  why_of broken 'bad request: it has no such thing'
+  echo 'tar: x: Cannot write: No space left on device' >"$run/task_1/log.txt"
+  why_of broken 'disk full: '
+  # The second start of its batch script; the log does not tell.
+  made_run restarted 2 1
+  state 1 paused
+  attempt 1 0 preempted
+  why_of restarted 'lost: its batch script on node1 was killed before it could tell why: Slurm says FAILED NonZeroExitCode'
+  echo 'JobId=2 JobName=x JobState=CANCELLED Reason=None ' >"$STUB/job"
+  why_of restarted 'cancelled: it was taken out of the queue while it waited to go on, after: preempted'
+}
+
+@test "Slurm did not answer when an attempt ended" {
+  made_run doubtful 1 1
+  state 1 failed
+  attempt 1 0 'notice request'
+  attempt 1 1 'failed 3 1 node2'
+  echo 'scontrol: no answer for 120 s' >"$run/task_1/attempt_1/doubt"
+  why_of doubtful $'on node[1-2]\n  Slurm did not answer when this ended: scontrol: no answer for 120 s'
+  mv -- "$run/task_1/attempt_1" "$run/attempt_1"
+  cp -- "$run/attempt_1"/{doubt,cause} "$run/task_1/attempt_0/"
+  why_of doubtful $'\nSlurm did not answer when this ended: scontrol: no answer for 120 s'
+}
+
 @test "what runs and what waits; Slurm's reason, explained" {
   local reason text
   made_run going 1 1
@@ -182,6 +215,9 @@ fails() {
   touch -- "$run/task_1/attempt_0/heartbeat"
   queued 1 N/A RUNNING None
   why_of going 'running: attempt 0 on node[1-2], epoch 3 of 20, the last beat 00:00:' ' ago, 59:00 left'
+  : >"$STUB/queue"
+  queued 1 N/A SUSPENDED None
+  why_of going 'suspended: Slurm has suspended it (' '): attempt 0 on node[1-2], epoch 3 of 20, '
   made_run waits 2 1
   while IFS='|' read -r reason text; do
     : >"$STUB/queue"

@@ -4,6 +4,8 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from slurm import duration as clock
+
 GIB = 2**30
 MEMORY_MARGIN = 1.2
 TIME_MARGIN = 1.25
@@ -20,7 +22,7 @@ class Rates:
     named: dict = None  # by type of GPU, feature or partition
 
     def of(self, run):
-        for feature in run.features:
+        for feature in run.request.features:
             if feature in (self.named or {}):
                 return self.named[feature]
         return self.common
@@ -28,7 +30,7 @@ class Rates:
     def cost(self, attempt):
         """None where no rate is known; also for GPUs where there are none."""
         rate = self.of(attempt.run)
-        if rate is None or not (self.of_node or attempt.run.gpus):
+        if rate is None or not (self.of_node or attempt.run.request.gpus):
             return None
         return rate * (attempt.node_hours if self.of_node else attempt.gpu_hours)
 
@@ -37,40 +39,30 @@ class Rates:
         return sum(costs) if costs else None
 
 
-def seconds_of(text):
-    """Of Slurm's [days-]hours:minutes:seconds."""
-    days, _, clock = text.rpartition("-")
-    seconds = 0
-    for part in clock.split(":"):
-        seconds = 60 * seconds + int(part)
-    return seconds + 86400 * int(days or 0)
-
-
-def requests(tasks, rates):
-    """For each request that was made: what it took, what was used of it, and advice."""
+def requests(trials, rates):
+    """For each request that was made, older runs apart: what it took, what was used of it, and advice."""
     groups = {}
-    for task in tasks:
-        for attempt in task.attempts:
-            groups.setdefault(attempt.run.request, []).append((task, attempt))
-    for members in groups.values():
+    for trial in trials:
+        for attempt in trial.attempts:
+            groups.setdefault((False, attempt.run.request), []).append((trial, attempt))
+    for trial in trials:
+        for attempt in trial.older_attempts:
+            groups.setdefault((True, attempt.run.request), []).append((trial, attempt))
+    for (older, _), members in groups.items():
         attempts = [attempt for _, attempt in members]
         run = attempts[0].run
         seconds = {}  # of each task
-        for task, attempt in members:
-            seconds[task.name] = seconds.get(task.name, 0.0) + attempt.seconds
+        for trial, attempt in members:
+            seconds[trial.name] = seconds.get(trial.name, 0.0) + attempt.seconds
         # Here: it may have failed on this kind of machine, and completed on another.
-        completed = {task.name for task, attempt in members if attempt.cause == "finished"}
+        completed = {trial.name for trial, attempt in members if attempt.cause == "finished"}
         done = [seconds[name] for name in completed]
         used = usage(attempts)
         entry = {
-            "machine": run.machine,
+            **run.request._asdict(),
+            "machine": ", ".join(run.request.features),
+            "older": older,
             "jobs": list(dict.fromkeys(attempt.run.job for attempt in attempts)),
-            "nodes": run.nodes,
-            "gpus": run.gpus,
-            "processes": run.processes,
-            "cpus": run.cpus,
-            "memory_bytes": run.memory_bytes,
-            "time_limit_seconds": seconds_of(run.time_limit) if run.time_limit else None,
             "tasks": len(seconds),
             "completed": len(done),
             "attempts": len(attempts),
@@ -83,7 +75,7 @@ def requests(tasks, rates):
             "cost": rates.total(attempts),
             "usage": used,
         }
-        entry["advice"] = list(advice(entry, {attempt.cause for attempt in attempts}))
+        entry["advice"] = [] if older else list(advice(entry, {attempt.cause for attempt in attempts}))
         yield entry
 
 
@@ -151,14 +143,6 @@ def _cpus(entry, used):
     elif used["mean_cores"] > WORTH_SAYING * asked:
         why = f"a node used {used['mean_cores']:.1f} of {asked} cores on average: more may make it faster"
         yield {"option": "--cpus", "value": str(2 * asked), "why": why}
-
-
-def clock(seconds):
-    """As --time takes it."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return (f"{days}-" if days else "") + f"{hours:02}:{minutes:02}:{seconds:02}"
 
 
 def _time(entry, exceeded):

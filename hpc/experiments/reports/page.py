@@ -3,7 +3,8 @@
 import time
 from html import escape
 
-from reports import plots, runs, tables
+from measured import curves_of as read_points
+from reports import plots, tables
 
 STYLE = """
 :root { color-scheme: light; }
@@ -104,8 +105,7 @@ def colours_of(tasks):
 
 
 def read_curves(task):
-    found = runs.curves_of(task.folder) if task.folder else {}
-    return {key: plots.prepared(points) for key, points in found.items()}
+    return {key: plots.prepared(points) for key, points in read_points(task.task.output).items()}
 
 
 def curves_of(name, tasks, salt, most):
@@ -132,7 +132,8 @@ def curves_of(name, tasks, salt, most):
 
 
 def timeline_of(name, tasks, salt):
-    rows = [(task.name, [(a.cause, a.began, a.ended) for a in task.attempts]) for task in tasks if task.attempts]
+    rows = [(task.name, task.older_attempts + task.attempts) for task in tasks]
+    rows = [(task, [(a.ending, a.began, a.ended) for a in attempts]) for task, attempts in rows if attempts]
     if not rows:
         return ""
     present = {plots.kind_of(cause) for _, attempts in rows for cause, _, _ in attempts}

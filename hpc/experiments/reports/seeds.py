@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections import Counter
 
 
 def student_t(probability, degrees):
@@ -41,13 +42,13 @@ def summary(values):
     return mean, deviation, student_t(0.95, len(values) - 1) * deviation / math.sqrt(len(values))
 
 
-def metrics(tasks):
-    """Of each command: its metrics over the seeds, and what has no result."""
+def metrics(trials):
+    """Of each command: its metrics over the seeds, and what has no result, or one that does not count."""
     groups = {}
-    for task in tasks:
-        groups.setdefault(task.command, []).append(task)
+    for trial in trials:
+        groups.setdefault(trial.command, []).append(trial)
     for command, members in groups.items():
-        results = [task.result for task in members if task.result]
+        results = [trial.result for trial in members if trial.result]
         rows = []
         for metric in dict.fromkeys(metric for result in results for metric in result):
             values = [result[metric] for result in results if math.isfinite(result.get(metric, math.nan))]
@@ -56,18 +57,31 @@ def metrics(tasks):
                 row = {"metric": metric, "runs": len(values), "mean": mean}
                 row.update(deviation=deviation, interval=interval)
                 rows.append(row)
-        yield {"command": command, "tasks": len(members), "metrics": rows, "without": list(_without(members))}
+        without = [*_without(members), *_older(members)]
+        yield {"command": command, "tasks": len(members), "metrics": rows, "without": without}
 
 
-def _without(tasks):
-    """The tasks that are not averaged over, and why."""
-    for task in tasks:
-        label = task.name + (f" ({task.seed})" if task.seed else "")
-        if task.state != "completed":
-            yield f"{label}: {task.state}"
-        elif task.result is None:
+def _without(trials):
+    """The trials that are not averaged over, and why."""
+    for trial in trials:
+        label = trial.name + (f" ({trial.seed})" if trial.seed else "")
+        if trial.state != "completed":
+            yield f"{label}: {trial.state}"
+        elif trial.result is None:
             yield f"{label}: completed, without a result.json or a .jsonl file in its OUTPUT_PATH"
         else:
-            for metric, value in task.result.items():
+            for metric, value in trial.result.items():
                 if not math.isfinite(value):
                     yield f"{label}: {metric} is {value}"
+
+
+def _older(trials):
+    """Each older run, in a line."""
+    runs = {}
+    for trial in trials:
+        for task in trial.older:
+            runs.setdefault(task.run.folder, []).append(task)
+    for tasks in runs.values():
+        states = Counter(task.state for task in tasks)
+        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        yield f"an older run, job {tasks[0].run.job}, is not counted: {told}"

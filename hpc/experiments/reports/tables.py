@@ -42,29 +42,33 @@ def share(used, asked):
     return f"{100 * used / asked:.0f} %" if asked else "-"
 
 
-def gathered(name, tasks, rates):
+def gathered(name, trials, rates):
     """All of an experiment, as JSON would have it."""
-    attempts = [(task, attempt) for task in tasks.values() for attempt in task.attempts]
+    attempts = []
+    for trial in trials.values():
+        attempts += [(trial, True, attempt) for attempt in trial.older_attempts]
+        attempts += [(trial, False, attempt) for attempt in trial.attempts]
     return {
         "experiment": name,
-        "results": list(seeds.metrics(tasks.values())),
-        "tasks": [{"task": t.name, "what": t.what, "state": t.state, "result": t.result} for t in tasks.values()],
-        "causes": list(causes([attempt for _, attempt in attempts], rates)),
+        "results": list(seeds.metrics(trials.values())),
+        "tasks": [{"task": t.name, "what": t.what, "state": t.state, "result": t.result} for t in trials.values()],
+        "causes": list(causes([attempt for *_, attempt in attempts], rates)),
         "attempts": [
             {
-                "task": task.name,
+                "task": trial.name,
+                "older": older,
                 "job": attempt.run.job,
                 "attempt": attempt.number,
-                "cause": attempt.cause,
+                "cause": attempt.ending,
                 "began": attempt.began,
                 "seconds": attempt.seconds,
                 "node_hours": attempt.node_hours,
                 "gpu_hours": attempt.gpu_hours,
                 "cost": rates.cost(attempt),
             }
-            for task, attempt in attempts
+            for trial, older, attempt in attempts
         ],
-        "requests": list(costs.requests(tasks.values(), rates)),
+        "requests": list(costs.requests(trials.values(), rates)),
     }
 
 
@@ -110,7 +114,7 @@ def attempts(report, most):
     yield Table("How attempts ended", ("Cause", "Attempts", *header), rows, numbers=frozenset(range(1, 5)))
 
     rows = [
-        (row["task"], row["job"], str(row["attempt"]), row["cause"], moment(row["began"]), *common(row))
+        (named(row, "task"), row["job"], str(row["attempt"]), row["cause"], moment(row["began"]), *common(row))
         for row in report["attempts"]
     ]
     note = ""
@@ -120,12 +124,16 @@ def attempts(report, most):
     yield Table("Attempts", header, rows, note, frozenset((2, 5, 6, 7)))
 
 
+def named(row, key):
+    return row[key] + ", older" * row["older"]
+
+
 def machines(report, of_node):
     if not report["requests"]:
         return
     rows = [
         (
-            row["machine"],
+            named(row, "machine"),
             shape(row),
             f"{row['completed']} of {row['tasks']}",
             clock(row["mean_task_seconds"]),
@@ -155,7 +163,7 @@ def efficiency(report):
     rows, advice, short = [], [], False
     for row in report["requests"]:
         used = row["usage"]
-        if not used:
+        if not used or row["older"]:
             continue
         label = f"{row['machine']}, {shape(row)}"
         rows.append((label,))

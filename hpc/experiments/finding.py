@@ -1,0 +1,102 @@
+"""From a word of the command line to a run, and the runs that there are."""
+
+import fnmatch
+import os
+import re
+
+from files import has_line, read
+from runs import Run, Task
+
+STAMP = re.compile(r"_(\d{8}-\d{6})_(\d+)$")
+
+
+def stamp_of(folder):
+    """When a run was submitted, as its name has it."""
+    stamp = STAMP.search(os.path.basename(folder))
+    return (stamp[1], int(stamp[2])) if stamp else ("", 0)
+
+
+def all_runs(outputs, slurm):
+    """The newest first."""
+    try:
+        paths = [entry.path for entry in os.scandir(outputs) if STAMP.search(entry.name)]
+    except OSError:
+        return []
+    return [Run(path, slurm) for path in sorted(paths, key=stamp_of, reverse=True)]
+
+
+class UnknownJobError(Exception):
+    """What was named is no run of this project."""
+
+
+def find(word, outputs, slurm):
+    """(run, number of the task or None) of a job id, ARRAY_INDEX, run directory, folder of a task, or name."""
+    path = os.path.realpath(word)
+    if os.path.isfile(os.path.join(path, "facts")):
+        return run_at(path, slurm), None
+    folder, base = os.path.split(path)
+    if base.startswith("task_") and base[5:].isdigit() and os.path.isfile(os.path.join(folder, "facts")):
+        return run_at(folder, slurm), int(base[5:])
+    runs = all_runs(outputs, slurm)
+    if re.fullmatch(r"\d+(_\d+)?", word):
+        found = _find_job(word, runs)
+        if found:
+            return found
+    for run in runs:
+        if os.path.basename(run.folder) == word or word in (run.facts.get("exp_name"), run.facts.get("job_name")):
+            return run, None
+    raise UnknownJobError(
+        f"{word!r} is neither a job, nor a run directory, nor an experiment of {outputs}; "
+        "bash hpc/experiments.sh list shows what there is"
+    )
+
+
+def runs_of(word, outputs, slurm):
+    """All runs of an experiment, the oldest first, else the one that `find` finds."""
+    if os.path.exists(os.path.join(word, "tasks")):
+        return [run_at(word, slurm)]
+    names = read(os.path.join(os.path.dirname(outputs), word, "runs")).splitlines()
+    found = [Run(os.path.join(outputs, name), slurm) for name in names]
+    return [run for run in found if run.lines] or [find(word, outputs, slurm)[0]]
+
+
+def the_task(run, number):
+    """The task of this number, that was sent."""
+    if number not in run.numbers:
+        raise UnknownJobError(f"{run.folder} has no task {number}")
+    return Task(run, number)
+
+
+def run_at(path, slurm):
+    """By the name by which the run knows itself."""
+    path = os.path.abspath(path)
+    own = Run(path, slurm).facts.get("run_directory")
+    return Run(own if own and os.path.isdir(own) and os.path.samefile(own, path) else path, slurm)
+
+
+def _find_job(word, runs):
+    job, _, index = word.partition("_")
+    for run in runs:
+        if job not in run.jobs:
+            continue
+        if index:
+            number = run.number_of(job, int(index))
+        elif not run.is_array or job in run.jobs[: len(run.arrays)]:
+            return run, None
+        else:
+            number = next((number for number in run.numbers if run.continues(job, number)), None)
+        if number is not None:
+            return run, number
+    if index:
+        return None
+    # The id of a task of an array, or of a job that another continues: only the logs know it.
+    pattern = rf"^== job {job}, attempt ".encode()
+    for run in runs:
+        for task in run.tasks:
+            if task.attempts and has_line(task.log, pattern):
+                return run, task.number
+    return None
+
+
+def matches(name, pattern):
+    return fnmatch.fnmatchcase(name, pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*")

@@ -1,0 +1,112 @@
+"""What Slurm says: its queue, asked once for all jobs, and its way to write times."""
+
+import collections
+import functools
+import os
+import re
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+LIVE_FIELDS = "%F|%K|%T|%r|%L|%S|%j|%Z"  # of Live
+
+
+def ask(*command):
+    """(what a command of Slurm prints, None), or (what it has printed, why it failed)."""
+    try:
+        answer = subprocess.run(  # noqa: S603 # the words are ours, and no shell reads them
+            command, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=10, check=False
+        )
+    except FileNotFoundError:
+        return "", f"there is no {command[0]} on this machine"
+    except subprocess.TimeoutExpired:
+        return "", f"{command[0]} has not answered for 10 s"
+    if answer.returncode:
+        return answer.stdout, (answer.stderr.strip().splitlines() or [f"{command[0]}: status {answer.returncode}"])[-1]
+    return answer.stdout, None
+
+
+class Live(NamedTuple):
+    """A job in the queue, or a task of an array."""
+
+    array: str  # or the job
+    number: str  # of the task, or N/A
+    state: str
+    reason: str
+    left: str
+    start: str
+    name: str
+    folder: str
+
+    @property
+    def index(self):
+        return int(self.number) if self.number.isdigit() else None
+
+    @property
+    def id(self):
+        return self.array if self.index is None else f"{self.array}_{self.number}"
+
+
+class Slurm:
+    """The queue of this user's jobs. Slurm is asked when the first answer is needed."""
+
+    def __init__(self, wanted=True):
+        self.wanted, self.asked = wanted, None
+
+    @functools.cached_property
+    def _answer(self):
+        if not self.wanted:
+            return "", "Slurm was not asked"
+        self.asked = time.time()
+        return ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={LIVE_FIELDS}")
+
+    @property
+    def silence(self):
+        """Why it could not be asked."""
+        return self._answer[1]
+
+    @functools.cached_property
+    def by_name(self):
+        """Name of a job's working directory -> the jobs there."""
+        found = collections.defaultdict(list)
+        for line in self._answer[0].splitlines():
+            fields = line.split("|", 7)
+            if len(fields) == 8:
+                job = Live(*fields)
+                found[os.path.basename(job.folder)].append(job)
+        return found
+
+    def say_silence(self):
+        if self.silence:
+            say(f"Slurm does not answer ({self.silence}): this is what the runs' own files tell")
+
+
+def duration(seconds):
+    """As Slurm writes it: [days-]hours:minutes:seconds."""
+    seconds = round(seconds)
+    days, rest = divmod(seconds, 86400)
+    return f"{days}-" * (days > 0) + f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+
+
+def seconds_of(text):
+    """Of such a duration."""
+    days, _, clock = text.rpartition("-")
+    seconds = 0
+    for part in re.findall(r"\d+", clock):
+        seconds = 60 * seconds + int(part)
+    return seconds + 86400 * int(days or 0)
+
+
+def indices(text):
+    """Of sbatch's --array, such as 1-3,7%2."""
+    found = []
+    for part in text.split("%")[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            found.extend(range(int(first), int(last or first) + 1))
+    return found
+
+
+def say(message):
+    print(message, file=sys.stderr)
