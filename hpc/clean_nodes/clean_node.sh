@@ -19,9 +19,9 @@ main() {
   local path bytes what
   # Images of containers (container_image.sh). A job that runs from one has it open.
   local -r images=$directory/$(id -un)_images
-  [[ -d $directory ]] || clean_node::stop "no folder $directory"
+  [[ -d $directory ]] || { echo "no folder $directory" && exit 1; }
   # shellcheck disable=SC2154 # leftovers::find sets both
-  leftovers::find "$directory" || clean_node::stop "$leftovers_silence"
+  leftovers::find "$directory" || { echo "$leftovers_silence" && exit 1; }
   # shellcheck disable=SC2154
   for path in "${leftovers[@]}" "$images"; do
     if [[ ! -d $path || -L $path || ! -O $path ]]; then continue; fi
@@ -37,11 +37,6 @@ main() {
     fi
     printf '%s %s %s\n' "$what" "${bytes%%[[:blank:]]*}" "${path##*/}"
   done
-}
-
-clean_node::stop() {
-  printf '%s\n' "$1"
-  exit 1
 }
 
 main

@@ -10,8 +10,7 @@ hpc=$1 report=$5
 # shellcheck disable=SC2034 # read by node_setup.sh
 declare -A fact=([site]=$2 [modules]=$3 [node_local_directory]=$4)
 if [[ ! -r $hpc/lib/common.sh ]]; then
-  printf 'node\t%s\nproject\t%s\n' "${SLURMD_NODENAME:-$(uname -n)}" "${hpc%/*}" >"$report"
-  exit
+  exec printf 'node\t%s\nproject\t%s\n' "${SLURMD_NODENAME:-$(uname -n)}" "${hpc%/*}" >"$report"
 fi
 source "$hpc/lib/common.sh"
 source "$hpc/lib/site.sh"

@@ -35,11 +35,9 @@ preflight::check() {
     done
     # Of several partitions Slurm takes whichever starts first.
     limit=$(cut -d '|' -f 6 <<<"${groups[0]}")
-    if [[ $partition == *,* ]]; then
-      :
-    elif [[ ${groups[0]##*|} != up ]]; then
+    if [[ $partition != *,* && ${groups[0]##*|} != up ]]; then
       common::warn "partition $partition is ${groups[0]##*|}: the job will wait until it is up"
-    elif limit=$(checks::seconds "$limit") && (($(checks::seconds "${fact[time]}") > limit)); then
+    elif [[ $partition != *,* ]] && limit=$(checks::seconds "$limit") && (($(checks::seconds "${fact[time]}") > limit)); then
       common::warn "--time ${fact[time]}: partition $partition allows $(checks::duration "$limit") at most: unless the site moves the job to another, it will wait for ever"
     fi
   elif [[ -n ${options_value[partition]} ]]; then
