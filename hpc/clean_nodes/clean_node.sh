@@ -16,9 +16,9 @@ source "$kit/job/lib/local_disk.sh"
 source "$kit/job/lib/leftovers.sh"
 
 main() {
-  local path bytes what
+  local path bytes what images
   # Images of containers (container_image.sh). A job that runs from one has it open.
-  local -r images=$directory/$(id -un)_images
+  images=$directory/$(id -un)_images
   [[ -d $directory ]] || { echo "no folder $directory" && exit 1; }
   # shellcheck disable=SC2154 # leftovers::find sets both
   leftovers::find "$directory" || { echo "$leftovers_silence" && exit 1; }
