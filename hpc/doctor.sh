@@ -17,7 +17,10 @@ source "$here/lib/options.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
-source "$here/job_submitter/preflight.sh"
+source "$here/lib/slurm.sh"
+source "$here/lib/sending.sh"
+source "$here/lib/partitions.sh"
+source "$here/lib/node_job.sh"
 source "$here/lib/findings.sh"
 source "$here/doctor/probe_slurm.sh"
 source "$here/doctor/probe_login.sh"
@@ -25,10 +28,15 @@ source "$here/doctor/probe_node.sh"
 source "$project/venv/environment.sh"
 
 main() {
-  local answers=''
+  local answers='' partition='' one_gpu='' scratch='' silence
   site::take_sbatch_defaults
   site::leave_enclosing_job
-  doctor::define_options
+  options::add json flag '' '--json' 'print it as JSON'
+  options::add quick flag '' '--quick' 'send no job: what a compute node has is not looked at'
+  options::add wait count 120 '--wait' 'seconds for which that job may wait in the queue'
+  options::add gpu_type text '' '--gpu-type -G' 'type of GPU that your jobs ask for'
+  options::add_placement partition account qos cluster
+  options::add help flag '' '--help -h' 'print this'
   options::parse "$@"
   if [[ -n ${options_value[help]:-} ]]; then
     common::print_header "${BASH_SOURCE[0]}"
@@ -36,70 +44,47 @@ main() {
     return
   fi
   dotenv::each "$project/.env" secrets::take_setting
-  doctor::ask_slurm
+  if ! common::has_command sbatch; then
+    findings::add problem slurm 'no sbatch on this machine' 'run this on a login node, or start a cluster here:  bash hpc/pocket_cluster.sh up'
+  elif site::query silence; then
+    answers=1
+  else
+    findings::add problem slurm "$silence" 'try again later, or ask the site'
+  fi
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   options::complete site
-  options_value[cycle_partition]='' # of the submitter; preflight.sh looks
-  if [[ -n $answers ]]; then probe_slurm::all; fi
-  probe_login::all "$project"
+  if [[ -n $answers ]]; then probe_slurm::all partition one_gpu; fi
+  probe_login::all scratch "$project"
   if [[ -n $answers ]]; then
     if [[ -n ${options_value[quick]} ]]; then
-      probe_slurm::requeue_default
+      probe_slurm::requeue quick
     elif [[ -n $partition ]]; then
-      probe_node::all "$here"
+      options_value[partition]=$partition
+      probe_node::all "$here" "$scratch" "$partition" "$one_gpu"
     fi
     findings::save "${slurm[ClusterName]:-}"
   fi
   doctor::conclude
 }
 
-doctor::define_options() {
-  options::add json flag '' '--json' 'print it as JSON'
-  options::add quick flag '' '--quick' 'send no job: what a compute node has is not looked at'
-  options::add wait count 120 '--wait' 'seconds for which that job may wait in the queue'
-  options::add partition text '' '--partition -p' "partition that is looked at (default: the site's, else the cluster's own)"
-  options::add gpu_type text '' '--gpu-type -G' 'type of GPU that your jobs ask for'
-  options::add account text '' '--account -a' 'account to charge'
-  options::add qos text '' '--qos' 'quality of service'
-  options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)"
-  options::add help flag '' '--help -h' 'print this'
-}
-
-doctor::ask_slurm() {
-  if ! common::has_command sbatch; then
-    findings::add problem slurm 'no sbatch on this machine' 'run this on a login node, or start a cluster here:  bash hpc/pocket_cluster.sh up'
-  elif ! site::query; then
-    # shellcheck disable=SC2154 # site::query sets it
-    findings::add problem slurm "$site_silence" 'try again later, or ask the site'
-  else
-    answers=1
-  fi
-}
-
 doctor::conclude() {
   local problems
   problems=$(findings::count problem)
   if [[ -n ${options_value[json]} ]]; then
-    printf '%s\n' "${findings_list[@]}" | doctor::print_json "${slurm[ClusterName]:-}"
+    printf '%s\n' "${findings_list[@]}" | python3 -c '
+import json, sys
+names = ("partition", "name", "level", "value", "fix")
+findings = [dict(zip(names, line.rstrip("\n").split("\t"))) for line in sys.stdin]
+for finding in findings:
+    finding["partition"] = None if finding["partition"] == "-" else finding["partition"]
+print(json.dumps({"cluster": sys.argv[1], "ready": sys.argv[2] == "0", "findings": findings}, indent=1, ensure_ascii=False))
+' "${slurm[ClusterName]:-}" "$problems"
   elif ((problems == 0)); then
     echo ready
   else
     printf 'not ready: %s problem%s\n' "$problems" "$( ((problems == 1)) || echo s)"
   fi
   ((problems == 0))
-}
-
-# doctor::print_json CLUSTER   Of the findings on standard input.
-doctor::print_json() {
-  python3 -c '
-import json, sys
-names = ("partition", "name", "level", "value", "fix")
-findings = [dict(zip(names, line.rstrip("\n").split("\t"))) for line in sys.stdin]
-for finding in findings:
-    finding["partition"] = None if finding["partition"] == "-" else finding["partition"]
-ready = all(finding["level"] != "problem" for finding in findings)
-print(json.dumps({"cluster": sys.argv[1], "ready": ready, "findings": findings}, indent=1, ensure_ascii=False))
-' "$1"
 }
 
 main "$@"

@@ -10,8 +10,7 @@ hpc=$1 report=$5
 # shellcheck disable=SC2034 # read by node_setup.sh
 declare -A fact=([site]=$2 [modules]=$3 [node_local_directory]=$4)
 if [[ ! -r $hpc/lib/common.sh ]]; then
-  printf 'node\t%s\nproject\t%s\n' "${SLURMD_NODENAME:-$(uname -n)}" "${hpc%/*}" >"$report"
-  exit
+  exec printf 'node\t%s\nproject\t%s\n' "${SLURMD_NODENAME:-$(uname -n)}" "${hpc%/*}" >"$report"
 fi
 source "$hpc/lib/common.sh"
 source "$hpc/lib/site.sh"
@@ -20,53 +19,43 @@ source "$hpc/job/lib/local_disk.sh"
 source "$hpc/lib/container_runtime.sh"
 
 main() {
-  local time message
-  time=$(date +%s)
-  doctor_node::say time "$time"
+  local -r server=${WANDB_BASE_URL:-https://api.wandb.ai}
+  local message name version=''
+  doctor_node::say time "$(date +%s)"
   doctor_node::say node "$(common::node)"
   if message=$(node_setup::run "$hpc" 2>&1); then
     node_setup::run "$hpc" >/dev/null 2>&1
-    doctor_node::say modules ok
+    doctor_node::say modules_loaded yes
   else
-    doctor_node::say modules "${message//[[:cntrl:]]/ }"
+    doctor_node::say modules "$message"
   fi
   doctor_node::local_disk
   doctor_node::say python "$(python3 -c 'import sys; assert sys.version_info >= (3, 9); print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null || true)"
-  doctor_node::container
-  doctor_node::internet
+  if name=$(container_runtime::find); then
+    version=$(timeout 15 "$name" --version 2>/dev/null) || version="$name that does not run"
+  fi
+  doctor_node::say container "$version"
+  doctor_node::say server "$server"
+  doctor_node::say internet "$(doctor_node::reaches "$server" 2>/dev/null || true)"
 }
 
 doctor_node::say() {
-  printf '%s\t%s\n' "$1" "$2"
+  printf '%s\t%s\n' "$1" "${2//[[:cntrl:]]/ }"
 }
 
 # PATH|MEGABYTES_FREE|MEGABYTES|KIND; without the numbers where nothing can be written.
 doctor_node::local_disk() {
-  local folder free size kind
-  folder=${fact[node_local_directory]}
+  local folder=${fact[node_local_directory]} free='' size='' kind=''
   if ! local_disk::choose; then folder=$SLURM_TMPDIR; fi
-  if [[ -d $folder && -w $folder ]] &&
-    read -r free size kind < <(timeout 15 df --block-size=1M --output=avail,size,fstype -- "$folder" 2>/dev/null | sed 1d); then
-    doctor_node::say local_disk "$folder|$free|$size|$kind"
-  else
-    doctor_node::say local_disk "$folder|||"
+  if [[ -d $folder && -w $folder ]]; then
+    read -r free size kind < <(timeout 15 df --block-size=1M --output=avail,size,fstype -- "$folder" 2>/dev/null | sed 1d) || true
   fi
+  doctor_node::say local_disk "$folder|$free|$size|$kind"
 }
 
-doctor_node::container() {
-  local name version=''
-  if name=$(container_runtime::find); then
-    version=$(timeout 15 "$name" --version 2>/dev/null) || version="$name that does not run"
-  fi
-  doctor_node::say container "${version//[[:cntrl:]]/ }"
-}
-
-# Whatever the server answers is an answer; a proxy of the site's is heeded.
-doctor_node::internet() {
-  local -r server=${WANDB_BASE_URL:-https://api.wandb.ai}
-  doctor_node::say server "$server"
-  doctor_node::say internet "$(
-    timeout 10 python3 - "$server" 2>/dev/null <<'PYTHON' || echo no
+# Any answer of the server is one; a proxy of the site is used.
+doctor_node::reaches() {
+  timeout 10 python3 - "$1" <<'PYTHON'
 import sys, urllib.error, urllib.request
 try:
     urllib.request.urlopen(sys.argv[1], timeout=5)
@@ -74,7 +63,6 @@ except urllib.error.HTTPError:
     pass
 print("yes")
 PYTHON
-  )"
 }
 
 main | common::write_atomically "$report"

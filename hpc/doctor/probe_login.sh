@@ -1,57 +1,51 @@
 # shellcheck shell=bash
 # What doctor.sh looks at on the login node: folders, room, keys, python. Each function looks at one thing, and says
-# what it found. Needs common.sh, secrets.sh, site.sh, findings.sh and venv/environment.sh.
+# what it found.
 
 declare -gA site
-declare -g scratch='' # the folder that all nodes share; empty when it is of no use
 
-# probe_login::all PROJECT
+# probe_login::all SCRATCH PROJECT   The variable becomes the folder that all nodes share; empty when it is of no use.
 probe_login::all() {
   findings::about
   probe_login::space home "$HOME" 200
-  probe_login::scratch "$1"
-  probe_login::environment "$1"
-  probe_login::wandb_key "$1"
+  probe_login::scratch "$@"
+  probe_login::environment "$2"
+  probe_login::wandb_key "$2"
 }
 
-# Sets scratch where it can be used.
+# probe_login::scratch SCRATCH PROJECT   Sets the variable where it can be used.
 probe_login::scratch() {
+  local -n scratch_found=$1
   local -r folder=${SCRATCH:-${site[scratch]}}
   if [[ -z $folder ]]; then
     findings::add problem scratch 'SCRATCH is not set' "add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
-    return
-  fi
-  if [[ $folder != /* || ! -d $folder || ! -w $folder ]]; then
+  elif [[ $folder != /* || ! -d $folder || ! -w $folder ]]; then
     findings::add problem scratch "SCRATCH=$folder is not a folder in which you can write" 'set it to one of your own that all nodes share, from / on'
-    return
+  else
+    probe_login::space scratch "${folder%/}" 1024
+    # shellcheck disable=SC2034 # the caller's
+    if probe_login::output "${folder%/}/${2##*/}/hpc_outputs"; then scratch_found=${folder%/}; fi
   fi
-  scratch=${folder%/}
-  probe_login::space scratch "$scratch" 1024
-  probe_login::output "$scratch/${1##*/}/hpc_outputs"
 }
 
 # probe_login::space NAME FOLDER MEGABYTES   Problem below MEGABYTES, or when the quota is used up.
 probe_login::space() {
   local -r name=$1 folder=$2 least=$3
-  local free inodes left used limit of value
+  local free inodes left used limit of value level=ok fix=''
   if ! read -r free inodes left < <(timeout 15 df --block-size=1M --output=avail,itotal,iavail -- "$folder" 2>/dev/null | sed 1d); then
     findings::add problem "$name" "$folder: df does not answer" 'is its file server up?'
     return
   fi
   value="$folder, $(probe_login::amount "$free") free"
+  if ((free < least)) || [[ $inodes =~ ^[1-9] && $left == 0 ]]; then
+    level=problem fix='make room, or take another folder: a run needs some hundred megabytes at least'
+    if [[ $inodes =~ ^[1-9] ]]; then value+=", room for $left more files"; fi
+  fi
   if read -r used limit of < <(probe_login::quota "$folder") && ((limit > 0)); then
     value+=", quota $((used * 100 / limit)) % used of $limit $of"
-    if ((used >= limit * 95 / 100)); then
-      findings::add problem "$name" "$value" 'remove what is not needed, or ask the site for more'
-      return
-    fi
+    if ((used >= limit * 95 / 100)); then level=problem fix='remove what is not needed, or ask the site for more'; fi
   fi
-  if ((free < least)) || [[ $inodes =~ ^[1-9] && $left == 0 ]]; then
-    if [[ $inodes =~ ^[1-9] ]]; then value+=", room for $left more files"; fi
-    findings::add problem "$name" "$value" "make room, or take another folder: a run needs some hundred megabytes at least"
-  else
-    findings::add ok "$name" "$value"
-  fi
+  findings::add "$level" "$name" "$value" "$fix"
 }
 
 # probe_login::amount MEGABYTES
@@ -78,40 +72,48 @@ probe_login::quota() {
     }'
 }
 
-# Where the runs go: made for a moment, and written.
+# probe_login::output FOLDER   Where the runs go: made for a moment, and written. Status 1 when that fails: then a job
+# cannot write its report either.
 probe_login::output() {
-  local folder=$1 trial
-  local -r fix='the folder must be yours, and writable: move what is in its place away, or chmod u+rwx'
+  local folder=$1 trial status=0
   while [[ ! -e $folder && ! -L $folder ]]; do folder=${folder%/*}; done
-  if [[ -d $folder ]] && trial=$(mktemp -d -- "$folder/.doctor.XXXXXX" 2>/dev/null); then
-    if head -c 65536 /dev/zero 2>/dev/null >"$trial/file" && sync -- "$trial/file" 2>/dev/null; then
-      findings::add ok output "$1 can be written"
-    else
-      scratch=''
-      findings::add problem output "$1: a file of 64 kB cannot be written" 'is the disk or the quota full? Make room'
-    fi
-    rm -rf -- "$trial"
-  else
-    scratch='' # nor can a job write its report
-    findings::add problem output "$1 cannot be made: $folder is not a folder in which you can write" "$fix"
+  if [[ ! -d $folder ]] || ! trial=$(mktemp -d -- "$folder/.doctor.XXXXXX" 2>/dev/null); then
+    findings::add problem output "$1 cannot be made: $folder is not a folder in which you can write" \
+      'the folder must be yours, and writable: move what is in its place away, or chmod u+rwx'
+    return 1
   fi
+  if head -c 65536 /dev/zero 2>/dev/null >"$trial/file" && sync -- "$trial/file" 2>/dev/null; then
+    findings::add ok output "$1 can be written"
+    probe_login::file_system "$trial"
+  else
+    findings::add problem output "$1: a file of 64 kB cannot be written" 'is the disk or the quota full? Make room'
+    status=1
+  fi
+  rm -rf -- "$trial"
+  return "$status"
+}
+
+# probe_login::file_system FOLDER   What the kit needs of it beside room: in FOLDER, which has a file.
+probe_login::file_system() {
+  local level=ok lacks='' words
+  mkdir -- "$1/folder"
+  words=$(flock --nonblock "$1/file" true 2>&1) || level=note lacks+="no locks ($words); "
+  words=$(ln -- "$1/file" "$1/link" 2>&1) || level=note lacks+="no hard links (${words##*: }); "
+  words=$(mv -T -- "$1/folder" "$1/renamed" 2>&1) || level=problem lacks+="no renaming of folders (${words##*: }), by which checkpoints and run directories become complete; "
+  lacks=${lacks%; }
+  findings::add "$level" file_system "${lacks:-locks, hard links, and folders that can be renamed}" \
+    'take a SCRATCH of another kind, no bucket; for locks ask the site (Lustre: mount -o flock), until then pack the same --data from one submission at a time'
 }
 
 probe_login::environment() {
   local version environment
-  if ! version=$(probe_login::python_version python3) || [[ -z $version ]]; then
-    findings::add problem environment 'no python3 of 3.9 or later on this machine' "load one before you submit (module load python), or put it into PATH"
-    return
-  fi
-  if environment=${site[environment]:-$(environment::find "$1" 2>/dev/null)} && [[ -x $environment/bin/python ]]; then
+  if ! version=$(python3 -c 'import sys; assert sys.version_info >= (3, 9); print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null); then
+    findings::add problem environment 'no python3 of 3.9 or later on this machine' 'load one before you submit (module load python), or put it into PATH'
+  elif environment=${site[environment]:-$(environment::find "$1" 2>/dev/null)} && [[ -x $environment/bin/python ]]; then
     findings::add ok environment "python $version; $environment"
   else
     findings::add note environment "python $version; no virtual environment for $1" "make it once, unless your jobs run in a container:  bash venv/create.sh"
   fi
-}
-
-probe_login::python_version() {
-  "$1" -c 'import sys; assert sys.version_info >= (3, 9); print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null
 }
 
 # The key itself is never printed.

@@ -1,70 +1,45 @@
 # shellcheck shell=bash
-# What doctor.sh asks of Slurm: each function looks at one thing, and says what it found. Needs common.sh, options.sh,
-# site.sh, preflight.sh and findings.sh.
+# What doctor.sh asks of Slurm: each function looks at one thing, and says what it found.
 
 declare -gA options_value options_source site slurm
-declare -ga groups=()   # what sinfo shows of the partition (preflight.sh)
-declare -g partition='' # the one that is looked at; empty when there is none
-declare -g one_gpu=''   # how a job asks for one of its GPUs; empty when it has none
+declare -g probe_slurm_kill_wait=10 # seconds in which ranks can leave, and small models be saved
 
-readonly probe_slurm_kill_wait=10 # seconds in which ranks can leave, and small models be saved
-
+# probe_slurm::all PARTITION GPU_OPTION   The variables become the partition that is looked at, empty when there is none,
+# and how a job asks for one of its GPUs, empty when it has none.
 probe_slurm::all() {
-  probe_slurm::version
-  probe_slurm::arrays
-  probe_slurm::kill_wait
+  local -a groups=()
+  local shown=''
+  probe_slurm::limits
   probe_slurm::accounting
-  probe_slurm::partition || return 0
-  findings::about "$partition"
-  probe_slurm::gpus
-  probe_slurm::nodes
-  probe_slurm::preemption
+  probe_slurm::partition "$1" groups shown || return 0
+  findings::about "${!1}"
+  probe_slurm::gpus "$2" "${!1}" "${groups[@]}"
+  probe_slurm::nodes "${!1}"
+  probe_slurm::preemption "$shown"
 }
 
-probe_slurm::version() {
-  local -r version=${slurm[SLURM_VERSION]:-unknown} profile="profile ${site[name]}"
-  if [[ $version =~ ^([0-9]+)\. ]] && ((BASH_REMATCH[1] < 22)); then
-    findings::add note slurm "$version, cluster ${slurm[ClusterName]:-unknown}, $profile" 'the kit is tested with 22.05 and later: try  bash hpc/drill.sh  first'
-  else
-    findings::add ok slurm "$version, cluster ${slurm[ClusterName]:-unknown}, $profile"
-  fi
+# The version, MaxArraySize and KillWait.
+probe_slurm::limits() {
+  local -r version=${slurm[SLURM_VERSION]:-unknown} most=${slurm[MaxArraySize]:-unknown} wait=${slurm[KillWait]:-unknown}
+  local -r limit=${most//[!0-9]/} seconds=${wait//[!0-9]/}
+  local old=ok small=ok
+  if [[ $version =~ ^([0-9]+)\. ]] && ((BASH_REMATCH[1] < 22)); then old=note; fi
+  if ((${limit:-1001} <= 100)); then small=note; fi
+  findings::add "$old" slurm "$version, cluster ${slurm[ClusterName]:-unknown}, profile ${site[name]}" \
+    'the kit is tested with 22.05 and later: try  bash hpc/drill.sh  first'
+  findings::add "$small" arrays "MaxArraySize=$most, MaxJobCount=${slurm[MaxJobCount]:-unknown}" \
+    "more than $((limit > 1 ? limit - 1 : 1)) tasks become several arrays, or jobs; for longer ones ask the site for MaxArraySize=1001"
+  findings::judge "$((${seconds:-$probe_slurm_kill_wait} >= probe_slurm_kill_wait))" kill_wait "${seconds:-unknown} s between SIGTERM and SIGKILL" \
+    problem "KillWait=$seconds s, the time between SIGTERM and SIGKILL: too short to save, or to leave a node clean" \
+    'ask the site for KillWait=30; until then let the program save every few minutes, and use --grace-seconds'
 }
 
-probe_slurm::arrays() {
-  local -r most=${slurm[MaxArraySize]:-unknown}
-  local -r value="MaxArraySize=$most, MaxJobCount=${slurm[MaxJobCount]:-unknown}"
-  if [[ $most =~ ^[0-9]+$ ]] && ((most <= 100)); then
-    findings::add note arrays "$value" "more than $((most > 1 ? most - 1 : 1)) tasks become several arrays, or jobs; for longer ones ask the site for MaxArraySize=1001"
-  else
-    findings::add ok arrays "$value"
-  fi
-}
-
-probe_slurm::kill_wait() {
-  local seconds=${slurm[KillWait]:-}
-  seconds=${seconds%% *}
-  if [[ $seconds =~ ^[0-9]+$ ]] && ((seconds < probe_slurm_kill_wait)); then
-    findings::add problem kill_wait "KillWait=$seconds s, the time between SIGTERM and SIGKILL: too short to save, or to leave a node clean" \
-      'ask the site for KillWait=30; until then let the program save every few minutes, and use --grace-seconds'
-  else
-    findings::add ok kill_wait "${seconds:-unknown} s between SIGTERM and SIGKILL"
-  fi
-}
-
-# JobRequeue is what jobs get that do not ask, and the kit's ask. What a site grants is seen on a job.
-probe_slurm::requeue_default() {
-  local -r default="JobRequeue=${slurm[JobRequeue]:-unknown}"
-  if [[ $default == *=1 ]]; then
-    findings::add ok requeue_default "$default"
-  else
-    findings::add note requeue_default "$default: jobs come back after an interruption only if the site grants --requeue" 'without --quick a job tries it'
-  fi
-}
-
-# probe_slurm::requeue 0|1   What a job was granted that asked for it.
+# probe_slurm::requeue 0|1|quick   What a job was granted that asked for it. (JobRequeue is what jobs get that do not ask.)
 probe_slurm::requeue() {
   local -r default="JobRequeue=${slurm[JobRequeue]:-unknown}"
   case $1:${slurm[JobRequeue]:-} in
+    quick:1) findings::add ok requeue_default "$default" ;;
+    quick:*) findings::add note requeue_default "$default" 'jobs come back after an interruption only if the site grants --requeue: without --quick a job tries it' ;;
     0:*) findings::add problem requeue "$default, and a job that asked for --requeue did not get it: jobs cannot be put back into the queue" \
       'ask the site to allow it; until then each interrupted job is continued by a new one, which queues anew, and none after a node failure: submit again with --resume' ;;
     1:1) findings::add ok requeue "$default" ;;
@@ -73,118 +48,99 @@ probe_slurm::requeue() {
 }
 
 probe_slurm::accounting() {
-  local accounts
+  local accounts level=ok
   if [[ ${slurm[AccountingStorageType]:-} != */slurmdbd ]]; then
     findings::add ok accounting 'none: sacct shows nothing, and the kit does not need it'
-    return
-  fi
-  accounts=$(timeout 15 sacctmgr --noheader --parsable2 show associations where "user=$(id -un)" format=account 2>/dev/null | sort -u | paste -sd ' ') || accounts=''
-  if [[ $accounts == *' '* && -z ${options_value[account]} ]]; then
-    findings::add note accounting "your accounts: $accounts" 'say which one pays:  export HPC_ACCOUNT=…  in ~/.bashrc, or --account'
+  elif ! slurm::ask_accounts accounts; then
+    findings::add note accounting "slurmdbd; sacctmgr does not tell your accounts: $accounts" 'later: jobs need it only where an account must be named'
   else
-    findings::add ok accounting "slurmdbd${accounts:+, your accounts: $accounts}"
+    if [[ $accounts == *' '* && -z ${options_value[account]} ]]; then level=note; fi
+    findings::add "$level" accounting "slurmdbd${accounts:+, your accounts: $accounts}" 'say which one pays:  export HPC_ACCOUNT=…  in ~/.bashrc, or --account'
   fi
 }
 
-# Sets partition and groups; status 1 when there is none to speak of.
+# probe_slurm::partition PARTITION GROUPS SHOWN   Sets the variables: the one that is looked at, empty when there is none
+# (status 1), its groups (partitions.sh), and what scontrol shows of it.
 probe_slurm::partition() {
-  local message cpus memory gres limit state nodes group value=''
-  mapfile -t groups < <(timeout 15 sinfo --noheader --exact --format='%P|%D|%c|%m|%G|%l|%a' 2>/dev/null)
-  partition=${options_value[partition]}
-  if ! message=$(preflight::choose_partition 2>&1); then
-    findings::add problem partition "${message#*: error: }" 'set site[partition] in the profile, HPC_PARTITION, or give --partition'
+  local -n partition_looked_at=$1 partition_groups=$2 partition_shown=$3
+  local value level=ok wrong=''
+  partition_looked_at=${options_value[partition]}
+  if ! partitions::read "$2"; then
+    wrong="sinfo: ${partition_groups[0]}"
+  elif ! partitions::choose "$1" "$2"; then
+    wrong=$partition_looked_at
+  fi
+  if [[ -n $wrong ]]; then
+    partition_looked_at=''
+    findings::add problem partition "$wrong" 'set site[partition] in the profile, HPC_PARTITION, or give --partition'
     return 1
   fi
-  preflight::choose_partition 2>/dev/null
-  for group in "${groups[@]}"; do
-    IFS='|' read -r _ nodes cpus memory gres limit state <<<"$group"
-    value+="${value:+; }$nodes nodes of $cpus CPUs, $memory MB, ${gres//(null)/no GPUs}, at most $limit"
-  done
-  findings::about "$partition"
-  value="$partition: $value, $(probe_slurm::field MaxMemPerNode "$(probe_slurm::show_partition)") MB a job and node"
-  value=${value//UNLIMITED MB a job and node/any memory of it}
-  if [[ $state == up ]]; then
-    findings::add ok partition "$value"
-  else
-    findings::add problem partition "$value; it is $state" "jobs wait until it is up: take another by --partition ($(timeout 15 sinfo --noheader --format=%R | paste -sd ' '))"
-  fi
+  slurm::ask "$3" 10 scontrol --oneliner show partition "${partition_looked_at%%,*}" || partition_shown=''
+  findings::about "$partition_looked_at"
+  value="$partition_looked_at: $(partitions::offers "${partition_groups[@]}"), $(slurm::field MaxMemPerNode "$partition_shown") MB a job and node"
+  if [[ ${partition_groups[-1]##*|} != up ]]; then level=problem value+="; it is ${partition_groups[-1]##*|}"; fi
+  findings::add "$level" partition "${value//UNLIMITED MB a job and node/any memory of it}" 'jobs wait until it is up: take another by --partition'
 }
 
-probe_slurm::show_partition() {
-  timeout 15 scontrol --oneliner show partition "${partition%%,*}" 2>/dev/null || true
-}
-
-# probe_slurm::field NAME TEXT   The value in a line of scontrol's.
-probe_slurm::field() {
-  if [[ " $2" =~ [[:space:]]$1=([^[:space:]]*) ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; else echo unknown; fi
-}
-
+# probe_slurm::gpus GPU_OPTION PARTITION GROUP...   Sets the variable: how a job asks for one, empty where there is none.
 probe_slurm::gpus() {
+  local -n gpus_option=$1
   local -r asked=${options_value[gpu_type]}
-  local group gres gpus known
-  local -i most=0
-  local -A types=()
+  local -A gpus=()
+  local known fix='leave site[gpu_type] empty'
   local -rA whose=([option]='--gpu-type says' [environment]='HPC_GPU_TYPE says' [site]="the profile ${site[name]} says")
-  for group in "${groups[@]}"; do
-    IFS='|' read -r _ _ _ _ gres _ <<<"$group"
-    preflight::count_gpus "$gres"
-    most=$((gpus > most ? gpus : most))
-    for gres in ${gres//,/ }; do
-      if [[ $gres == gpu:*:* ]]; then gres=${gres#gpu:} && types[${gres%%:*}]=1; fi
-    done
-  done
-  known=$(printf '%s\n' "${!types[@]}" | sort | paste -sd ' ')
-  # shellcheck disable=SC2034 # read by probe_node.sh
-  if ((most > 0)); then one_gpu=--gpus-per-node=${known:+${known%% *}:}1; fi
+  partitions::gpus gpus "${@:3}"
+  local -r most=${gpus[all]}
+  unset 'gpus[all]'
+  known=$(printf '%s\n' "${!gpus[@]}" | LC_ALL=C sort | paste -sd ' ')
+  # shellcheck disable=SC2034 # the caller's
+  if ((most > 0)); then gpus_option=--gpus-per-node=${known:+${known%% *}:}1; fi
+  if [[ -n $known ]]; then fix="set site[gpu_type]=${known%% *}"; fi
   if ((most == 0)); then
-    findings::add note gpus "none in partition $partition" 'for jobs without GPUs give --gpus 0; for others another --partition'
+    findings::add note gpus "none in partition $2" 'for jobs without GPUs give --gpus 0; for others another --partition'
   elif [[ -n $asked && " ${known,,} " != *" ${asked,,} "* ]]; then
-    findings::add problem gpus "${whose[${options_source[gpu_type]}]} $asked, and partition $partition has ${known:-GPUs without a type}" \
-      "$([[ -n $known ]] && printf 'set site[gpu_type]=%s' "${known%% *}" || printf 'leave site[gpu_type] empty') in ~/.config/hpc_kit/clusters/${site[name]}.sh, or HPC_GPU_TYPE"
+    findings::add problem gpus "${whose[${options_source[gpu_type]}]} $asked, and partition $2 has ${known:-GPUs without a type}" \
+      "$fix in ~/.config/hpc_kit/clusters/${site[name]}.sh, or HPC_GPU_TYPE"
   else
     findings::add ok gpus "$most a node${known:+, of type $known}"
   fi
 }
 
+# probe_slurm::nodes PARTITION
 probe_slurm::nodes() {
-  local node state reason bad=''
+  local shown node state reason bad='' level=note number fix
   local -i all=0 bads=0
-  while IFS='|' read -r node state reason; do
-    all+=1
-    if [[ $state != *[*] && $state != @(down|drain|fail|reboot|error|unk|inval|maint)* ]]; then continue; fi
-    bads+=1
-    if ((bads <= 5)); then bad+="${bad:+, }$node $state ($reason)"; fi
-  done < <(timeout 15 sinfo --noheader --Node --partition="$partition" --format='%N|%T|%E' | sort -u)
-  if ((bads == 0)); then
-    findings::add ok nodes "all $all take jobs"
-  elif ((bads < all)); then
-    findings::add note nodes "$bads of $all take no jobs: $bad$( ((bads <= 5)) || echo ', …')" 'jobs wait for the others; ask the site when they come back (on a cluster of your own:  scontrol update nodename=… state=resume)'
-  else
-    findings::add problem nodes "none of $all takes jobs: $bad$( ((bads <= 5)) || echo ', …')" 'take another --partition, or ask the site'
-  fi
-}
-
-probe_slurm::preemption() {
-  local shown mode grace
-  if [[ ${slurm[PreemptType]:-} != preempt/partition_prio ]]; then
-    case ${slurm[PreemptType]:-preempt/none} in
-      preempt/none) findings::add ok preemption 'none' ;;
-      *) findings::add ok preemption "${slurm[PreemptType]}: by the quality of service (--qos)" ;;
-    esac
+  if ! slurm::ask shown 15 sinfo --noheader --Node --partition="$1" --format='%N|%T|%E'; then
+    findings::add note nodes "sinfo: $shown" 'try again later'
     return
   fi
-  shown=$(probe_slurm::show_partition)
-  mode=$(probe_slurm::field PreemptMode "$shown")
-  grace=$(probe_slurm::field GraceTime "$shown")
-  case $mode in
-    CANCEL) findings::add note preemption "PreemptMode=CANCEL, GraceTime=$grace s: preempted jobs do not come back" 'submit again with --resume when one was preempted, or take a partition that requeues' ;;
-    REQUEUE)
-      if ((grace < probe_slurm_kill_wait)); then
-        findings::add note preemption "PreemptMode=REQUEUE, GraceTime=$grace s: preempted jobs come back, and have no time to save" 'let the program save every few minutes'
-      else
-        findings::add ok preemption "PreemptMode=REQUEUE, GraceTime=$grace s"
-      fi
+  fix='jobs wait for the others; ask the site when they come back (on a cluster of your own:  scontrol update nodename=… state=resume)'
+  while IFS='|' read -r node state reason; do
+    all+=1
+    if partitions::takes_jobs "$state"; then continue; fi
+    bads+=1
+    if ((bads <= 5)); then bad+="${bad:+, }$node $state ($reason)"; fi
+  done < <(sort -u <<<"$shown")
+  if ((bads > 5)); then bad+=', …'; fi
+  number="$bads of $all take no"
+  if ((bads == all)); then level=problem number="none of $all takes" fix='take another --partition, or ask the site'; fi
+  findings::judge "$((bads == 0))" nodes "all $all take jobs" "$level" "$number jobs: $bad" "$fix"
+}
+
+# probe_slurm::preemption SHOWN   SHOWN is what scontrol shows of the partition.
+probe_slurm::preemption() {
+  local -r type=${slurm[PreemptType]:-preempt/none}
+  local mode grace
+  mode=$(slurm::field PreemptMode "$1")
+  grace=$(slurm::field GraceTime "$1")
+  case $type:$mode in
+    preempt/none:*) findings::add ok preemption none ;;
+    preempt/partition_prio:CANCEL) findings::add note preemption "PreemptMode=CANCEL, GraceTime=$grace s: preempted jobs do not come back" 'submit again with --resume when one was preempted, or take a partition that requeues' ;;
+    preempt/partition_prio:REQUEUE)
+      findings::judge "$((grace >= probe_slurm_kill_wait))" preemption "PreemptMode=REQUEUE, GraceTime=$grace s" \
+        note "PreemptMode=REQUEUE, GraceTime=$grace s: preempted jobs come back, and have no time to save" 'let the program save every few minutes'
       ;;
-    *) findings::add ok preemption "PreemptMode=$mode" ;;
+    preempt/partition_prio:*) findings::add ok preemption "PreemptMode=$mode" ;;
+    *) findings::add ok preemption "$type: by the quality of service (--qos)" ;;
   esac
 }

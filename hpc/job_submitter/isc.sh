@@ -1,11 +1,9 @@
 # shellcheck shell=bash
-# An .isc file (--isc) in place of the configuration file: what its keys say (hpc/job_submitter/isc.py) counts where the command line
-# does not, and before the environment and the site. Needs common.sh, options.sh, site.sh, preflight.sh and
-# experiments_file.sh.
+# An .isc file (--isc) in place of the configuration file: what its keys say (isc.py) counts where the command line
+# does not, and before the environment and the site.
 
 declare -gA options_value options_source options_owner site
-declare -g preflight_format
-declare -ga isc_command=() # its words
+declare -ga isc_command # its words
 
 # isc::read HPC_FOLDER PROJECT   Ends with status 2 when the file is wrong.
 isc::read() {
@@ -19,7 +17,7 @@ isc::read() {
     if [[ -n ${options_value[$name]:-} ]]; then common::die_usage "--isc and --${name//_/-} contradict each other: give one"; fi
   done
   for name in "${!options_source[@]}"; do given[$name]=1; done
-  isc::count_gpus_of_a_node
+  gpus=$(isc::count_gpus_of_a_node)
   mapfile -d '' -t answer < <(python3 "$1/job_submitter/isc.py" "$file" "$2" "$gpus" "${options_value[gpus]:-}" "${options_value[num_nodes]:-}" || printf 'failed %s\0' "$?")
   if [[ ${answer[0]} == 'failed '* ]]; then exit "${answer[0]#failed }"; fi
   for ((i = 0; i < ${#answer[@]}; i += 2)); do
@@ -30,22 +28,16 @@ isc::read() {
   isc_command=("${answer[@]:i+1}")
 }
 
-# Leaves them in gpus: the profile's, else the most of the partition's nodes.
+# Prints the profile's, else the most of the partition's nodes.
 isc::count_gpus_of_a_node() {
-  local partition=${options_value[partition]:-${HPC_PARTITION:-${site[partition]:-}}}
-  local name gres
-  local -i most=0
-  if [[ -n ${site[gpus_per_node]} ]]; then
-    gpus=${site[gpus_per_node]}
-    return
+  local partition=${options_value[partition]:-${HPC_PARTITION:-${site[partition]:-}}} most=${site[gpus_per_node]}
+  local -a groups=()
+  local -A gpus_of=()
+  if [[ -z $most ]] && partitions::read groups && partitions::choose partition groups; then
+    partitions::gpus gpus_of "${groups[@]}"
+    most=${gpus_of[${options_value[gpu_type]:-all}]:-0}
   fi
-  while IFS='|' read -r name _ _ _ gres _; do
-    if [[ -n $partition && ,$partition, == *",${name%\*},"* || -z $partition && $name == *\* ]]; then
-      preflight::count_gpus "$gres" "${options_value[gpu_type]:-}"
-      if ((gpus > most)); then most=$gpus; fi
-    fi
-  done < <(timeout 15 sinfo --noheader --exact --format="$preflight_format" 2>/dev/null)
-  gpus=$((most > 0 ? most : 8)) # nobody tells: as many as machines of the trade have
+  echo $((most > 0 ? most : 8)) # without an answer: as many as machines of the trade have
 }
 
 # isc::use_command   As the only experiment.

@@ -61,9 +61,7 @@ option_table::define() {
   options::add cycle_partition text '' '--cycle-partition' "partition of that job (default: the job's)"
 
   options::heading 'Slurm'
-  options::add account text '' '--account -a' 'account to charge'
-  options::add partition text '' '--partition -p' "partition (default: the cluster's own)"
-  options::add qos text '' '--qos' 'quality of service'
+  options::add_placement account partition qos
   options::add constraint text '' '--constraint' 'features that the nodes must have'
   options::add nodelist text '' '--nodelist' 'nodes that the job must get'
   options::add exclude text '' '--exclude' 'nodes that the job must not get'
@@ -73,7 +71,7 @@ option_table::define() {
   options::add mail_user text '' '--mail-user' 'address for mail about the job'
   options::add mail_type text '' '--mail-type' 'what to write mail about, such as END,FAIL'
   options::add sbatch_arg list '' '--sbatch-arg' 'any other option of sbatch, written --sbatch-arg=--OPTION=VALUE'
-  options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)"
+  options::add_placement cluster
   options::add no_preflight flag '' '--no-preflight' 'do not compare the request with the cluster first'
 
   options::heading 'Clouds'

@@ -1,18 +1,15 @@
 # shellcheck shell=bash
 # What doctor.sh has found: said, kept in the user's own state folder (a file for each cluster), and compared with
-# each request when it is submitted. Needs common.sh, run_directory.sh and, to warn, tasks.sh and staging.sh.
+# each request when it is submitted.
 
 declare -gA options_value fact
 declare -ga staging_paths
-declare -g findings_scope='' # the partition that is spoken of, if it matters
-declare -ga findings_list=() # of this look: PARTITION NAME LEVEL VALUE FIX, with tabs between; - for no partition
+declare -g findings_scope     # the partition that is spoken of, if it matters
+declare -ga findings_list+=() # of this look: PARTITION NAME LEVEL VALUE FIX, with tabs between; - for no partition
 
-readonly findings_days=7
-
-# findings::set_file CLUSTER   Sets findings_file: lines of EPOCH and what findings_list has. (No subshell: each
-# submission comes by here.)
-findings::set_file() {
-  findings_file=${XDG_STATE_HOME:-$HOME/.local/state}/hpc_kit/doctor/${1:-unknown}
+# findings::file CLUSTER   Prints its name: it has lines of EPOCH and what findings_list has.
+findings::file() {
+  printf '%s\n' "${XDG_STATE_HOME:-$HOME/.local/state}/hpc_kit/doctor/${1:-unknown}"
 }
 
 # findings::about [PARTITION]   What is added from here on is said of it.
@@ -20,10 +17,11 @@ findings::about() {
   findings_scope=${1:-}
 }
 
-# findings::add ok|note|problem NAME VALUE [FIX]
+# findings::add ok|note|problem NAME VALUE [FIX]   What is ok needs no FIX.
 findings::add() {
   local -r level=$1 name=$2
   local value=${3//[[:cntrl:]]/ } fix=${4:-}
+  if [[ $level == ok ]]; then fix=''; fi
   fix=${fix//[[:cntrl:]]/ }
   findings_list+=("${findings_scope:--}"$'\t'"$name"$'\t'"$level"$'\t'"$value"$'\t'"$fix")
   if [[ -n ${options_value[json]:-} ]]; then return; fi
@@ -31,59 +29,49 @@ findings::add() {
   if [[ -n $fix ]]; then printf '%-24s to fix: %s\n' '' "$fix"; fi
 }
 
-# findings::count LEVEL
-findings::count() {
-  local finding level
-  local -i number=0
-  for finding in "${findings_list[@]}"; do
-    IFS=$'\t' read -r _ _ level _ <<<"$finding"
-    if [[ $level == "$1" ]]; then number+=1; fi
-  done
-  printf '%s\n' "$number"
+# findings::judge GOOD NAME VALUE LEVEL VALUE FIX   ok with the first VALUE; where GOOD is empty or 0, the rest.
+findings::judge() {
+  if [[ ${1:-0} != 0 ]]; then findings::add ok "$2" "$3"; else findings::add "$4" "$2" "${@:5}"; fi
 }
 
-# findings::save CLUSTER   What was not looked at this time (--quick, another partition) stays as it was.
+# findings::count LEVEL
+findings::count() {
+  printf '%s\n' "${findings_list[@]}" | awk -F '\t' -v level="$1" '$3 == level { n++ } END { print n + 0 }'
+}
+
+# findings::save CLUSTER   What was not looked at this time (--quick, another partition) stays as it was, for a week.
 findings::save() {
-  local findings_file finding time scope name rest
-  local -A new=()
-  findings::set_file "$1"
-  for finding in "${findings_list[@]}"; do
-    IFS=$'\t' read -r scope name _ <<<"$finding"
-    new["$scope $name"]=1
-  done
-  if ! mkdir -p -- "${findings_file%/*}" 2>/dev/null || [[ ! -w ${findings_file%/*} ]]; then
-    common::note "note: ${findings_file%/*} cannot be written: what was found is not kept for job_submitter.sh"
+  local file now
+  file=$(findings::file "$1")
+  printf -v now '%(%s)T' -1
+  if ! mkdir -p -- "${file%/*}" 2>/dev/null || [[ ! -w ${file%/*} ]]; then
+    common::note "note: ${file%/*} cannot be written: what was found is not kept for job_submitter.sh"
     return
   fi
   {
-    for finding in "${findings_list[@]}"; do printf '%s\t%s\n' "$EPOCHSECONDS" "$finding"; done
-    if [[ -r $findings_file ]]; then
-      while IFS=$'\t' read -r time scope name rest; do
-        if [[ -z ${new["$scope $name"]:-} ]] && findings::is_recent "$time"; then
-          printf '%s\t%s\t%s\t%s\n' "$time" "$scope" "$name" "$rest"
-        fi
-      done <"$findings_file"
-    fi
-  } | common::write_atomically "$findings_file"
+    printf -- "$now\t%s\n" "${findings_list[@]}"
+    cat -- "$file" 2>/dev/null || true
+  } | findings::recent "$now" | common::write_atomically "$file"
 }
 
-findings::is_recent() {
-  [[ $1 =~ ^[0-9]{1,12}$ ]] && ((EPOCHSECONDS - $1 < findings_days * 86400))
+# findings::recent NOW   Of a file of findings those of the last week, the first of each name and partition.
+findings::recent() {
+  awk -F '\t' -v now="$1" '$1 ~ /^[0-9]+$/ && now - $1 < 7 * 86400 && !seen[$2, $3]++'
 }
 
-# findings::warn CLUSTER PARTITION   In one line, of all that concerns the request. What is older than a week says
-# nothing any more.
+# findings::warn CLUSTER PARTITION   In one line, of all that concerns the request.
 findings::warn() {
-  local findings_file time scope name level value found='' oldest=$EPOCHSECONDS
-  findings::set_file "$1"
-  if [[ ! -r $findings_file ]]; then return; fi
+  local file now oldest time scope name level value found=''
+  file=$(findings::file "$1")
+  if [[ ! -r $file ]]; then return; fi
+  printf -v now '%(%s)T' -1
+  oldest=$now
   while IFS=$'\t' read -r time scope name level value _; do
-    if [[ $level != ok && ($scope == - || ,$2, == *",$scope,"*) ]] &&
-      findings::is_recent "$time" && findings::concerns "$name" "$level"; then
+    if [[ $level != ok && ($scope == - || ,$2, == *",$scope,"*) ]] && findings::concerns "$name" "$level"; then
       found+="${found:+; }${name//_/ }: $value"
       oldest=$((time < oldest ? time : oldest))
     fi
-  done <"$findings_file"
+  done < <(findings::recent "$now" <"$file")
   if [[ -n $found ]]; then
     printf -v oldest '%(%F %H:%M)T' "$oldest"
     common::warn "on $oldest doctor.sh found $found (if that is mended:  bash hpc/doctor.sh)"
@@ -98,9 +86,9 @@ findings::concerns() {
     container:*) [[ -n ${fact[container]} ]] ;;
     python:problem) [[ -z ${fact[container]} ]] ;;
     internet:* | wandb_key:note) [[ -n ${fact[sweep]} ]] ;;
-    local_disk:*) ((${#staging_paths[@]} > 0)) ;;
+    local_disk:* | file_system:note) ((${#staging_paths[@]} > 0)) ;;
     arrays:*) ((fact[tasks] > 1)) ;;
-    wandb_key:problem | scratch:problem | clock:problem | modules:problem | node:problem) ;;
+    wandb_key:problem | scratch:problem | file_system:problem | clock:problem | modules:problem | node:problem) ;;
     *) false ;;
   esac
 }

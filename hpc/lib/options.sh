@@ -32,6 +32,19 @@ options::add() {
   if [[ $kind == list ]]; then declare -ga "options_list_$name=()"; fi
 }
 
+# options::add_placement NAME...   Where jobs go, and who pays: of these, those that a command has.
+options::add_placement() {
+  local name
+  for name in "$@"; do
+    case $name in
+      account) options::add account text '' '--account -a' 'account to charge' ;;
+      partition) options::add partition text '' '--partition -p' "partition (default: the cluster's own)" ;;
+      qos) options::add qos text '' '--qos' 'quality of service' ;;
+      cluster) options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)" ;;
+    esac
+  done
+}
+
 # options::parse ARGUMENT...   Exits with status 2 at the first that is wrong.
 options::parse() {
   local word name

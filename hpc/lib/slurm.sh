@@ -17,7 +17,7 @@ slurm::ask() {
     fi
     ask_status=0
     slurm::call slurm_answer ask_words "$ask_limit" "$@" || ask_status=$?
-    if ((ask_status == 0)); then return; fi
+    if ((ask_status == 0)); then return 0; fi # a bare return in a trap has the status from before the trap
     slurm_answer=${ask_words##*$'\n'}
     if ! slurm::is_silence "$ask_status" "$ask_words"; then return 1; fi
     slurm_answer=${slurm_answer:-no answer for $ask_limit s}
@@ -61,4 +61,16 @@ slurm::job_id() {
     if [[ -n ${BASH_REMATCH[1]}${BASH_REMATCH[3]} ]]; then break; fi
   done <<<"$1"
   [[ -n $id ]] && printf '%s\n' "$id"
+}
+
+# slurm::field NAME TEXT   Prints the value in a line of scontrol's, or unknown.
+slurm::field() {
+  if [[ " $2" =~ [[:space:]]$1=([^[:space:]]*) ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; else echo unknown; fi
+}
+
+# slurm::ask_accounts VARIABLE   The user's accounts, with spaces between. Statuses as of slurm::ask.
+slurm::ask_accounts() {
+  slurm::ask "$1" 10 sacctmgr --noheader --parsable2 show associations where "user=$(id -un)" format=account || return "$?"
+  local -n slurm_accounts=$1
+  slurm_accounts=$(LC_ALL=C sort -u <<<"$slurm_accounts" | paste -sd ' ')
 }

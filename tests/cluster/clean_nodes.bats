@@ -69,7 +69,7 @@ leave_behind() {
   # What a person has told squeue to show must not hide the live job.
   SQUEUE_PARTITION=urgent SBATCH_GPUS_PER_NODE=1 run --separate-stderr bash "$clean" --partition urgent
   ((status == 0))
-  [[ $output =~ node1\ +2\ +1[0-9]{5} && $output =~ node2\ +0\ +0 && $output =~ node3\ +1\ +[0-9]{5,} && $output =~ all\ +3\  ]]
+  [[ $output =~ node1\ +2\ +1[0-9]{5} && $output =~ node2\ +0\ +0 && $output =~ node3\ +1\ +[0-9]{5,} && $output =~ all\ +3\ folders ]]
   run ! on node1 ls -d "$disk/${old}_0"
   [[ $(on node3 ls -A "$disk") == "$(grep -vx -- "${old}_" <<<"$before")" ]]
   [[ -e $target/file ]]
@@ -117,7 +117,7 @@ leave_behind() {
 }
 
 @test "wrong input ends in one clear line, and sends nothing" {
-  fails_with 1 '--partition nowhere: this cluster has main urgent$' bash "$clean" --partition nowhere
+  fails_with 1 "--partition 'nowhere': this cluster has main urgent$" bash "$clean" --partition nowhere
   fails_with 2 'unknown option .*--dryrun.*--dry-run' bash "$clean" --dryrun
   fails_with 2 "unexpected argument 'node1'" bash "$clean" node1
   fails_with 2 "--cluster 'nowhere': no such profile" bash "$clean" --cluster nowhere

@@ -242,8 +242,8 @@ leaves_nothing() {
   leaves_nothing 2 "--time: 'banana'" --exp-name named --time banana
   leaves_nothing 2 'no configuration file' --exp-name named --configs nowhere.txt
   leaves_nothing 2 'contradict' --exp-name named --resume --fresh
-  leaves_nothing 1 'has 0 nodes' --exp-name named --gpus 5
-  leaves_nothing 1 'and 5 are asked for' --exp-name named --num-nodes 5
+  leaves_nothing 1 'partition main has 4 nodes' --exp-name named --gpus 5
+  leaves_nothing 1 'configuration is not available' --exp-name named --num-nodes 5
   leaves_nothing 1 "partition 'nowhere'" --exp-name named --partition nowhere
   leaves_nothing 1 'Slurm would refuse the job: ' --exp-name named --constraint nothing-has-this
   leaves_nothing 1 'Slurm refused the job: ' --exp-name named --no-preflight --constraint nothing-has-this

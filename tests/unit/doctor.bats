@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells; the libraries read what is set here; ../helpers
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # tests are subshells; the libraries read what is set here; ../helpers
 # What hpc/doctor.sh makes of the answers of other programs, and what the submitter makes of its findings.
 
 load ../helpers
@@ -10,11 +10,11 @@ setup() {
   unset WANDB_API_KEY NETRC
 }
 
-# With the libraries in this shell, and SCOPE main.
+# With the libraries in this shell.
 probes() {
-  use_libraries common checks options dotenv secrets site preflight findings probe_slurm probe_login probe_node
+  use_libraries common slurm sending checks options dotenv secrets site partitions node_job findings probe_slurm probe_login probe_node
   source "$checkout/venv/environment.sh"
-  site[name]=default options_value[json]='' options_value[account]='' partition=main
+  site[name]=default options_value[json]='' options_value[account]=''
 }
 
 # stub NAME LINE...   A program before all others that prints LINEs.
@@ -55,7 +55,7 @@ found() {
   export SCRATCH=$BATS_TEST_TMPDIR
   stub sbatch ''
   stub scontrol ''
-  printf '#!/bin/sh\necho "slurm_load_ctl_conf error: Unable to contact slurm controller"; exit 1\n' >"$stubs/scontrol"
+  printf '#!/bin/sh\necho "slurm_load_ctl_conf error: Unable to contact slurm controller" >&2; exit 1\n' >"$stubs/scontrol"
   run --separate-stderr bash "$project/hpc/doctor.sh"
   [[ $status == 1 && $output == 'problem  slurm           Slurm does not answer (slurm_load_ctl_conf'*'ok       output'*'not ready: 1 problem' ]]
   [[ ! -e $XDG_STATE_HOME ]]
@@ -64,39 +64,64 @@ found() {
 @test "partitions, GPUs and limits as sinfo and scontrol show them" {
   probes
   stub_slurm
-  options_value[partition]='' options_value[cycle_partition]='' options_value[gpu_type]=''
-  found ok 'main: 4 nodes of 16 CPUs, 64000 MB, gpu:v100l:4.*, at most infinite' probe_slurm::partition
-  found ok '4 a node, of type v100l' probe_slurm::gpus
+  local partition='' option='' shown=''
+  local -a groups=()
+  options_value[partition]='' options_value[gpu_type]=''
+  found ok 'main: 4 nodes of 16 CPUs, 64000 MB, gpu:v100l:4.*, at most infinite' probe_slurm::partition partition groups shown
+  [[ $partition == main && ${#groups[@]} == 1 ]]
+  found ok '4 a node, of type v100l' probe_slurm::gpus option main "${groups[@]}"
+  [[ $option == --gpus-per-node=v100l:1 ]]
   options_value[gpu_type]=V100L options_source[gpu_type]=option
-  found ok v100l probe_slurm::gpus
+  found ok v100l probe_slurm::gpus option main "${groups[@]}"
   options_value[gpu_type]=H100
-  found problem '--gpu-type says H100, and partition main has v100l.*site\[gpu_type\]=v100l in' probe_slurm::gpus
+  found problem '--gpu-type says H100, and partition main has v100l.*site\[gpu_type\]=v100l in' probe_slurm::gpus option main "${groups[@]}"
   options_value[partition]=big
-  found ok 'big: 2 nodes of 64 CPUs.*; 1 nodes of 64\+ CPUs' probe_slurm::partition
-  options_value[gpu_type]='' partition=big
-  found ok '8 a node, of type A40 a100' probe_slurm::gpus
+  found ok 'big: 2 nodes of 64 CPUs.*; 1 nodes of 64\+ CPUs' probe_slurm::partition partition groups shown
+  options_value[gpu_type]=''
+  found ok '8 a node, of type A40 a100' probe_slurm::gpus option big "${groups[@]}"
   options_value[partition]=cpu
-  found ok 'no GPUs, at most 2-00:00:00' probe_slurm::partition
-  found note 'none in partition cpu' probe_slurm::gpus
+  found ok 'no GPUs, at most 2-00:00:00' probe_slurm::partition partition groups shown
+  option=''
+  found note 'none in partition cpu' probe_slurm::gpus option cpu "${groups[@]}"
+  [[ -z $option ]]
   options_value[partition]=nowhere
-  found problem "'nowhere': this cluster has main urgent big short cpu" probe_slurm::partition
+  found problem "'nowhere': this cluster has main urgent big short cpu" probe_slurm::partition partition groups shown
+  [[ -z $partition ]]
   sed -i 's/up$/drain/' "$stub/partitions"
   options_value[partition]=main
-  found problem 'it is drain' probe_slurm::partition
+  found problem 'it is drain' probe_slurm::partition partition groups shown
+  stub sinfo ''
+  printf '#!/bin/sh\necho "sinfo: error: Access denied" >&2; exit 1\n' >"$stubs/sinfo"
+  found problem 'sinfo: .*Access denied' probe_slurm::partition partition groups shown
+  [[ -z $partition ]]
+}
+
+@test "GPUs of a node: types, sockets, several kinds, none" {
+  probes
+  local -ra groups=('a*|1|1|1|gpu:4(S:0-1)|1|up' 'b|1|1|1|gpu:a100:2(S:0,1),gpu:mi300:1,nvme:4|1|up' 'c|1|1|1|(null)|1|up')
+  local -A gpus=()
+  partitions::gpus gpus "${groups[@]}"
+  [[ ${gpus[all]} == 4 && ${gpus[a100]} == 2 && ${gpus[mi300]} == 1 && ${#gpus[@]} == 3 ]]
+  partitions::gpus gpus "${groups[1]}"
+  [[ ${gpus[all]} == 3 ]]
+  partitions::gpus gpus "${groups[0]}" "${groups[2]}"
+  [[ ${gpus[all]} == 4 && ${#gpus[@]} == 1 ]]
+  partitions::gpus gpus "${groups[2]}"
+  [[ ${gpus[all]} == 0 ]]
 }
 
 @test "KillWait, arrays, requeue, accounting and version: from which value on" {
   probes
   slurm=([KillWait]='9 sec' [MaxArraySize]=100 [SLURM_VERSION]=20.11.9 [JobRequeue]=1)
-  found problem 'KillWait=9 s' probe_slurm::kill_wait
-  found note 'MaxArraySize=100.*more than 99 tasks' probe_slurm::arrays
-  found note '20.11.9' probe_slurm::version
+  found problem 'KillWait=9 s' probe_slurm::limits
+  found note 'MaxArraySize=100.*more than 99 tasks' probe_slurm::limits
+  found note '20.11.9' probe_slurm::limits
   found problem 'JobRequeue=1, and a job that asked' probe_slurm::requeue 0
   found ok 'JobRequeue=1' probe_slurm::requeue 1
   slurm=([KillWait]='10 sec' [MaxArraySize]=101 [SLURM_VERSION]=24.11.5)
-  found ok '10 s' probe_slurm::kill_wait
-  found ok 'MaxArraySize=101' probe_slurm::arrays
-  found ok '24.11.5' probe_slurm::version
+  found ok '10 s' probe_slurm::limits
+  found ok 'MaxArraySize=101' probe_slurm::limits
+  found ok '24.11.5' probe_slurm::limits
   slurm[AccountingStorageType]=accounting_storage/slurmdbd
   stub sacctmgr ours mine mine
   found note 'your accounts: mine ours' probe_slurm::accounting
@@ -107,24 +132,21 @@ found() {
 @test "preemption: what a partition does with jobs" {
   probes
   slurm[PreemptType]=preempt/partition_prio
-  stub scontrol 'PartitionName=main GraceTime=15 Hidden=NO PreemptMode=CANCEL State=UP'
-  found note 'CANCEL, GraceTime=15 s: preempted jobs do not come back' probe_slurm::preemption
-  stub scontrol 'PartitionName=main GraceTime=0 Hidden=NO PreemptMode=REQUEUE State=UP'
-  found note 'REQUEUE, GraceTime=0 s.*no time to save' probe_slurm::preemption
-  stub scontrol 'PartitionName=main GraceTime=0 Hidden=NO PreemptMode=OFF State=UP'
-  found ok 'PreemptMode=OFF' probe_slurm::preemption
+  found note 'CANCEL, GraceTime=15 s: preempted jobs do not come back' probe_slurm::preemption 'PartitionName=main GraceTime=15 Hidden=NO PreemptMode=CANCEL State=UP'
+  found note 'REQUEUE, GraceTime=0 s.*no time to save' probe_slurm::preemption 'PartitionName=main GraceTime=0 Hidden=NO PreemptMode=REQUEUE State=UP'
+  found ok 'PreemptMode=OFF' probe_slurm::preemption 'PartitionName=main GraceTime=0 Hidden=NO PreemptMode=OFF State=UP'
   slurm[PreemptType]=preempt/none
-  found ok 'none' probe_slurm::preemption
+  found ok 'none' probe_slurm::preemption ''
 }
 
 @test "nodes: those that take no jobs, by name and reason" {
   probes
   stub sinfo 'n1|idle|none' 'n1|idle|none' 'n2|mixed-|none' 'n3|drained|disk' 'n4|down*|Not responding' 'n5|allocated|none'
-  found note '2 of 5 take no jobs: n3 drained \(disk\), n4 down\* \(Not responding\)' probe_slurm::nodes
+  found note '2 of 5 take no jobs: n3 drained \(disk\), n4 down\* \(Not responding\)' probe_slurm::nodes main
   stub sinfo 'n1|idle~|none' 'n2|completing|none'
-  found ok 'all 2' probe_slurm::nodes
+  found ok 'all 2' probe_slurm::nodes main
   stub sinfo 'n1|draining|x' 'n2|maint|none'
-  found problem 'none of 2' probe_slurm::nodes
+  found problem 'none of 2' probe_slurm::nodes main
 }
 
 @test "quotas: the common command's and Lustre's words, long names, files, no limit" {
@@ -187,28 +209,95 @@ found() {
 
 @test "a node's report: clock, disk, modules, python, runtime" {
   probes
+  local -r file=$BATS_TEST_TMPDIR/report
+  local now
+  printf -v now '%(%s)T' -1
   site[modules]='' site[internet]=''
-  shown="JobId=7 StartTime=$((EPOCHSECONDS - 5)) "
-  answer[node]=n1 answer[time]=$((EPOCHSECONDS - 4))
-  found ok 'within' probe_node::clock
-  answer[time]=$((EPOCHSECONDS - 100))
-  found problem 'n1 is 9[0-9] s behind' probe_node::clock
-  answer[time]=$((EPOCHSECONDS + 100))
-  found problem 'n1 is (99|100) s ahead' probe_node::clock
-  answer[local_disk]='/local|500000|900000|xfs'
-  found ok '/local, 488 GB free of 878 GB, xfs' probe_node::local_disk
-  answer[local_disk]='/local|500000|900000|lustre'
-  found note "a network's" probe_node::local_disk
-  answer[local_disk]='/dev/shm|500000|900000|tmpfs'
-  found note 'it is memory' probe_node::local_disk
-  answer[local_disk]='/local|||'
-  found problem '/local cannot be written on n1' probe_node::local_disk
-  answer[modules]='error: module load cuda/99 failed'
-  found problem 'cuda/99' probe_node::modules
-  found problem 'no python3' probe_node::python
-  found note 'neither apptainer' probe_node::container
-  answer[internet]=yes answer[server]=https://example.org
-  found ok 'reaches https://example.org' probe_node::internet
+  stub scontrol "JobId=7 StartTime=$((now - 5)) "
+  found ok 'within' probe_node::clock n1 $((now - 4)) $((now - 5))
+  found problem 'n1 is 9[0-9] s behind' probe_node::clock n1 $((now - 100)) $((now - 5))
+  found problem 'n1 is (99|100) s ahead' probe_node::clock n1 $((now + 100)) $((now - 5))
+  found ok '/local, 488 GB free of 878 GB, xfs' probe_node::local_disk n1 profile '/local|500000|900000|xfs'
+  found note "a network's" probe_node::local_disk n1 profile '/local|500000|900000|lustre'
+  found note 'it is memory' probe_node::local_disk n1 profile '/dev/shm|500000|900000|tmpfs'
+  found problem '/local cannot be written on n1' probe_node::local_disk n1 profile '/local|||'
+  printf '%s\t%s\n' node n1 time $((now - 4)) modules 'error: module load cuda/99 failed' server https://example.org internet yes >"$file"
+  found problem 'cuda/99' probe_node::judge "$file" 7 main
+  found problem 'no python3' probe_node::judge "$file" 7 main
+  found note 'neither apptainer' probe_node::judge "$file" 7 main
+  found ok 'reaches https://example.org' probe_node::judge "$file" 7 main
+  found ok 'n1 sees the project and scratch; job 7' probe_node::judge "$file" 7 main
+  found ok 'within 10 s' probe_node::judge "$file" 7 main
+  : >"$file" # it broke off
+  found problem 'the job broke off' probe_node::judge "$file" 7 main
+  printf 'project\t/home/me/kit\nnode\tn1\n' >"$file"
+  found problem 'n1 does not see /home/me/kit' probe_node::judge "$file" 7 main
+}
+
+@test "file systems: no locks, no hard links, folders that keep their names" {
+  probes
+  local -r folder=$BATS_TEST_TMPDIR/scratch
+  local name
+  mkdir -- "$folder"
+  found ok 'output' probe_login::output "$folder/hpc_outputs"
+  found ok 'locks, hard links, and folders that can be renamed' probe_login::output "$folder/hpc_outputs"
+  stub flock
+  printf '#!/bin/sh\necho "flock: 3: Function not implemented" >&2; exit 69\n' >"$stubs/flock"
+  found note 'no locks \(.*Function not implemented\).*-o flock' probe_login::output "$folder/hpc_outputs"
+  stub ln
+  printf '#!/bin/sh\necho "ln: failed to create hard link: Operation not permitted" >&2; exit 1\n' >"$stubs/ln"
+  found note 'no locks.*; no hard links \(Operation not permitted\)' probe_login::output "$folder/hpc_outputs"
+  stub mv
+  printf '#!/bin/sh\necho "mv: cannot move: Operation not supported" >&2; exit 1\n' >"$stubs/mv"
+  found problem 'no renaming of folders \(Operation not supported\).*no bucket' probe_login::output "$folder/hpc_outputs"
+  [[ -z $(ls -A -- "$folder") ]]
+}
+
+small_jobs() {
+  local job folder
+  local -A states=()
+  options_value=([partition]=main [account]='' [qos]='')
+  node_job::open folder "$BATS_TEST_TMPDIR" small
+  stub scancel
+  printf '#!/bin/sh\necho "$@" >"$0.called"\n' >"$stubs/scancel"
+  stub squeue
+  stub sbatch '*** Welcome ***' 4711 'Balance | 10'
+  node_job::send job one script && [[ $job == 4711 ]]
+  # Sent, and the number is not shown: the job of this folder that is not known yet.
+  stub sbatch 'no number'
+  stub squeue "4711|$folder" "4700|/elsewhere" "4712|$folder"
+  node_job::send job two script && [[ $job == 4712 ]]
+  printf '#!/bin/sh\necho "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1\n' >"$stubs/sbatch"
+  stub squeue "4713|$folder" "4711|$folder" "4712|$folder"
+  node_job::send job three script && [[ $job == 4713 ]]
+  printf '#!/bin/sh\necho "sbatch: error: no account" >&2; exit 1\n' >"$stubs/sbatch"
+  if node_job::send job four script; then return 1; fi
+  [[ $job == 'no account' ]]
+
+  stub squeue '4711|RUNNING|None' '4712|PENDING|Priority'
+  node_job::poll states
+  [[ ${states[one]} == 'RUNNING|None' && ${states[two]} == 'PENDING|Priority' && ${states[three]} == 'ended|' ]]
+  SECONDS=$((SECONDS + 11))
+  printf '#!/bin/sh\necho "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1\n' >"$stubs/squeue"
+  node_job::poll states
+  [[ ${states[one]} == 'unknown|' && ${states[three]} == 'unknown|' ]]
+  touch -- "$folder/one"
+  printf '#!/bin/sh\necho "slurm_load_jobs error: Invalid job id specified" >&2; exit 1\n' >"$stubs/squeue"
+  node_job::poll states
+  [[ -z ${states[one]:-} && ${states[two]} == 'ended|' && ${states[three]} == 'gone|' ]]
+  SECONDS=$((SECONDS + 11))
+  node_job::poll states
+  [[ ${states[two]} == 'gone|' && ${#states[@]} == 1 ]]
+  if node_job::poll states; then return 1; fi
+  stub sbatch 4715
+  node_job::send job five script
+  node_job::close
+  [[ ! -e $folder && $(<"$stubs/scancel.called") == '--quiet 4715' ]]
+}
+
+@test "a small job: its id among a banner, hidden, or refused; a silent controller is no end; what is left is cancelled" {
+  probes
+  (small_jobs) # whose traps are not those of bats
 }
 
 # warned PATTERN   What the submitter is told of the kept findings.
@@ -250,9 +339,9 @@ warned() {
   findings::save pocket
   warned 'found requeue: refused \('
   local findings_file
-  findings::set_file pocket
+  findings_file=$(findings::file pocket)
   [[ $(cut -f 3 -- "$findings_file" | sort | paste -sd ' ') == 'clock container home internet kill_wait local_disk requeue' ]]
-  sed -i -E "s/^[0-9]+/$((EPOCHSECONDS - 7 * 86400 - 1))/" "$findings_file"
+  sed -i -E "s/^[0-9]+/$(($(date +%s) - 7 * 86400 - 1))/" "$findings_file"
   warned '^$'
   printf 'nonsense\n\n\t\t\n' >"$findings_file"
   warned '^$'

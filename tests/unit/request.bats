@@ -66,25 +66,50 @@ REQUESTS
   refuses <<<"2|-g 1|no configuration file "
 }
 
-@test "requests that the cluster cannot meet: what it offers" {
+# test_only_refuses LINE...   What sbatch --test-only says; a job that is sent all the same is taken.
+test_only_refuses() {
+  printf '%s\n' "$@" >"$stub/refusal"
+  cat >"$stub/sbatch" <<'STUB'
+#!/bin/sh
+if [ "$1" = --test-only ]; then cat -- "$STUB/refusal" >&2; exit 1; fi
+printf '%s\0' sbatch "$@" >>"$RECORD"
+echo 4711
+STUB
+}
+
+@test "requests that the cluster cannot meet: Slurm's words, and what it offers" {
   refuses <<'REQUESTS'
 1|-p nowhere|--partition 'nowhere': this cluster has main urgent big short cpu
 1|-p main,nowhere|--partition 'nowhere': this cluster has main
 1|-p 'main urgent'|--partition 'main urgent': this cluster has main
 1|-p ,|--partition '': this cluster has main
-1|-g 5|partition main has 0 nodes with 10 CPUs, 51200 MB and 5 GPUs, and 1 are asked for; it offers 4 nodes with 16 CPUs, 64000 MB, GPUs: v100l:4
-1|-n 5|has 4 nodes with .*, and 5 are asked for
-1|-c 17|has 0 nodes with 17 CPUs
-1|--mem 65G|has 0 nodes with 2 CPUs, 66560 MB
-1|-G a100|--gpu-type a100: partition main has v100l
-1|-p cpu|partition cpu has 0 nodes with .* 1 GPUs.*GPUs: none
-1|-p cpu -G a100|partition cpu has no types of GPU: leave the option out
-1|-p big -g 8 -n 3|has 2 nodes with 16 CPUs, 81920 MB and 8 GPUs, and 3
-1|-p big -g 8 -G a40|has 0 nodes .* 8 GPUs of type A40
-1|-p short -t 61|--time 0-01:01:00: partition short allows 1:00:00 at most
-1|-p big -t 7-1|partition big allows 7-00:00:00 at most
-1|-a theirs|--account theirs: you have mine, ours
 REQUESTS
+  test_only_refuses 'allocation failure: Requested node configuration is not available'
+  refuses <<'REQUESTS'
+1|-g 5|would refuse the job: .*configuration is not available; partition main has 4 nodes of 16 CPUs, 64000 MB, gpu:v100l:4.*, at most infinite$
+1|-p cpu|; partition cpu has 8 nodes of 32 CPUs, 128000 MB, no GPUs, at most 2-00:00:00$
+1|-p big -G H100|; partition big has 2 nodes of 64 CPUs, 512000 MB, gpu:a100:8, .*; 1 nodes of 64\+ CPUs, 256000\+ MB, gpu:A40:4, at most 7-00:00:00$
+REQUESTS
+  test_only_refuses 'sbatch: error: Invalid account or account/partition combination specified'
+  refuses <<<'1|-a theirs|would refuse the job: Invalid account.*; your accounts: mine ours$'
+  test_only_refuses 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation'
+  refuses <<<'1|-g 1|Slurm does not answer: .*Socket timed out'
+}
+
+@test "a time above the partition's is said: sbatch may take it and let it wait for ever" {
+  run -0 --separate-stderr submitter --dry-run -p short -t 61
+  [[ $stderr == 'job_submitter.sh: warning: --time 0-01:01:00: partition short allows 0-01:00:00 at most: unless '* ]]
+  for options in '-p short -t 60' '-p main -t 9-0' '-p short,cpu -t 61'; do
+    # shellcheck disable=SC2086 # words
+    run -0 --separate-stderr submitter --dry-run $options
+    [[ -z $stderr ]]
+  done
+}
+
+@test "what sinfo shows is not a refusal where a plugin routes jobs" {
+  sed -i -e 's/\*//' -e 's/v100l:4/v100l:1/' "$stub/partitions"
+  run -0 --separate-stderr submitter --dry-run -g 4 -n 9 -a def-theirs
+  [[ -z $stderr ]]
 }
 
 @test "requests that it can just meet" {
@@ -107,21 +132,22 @@ REQUESTS
 
 @test "a cluster without a default partition" {
   sed -i 's/\*//' "$stub/partitions"
-  refuses <<<'1|-g 1|this cluster has no default partition: give --partition, one of: main urgent big short cpu$'
+  test_only_refuses 'sbatch: error: No partition specified or system default partition'
+  refuses <<<'1|-g 1|would refuse .*; this cluster has no default partition: give --partition, one of: main urgent big short cpu$'
+  printf '#!/bin/sh\n' >"$stub/sbatch"
   [[ $(submitter --dry-run -p main) == *"'--partition=main'"* ]]
 }
 
 @test "Slurm's own refusals are handed on in one line" {
   printf '#!/bin/sh\necho "sbatch: error: It is\nsbatch: error: not possible" >&2\nexit 1\n' >"$stub/sbatch"
-  refuses <<<'1|-g 1|Slurm would refuse the job: It is; not possible$'
+  refuses <<<'1|-g 1|Slurm would refuse the job: It is; not possible; partition main has 4 nodes'
   run -1 --separate-stderr submitter --no-preflight --no-snapshot
   [[ -z $output && $stderr == *'error: Slurm refused the job: It is; not possible' ]]
 }
 
 @test "a Slurm that answers something else than a job's number" {
   printf '#!/bin/sh\n[ "$1" = --test-only ] || echo "Usage: sbatch"\n' >"$stub/sbatch"
-  fails_with 1 'Slurm refused the job: Usage: sbatch$' submitter
-  [[ -z $(find "$SCRATCH" -path '*/hpc_outputs/[!.]*') ]]
+  fails_with 1 'sbatch did not print a job id \(Usage: sbatch\), and squeue shows no job of .*: the run directory stays' submitter
 }
 
 @test "SCRATCH: not set, or no folder to write in" {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars for the stub; tests are subshells; bats sets status, the library answers
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # dollars for the stub; tests are subshells; slurm::ask sets; bats sets
 # hpc/lib/slurm.sh: questions to a controller that answers, refuses, is silent or slow; and what sbatch prints.
 
 load ../helpers
@@ -23,7 +23,7 @@ gives() {
   local words=none status=0 got=0
   local -r begin=$SECONDS
   slurm::ask words "$4" squeue 'a b' '*' || got=$?
-  if [[ $got != "$1" || $words != $2 || $(wc -l <"$tries") != $3 ]]; then
+  if [[ $got != "$1" || $words != "$2" || $(wc -l <"$tries") != "$3" ]]; then
     printf 'status %s, %s tries: %s\n' "$got" "$(wc -l <"$tries")" "$words" >&2
     return 1
   fi
@@ -32,7 +32,7 @@ gives() {
 
 @test "an answer: all of its lines, without what is said on standard error" {
   controller 'printf "%s|" "$@"; echo; echo " two  "; echo; echo "sbatch: a warning" >&2'
-  gives 0 $'a b|\\*|\n two  ' 1 5
+  gives 0 $'a b|*|\n two  ' 1 5
   controller 'exit 0'
   gives 0 '' 1 5
   local status=none
@@ -61,6 +61,20 @@ gives() {
   gives 2 'Unable to contact slurm controller' 3 0 # once, when no time is given
   controller 'exec sleep 30'
   gives 2 'no answer for 1 s' 1 1
+}
+
+@test "asked in a trap, while another question is open: its own status" {
+  controller 'exec sleep 5'
+  cat >"$BATS_TEST_TMPDIR/script" <<SCRIPT
+set -euo pipefail
+source '$checkout/hpc/lib/slurm.sh'
+leave() { local said=none; slurm::ask said 5 echo cancelled && echo "\$said"; }
+trap leave EXIT
+trap 'exit 130' INT
+slurm::ask answer 0 squeue
+SCRIPT
+  run timeout --foreground --preserve-status --signal=INT 1 bash "$BATS_TEST_TMPDIR/script"
+  [[ $status == 130 && $output == cancelled ]]
 }
 
 @test "the id in what sbatch prints" {

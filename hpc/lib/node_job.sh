@@ -1,0 +1,77 @@
+# shellcheck shell=bash
+# Small jobs that each write a report into a folder that all nodes see: the login side of doctor.sh and clean_nodes.sh.
+
+declare -gA options_value
+declare -g node_job_folder
+declare -gA node_job_id+=()    # report -> its job, of those that are not done
+declare -gA node_job_ended+=() # report -> when its job was first seen to have ended
+
+# node_job::open FOLDER SCRATCH NAME   The variable becomes the folder of the reports. Status 1 when none can be made. From
+# here to node_job::close signals end the script, whose EXIT trap calls it.
+node_job::open() {
+  node_job_folder=$(mktemp -d -- "$2/.$3.XXXXXX" 2>/dev/null) || return
+  printf -v "$1" '%s' "$node_job_folder"
+  trap node_job::close EXIT
+  node_job::end_on_signals
+}
+
+node_job::end_on_signals() {
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
+# node_job::close   Cancels what is not done, and removes the reports.
+node_job::close() {
+  local said
+  trap '' HUP INT TERM
+  if ((${#node_job_id[@]} > 0)); then
+    slurm::ask said 10 scancel --quiet "${node_job_id[@]}" || common::warn "not cancelled ($said): try  scancel ${node_job_id[*]}"
+  fi
+  rm -rf -- "$node_job_folder"
+  node_job_id=()
+  trap - EXIT HUP INT TERM
+}
+
+# node_job::send JOB REPORT OPTION... SCRIPT ARGUMENT...   To one node, in the partition, account and QOS of the options.
+# The variable JOB becomes its id, or why there is none; statuses as of sending::send.
+node_job::send() {
+  local -a argv=(sbatch --parsable --nodes=1 --ntasks=1 --cpus-per-task=1 --mem=256M --chdir="$node_job_folder" --output=/dev/null)
+  local name status=0
+  for name in partition account qos; do
+    if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
+  done
+  trap '' HUP INT TERM # until its id is known
+  sending::send "$1" "$node_job_folder" "$2" "${argv[@]}" "${@:3}" || status=$?
+  if ((status == 0)); then node_job_id[$2]=${!1}; fi
+  node_job::end_on_signals
+  return "$status"
+}
+
+# node_job::poll STATES   Waits a moment, then fills the associative array: for each report that is missing, its job's
+# STATE|REASON. STATE is unknown while Slurm does not answer, and `gone` ten seconds after the job has ended, as a network
+# file system may show the report late. Status 1 when all are done.
+node_job::poll() {
+  local -n node_job_states=$1
+  local answer report ids state silent=''
+  node_job_states=()
+  if ((${#node_job_id[@]} == 0)); then return 1; fi
+  sleep "$((SECONDS < 15 ? 0 : 2)).3"
+  printf -v ids '%s,' "${node_job_id[@]}"
+  if ! slurm::ask answer 0 squeue --noheader --jobs="${ids%,}" --format='%A|%T|%r' && [[ $answer != *'Invalid job id'* ]]; then silent=1; fi
+  for report in "${!node_job_id[@]}"; do
+    state='ended|'
+    if [[ -n $silent ]]; then
+      state='unknown|'
+    elif [[ $'\n'$answer =~ $'\n'"${node_job_id[$report]}|"([^$'\n']*) ]]; then
+      state=${BASH_REMATCH[1]}
+      unset "node_job_ended[$report]"
+    else
+      node_job_ended[$report]=${node_job_ended[$report]:-$SECONDS}
+      if ((SECONDS - node_job_ended[$report] >= 10)); then state='gone|'; fi
+    fi
+    if [[ -e $node_job_folder/$report || $state == 'gone|' ]]; then unset "node_job_id[$report]"; fi
+    if [[ ! -e $node_job_folder/$report ]]; then node_job_states["$report"]=$state; fi
+  done
+  ((${#node_job_states[@]} > 0))
+}

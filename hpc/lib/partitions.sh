@@ -1,0 +1,76 @@
+# shellcheck shell=bash
+# What sinfo says of partitions. A group is a line PARTITION|NODES|CPUS|MEGABYTES|GRES|TIME_LIMIT|AVAIL for nodes that
+# are equal; * follows the name of the default partition, and + a number that some of the nodes exceed.
+
+# partitions::read GROUPS   Fills the array. Status 1 when sinfo refuses, 2 when it does not answer: GROUPS has its words.
+partitions::read() {
+  local partitions_answer partitions_status=0
+  slurm::ask partitions_answer 15 sinfo --all --noheader --exact --format='%P|%D|%c|%m|%G|%l|%a' || partitions_status=$?
+  mapfile -t "$1" <<<"$partitions_answer"
+  return "$partitions_status"
+}
+
+# partitions::choose PARTITION GROUPS   The variable PARTITION may name several, with commas; if empty it becomes the
+# cluster's default. The array GROUPS keeps theirs. Status 1 when one does not exist: PARTITION says so.
+partitions::choose() {
+  local -n partitions_name=$1 partitions_groups=$2
+  local group name default='' names=' '
+  local -a mine=() wanted=()
+  for group in "${partitions_groups[@]}"; do
+    name=${group%%|*}
+    if [[ $name == *\* ]]; then default=${name%\*}; fi
+    if [[ $names != *" ${name%\*} "* ]]; then names+="${name%\*} "; fi
+    if [[ ,${partitions_name:-$default}, == *",${name%\*},"* ]]; then mine+=("$group"); fi
+  done
+  names=${names% }
+  IFS=, read -ra wanted <<<"${partitions_name:-$default}"
+  for name in "${wanted[@]}"; do
+    if [[ -z $name || $name == *' '* || "$names " != *" $name "* ]]; then
+      partitions_name="--partition ${name@Q}: this cluster has$names"
+      return 1
+    fi
+  done
+  if ((${#wanted[@]} == 0)); then
+    partitions_name="this cluster has no default partition: give --partition, one of:$names"
+    return 1
+  fi
+  partitions_name=${partitions_name:-$default} partitions_groups=("${mine[@]}")
+}
+
+# partitions::offers GROUP...   Prints in words what they have.
+partitions::offers() {
+  local group nodes cpus memory gres limit offers=''
+  for group in "$@"; do
+    IFS='|' read -r _ nodes cpus memory gres limit _ <<<"$group"
+    offers+="${offers:+; }$nodes nodes of $cpus CPUs, $memory MB, ${gres//(null)/no GPUs}, at most $limit"
+  done
+  printf '%s\n' "$offers"
+}
+
+# partitions::gpus GPUS GROUP...   Fills the associative array: of each type, and of `all` together, how many the node with
+# the most of them has. (In gpu:a100:4(S:0-1),gpu:2 the parentheses are sockets, and the last have no type.)
+partitions::gpus() {
+  local -n partitions_gpus=$1
+  local type number
+  partitions_gpus=([all]=0)
+  # shellcheck disable=SC2034 # the caller's
+  while read -r type number; do partitions_gpus["$type"]=$number; done < <(
+    printf '%s\n' "${@:2}" | awk -F '|' '
+      function count(type, n) { if ((sum[NR, type] += n) > most[type]) most[type] = sum[NR, type] }
+      {
+        for (n = split($5, gres, ","); n > 0; n--) {
+          sub(/\(.*/, "", gres[n])
+          parts = split(gres[n], part, ":")
+          if (part[1] != "gpu" || parts < 2) continue
+          count("all", part[parts])
+          if (parts > 2) count(part[2], part[parts])
+        }
+      }
+      END { for (type in most) print type, most[type] }'
+  )
+}
+
+# partitions::takes_jobs STATE   Whether a node in this state (sinfo's %T) does.
+partitions::takes_jobs() {
+  [[ $1 != *[*] && $1 != @(down|drain|fail|reboot|error|unk|inval|maint)* ]]
+}
