@@ -35,7 +35,6 @@ source "$here/lib/bad_nodes.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
-source "$here/lib/outputs.sh"
 
 main() {
   case ${1:-list} in
@@ -55,7 +54,7 @@ experiments::python() {
   for word in "${@:3}"; do
     if [[ -e $word/facts || -e $word/tasks || -e $word/../facts ]]; then outputs=$(dirname -- "$word"); fi
   done
-  if [[ -z $outputs ]]; then outputs::find "$project"; fi
+  if [[ -z $outputs ]]; then site::outputs outputs "$project"; fi
   site::leave_enclosing_job # what people have told squeue to show
   exec "$1" -X utf8 "$here/experiments/$2" "$outputs" "${@:3}"
 }

@@ -17,11 +17,11 @@ source "$here/lib/files.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
-source "$here/lib/outputs.sh"
 source "$here/lib/wandb_client.sh"
 
 declare -a recordings=()   # files to send, those of a task in the order of its attempts
 declare -A unfinished=()   # of these, those that are being written
+outputs='' # the folder of the run directories
 declare -i before=0 open=0 # sent before; being written, and left
 
 main() {
@@ -52,7 +52,7 @@ main() {
 sync_wandb::find_runs() {
   local name
   local -a found
-  outputs::find "$project"
+  site::outputs outputs "$project"
   [[ -d $outputs ]] || common::die "no runs of this project: there is no ${outputs@Q} (SCRATCH)"
   if (($# == 0)); then runs=("$outputs"/*/); fi
   for name in "$@"; do

@@ -15,7 +15,6 @@ source "$here/lib/common.sh"
 source "$here/lib/files.sh"
 source "$here/lib/slurm.sh"
 source "$here/lib/packing.sh"
-source "$here/lib/pruning.sh"
 source "$here/lib/staging.sh"
 
 if [[ $run_directory == *[%\\]* ]]; then exec >>"$run_directory/pack_log.txt" 2>&1; fi

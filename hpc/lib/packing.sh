@@ -95,7 +95,7 @@ packing::pack() {
     flock "$lock"
   }
   if packing::is_packed "$key" "$format"; then
-    touch -- "$archive.manifest" # used now: see pruning.sh
+    touch -- "$archive.manifest" # used now: see staging::prune
     common::note "${name@Q}: packed before, unchanged"
   else
     common::note "packing ${name@Q} as $format: ${packing_tree[files]} files, $(packing::size "${packing_tree[bytes]}")"

@@ -99,7 +99,7 @@ bench::staging_clear() {
 
 # bench::staging_pack STORE FORMAT SET   As job_submitter.sh packs, without its checks of the request.
 bench::staging_pack() (
-  packing_tree=()
+  source "$project/hpc/lib/files.sh"
   source "$project/hpc/lib/packing.sh"
   packing::open "$1"
   packing::describe "$data/$3" .
@@ -133,12 +133,13 @@ bench::staging_unchanged() {
 # bench::staging_prepare SET   What job_submitter.sh does for --data SET.
 bench::staging_prepare() (
   local -A fact=([scratch_dir]=$data [data_format]=auto [stage_venv]='' [staging_days]=30 [staging_megabytes]=512000)
-  local -A options_source=()
-  local -a options_list_data=("$1")
+  source "$project/hpc/lib/files.sh"
+  source "$project/hpc/lib/slurm.sh"
   source "$project/hpc/lib/packing.sh"
-  source "$project/hpc/lib/pruning.sh"
   source "$project/hpc/lib/staging.sh"
-  staging::check
+  source "$project/hpc/job_submitter/data.sh"
+  options_list_data=("$1")
+  data::check
   staging::prepare
 )
 

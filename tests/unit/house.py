@@ -19,6 +19,14 @@ EXCEPTIONS = {
         "hpc/experiments.sh",
         "hpc/job_submitter/resubmit.sh",
     ): "resubmit is the submitter's work, in a process of its own",
+    (
+        "hpc/job_submitter/tasks.sh",
+        "hpc/sweep/sweep.py",
+    ): "one program knows W&B's sweeps, and is called as a program",
+    (
+        "hpc/sync_wandb.sh",
+        "hpc/sweep/sweep.py",
+    ): "one program knows W&B's sweeps, and is called as a program",
 }
 # They are private parts of a command, but run on compute nodes.
 ON_NODES = ("hpc/doctor/doctor_node.sh", "hpc/clean_nodes/clean_node.sh")
