@@ -16,13 +16,12 @@ source "$kit/job/lib/local_disk.sh"
 source "$kit/job/lib/leftovers.sh"
 
 main() {
-  local path bytes what images
+  local path bytes what images reason=''
+  local -a leftovers=()
   # Images of containers (container_image.sh). A job that runs from one has it open.
   images=$directory/$(id -un)_images
   [[ -d $directory ]] || { echo "no folder $directory" && exit 1; }
-  # shellcheck disable=SC2154 # leftovers::find sets both
-  leftovers::find "$directory" || { echo "$leftovers_silence" && exit 1; }
-  # shellcheck disable=SC2154
+  leftovers::find leftovers reason "$directory" || { echo "$reason" && exit 1; }
   for path in "${leftovers[@]}" "$images"; do
     if [[ ! -d $path || -L $path || ! -O $path ]]; then continue; fi
     bytes=$(du --summarize --one-file-system --block-size=1 -- "$path" 2>/dev/null) || true

@@ -63,13 +63,13 @@ keep_node::answer() {
 }
 
 keep_node::make_folder() {
-  local leftover
+  local leftover reason=''
+  local -a leftovers=()
   if local_disk::choose; then
     ours=1
     { mkdir -p -- "$SLURM_TMPDIR" && chmod 700 -- "$SLURM_TMPDIR"; } ||
       common::die "cannot make ${SLURM_TMPDIR@Q} on $(common::node): the profile's node_local_directory must be there and writable"
-    # shellcheck disable=SC2154 # leftovers::find sets both
-    leftovers::find "${fact[node_local_directory]}" || common::note "$(common::node): $leftovers_silence"
+    leftovers::find leftovers reason "${fact[node_local_directory]}" || common::note "$(common::node): $reason"
     for leftover in "${leftovers[@]}"; do
       common::note "$(common::node): removing $leftover, which a job of yours has left"
       local_disk::erase "$leftover" || true

@@ -14,7 +14,7 @@ collecting::collect() {
   cd -- "$SLURM_TMPDIR" || return
   while IFS= read -r -d '' pattern; do
     local -a matches=()
-    collecting::expand "$pattern"
+    collecting::expand matches "$pattern"
     if ((${#matches[@]} == 0)); then common::note "--collect ${pattern@Q}: nothing on $node"; fi
     found+=("${matches[@]}")
   done <"$patterns"
@@ -37,11 +37,12 @@ collecting::collect() {
   mv -T -- "$path" "$destination/$node"
 }
 
-# collecting::expand PATTERN   Adds to the caller's matches. As the shell does it, ** included.
+# collecting::expand ARRAY PATTERN   As the shell does it, ** included.
 collecting::expand() {
+  local -n paths_found=$1
   local IFS=''
   shopt -s nullglob globstar
-  # shellcheck disable=SC2206 # a pattern
-  matches=($1)
+  # shellcheck disable=SC2034,SC2206 # the caller's; a pattern
+  paths_found=($2)
   shopt -u nullglob globstar
 }
