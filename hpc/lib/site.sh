@@ -42,27 +42,25 @@ site::query() {
 # own comes before the kit's.
 site::load() {
   local -r kits=$1/clusters users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
-  local name=${2:-}
+  local name=${2:-} profile
   if [[ -z $name ]]; then name=$(site::name "$users" "$kits"); fi
   site[name]=$name
-  if [[ $name != */* ]] && site::load_from "$1" "$users/$name.sh" "$kits/$name.sh"; then return; fi
+  for profile in "$users/$name.sh" "$kits/$name.sh"; do
+    if [[ $name == */* || ! -r $profile ]]; then continue; fi
+    site::load_from "$1" "$profile"
+    return
+  done
   local -a known=("$kits"/*.sh)
   known=("${known[@]##*/}")
   common::die_usage "--cluster ${name@Q}: no such profile: the kit has ${known[*]%.sh}; your own go to $users"
 }
 
-# site::load_from HPC_FOLDER PROFILE...   The default profile, then the first of these that is there; status 1 when none is.
+# site::load_from HPC_FOLDER PROFILE   The default profile, then this one.
 site::load_from() {
-  local profile
   # shellcheck source=../clusters/default.sh
   source "$1/clusters/default.sh"
-  for profile in "${@:2}"; do
-    if [[ ! -r $profile ]]; then continue; fi
-    # shellcheck source=/dev/null
-    source "$profile"
-    return
-  done
-  return 1
+  # shellcheck source=/dev/null
+  source "$2"
 }
 
 site::name() {

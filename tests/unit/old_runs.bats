@@ -136,10 +136,9 @@ ValueError: a label of -1
 LOG
 }
 
-# old_queue ID INDEX STATE REASON NAME SCRIPT [WORDS]   A line of squeue, of the last run.
+# old_queue ID INDEX STATE REASON NAME   A line of squeue, of the last run.
 old_queue() {
-  printf '%s|%s|%s|%s|%s|9:57|2026-11-28T20:37:51|node1|%s|%s\n' "$1" "$2" "$1" "$3" "$4" "$5" \
-    "$project/hpc/$6 $run${7:-}" >>"$STUB/queue"
+  printf '%s|%s|%s|%s|9:57|2026-11-28T20:37:51|%s|%s\n' "$1" "$2" "$3" "$4" "$5" "$run" >>"$STUB/queue"
 }
 
 old_runs() {
@@ -166,26 +165,26 @@ old_runs() {
 
   old_run snap_20261128-203751_27724 12 2 1
   printf 'epoch 2/20: loss 1.00\n' | old_attempt 1 12 0 'node[1-2]' '' '' running
-  old_queue 12 N/A RUNNING None snap batch.sh
+  old_queue 12 N/A RUNNING None snap
   # --pack-in-job: the job that packs, and the one that waits for it
   old_run pack_20261128-204022_29604 23 1 1
   printf 'd\0' >"$run/data"
-  old_queue 22 N/A PENDING Dependency pack_pack pack.sh
-  old_queue 23 N/A PENDING Dependency pack batch.sh
+  old_queue 22 N/A PENDING Dependency pack_pack
+  old_queue 23 N/A PENDING Dependency pack
   # --rapid-cycle: the long job waits
   old_run cycles_20261128-204231_20116 30 1 1 cycles=2 cycle_time=0-00:06:40 cycle_grace=10 cycle_seconds=10
   old_attempt 1 29 0 node1 '' '' running </dev/null
-  old_queue 30 N/A PENDING Dependency cycles batch.sh
-  old_queue 29 N/A RUNNING None cycle_cycles batch.sh ' rapid_cycle'
+  old_queue 30 N/A PENDING Dependency cycles
+  old_queue 29 N/A RUNNING None cycle_cycles
   # two arrays, as the site takes two tasks in each
   old_run two_20261128-204322_32393 $'40\n41' 1 3 array_size=2
   sed -i 's/--array=1-3/--array=1-2/' "$run/sbatch_argv"
   sed 's/--array=1-2/--array=1/; s/--output=task/--output=offset_2\/task/; s/$/offset=2\x00/' "$run/sbatch_argv" >"$run/sbatch_argv_2"
   mkdir -- "$run/offset_2"
   ln -s ../task_3 "$run/offset_2/task_1"
-  old_queue 40 1 RUNNING None two batch.sh
-  old_queue 40 2 PENDING Resources two batch.sh
-  old_queue 41 1 PENDING Resources two batch.sh ' offset=2'
+  old_queue 40 1 RUNNING None two
+  old_queue 40 2 PENDING Resources two
+  old_queue 41 1 PENDING Resources two
 }
 
 # row NAME PATTERN   Of the table, behind the name.

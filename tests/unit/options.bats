@@ -140,13 +140,12 @@ define_submitters() {
   options::complete nothing
   [[ ${options_value[size]}${options_source[size]} == 1default ]]
   [[ -z ${options_value[note]} && ${options_value[colour]} == red ]]
-  run ! options::given size
+  [[ ${options_source[size]} == default ]]
 
   options_value=() options_source=()
   options::complete profile
   [[ ${options_value[size]}${options_source[size]} == 3site ]]
   [[ ${options_value[colour]}${options_source[colour]} == greensite ]]
-  options::given size
 
   options_value=() options_source=()
   export HPC_SIZE=4 HPC_LOUD=1

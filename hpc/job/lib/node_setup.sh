@@ -5,8 +5,10 @@ declare -gA fact+=()
 
 # node_setup::run HPC_FOLDER [RUN_DIRECTORY]   In a job by the profile as it was when the run was sent.
 node_setup::run() {
-  if [[ -n ${2:-} ]]; then
-    site::load_from "$1" "$2/profile.sh" "$1/clusters/${fact[site]}.sh"
+  if [[ -r ${2:-}/profile.sh ]]; then
+    site::load_from "$1" "$2/profile.sh"
+  elif [[ -n ${2:-} && -r $1/clusters/${fact[site]}.sh ]]; then
+    site::load_from "$1" "$1/clusters/${fact[site]}.sh"
   else
     site::load "$1" "${fact[site]}"
   fi
