@@ -158,7 +158,7 @@ ROWS
     IFS='|' read -r destination source mode <<<"$row"
     mount "$source" "$destination" "$mode"
   done
-  expected+=("$BATS_TEST_TMPDIR/image.sif" /bin/sh "$run_directory/kit/singularity/inside.sh" "$BATS_TEST_TMPDIR/image.sif" "$HOME"
+  expected+=("$BATS_TEST_TMPDIR/image.sif" /bin/sh "$RUN_DIRECTORY/kit/singularity/inside.sh" "$BATS_TEST_TMPDIR/image.sif" "$HOME"
     /code/. 'bash torch' python -c 'print("a, b")' '' $'two\nlines')
   mapfile -d '' -t given <given
   # A machine with GPUs has one more.
