@@ -48,7 +48,7 @@ source "$here/job_submitter/sky.sh"
 source "$project/venv/environment.sh"
 
 main() {
-  local silent='' commit
+  local silent='' commit exclude
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
   option_table::define
@@ -78,6 +78,7 @@ main() {
   request::resolve
   submission::choose_folders "$project"
   job_submitter::choose_environment
+  exclude=${options_value[exclude]}
   job_submitter::leave_out_bad_nodes
   data::check
   tasks::count
@@ -91,7 +92,7 @@ main() {
     common::note 'note: the request is not compared with the cluster (--no-preflight)'
   else
     preflight::check
-    job_submitter::ask_slurm
+    job_submitter::ask_slurm "$exclude"
   fi
 
   if [[ -n ${options_value[dry_run]} ]]; then
@@ -169,10 +170,17 @@ job_submitter::confirm() {
   [[ $answer == [yY]* ]] || common::die "not submitted"
 }
 
-# Without what they wait for: those jobs are not there yet. The kit's link in the run directory neither.
+# job_submitter::ask_slurm EXCLUDE   What the user has asked for: bad nodes are not left out where no others can run the job. Without
+# what the jobs wait for: that is not there yet. The kit's link in the run directory neither.
 job_submitter::ask_slurm() {
   local -a job_argv=()
   request::sbatch_argv job_argv "${tasks_lists[0]}" 0
+  if [[ ${options_value[exclude]} != "$1" ]] && ! (preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}") 2>/dev/null; then
+    options_value[exclude]=$1
+    request::sbatch_argv job_argv "${tasks_lists[0]}" 0
+    preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
+    common::warn 'no other nodes can run this: they are not left out'
+  fi
   preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
   if [[ -n ${fact[cycles]:-} ]]; then
     request::cycle_argv job_argv "${tasks_lists[0]}" 0

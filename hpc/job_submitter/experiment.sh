@@ -86,10 +86,10 @@ experiment::put_back() {
 # its jobs for hours.
 experiment::record_jobs() {
   local -r folder=${fact[checkpoint_directory]%/*}
-  printf '%s\n' "$@" >"$folder/.job"
-  printf '%s\n' "${fact[run_id]}" >>"$folder/runs"
-  rm -f -- "$folder/.sending"
+  local status=0
+  { printf '%s\n' "$@" >"$folder/.job" && printf '%s\n' "${fact[run_id]}" >>"$folder/runs" && rm -f -- "$folder/.sending"; } || status=$?
   experiment::release
+  return "$status"
 }
 
 experiment::release() {

@@ -27,7 +27,7 @@ kit::link() {
     chmod 755 -- "$partial"
     mv -T -- "$partial" "$store/$key" 2>/dev/null || rm -rf -- "$partial" # another submitter was first
   fi
-  ln -s -- "../.kits/$key" "$run_directory/kit"
+  ln -s -- "../.kits/$key" "$run_directory/kit" 2>/dev/null || cp -R -- "$store/$key" "$run_directory/kit" # where there are no links
   # Of the user's own profiles that count before the kit's (site::load).
   if [[ -r $users/${fact[site]}.sh && ! -e $run_directory/profile.sh ]]; then cp -- "$users/${fact[site]}.sh" "$run_directory/profile.sh"; fi
 }
