@@ -49,6 +49,66 @@ failure() {
   run ! grep -zq -- --exclude "$RECORD"
 }
 
+@test "never so many that no node is left for the request" {
+  make_project
+  stub_slurm
+  # shellcheck disable=SC2016 # sh expands it
+  sed -i 's/^if .*/if [ "$1" = --test-only ]; then case "$*" in *exclude=*node2*) echo "sbatch: error: Requested node configuration is not available" >\&2; exit 1 ;; esac; exit 0; fi/' "$stub/sbatch"
+  failure node2 2
+  failure node2 3
+  run -0 --separate-stderr submitter --exclude node7
+  [[ $stderr == *'no other nodes can run this: they are not left out'* ]]
+  grep -zqx -- --exclude=node7 "$RECORD"
+}
+
+# noted [NODE STATE]... -- CAUSE JOBS   What a job whose attempt on node[1-2] ends so notes down, where scontrol shows these nodes.
+noted() {
+  local shown='' node=node1
+  use_libraries slurm interruption
+  # shellcheck disable=SC2034 # the library's
+  fact=([cluster]=stub [nodes]=1)
+  mkdir -p -- "$BATS_TEST_TMPDIR/run/task_1/attempt_0" "$BATS_TEST_TMPDIR/bin"
+  echo 'node[1-2]' >"$BATS_TEST_TMPDIR/run/task_1/attempt_0/nodes"
+  while [[ $1 != -- ]]; do
+    shown+="NodeName=$1 Arch=x86_64 State=$2 ThreadsPerCore=1"$'\n'
+    shift 2
+  done
+  printf '%s' "$3" >"$BATS_TEST_TMPDIR/run/jobs"
+  printf '#!/bin/sh\nprintf %%s "%s"\n' "$shown" >"$BATS_TEST_TMPDIR/bin/scontrol"
+  chmod +x -- "$BATS_TEST_TMPDIR/bin/scontrol"
+  rm -f -- "$(bad_nodes::file stub)"
+  if [[ $2 == node_failed ]]; then
+    PATH=$BATS_TEST_TMPDIR/bin:$PATH SLURM_JOB_ID=7 interruption::blame_dead_node "$BATS_TEST_TMPDIR/run/task_1/attempt_0"
+  else
+    PATH=$BATS_TEST_TMPDIR/bin:$PATH SLURM_JOB_ID=7 SLURM_JOB_NODELIST=$node interruption::blame_node "$BATS_TEST_TMPDIR/run/task_1/attempt_0" "$2"
+  fi 2>/dev/null
+  noted=$(cut -d ' ' -f 2- -- "$(bad_nodes::file stub)" 2>/dev/null) || true
+}
+
+@test "which node is noted: one that is down; not a cloud's, nor one that is well" {
+  noted node1 'IDLE' node2 'DOWN*' -- node_failed ''
+  [[ $noted == 'node2 7 node_failed' ]]
+  noted node1 'IDLE*' node2 'IDLE+DRAIN' -- node_failed ''
+  [[ $(sort <<<"$noted") == $'node1 7 node_failed\nnode2 7 node_failed' ]]
+  noted node1 'IDLE+POWERED_DOWN' node2 'DOWN*+CLOUD' -- node_failed ''
+  [[ -z $noted ]]
+  noted node1 ALLOCATED -- 'failed 135 0 node1' ''
+  [[ $noted == 'node1 7 failed 135 0 node1' ]]
+  noted node1 ALLOCATED+CLOUD -- 'failed 135 0 node1' ''
+  [[ -z $noted ]]
+  noted node1 ALLOCATED -- 'failed 1 0 node1' ''
+  [[ -z $noted ]]
+}
+
+@test "a hang is of the run's first job: those that continue it are no second evidence" {
+  noted node1 ALLOCATED -- hung $'4 train\n7 continue\n'
+  [[ $noted == 'node1 4 hung' ]]
+  noted node1 ALLOCATED -- hung ''
+  [[ $noted == 'node1 7 hung' ]]
+  noted node1 ALLOCATED+CLOUD -- hung $'4 train\n'
+  [[ -z $noted ]]
+}
+
 @test "experiments.sh nodes shows them, and clears one or all" {
   local -r command=$checkout/hpc/experiments.sh
   failure node1 1

@@ -74,6 +74,24 @@ rank() {
   [[ $output != *failed* ]]
 }
 
+@test "75 that cannot be kept is no end like any other: the launcher gets it" {
+  command::write "$task/command" sh -c 'exit 75'
+  rmdir -- "$attempt"
+  RANK=5 run -75 bash "$checkout/hpc/job/rank.sh" "$checkout" "$attempt" 3>&-
+  [[ $output == *'its exit status 75 cannot be written into'* ]]
+}
+
+@test "without hard links, and without any" {
+  mkdir -- "$BATS_TEST_TMPDIR/stubs"
+  printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/stubs/ln"
+  chmod +x -- "$BATS_TEST_TMPDIR/stubs/ln"
+  PATH=$BATS_TEST_TMPDIR/stubs:$PATH
+  run -0 rank 1 sh -c 'exit 75'
+  run -3 rank 2 sh -c 'exit 3'
+  [[ $(<"$attempt/failed_rank") == "1 $(uname -n) 75" ]]
+  [[ $(ls "$attempt") == failed_rank ]]
+}
+
 @test "a command that a signal ends has 128 and the signal's number" {
   run -137 rank 0 sh -c 'kill -KILL $$$$'
   [[ $(<"$attempt/failed_rank") == *' 137' ]]

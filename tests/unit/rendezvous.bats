@@ -51,6 +51,19 @@ teardown() {
   done
 }
 
+@test "a controller that is silent for a while is asked again for the nodes' addresses" {
+  use_libraries common slurm rendezvous
+  mkdir -- "$BATS_TEST_TMPDIR/stubs"
+  cat >"$BATS_TEST_TMPDIR/stubs/scontrol" <<'STUB'
+#!/bin/sh
+if [ ! -e "$0.asked" ]; then touch "$0.asked"; echo 'slurm_load_node error: Unable to contact slurm controller (connect failure)' >&2; exit 1; fi
+echo 'NodeName=node1 NodeAddr=10.0.0.1 Port=1'
+STUB
+  chmod +x -- "$BATS_TEST_TMPDIR/stubs/scontrol"
+  PATH=$BATS_TEST_TMPDIR/stubs:$PATH
+  [[ $(rendezvous::slurm_address node1) == 10.0.0.1 ]]
+}
+
 @test "neighbouring jobs get ports far apart, and the same job the same one" {
   local -A seen=()
   local seed

@@ -88,7 +88,7 @@ SCRIPT
   [[ $(slurm::job_id $'2026\nSubmitted batch job 4711\n5000') == 4711 ]]
   [[ $(slurm::job_id $'4711\r') == 4711 ]]
   local text
-  for text in '' 'Usage: sbatch' 0 '47 11' 'job 4711' '4711 jobs' -5 4711.5 'sbatch: error: 12'; do
+  for text in $'4711\n5000' $'2026\n4711\n' $'12\n4711\n5000' '' 'Usage: sbatch' 0 '47 11' 'job 4711' '4711 jobs' -5 4711.5 'sbatch: error: 12'; do
     run -1 slurm::job_id "$text"
     [[ -z $output ]]
   done
