@@ -47,6 +47,8 @@ source "$here/job_submitter/container.sh"
 source "$here/job_submitter/sky.sh"
 source "$project/venv/environment.sh"
 
+left_out='' exclude='' # whether bad nodes are left out, and what the user excludes
+
 main() {
   local silent='' commit
   job_submitter::leave_snapshot "$@"
@@ -147,7 +149,7 @@ job_submitter::whose_environment() {
   esac
 }
 
-# What the user asks for by name stays.
+# Nodes named in --nodelist are never excluded.
 job_submitter::leave_out_bad_nodes() {
   local -a bad=()
   mapfile -t bad < <(bad_nodes::list "${fact[cluster]}")
@@ -157,7 +159,8 @@ job_submitter::leave_out_bad_nodes() {
     return
   fi
   common::warn "left out, as your jobs have failed there twice within a day: ${bad[*]}; see  bash hpc/experiments.sh nodes"
-  printf -v 'options_value[exclude]' '%s,' ${options_value[exclude]:+"${options_value[exclude]}"} "${bad[@]}"
+  left_out=1 exclude=${options_value[exclude]}
+  printf -v 'options_value[exclude]' '%s,' ${exclude:+"$exclude"} "${bad[@]}"
   options_value[exclude]=${options_value[exclude]%,}
 }
 
@@ -173,6 +176,11 @@ job_submitter::confirm() {
 job_submitter::ask_slurm() {
   local -a job_argv=()
   request::sbatch_argv job_argv "${tasks_lists[0]}" 0
+  if [[ -n $left_out ]] && ! (preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}") 2>/dev/null; then
+    common::warn 'without these nodes Slurm would refuse the job: they are not left out'
+    options_value[exclude]=$exclude
+    request::sbatch_argv job_argv "${tasks_lists[0]}" 0
+  fi
   preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
   if [[ -n ${fact[cycles]:-} ]]; then
     request::cycle_argv job_argv "${tasks_lists[0]}" 0

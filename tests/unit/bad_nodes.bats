@@ -49,6 +49,20 @@ failure() {
   run ! grep -zq -- --exclude "$RECORD"
 }
 
+@test "they are not left out where Slurm would then refuse the job" {
+  make_project
+  stub_slurm
+  failure node2 2
+  failure node2 3
+  sed -i 's/--test-only ]; then exit 0/--test-only ]; then case "$*" in *--exclude=*node2*) echo "sbatch: error: not available" >\&2; exit 1 ;; esac; exit 0/' "$stub/sbatch"
+  run -0 --separate-stderr submitter
+  [[ $stderr == *'without these nodes Slurm would refuse the job: they are not left out'* ]]
+  run ! grep -zq -- --exclude "$RECORD"
+  rm -- "$RECORD"
+  submitter --exclude node7 2>/dev/null
+  grep -zqx -- --exclude=node7 "$RECORD"
+}
+
 @test "experiments.sh nodes shows them, and clears one or all" {
   local -r command=$checkout/hpc/experiments.sh
   failure node1 1
