@@ -17,8 +17,8 @@ import train.loop
 from train.config import parse
 from train.data.idx import IdxError
 from train.environment import JobEnvironment
-from train.lamb import Lamb
-from train.resnet import ResNet, decayed_but_norms
+from train.models.lamb import Lamb
+from train.models.resnet import ResNet, decayed_but_norms
 from train.tasks import cifar10, cifar100_resnet50, fashion_mnist, imagenet_resnet50, mnist
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from train import pretrained
+from train.models import pretrained
 
 WORD = re.compile(r"\w+|[^\w\s]")
 

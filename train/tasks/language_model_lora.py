@@ -23,12 +23,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from train import pretrained
 from train.config import TrainingConfig
 from train.data import tokenizer
 from train.data.tokens import Tokens
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.files import replaced
+from train.models import pretrained
 from train.task import Task as BaseTask
 
 IGNORED = -100

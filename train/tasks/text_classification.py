@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from train import pretrained
 from train.config import TrainingConfig
 from train.data import text, tokenizer
 from train.environment import KEYWORD_ONLY, JobEnvironment
+from train.models import pretrained
 from train.task import Classification
 
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
