@@ -13,15 +13,11 @@ from typing import Any, TextIO
 
 import torch
 import torch.distributed as dist
-
-# Before there is a process group: DistributedDataParallel imports it later, and then its default arguments
-# (`group=group.WORLD`) keep the group alive. Gloo's threads outlive destroy_process_group, and now and then
-# abort the process as Python shuts down ("terminate called without an active exception", torch 2.13).
-import torch.distributed.nn.functional
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from train.environment import JobEnvironment
+from train.torch_private import default_store
 
 TIMEOUT = timedelta(minutes=10)
 """For the ranks to find each other, and for each collective afterwards."""
@@ -140,9 +136,7 @@ def barrier(environment: JobEnvironment, timeout: timedelta = TIMEOUT, name: str
     """
     if environment.world_size == 1:
         return
-    # Not public, but the one that is there whichever way the group was made.
-    store = dist.distributed_c10d._get_default_store()
-    store = dist.PrefixStore(f"barrier {next(_barriers)}", store)  # type: ignore[attr-defined]
+    store = dist.PrefixStore(f"barrier {next(_barriers)}", default_store())  # type: ignore[attr-defined]
     ranks, limit = environment.world_size, time.monotonic() + timeout.total_seconds()
 
     def all_have(key: str, limit: float) -> bool:

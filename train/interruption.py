@@ -29,6 +29,7 @@ import torch.distributed as dist
 
 from train import notices
 from train.environment import JobEnvironment
+from train.torch_private import default_store
 
 NOT_FINISHED = 75
 """Exit status (EX_TEMPFAIL of sysexits.h): not finished, run me again."""
@@ -84,9 +85,7 @@ class Interruption:
         self._lock = threading.Lock()  # Between this rank's step and its promise.
         self._store: Any = None
         if environment.world_size > 1:
-            # Not public, but the one that is there whichever way the group was made.
-            store = dist.distributed_c10d._get_default_store()
-            self._store = dist.PrefixStore(f"interruption {next(_serial)}", store)  # type: ignore[attr-defined]
+            self._store = dist.PrefixStore(f"interruption {next(_serial)}", default_store())  # type: ignore[attr-defined]
         self._previous: Any = None
         self._handles_signal = threading.current_thread() is threading.main_thread()
         if self._handles_signal:

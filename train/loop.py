@@ -22,7 +22,6 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from train.checkpoint import CheckpointError, Checkpoints
-from train.data.tensors import Tensors
 from train.distributed import failed_anywhere, shard, sum_over_ranks
 from train.distributed_wandb import DistributedWandb
 from train.environment import JobEnvironment
@@ -301,24 +300,25 @@ class _Training:
 
 def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, device: torch.device) -> Iterable[Any]:
     """The `batches` of `data`, put together by its own `collate` if it has one."""
-    if isinstance(data, Tensors) and not workers and data.tensors[0].device == device:
-        # All is there: a DataLoader would take as long again for each batch.
-        return map(data.__getitems__, batches)
+    tensors, fetch, collate = (getattr(data, name, None) for name in ("tensors", "__getitems__", "collate"))
+    # Copies from pinned memory run beside the computation. What lies on the device is not pinned.
+    pinned = device.type == "cuda" and (tensors is None or not tensors[0].is_cuda)
+    if fetch and collate and not workers and not pinned:
+        # Whole batches that this process fetches: a DataLoader would take as long again for each.
+        return (collate(fetch(batch)) for batch in batches)
     context = None
     if workers:
         # A fork of this process would share its threads and CUDA: a server that has neither forks the workers.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch"])
-    tensors = getattr(data, "tensors", None)
     return DataLoader(
         data,
         batch_sampler=batches,
         num_workers=workers,
         multiprocessing_context=context,
         worker_init_fn=_outlive_a_notice if workers else None,
-        collate_fn=getattr(data, "collate", None),
-        # Copies from pinned memory run beside the computation. What lies on the device is not pinned.
-        pin_memory=device.type == "cuda" and (tensors is None or not tensors[0].is_cuda),
+        collate_fn=collate,
+        pin_memory=pinned,
         # A loader draws a number each time that it is begun, so once more after a resume.
         generator=torch.Generator(),
     )

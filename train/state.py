@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_state_dict
 from torch.distributed.checkpoint import state_dict as dcp_state
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
@@ -22,6 +21,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from train import random_state
+from train.torch_private import copy_into, empty_copies, parameter_names
 
 COMMON = "common.pt"
 """What all ranks have alike, written by rank 0."""
@@ -191,11 +191,11 @@ class Stage:
     def copy(self, tensors: dict[str, Any]) -> dict[str, Any]:
         """`tensors` with all of them copied. May run in another thread, while nobody changes them."""
         if self._copies is None or not _same_shapes(self._copies, tensors):
-            self._copies = _create_cpu_state_dict(tensors, pin_memory=self._stream is not None)
+            self._copies = empty_copies(tensors, pinned=self._stream is not None)
         if self._stream is None:
-            return _copy_state_dict(tensors, self._copies, type_check=False)
+            return copy_into(self._copies, tensors)
         with torch.cuda.stream(self._stream):
-            copied = _copy_state_dict(tensors, self._copies, non_blocking=True, type_check=False)
+            copied = copy_into(self._copies, tensors, non_blocking=True)
         self._stream.synchronize()
         return copied
 
@@ -203,9 +203,7 @@ class Stage:
 def without_frozen(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
     """`state` of `module` without the parameters that need no gradient, under none of their names."""
     named = module.named_parameters(remove_duplicate=False)
-    frozen = set().union(
-        *(dcp_state._get_fqns(module, name) for name, parameter in named if not parameter.requires_grad)
-    )
+    frozen = set().union(*(parameter_names(module, name) for name, parameter in named if not parameter.requires_grad))
     return {name: value for name, value in state.items() if name not in frozen}
 
 
