@@ -31,7 +31,7 @@ class BarrierError(RuntimeError):
 
 
 class DeviceError(RuntimeError):
-    """The device that was asked for is not there."""
+    """The device that was asked for is not there, or what torch needs to use several."""
 
 
 def choose_device(name: str, environment: JobEnvironment) -> torch.device:
@@ -42,6 +42,8 @@ def choose_device(name: str, environment: JobEnvironment) -> torch.device:
     Raises:
         DeviceError: there is no such device, or it cannot be shared by several ranks.
     """
+    if environment.world_size > 1:
+        _check_numpy()
     mps = torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if mps and environment.world_size == 1 else "cpu"
@@ -58,6 +60,14 @@ def choose_device(name: str, environment: JobEnvironment) -> torch.device:
     return torch.device("cuda", environment.local_rank % torch.cuda.device_count())
 
 
+def _check_numpy() -> None:
+    """Torch sends objects between ranks by way of numpy, and says so as late as that."""
+    try:
+        torch.empty(0).numpy()
+    except RuntimeError:
+        raise DeviceError("several processes need numpy, which torch does not find here: pip install numpy") from None
+
+
 @contextmanager
 def process_group(
     environment: JobEnvironment, device: torch.device, timeout: timedelta = TIMEOUT, backend: str = "auto"
@@ -71,6 +81,7 @@ def process_group(
     one of them. Aborted, the connections close when the process ends.
 
     Raises:
+        DeviceError: numpy is missing.
         torch.distributed.DistError: the ranks did not find each other within `timeout`.
     """
     if device.type == "cuda":
@@ -78,6 +89,7 @@ def process_group(
     if environment.world_size == 1:
         yield
         return
+    _check_numpy()
     host = environment.master_address or ""
     dist.init_process_group(
         # Gloo beside NCCL, for collectives of tensors on the CPU.
