@@ -176,7 +176,7 @@ def test_mixed_images_have_mixed_targets(tmp_path: Path, mixup: float, cutmix: f
         (fashion_mnist, real_formats.write_mnist, {"epochs": 60, "learning_rate": 3e-3}),
         (mnist, real_formats.write_mnist, {"epochs": 3, "batch_size": 8}),
         (cifar10, real_formats.write_cifar10, {"epochs": 8, "learning_rate": 0.01}),
-        (cifar10, real_formats.write_cifar10, {"model": "resnet", "width": 8, "epochs": 8, "batch_size": 10}),
+        (cifar10, real_formats.write_cifar10, {"model": "resnet", "width": 8, "epochs": 20, "batch_size": 10}),
     ],
     ids=["fashion_mnist", "mnist", "cifarnet", "resnet"],
 )
