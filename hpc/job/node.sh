@@ -71,7 +71,7 @@ node::choose_torchrun() {
   # are written. Python's faulthandler in the ranks does not mind that it is ignored.
   trap '' ABRT
   # Its own folder it never removes: so not in /tmp.
-  launcher=(python -m torch.distributed.run --nproc-per-node="$N_PROC" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
+  launcher=(python -m torch.distributed.run --nproc-per-node="${fact[processes_per_node]}" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
   if ((NNODES == 1)); then
     launcher+=(--standalone --nnodes=1)
   else

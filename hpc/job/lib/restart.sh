@@ -20,7 +20,6 @@ restart::is_due() {
   if [[ $2 != preempted ]]; then restarts+=-1; fi # without the one that is asked for
   if ((restarts >= fact[max_restarts])); then
     common::note "job $SLURM_JOB_ID: not started again: it was $restarts times, and --max-restarts is ${fact[max_restarts]}"
-    interruption::set_state "$1" failed
     return 1
   fi
 }
