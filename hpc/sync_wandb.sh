@@ -21,7 +21,7 @@ source "$here/lib/wandb_client.sh"
 
 declare -a recordings=()   # files to send, those of a task in the order of its attempts
 declare -A unfinished=()   # of these, those that are being written
-outputs='' # the folder of the run directories
+outputs=''                 # the folder of the run directories
 declare -i before=0 open=0 # sent before; being written, and left
 
 main() {

@@ -66,7 +66,8 @@ experiment::begin() {
     experiment_made=$folder
     mkdir -p -- "$folder"
   fi
-  printf '%s\n' "${fact[run_directory]}" >"${folder%/*}/.sending"
+  # Of a run without a name nobody can submit a second.
+  if [[ -n $experiment_lock ]]; then printf '%s\n' "${fact[run_directory]}" >"${folder%/*}/.sending"; fi
 }
 
 experiment::put_back() {
@@ -88,7 +89,7 @@ experiment::record_jobs() {
   local -r folder=${fact[checkpoint_directory]%/*}
   printf '%s\n' "$@" >"$folder/.job"
   printf '%s\n' "${fact[run_id]}" >>"$folder/runs"
-  rm -f -- "$folder/.sending"
+  if [[ -n $experiment_lock ]]; then rm -f -- "$folder/.sending"; fi
   experiment::release
 }
 

@@ -39,7 +39,7 @@ sent() {
   third=$(readlink -- "$run_directory/kit")
   [[ $third != "$first" && $(tail -n 1 -- "$run_directory/kit/hpc/job/batch.sh") == '# an upgrade' ]]
   [[ $(grep -c 'an upgrade' -- "${run_directory%/*}"/"${first#../}"/hpc/job/batch.sh) == 0 ]]
-  (($(find "$SCRATCH"/*/hpc_outputs/.kits -mindepth 1 -maxdepth 1 | wc -l) == 2))
+  (($(find "$SCRATCH"/*/hpc_outputs/.kits -mindepth 1 -maxdepth 1 -type d | wc -l) == 2))
 }
 
 @test "a profile of the user's own travels along, as it was" {
