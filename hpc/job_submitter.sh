@@ -84,7 +84,7 @@ main() {
   data::check
   tasks::count
   tasks::choose_array_size
-  mapfile -t tasks_to_send < <(seq "${fact[tasks]}")
+  tasks::take_all
   tasks::divide
   if [[ -n $silent ]]; then
     [[ -n ${options_value[dry_run]} ]] || common::die "$silent"

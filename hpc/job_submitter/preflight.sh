@@ -38,7 +38,7 @@ preflight::check() {
     IFS='|' read -r _ _ _ _ _ limit _ <<<"${groups[0]}"
     if [[ $partition != *,* && ${groups[0]##*|} != up ]]; then
       common::warn "partition $partition is ${groups[0]##*|}: the job will wait until it is up"
-    elif [[ $partition != *,* ]] && limit=$(checks::seconds "$limit") && (($(checks::seconds "${fact[time]}") > limit)); then
+    elif [[ $partition != *,* && $limit == [0-9]* ]] && limit=$(checks::seconds "$limit") && (($(checks::seconds "${fact[time]}") > limit)); then
       common::warn "--time ${fact[time]}: partition $partition allows $(checks::duration "$limit") at most: unless the site moves the job to another, it will wait for ever"
     fi
   elif [[ -n ${options_value[partition]} ]]; then

@@ -158,13 +158,18 @@ tasks::begun() {
   mapfile -t tasks_begun < <(if ((${#folder[@]} > 0)); then printf '%s\n' "${folder[@]}" | sort --version-sort; fi)
 }
 
+tasks::take_all() {
+  tasks_to_send=(1)
+  if ((fact[tasks] > 1)); then mapfile -t tasks_to_send < <(seq "${fact[tasks]}"); fi
+}
+
 # tasks::choose DIRECTORY   Leaves in tasks_to_send all tasks, or with --only-missing those that no run of the experiment
 # has completed.
 tasks::choose() {
   local -r directory=$1
   local run task id sum
   local -A completed=() sums=()
-  mapfile -t tasks_to_send < <(seq "${fact[tasks]}")
+  tasks::take_all
   if [[ -z ${options_value[only_missing]} || -n ${fact[sweep]:-} ]]; then return; fi
   tasks::read_sums "$directory" sums
   while read -r run; do
