@@ -32,7 +32,6 @@ source "$here/job_submitter/preflight.sh"
 source "$here/lib/findings.sh"
 source "$here/job_submitter/isc.sh"
 source "$here/job_submitter/snapshot.sh"
-source "$here/lib/packing.sh"
 source "$here/lib/staging.sh"
 source "$here/job_submitter/data.sh"
 source "$here/job_submitter/experiment.sh"
@@ -40,7 +39,6 @@ source "$here/lib/sending.sh"
 source "$here/job_submitter/kit.sh"
 source "$here/job_submitter/run.sh"
 source "$here/job_submitter/submission.sh"
-source "$here/lib/follow.sh"
 source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
 source "$here/job_submitter/container.sh"
@@ -102,12 +100,18 @@ main() {
     return
   fi
   if [[ -n ${options_value[confirm]} ]]; then job_submitter::confirm; fi
-  if [[ -z ${options_value[pack_in_job]} ]] && staging::is_wanted; then staging::prepare; fi
+  if [[ -z ${options_value[pack_in_job]} ]] && staging::is_wanted; then
+    source "$here/lib/packing.sh" # here, as most submissions need it not
+    staging::prepare
+  fi
   submission::write "$project" "$commit"
   job_submitter::for_each_job run::send || true # what Slurm takes no more is said below
   run::record
   job_submitter::report
-  if [[ -n ${options_value[follow]} ]]; then follow::jobs "${fact[run_directory]}" "${run_jobs[@]}"; fi
+  if [[ -n ${options_value[follow]} ]]; then
+    source "$here/lib/follow.sh"
+    follow::jobs "${fact[run_directory]}" "${run_jobs[@]}"
+  fi
   [[ -z $run_refused ]]
 }
 
