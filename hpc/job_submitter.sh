@@ -9,7 +9,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 
-here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH='' cd -- "${BASH_SOURCE[0]%job_submitter.sh}." && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/files.sh"
