@@ -74,10 +74,7 @@ staging::check_links() {
   local name target real root
   local -a roots=()
   ((packing_tree[links] > 0)) || return 0
-  for root in "${staging_paths[@]}"; do
-    real=$(realpath -- "${fact[scratch_dir]}/$root" && printf x)
-    roots+=("${real%$'\n'x}")
-  done
+  mapfile -d '' -t roots < <(realpath -z -- "${staging_paths[@]/#/"${fact[scratch_dir]}/"}")
   exec {resolved}< <(cd -- "$folder" && find "$start" -type l -print0 | xargs -0 --no-run-if-empty realpath -zm --)
   while IFS= read -r -d '' name && IFS= read -r -d '' target && IFS= read -r -d '' real <&"$resolved"; do
     if [[ $target != /* ]]; then
