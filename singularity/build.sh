@@ -80,8 +80,7 @@ build::make() {
   build=$(mktemp -d)
   partial=$(mktemp -- "$output.XXXXXX")
   trap build::remove_unfinished EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  common::end_on_signals
   for file in "${build_files[@]}" "${build_files_if_there[@]}"; do
     if [[ ! -e $project/$file && " ${build_files_if_there[*]} " == *" $file "* ]]; then continue; fi
     mkdir -p -- "$build/environment/$(dirname -- "$file")"

@@ -64,8 +64,7 @@ create::make() {
   building=$(mktemp -d -- "$link.XXXXXX")
   chmod 755 "$building"
   trap create::remove_unfinished EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  common::end_on_signals
 
   local -a constraint=()
   if [[ $flavour == cpu ]]; then constraint=(--constraint "$here/constraints-cpu.txt"); fi

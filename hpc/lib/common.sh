@@ -49,6 +49,13 @@ common::wait() {
   wait "$1"
 }
 
+# common::end_on_signals   They end the script, and its EXIT trap cleans up.
+common::end_on_signals() {
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
 # common::print_header SCRIPT   The comment at the head of a script is its help.
 common::print_header() {
   sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$1"
