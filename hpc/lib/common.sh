@@ -61,6 +61,13 @@ common::print_header() {
   sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$1"
 }
 
+# common::answer_help SCRIPT [WORD]   When WORD asks for the help of SCRIPT, prints it and ends.
+common::answer_help() {
+  if [[ ${2:-} != @(-h|--help) ]]; then return; fi
+  common::print_header "$1"
+  exit
+}
+
 # Standard input becomes FILE as a whole or not at all: readers on other nodes never see half of it.
 common::write_atomically() {
   local -r file=$1
