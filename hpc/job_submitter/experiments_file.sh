@@ -11,15 +11,15 @@ declare -ga experiment_lengths+=() # how many of them belong to each
 # experiments_file::read FILE   Ends with status 2 when FILE is missing, is no text, has an open quote or
 # no experiment.
 experiments_file::read() {
-  local LC_ALL=C # bytes: a word may end in half a character, and the NUL behind it is not the other half
   local -r file=$1
   local -a answer=()
   [[ -e $file ]] || common::die_usage "no configuration file ${file@Q}: make it, or name another with --configs"
   [[ -f $file && -r $file ]] || common::die_usage "${file@Q} is not a file that you can read (--configs)"
-  if IFS= read -r -d '' _ <"$file"; then # it ends well at a NUL only
+  if LC_ALL=C IFS= read -r -d '' _ <"$file"; then # it ends well at a NUL only
     common::die_usage "${file@Q} is not a text file: it has a NUL byte (--configs)"
   fi
-  mapfile -d '' -t answer < <(python3 -I -S "${BASH_SOURCE[0]%.sh}.py" "$file" "${0##*/}" || printf 'failed %s\0' "$?")
+  # Bytes: a word may end in half a character, and the NUL behind it is not the other half.
+  LC_ALL=C mapfile -d '' -t answer < <(python3 -I -S "${BASH_SOURCE[0]%.sh}.py" "$file" "${0##*/}" || printf 'failed %s\0' "$?")
   if [[ ${answer[0]} == 'failed '* ]]; then exit "${answer[0]#failed }"; fi
   read -ra experiment_lengths <<<"${answer[0]}"
   experiment_words=("${answer[@]:1}")

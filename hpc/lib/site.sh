@@ -91,13 +91,9 @@ site::name() {
 # site::outputs VARIABLE PROJECT   VARIABLE becomes the folder of the run directories, by the SCRATCH of the environment, else of the
 # project's .env, else of the site's profile, as the submitter does.
 site::outputs() {
-  dotenv::each "$2/.env" site::take_setting
+  dotenv::each "$2/.env" secrets::take_setting
   site::load "$2/hpc" "${HPC_CLUSTER:-}"
   local -r scratch=${SCRATCH:-${site[scratch]}}
   [[ -n $scratch ]] || common::die "SCRATCH is not set: export it, or write it into the project's .env; a run directory can be named without it"
   printf -v "$1" '%s' "${scratch%/}/${2##*/}/hpc_outputs"
-}
-
-site::take_setting() {
-  if [[ $1 == @(SCRATCH|HPC_CLUSTER) ]]; then secrets::export_unless_set "$@"; fi
 }
