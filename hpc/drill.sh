@@ -50,12 +50,7 @@ drill::read_options() {
   options::add tolerance text 0 '--tolerance' 'by how much a loss may differ from that of the uninterrupted run; 0: not by a bit'
   options::add at count '' '--at' 'step at which each fault comes (default: places a good third into the run)'
   option_table::define
-  options::parse "$@"
-  if [[ -n ${options_value[help]:-} ]]; then
-    common::print_header "${BASH_SOURCE[0]}"
-    options::print_help
-    exit
-  fi
+  options::parse_command "${BASH_SOURCE[0]}" "$@"
   local name
   for name in exp_name resume fresh dry_run confirm follow; do
     if [[ -n ${options_source[$name]:-} ]]; then

@@ -29,10 +29,7 @@ main() {
   local -a named=() runs=()
   while (($# > 0)); do
     case $1 in
-      -h | --help)
-        common::print_header "${BASH_SOURCE[0]}"
-        return
-        ;;
+      -h | --help) common::answer_help "${BASH_SOURCE[0]}" "$1" ;;
       --running) running=1 ;;
       -*) common::die_usage "unknown option ${1@Q}: sync_wandb.sh [--running] [RUN_DIRECTORY|EXPERIMENT...]" ;;
       *) named+=("$1") ;;

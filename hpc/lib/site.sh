@@ -65,7 +65,7 @@ site::load_from() {
 
 site::name() {
   local -r cluster=${slurm[ClusterName]:-}
-  local host folder profile pattern line
+  local host folder profile pattern
   local -a patterns
   for folder in "$@"; do
     if [[ -n $cluster && -r $folder/$cluster.sh ]]; then
@@ -75,19 +75,15 @@ site::name() {
   done
   host=$(uname -n)
   for profile in "$1"/*.sh "$2"/*.sh; do
-    [[ -r $profile ]] || continue
-    while IFS= read -r line; do
-      if [[ $line != '# hosts: '* ]]; then continue; fi
-      read -ra patterns <<<"${line#'# hosts: '}"
-      for pattern in "${patterns[@]}"; do
-        # shellcheck disable=SC2053 # the profile gives a pattern
-        if [[ $host == $pattern ]]; then
-          profile=${profile##*/}
-          printf '%s\n' "${profile%.sh}"
-          return
-        fi
-      done
-    done <"$profile"
+    read -d '' -ra patterns < <(sed -n 's/^# hosts: //p' "$profile" 2>/dev/null) || true # it ends at no NUL
+    for pattern in "${patterns[@]}"; do
+      # shellcheck disable=SC2053 # the profile gives a pattern
+      if [[ $host == $pattern ]]; then
+        profile=${profile##*/}
+        printf '%s\n' "${profile%.sh}"
+        return
+      fi
+    done
   done
   echo default
 }
@@ -95,13 +91,9 @@ site::name() {
 # site::outputs VARIABLE PROJECT   VARIABLE becomes the folder of the run directories, by the SCRATCH of the environment, else of the
 # project's .env, else of the site's profile, as the submitter does.
 site::outputs() {
-  dotenv::each "$2/.env" site::take_setting
+  dotenv::each "$2/.env" secrets::take_setting
   site::load "$2/hpc" "${HPC_CLUSTER:-}"
   local -r scratch=${SCRATCH:-${site[scratch]}}
   [[ -n $scratch ]] || common::die "SCRATCH is not set: export it, or write it into the project's .env; a run directory can be named without it"
   printf -v "$1" '%s' "${scratch%/}/${2##*/}/hpc_outputs"
-}
-
-site::take_setting() {
-  if [[ $1 == @(SCRATCH|HPC_CLUSTER) ]]; then secrets::export_unless_set "$@"; fi
 }
