@@ -12,16 +12,33 @@ declare -ga experiment_lengths+=() # how many of them belong to each
 # no experiment.
 experiments_file::read() {
   local -r file=$1
-  local -a answer=()
   [[ -e $file ]] || common::die_usage "no configuration file ${file@Q}: make it, or name another with --configs"
   [[ -f $file && -r $file ]] || common::die_usage "${file@Q} is not a file that you can read (--configs)"
   if LC_ALL=C IFS= read -r -d '' _ <"$file"; then # it ends well at a NUL only
     common::die_usage "${file@Q} is not a text file: it has a NUL byte (--configs)"
   fi
+  experiments_file::read_plain || experiments_file::parse
+  ((${#experiment_lengths[@]} > 0)) || common::die_usage "no experiment in ${file@Q}: write its command on a line, such as: python -m train"
+}
+
+# The two below read the caller's file. Most files have plain words alone, and need no Python; status 1 when this one has others.
+experiments_file::read_plain() {
+  local line
+  local -a words
+  experiment_words=() experiment_lengths=()
+  while IFS= read -r line || [[ -n $line ]]; do
+    if [[ $line =~ ^[[:blank:]]*# ]]; then continue; fi
+    if [[ $line == *[!A-Za-z0-9_./=,:@%+[:blank:]-]* ]]; then return 1; fi
+    read -ra words <<<"$line"
+    if ((${#words[@]} > 0)); then experiment_words+=("${words[@]}") experiment_lengths+=("${#words[@]}"); fi
+  done <"$file"
+}
+
+experiments_file::parse() {
+  local -a answer=()
   # Bytes: a word may end in half a character, and the NUL behind it is not the other half.
   LC_ALL=C mapfile -d '' -t answer < <(python3 -I -S "${BASH_SOURCE[0]%.sh}.py" "$file" "${0##*/}" || printf 'failed %s\0' "$?")
   if [[ ${answer[0]} == 'failed '* ]]; then exit "${answer[0]#failed }"; fi
   read -ra experiment_lengths <<<"${answer[0]}"
   experiment_words=("${answer[@]:1}")
-  ((${#experiment_lengths[@]} > 0)) || common::die_usage "no experiment in ${file@Q}: write its command on a line, such as: python -m train"
 }

@@ -157,7 +157,7 @@ def expected_argv(option, value, project, run_directory):
             *(f"--chdir={run_directory}", "--open-mode=append"),
             *([f"--array=1-{min(1000, tasks - offset)}"] if tasks > 1 else []),
             f"--output={folder}task_{'%a' if tasks > 1 else 1}/log.txt",
-            *(*last, f"{project}/hpc/job/batch.sh", run_directory),
+            *(*last, f"{run_directory}/kit/hpc/job/batch.sh", run_directory),
             *([f"offset={offset}"] if offset else []),
         ]
     return argv
