@@ -48,6 +48,7 @@ cause() {
 heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; exit 75'
 
 @test "a signal that nobody expects is not an end of the program: the task is not completed" {
+  # shellcheck disable=SC2016 # sh expands it
   srun_does ': >"$STUB/began"; exec sleep 20'
   start_batch
   wait_until 20 test -e "$stub/began"

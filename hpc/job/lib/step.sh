@@ -17,6 +17,7 @@ step::wait_for_slurm() {
   local answer
   common::note "job $SLURM_JOB_ID: the step did not begin: to be started again when Slurm answers"
   sleep "$1"
+  # shellcheck disable=SC2034 # srun will see
   slurm::ask answer 600 scontrol --oneliner show job "$(interruption::id)" || true
 }
 
