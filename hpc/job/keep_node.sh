@@ -21,6 +21,7 @@ kit=$run_directory/kit
 source "$kit/hpc/lib/common.sh"
 source "$kit/hpc/lib/slurm.sh"
 source "$kit/hpc/lib/site.sh"
+source "$kit/hpc/job/lib/step.sh"
 source "$kit/hpc/job/lib/node_setup.sh"
 source "$kit/hpc/job/lib/local_disk.sh"
 source "$kit/hpc/job/lib/leftovers.sh"
@@ -34,6 +35,7 @@ ours='' leaving='' bringing=''
 
 main() {
   local order
+  step::note_begin "$attempt_directory" kept
   node_setup::run "$kit/hpc" "$run_directory"
   plan::read "$run_directory/staging"
   trap 'keep_node::answer failed; keep_node::leave' EXIT

@@ -35,6 +35,7 @@ restart::again() {
       # Slurm ends this script; not by a failure, until then.
       sleep 120 &
       wait "$!" || true
+      kill "$!" 2>/dev/null || true
       return
       ;;
     2)
