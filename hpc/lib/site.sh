@@ -65,7 +65,7 @@ site::load_from() {
 
 site::name() {
   local -r cluster=${slurm[ClusterName]:-}
-  local host folder profile pattern
+  local host folder profile line pattern
   local -a patterns
   for folder in "$@"; do
     if [[ -n $cluster && -r $folder/$cluster.sh ]]; then
@@ -75,15 +75,19 @@ site::name() {
   done
   host=$(uname -n)
   for profile in "$1"/*.sh "$2"/*.sh; do
-    read -d '' -ra patterns < <(sed -n 's/^# hosts: //p' "$profile" 2>/dev/null) || true # it ends at no NUL
-    for pattern in "${patterns[@]}"; do
-      # shellcheck disable=SC2053 # the profile gives a pattern
-      if [[ $host == $pattern ]]; then
-        profile=${profile##*/}
-        printf '%s\n' "${profile%.sh}"
-        return
-      fi
-    done
+    if [[ ! -r $profile ]]; then continue; fi
+    while IFS= read -r line; do
+      if [[ $line != '# hosts: '* ]]; then continue; fi
+      read -ra patterns <<<"${line#'# hosts: '}"
+      for pattern in "${patterns[@]}"; do
+        # shellcheck disable=SC2053 # the profile gives a pattern
+        if [[ $host == $pattern ]]; then
+          profile=${profile##*/}
+          printf '%s\n' "${profile%.sh}"
+          return
+        fi
+      done
+    done <"$profile"
   done
   echo default
 }

@@ -87,7 +87,7 @@ def slurm_time(value):
     return f"{total // 86400}-{total // 3600 % 24:02d}:{total // 60 % 60:02d}:{total % 60:02d}", total
 
 
-def expected_argv(option, value, project, run_directory):
+def expected_argv(option, value, run_directory):
     """What sbatch is to be given when the submitter accepts VALUE for OPTION; None when it must not."""
     words = dict(BASE)
     handed_on, last = {}, []
@@ -273,7 +273,7 @@ class Submitter:
         if form == "environment" and value == "":
             option = "chdir"  # as if it had not been given
         try:
-            expected = expected_argv(option, value, self.project, run_directory)
+            expected = expected_argv(option, value, run_directory)
         except (AttributeError, ValueError):
             expected = None
         faults = []

@@ -14,10 +14,10 @@ step::is_missing() {
 
 # step::wait_for_slurm PAUSE
 step::wait_for_slurm() {
+  # shellcheck disable=SC2034 # srun will see
   local answer
   common::note "job $SLURM_JOB_ID: the step did not begin: to be started again when Slurm answers"
   sleep "$1"
-  # shellcheck disable=SC2034 # srun will see
   slurm::ask answer 600 scontrol --oneliner show job "$(interruption::id)" || true
 }
 
