@@ -117,12 +117,15 @@ keep_node::bring() {
 # input of this script when all is over.
 keep_node::told_to_end() {
   local state status=0
+  trap '' TERM # Slurm and srun send it, both
   slurm::ask state 5 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T || status=$?
   if [[ -z $leaving && $state != RUNNING ]] && ((status != 2)); then exit 143; fi
+  if [[ -z $leaving ]]; then trap keep_node::told_to_end TERM; fi
 }
 
 # Slurm kills what is still there when KillWait is over: half of it is for the ranks.
 keep_node::leave() {
+  local IFS=$' \t\n' # of the command in which the signal came it may be another
   leaving=1
   trap '' TERM
   if [[ -n $bringing ]]; then
