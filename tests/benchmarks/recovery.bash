@@ -19,9 +19,10 @@ bench::recovery_beside() {
     echo 'python -m first_step' >"$round/experiment_configurations.txt"
   done
   for ((round = 0; round < ${rounds:-5}; round++)); do
-    for launcher in torchrun srun; do
-      bench::restart "kit_$launcher" "$project" "$launcher"
+    for launcher in torchrun srun; do # by turns who is first
+      if ((round % 2 == 1)); then bench::restart "kit_$launcher" "$project" "$launcher"; fi
       bench::restart "base_$launcher" "$theirs" "$launcher"
+      if ((round % 2 == 0)); then bench::restart "kit_$launcher" "$project" "$launcher"; fi
     done
   done
   for launcher in torchrun srun; do
@@ -45,9 +46,10 @@ bench::restart() {
     cat -- "$run/log.txt" >&2
     common::die "job $job was not interrupted once, or did not end well"
   }
-  awk "BEGIN { print \"$1\", $first - $(date -d "$began" +%s.%3N) }" >>"$results"
-  printf '%s: nodes %s, ranks %s, first step %s (of the start)\n' "$1" \
-    "$(awk "BEGIN { print $(stat --format=%.3Y "$run/attempt_1/nodes") - $(date -d "$began" +%s.%3N) }")" \
-    "$(awk "BEGIN { print $(stat --format=%.3W "$run/attempt_1"/usage_*.tsv) - $(date -d "$began" +%s.%3N) }")" \
-    "$(awk "BEGIN { print $first - $(date -d "$began" +%s.%3N) }")" >&2
+  # Where the time goes: until the batch script has begun, until node.sh has (its sampler makes the file), until the first step.
+  awk -v name="$1" -v began="$(date -d "$began" +%s.%3N)" -v batch="$(stat --format=%.3Y "$run/attempt_1/nodes")" \
+    -v node="$(stat --format=%.3W "$run/attempt_1"/usage_*.tsv)" -v first="$first" -v results="$results" 'BEGIN {
+      printf "%s %.3f\n", name, first - began >>results
+      printf "%s: batch.sh %.2f s, node.sh %.2f s, the first step %.2f s after the start\n", name, batch - began, node - began, first - began
+    }' >&2
 }
