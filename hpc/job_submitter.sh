@@ -176,7 +176,7 @@ job_submitter::confirm() {
   [[ $answer == [yY]* ]] || common::die "not submitted"
 }
 
-# Without what they wait for: those jobs are not there yet. The kit's link in the run directory neither.
+# Bad nodes are not left out where no others can run the job. Without what the jobs wait for: that is not there yet. The kit's link in the run directory neither.
 job_submitter::ask_slurm() {
   local -a job_argv=()
   request::sbatch_argv job_argv "${tasks_lists[0]}" 0

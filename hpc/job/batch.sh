@@ -153,9 +153,9 @@ batch::cycle() {
 # Tells this script when the cycle is over, and again when the program should have stopped long ago.
 batch::time_cycle() {
   trap - EXIT
-  sleep "${fact[cycle_seconds]}"
+  common::sleep "${fact[cycle_seconds]}"
   kill -s RTMIN+1 "$$"
-  sleep "${fact[cycle_grace]}"
+  common::sleep "${fact[cycle_grace]}"
   kill -s RTMIN+1 "$$"
 }
 
@@ -187,7 +187,7 @@ batch::wait_for_step() {
   trap 'late=1' ALRM
   while [[ -z $late ]] && kill -0 "$step" 2>/dev/null; do wait "$step" || true; done
   status=142
-  if [[ -z $late ]]; then
+  if ! kill -0 "$step" 2>/dev/null; then
     status=0
     wait "$step" || status=$?
   fi
@@ -199,7 +199,7 @@ batch::heed_warning() {
   ending=warned
   interruption::ask "$attempt_directory"
   if [[ ${fact[interrupt]} == kill ]]; then
-    (trap - EXIT && sleep "$((fact[grace_seconds] / 2))" && kill -s RTMIN+1 "$$") &
+    (trap - EXIT && common::sleep "$((fact[grace_seconds] / 2))" && kill -s RTMIN+1 "$$") &
     timer=$!
   fi
 }
@@ -226,7 +226,7 @@ batch::kill_step() {
 }
 
 batch::limit_wait() {
-  (trap - EXIT && sleep "$1" && kill -s ALRM "$$") 2>/dev/null &
+  (trap - EXIT && common::sleep "$1" && kill -s ALRM "$$") 2>/dev/null &
   limiter=$!
 }
 

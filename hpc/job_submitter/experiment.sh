@@ -87,10 +87,11 @@ experiment::put_back() {
 # its jobs for hours.
 experiment::record_jobs() {
   local -r folder=${fact[checkpoint_directory]%/*}
-  printf '%s\n' "$@" >"$folder/.job"
-  printf '%s\n' "${fact[run_id]}" >>"$folder/runs"
-  if [[ -n $experiment_lock ]]; then rm -f -- "$folder/.sending"; fi
+  local status=0
+  { printf '%s\n' "$@" >"$folder/.job" && printf '%s\n' "${fact[run_id]}" >>"$folder/runs"; } || status=$?
+  if [[ -n $experiment_lock ]] && ((status == 0)); then rm -f -- "$folder/.sending"; fi
   experiment::release
+  return "$status"
 }
 
 experiment::release() {

@@ -25,7 +25,7 @@ kit::link() {
     if [[ ! -d $store/$key ]]; then kit::copy "$project" "$store" "$key"; fi
     printf '%s\n' "$key" "$listed" | common::write_atomically "$store/last"
   fi
-  ln -s -- "../.kits/$key" "$run_directory/kit"
+  ln -s -- "../.kits/$key" "$run_directory/kit" 2>/dev/null || cp -R -- "$store/$key" "$run_directory/kit" # where there are no links
   # Of the user's own profiles that count before the kit's (site::load).
   if [[ -r $users/${fact[site]}.sh && ! -e $run_directory/profile.sh ]]; then cp -- "$users/${fact[site]}.sh" "$run_directory/profile.sh"; fi
 }

@@ -56,6 +56,16 @@ common::end_on_signals() {
   trap 'exit 143' TERM
 }
 
+# common::sleep SECONDS   Of a part in the background: the TERM that ends it ends the sleep, too.
+common::sleep() {
+  local process
+  sleep "$1" &
+  process=$!
+  # shellcheck disable=SC2064 # this process
+  trap "kill $process 2>/dev/null; exit 143" TERM
+  wait "$process"
+}
+
 # common::print_header SCRIPT   The comment at the head of a script is its help.
 common::print_header() {
   sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$1"

@@ -48,17 +48,17 @@ slurm::is_silence() {
 }
 
 # slurm::job_id TEXT   Prints the id in what sbatch has printed: the line `N`, `N;CLUSTER` or "Submitted batch job N",
-# whatever banner or table the site prints around it. Status 1 when there is none.
+# whatever banner or table the site prints around it. Status 1 when there is none, or when several lines may be it.
 slurm::job_id() {
-  local line id=''
+  local line id='' several=''
   local -r number='^[[:blank:]]*(Submitted batch job )?([1-9][0-9]*)(;.+| on cluster .+)?[[:space:]]*$'
   while IFS= read -r line; do
     if [[ ! $line =~ $number ]]; then continue; fi
-    id=${BASH_REMATCH[2]}
     # A bare number may also be of the table.
-    if [[ -n ${BASH_REMATCH[1]}${BASH_REMATCH[3]} ]]; then break; fi
+    several+=${id:+1} id=${BASH_REMATCH[2]}
+    if [[ -n ${BASH_REMATCH[1]}${BASH_REMATCH[3]} ]]; then several='' && break; fi
   done <<<"$1"
-  [[ -n $id ]] && printf '%s\n' "$id"
+  [[ -n $id && -z $several ]] && printf '%s\n' "$id"
 }
 
 # slurm::field NAME TEXT   Prints the value in a line of scontrol's, or unknown.

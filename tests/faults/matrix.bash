@@ -317,7 +317,7 @@ PYTHON
 
 # nothing_left JOB   No process, no folder on a node's disk, no node out of service.
 nothing_left() {
-  wait_until 15 no_process_of "$1"
+  wait_until 15 no_process_of "$1" || { processes_of "$1" | xargs ps -o pid,ppid,stat,etime,args -p >&2 && return 1; }
   same "$(local_folders "$1")" ''
   same "$(sinfo --noheader --states=drain --format=%N)" ''
 }
@@ -326,9 +326,9 @@ no_process_of() {
   [[ -z $(processes_of "$1") ]]
 }
 
-# processes_of JOB   On all nodes.
+# processes_of JOB   On all nodes of this cluster.
 processes_of() {
-  grep -lszx "SLURM_JOB_ID=$1" /proc/[0-9]*/environ | sed -E 's|/proc/([0-9]+)/.*|\1|' || true
+  grep -lszx "SLURM_JOB_ID=$1" /proc/[0-9]*/environ | xargs --no-run-if-empty grep -lszxF "POCKET_CLUSTER_DIR=$POCKET_CLUSTER_DIR" | sed -E 's|/proc/([0-9]+)/.*|\1|' || true
 }
 
 network() {

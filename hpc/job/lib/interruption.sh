@@ -46,32 +46,49 @@ interruption::begin() {
   fi
 }
 
-# interruption::blame_dead_node ATTEMPT_DIRECTORY   Only one that is down still; a cloud's nodes (their states end in ~ # % !) come
-# and go.
+# interruption::blame_dead_node ATTEMPT_DIRECTORY   Only one that is down still.
 interruption::blame_dead_node() {
-  local nodes answer node state
+  local nodes node
+  local -A states=()
   nodes=$(cat -- "$1/nodes" 2>/dev/null) || return 0
-  slurm::ask answer 20 sinfo --noheader --Node --nodes="$nodes" --format='%N|%T' || return 0
-  while IFS='|' read -r node state; do
-    if [[ $state != *[~#%!] && ($state == *[*] || $state == @(down|drain|fail|error|unk)*) ]]; then
+  interruption::node_states states "$nodes"
+  for node in "${!states[@]}"; do
+    if [[ ${states[$node]} == *[*]* || ${states[$node]} == @(DOWN|DRAIN|FAIL|ERROR|UNKNOWN)* || ${states[$node]} == *+@(DRAIN|FAIL|NOT_RESPONDING)* ]]; then
       bad_nodes::record "${fact[cluster]}" "$node" "$SLURM_JOB_ID" node_failed
     fi
-  done < <(sort -u <<<"$answer")
+  done
+}
+
+# interruption::node_states ARRAY NODES   ARRAY gets the state of each. Not of a cloud's nodes: each time they are other machines.
+interruption::node_states() {
+  local -n node_states=$1
+  local answer line state
+  slurm::ask answer 20 scontrol --oneliner show node "$2" || return 0
+  while read -r line; do
+    state=$(slurm::field State "$line")
+    # shellcheck disable=SC2034 # the caller's
+    if [[ $state != *CLOUD* ]]; then node_states["$(slurm::field NodeName "$line")"]=$state; fi
+  done <<<"$answer"
 }
 
 # interruption::blame_node ATTEMPT_DIRECTORY CAUSE   For failures that the program's own code does not explain.
 interruption::blame_node() {
-  local kind status node
+  local kind status node job=$SLURM_JOB_ID
+  local -A states=()
   read -r kind status _ node <<<"$2"
   if [[ $kind == hung ]] && ((fact[nodes] == 1)); then
-    bad_nodes::record "${fact[cluster]}" "$SLURM_JOB_NODELIST" "$SLURM_JOB_ID" hung
-  elif [[ $kind == failed && $node != - ]]; then
-    # 135: SIGBUS. The rest is what CUDA and the kernel say of broken hardware and lost file systems.
-    if ((status == 135)) || interruption::log_has "$1" \
-      'uncorrectable ECC|fallen off the bus|CUDA error: (unknown error|all CUDA-capable devices are busy|hardware)|Stale file handle|Input/output error'; then
-      bad_nodes::record "${fact[cluster]}" "$node" "$SLURM_JOB_ID" "$2"
-    fi
+    # One program: tasks of an array that hang, and jobs that continue each other, count once.
+    node=$SLURM_JOB_NODELIST
+    { read -r job _ <"${1%/task_*}/jobs"; } 2>/dev/null || job=$SLURM_JOB_ID
+  elif [[ $kind != failed || $node == - ]]; then
+    return
+  # 135: SIGBUS. The rest is what CUDA and the kernel say of broken hardware and lost file systems.
+  elif ((status != 135)) && ! interruption::log_has "$1" \
+    'uncorrectable ECC|fallen off the bus|CUDA error: (unknown error|all CUDA-capable devices are busy|hardware)|Stale file handle|Input/output error'; then
+    return
   fi
+  interruption::node_states states "$node"
+  if [[ -n ${states[$node]:-} ]]; then bad_nodes::record "${fact[cluster]}" "$node" "$job" "$2"; fi
 }
 
 # interruption::record ATTEMPT_DIRECTORY CAUSE
@@ -106,7 +123,7 @@ interruption::watch() {
   local beat last=''
   local -i silent=0
   trap - EXIT
-  while sleep "$interval" && kill -0 "$1" 2>/dev/null; do
+  while common::sleep "$interval" && kill -0 "$1" 2>/dev/null; do
     if ! beat=$(stat --format=%y -- "$2/heartbeat" 2>/dev/null); then
       if [[ -z ${fact[watch_log]} ]]; then continue; fi
       beat=$(stat --format=%y -- "${2%/*}/log.txt" 2>/dev/null) || continue
@@ -134,7 +151,7 @@ interruption::signal_ranks() {
 # told_to_end, hung, cycle, ignored_stop. What was seen here is written down before Slurm is asked: nothing is lost when this
 # script is killed in between. Where Slurm does not answer it counts, and `doubt` says so.
 interruption::cause() {
-  local -r directory=$1 ending=$3
+  local -r directory=$1
   local own shown seconds=120 status=0
   own=$(interruption::own_cause "$@")
   if [[ $own == @(finished|hung|ignored_stop) ]]; then
@@ -143,8 +160,8 @@ interruption::cause() {
   fi
   printf 'Slurm did not answer how the job ended\n' >"$directory/doubt"
   interruption::record "$directory" "$own"
-  # With KillWait Slurm kills this script; half of it was for the ranks.
-  if [[ $ending == told_to_end ]]; then seconds=$((fact[kill_wait] / 3 + 1)); fi
+  # With KillWait Slurm kills this script; half of it was for the ranks. What has saved is to be started again, and waits.
+  if [[ $own == cancelled ]]; then seconds=$((fact[kill_wait] / 3 + 1)); fi
   slurm::ask shown "$seconds" scontrol --oneliner show job "$(interruption::id)" || status=$?
   if ((status != 0)); then
     common::note "Slurm does not tell how the job ended ($shown): what was seen here counts, $own"

@@ -7,7 +7,7 @@ declare -ga node_environment_names+=()
 
 # restart::is_due TASK_DIRECTORY CAUSE   Of the attempt that has just ended so.
 restart::is_due() {
-  local -i restarts
+  local -i restarts=0
   local shown status=0
   case $2 in
     notice* | hung | preempted) ;;
@@ -16,8 +16,8 @@ restart::is_due() {
   # A job that is ending has been taken out of our hands. No answer is no reason to give up: the requeue itself asks again.
   slurm::ask shown 60 scontrol --oneliner show job "$(interruption::id)" || status=$?
   if ((status == 0)) && [[ " $shown " != *' JobState=RUNNING '* ]]; then return 1; fi
-  restarts=$(cat -- "$1"/attempt_*/cause | grep -cxE 'notice (time_limit|signal|request)|hung' || true)
-  if [[ $2 != preempted ]]; then restarts+=-1; fi # without the one that is asked for
+  # Without the one that is asked for. Slurm's own are not counted, nor limited but by 0.
+  if [[ $2 != preempted ]]; then restarts=$(cat -- "$1"/attempt_*/cause | grep -cxE 'notice (time_limit|signal|request)|hung' || true)-1; fi
   if ((restarts >= fact[max_restarts])); then
     common::note "job $SLURM_JOB_ID: not started again: it was $restarts times, and --max-restarts is ${fact[max_restarts]}"
     return 1
@@ -27,15 +27,17 @@ restart::is_due() {
 # restart::again RUN_DIRECTORY TASK_DIRECTORY OFFSET   Under the same id; where the site forbids that, as a new job that continues
 # this one.
 restart::again() {
-  local answer shown status=0
+  local answer shown sleeping status=0
   common::note "job $SLURM_JOB_ID: to be started again"
   slurm::ask answer 600 scontrol requeue "$(interruption::id)" || status=$?
   case $status in
     0)
+      rm -f -- "$2"/attempt_*/doubt # it ran until now
       # Slurm ends this script; not by a failure, until then.
       sleep 120 &
-      wait "$!" || true
-      kill "$!" 2>/dev/null || true
+      sleeping=$!
+      wait "$sleeping" || true
+      kill "$sleeping" 2>/dev/null || true
       return
       ;;
     2)
@@ -66,6 +68,10 @@ restart::in_new_job() {
     argv+=("$word")
     if [[ $word == sbatch ]]; then argv+=(--dependency="afterany:$SLURM_JOB_ID"); fi
   done
+  # A submitter that was killed has not written this job down, which would be taken for the new one.
+  if ! grep -q "^${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} " -- "$run_directory/jobs" 2>/dev/null; then
+    printf '%s train\n' "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}" >>"$run_directory/jobs"
+  fi
   job=$(
     site::leave_enclosing_job
     unset "${node_environment_names[@]}"
@@ -74,6 +80,7 @@ restart::in_new_job() {
     exit "$status"
   ) || status=$?
   if ((status != 0)); then
+    if ((status == 2)); then printf '%s\n' "$run_directory" >"${holder%/.job}/.sending"; fi # experiment::settle looks for it
     common::warn "no job continues job $SLURM_JOB_ID: $job; submit again with --resume"
     return 1
   fi
