@@ -99,8 +99,7 @@ adopt::take_lock() {
   stage=$(mktemp -d -- "$path/.adopt.XXXXXX")
   # shellcheck disable=SC2064 # as it is now
   trap "rm -rf -- ${stage@Q}" EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM HUP
+  common::end_on_signals
 }
 
 # What of the kit goes where. Left out is what is about the kit alone: its tests, and its own example.

@@ -29,12 +29,7 @@ main() {
   options::add dry_run flag '' '--dry-run' 'only show what would be removed: node, folder and size'
   options::add_placement partition account qos cluster
   options::add help flag '' '--help -h' 'print this'
-  options::parse "$@"
-  if [[ -n ${options_value[help]:-} ]]; then
-    common::print_header "${BASH_SOURCE[0]}"
-    options::print_help
-    return
-  fi
+  options::parse_command "${BASH_SOURCE[0]}" "$@"
   site::query silence || common::die "$silence"
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   options::complete site

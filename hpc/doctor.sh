@@ -37,12 +37,7 @@ main() {
   options::add gpu_type text '' '--gpu-type -G' 'type of GPU that your jobs ask for'
   options::add_placement partition account qos cluster
   options::add help flag '' '--help -h' 'print this'
-  options::parse "$@"
-  if [[ -n ${options_value[help]:-} ]]; then
-    common::print_header "${BASH_SOURCE[0]}"
-    options::print_help
-    return
-  fi
+  options::parse_command "${BASH_SOURCE[0]}" "$@"
   dotenv::each "$project/.env" secrets::take_setting
   if ! common::has_command sbatch; then
     findings::add problem slurm 'no sbatch on this machine' 'run this on a login node, or start a cluster here:  bash hpc/pocket_cluster.sh up'

@@ -50,12 +50,7 @@ drill::read_options() {
   options::add tolerance text 0 '--tolerance' 'by how much a loss may differ from that of the uninterrupted run; 0: not by a bit'
   options::add at count '' '--at' 'step at which each fault comes (default: places a good third into the run)'
   option_table::define
-  options::parse "$@"
-  if [[ -n ${options_value[help]:-} ]]; then
-    common::print_header "${BASH_SOURCE[0]}"
-    options::print_help
-    exit
-  fi
+  options::parse_command "${BASH_SOURCE[0]}" "$@"
   local name
   for name in exp_name resume fresh dry_run confirm follow; do
     if [[ -n ${options_source[$name]:-} ]]; then
@@ -121,7 +116,7 @@ drill::run() {
 # drill::submit [--resume]   Sets job and run_directory.
 drill::submit() {
   local -r files=$work/$name
-  local submitter status=0
+  local submitter answer status=0
   if [[ -e $work/cancelled ]]; then exit 1; fi
   bash "$here/job_submitter.sh" "${submit_options[@]}" --exp-name "${prefix}_$name" "$@" >"$files/job" 2>"$files/messages" &
   submitter=$!
@@ -133,7 +128,8 @@ drill::submit() {
     exit 1
   fi
   job=$(<"$files/job")
-  run_directory=$(scontrol show job "$job" | sed -n 's/^ *WorkDir=//p')
+  slurm::ask answer 600 scontrol show job "$job" || common::die "Slurm does not tell where job $job runs: $answer"
+  run_directory=$(sed -n 's/^ *WorkDir=//p' <<<"$answer")
   printf '%s\n' "$run_directory" >>"$files/runs"
   common::note "$name: job $job; $run_directory"
 }
@@ -228,10 +224,11 @@ drill::on_nodes() {
 }
 
 drill::step_of_ranks() {
-  local id found
+  local id found answer
+  slurm::ask answer 60 squeue --steps --noheader --jobs="$job" --format='%i %j' || return 0
   while read -r id found; do
     if [[ $found == ranks ]]; then printf '%s\n' "$id"; fi
-  done < <(squeue --steps --noheader --jobs="$job" --format='%i %j')
+  done <<<"$answer"
 }
 
 # When a loss differs, a second uninterrupted run tells whether the program does so by itself.

@@ -9,7 +9,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 
-here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH='' cd -- "${BASH_SOURCE[0]%job_submitter.sh}." && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/files.sh"
@@ -32,7 +32,6 @@ source "$here/job_submitter/preflight.sh"
 source "$here/lib/findings.sh"
 source "$here/job_submitter/isc.sh"
 source "$here/job_submitter/snapshot.sh"
-source "$here/lib/packing.sh"
 source "$here/lib/staging.sh"
 source "$here/job_submitter/data.sh"
 source "$here/job_submitter/experiment.sh"
@@ -40,15 +39,16 @@ source "$here/lib/sending.sh"
 source "$here/job_submitter/kit.sh"
 source "$here/job_submitter/run.sh"
 source "$here/job_submitter/submission.sh"
-source "$here/lib/follow.sh"
 source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
 source "$here/job_submitter/container.sh"
 source "$here/job_submitter/sky.sh"
 source "$project/venv/environment.sh"
 
+left_out='' exclude='' # whether bad nodes are left out, and what the user excludes
+
 main() {
-  local silent='' commit exclude
+  local silent='' commit
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
   option_table::define
@@ -78,12 +78,11 @@ main() {
   request::resolve
   submission::choose_folders "$project"
   job_submitter::choose_environment
-  exclude=${options_value[exclude]}
   job_submitter::leave_out_bad_nodes
   data::check
   tasks::count
   tasks::choose_array_size
-  mapfile -t tasks_to_send < <(seq "${fact[tasks]}")
+  tasks::take_all
   tasks::divide
   if [[ -n $silent ]]; then
     [[ -n ${options_value[dry_run]} ]] || common::die "$silent"
@@ -92,7 +91,7 @@ main() {
     common::note 'note: the request is not compared with the cluster (--no-preflight)'
   else
     preflight::check
-    job_submitter::ask_slurm "$exclude"
+    job_submitter::ask_slurm
   fi
 
   if [[ -n ${options_value[dry_run]} ]]; then
@@ -101,12 +100,18 @@ main() {
     return
   fi
   if [[ -n ${options_value[confirm]} ]]; then job_submitter::confirm; fi
-  if [[ -z ${options_value[pack_in_job]} ]] && staging::is_wanted; then staging::prepare; fi
+  if [[ -z ${options_value[pack_in_job]} ]] && staging::is_wanted; then
+    source "$here/lib/packing.sh" # here, as most submissions need it not
+    staging::prepare
+  fi
   submission::write "$project" "$commit"
   job_submitter::for_each_job run::send || true # what Slurm takes no more is said below
   run::record
   job_submitter::report
-  if [[ -n ${options_value[follow]} ]]; then follow::jobs "${fact[run_directory]}" "${run_jobs[@]}"; fi
+  if [[ -n ${options_value[follow]} ]]; then
+    source "$here/lib/follow.sh"
+    follow::jobs "${fact[run_directory]}" "${run_jobs[@]}"
+  fi
   [[ -z $run_refused ]]
 }
 
@@ -148,7 +153,7 @@ job_submitter::whose_environment() {
   esac
 }
 
-# What the user asks for by name stays.
+# Nodes named in --nodelist are never excluded.
 job_submitter::leave_out_bad_nodes() {
   local -a bad=()
   mapfile -t bad < <(bad_nodes::list "${fact[cluster]}")
@@ -158,7 +163,8 @@ job_submitter::leave_out_bad_nodes() {
     return
   fi
   common::warn "left out, as your jobs have failed there twice within a day: ${bad[*]}; see  bash hpc/experiments.sh nodes"
-  printf -v 'options_value[exclude]' '%s,' ${options_value[exclude]:+"${options_value[exclude]}"} "${bad[@]}"
+  left_out=1 exclude=${options_value[exclude]}
+  printf -v 'options_value[exclude]' '%s,' ${exclude:+"$exclude"} "${bad[@]}"
   options_value[exclude]=${options_value[exclude]%,}
 }
 
@@ -170,16 +176,14 @@ job_submitter::confirm() {
   [[ $answer == [yY]* ]] || common::die "not submitted"
 }
 
-# job_submitter::ask_slurm EXCLUDE   What the user has asked for: bad nodes are not left out where no others can run the job. Without
-# what the jobs wait for: that is not there yet. The kit's link in the run directory neither.
+# Bad nodes are not left out where no others can run the job. Without what the jobs wait for: that is not there yet. The kit's link in the run directory neither.
 job_submitter::ask_slurm() {
   local -a job_argv=()
   request::sbatch_argv job_argv "${tasks_lists[0]}" 0
-  if [[ ${options_value[exclude]} != "$1" ]] && ! (preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}") 2>/dev/null; then
-    options_value[exclude]=$1
+  if [[ -n $left_out ]] && ! (preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}") 2>/dev/null; then
+    common::warn 'without these nodes Slurm would refuse the job: they are not left out'
+    options_value[exclude]=$exclude
     request::sbatch_argv job_argv "${tasks_lists[0]}" 0
-    preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
-    common::warn 'no other nodes can run this: they are not left out'
   fi
   preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
   if [[ -n ${fact[cycles]:-} ]]; then

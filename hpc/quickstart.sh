@@ -14,14 +14,8 @@ source "$here/lib/common.sh"
 source "$here/lib/packages.sh"
 
 main() {
-  case ${1:-} in
-    '') ;;
-    -h | --help)
-      common::print_header "${BASH_SOURCE[0]}"
-      return
-      ;;
-    *) common::die_usage "unknown argument ${1@Q}: quickstart.sh takes none" ;;
-  esac
+  common::answer_help "${BASH_SOURCE[0]}" "$@"
+  (($# == 0)) || common::die_usage "unknown argument ${1@Q}: quickstart.sh takes none"
   quickstart::find_cluster
   [[ -n ${SCRATCH:-} ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
   work=$(mktemp -d) # global, as the trap comes after all functions

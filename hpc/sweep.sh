@@ -17,13 +17,8 @@ source "$here/lib/wandb_client.sh"
 
 main() {
   local sweep
-  case ${1:-} in
-    -h | --help)
-      common::print_header "${BASH_SOURCE[0]}"
-      return
-      ;;
-    '' | -*) common::die_usage "${1:+${1@Q} where the file should be: }sweep.sh FILE [OPTION of job_submitter.sh...]" ;;
-  esac
+  common::answer_help "${BASH_SOURCE[0]}" "$@"
+  [[ ${1:-} == [!-]* ]] || common::die_usage "${1:+${1@Q} where the file should be: }sweep.sh FILE [OPTION of job_submitter.sh...]"
   sweep=$(wandb_client::run "$project" python "$here/sweep/sweep.py" create "$1")
   common::note "sweep $sweep; to submit for it again: job_submitter.sh --wandb-sweepid $sweep"
   exec bash "$here/job_submitter.sh" --wandb-sweepid "$sweep" "${@:2}"

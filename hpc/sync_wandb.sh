@@ -21,7 +21,7 @@ source "$here/lib/wandb_client.sh"
 
 declare -a recordings=()   # files to send, those of a task in the order of its attempts
 declare -A unfinished=()   # of these, those that are being written
-outputs='' # the folder of the run directories
+outputs=''                 # the folder of the run directories
 declare -i before=0 open=0 # sent before; being written, and left
 
 main() {
@@ -29,10 +29,7 @@ main() {
   local -a named=() runs=()
   while (($# > 0)); do
     case $1 in
-      -h | --help)
-        common::print_header "${BASH_SOURCE[0]}"
-        return
-        ;;
+      -h | --help) common::answer_help "${BASH_SOURCE[0]}" "$1" ;;
       --running) running=1 ;;
       -*) common::die_usage "unknown option ${1@Q}: sync_wandb.sh [--running] [RUN_DIRECTORY|EXPERIMENT...]" ;;
       *) named+=("$1") ;;

@@ -8,8 +8,6 @@ set -euo pipefail
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib/common.sh"
 
-case ${1:-} in
-  -h | --help) common::print_header "${BASH_SOURCE[0]}" ;;
-  '' | -*) common::die_usage "${1:+${1@Q} where the file should be: }train.sh FILE.isc [OPTION of job_submitter.sh...]" ;;
-  *) exec bash "$here/job_submitter.sh" --isc "$@" ;;
-esac
+common::answer_help "${BASH_SOURCE[0]}" "$@"
+[[ ${1:-} == [!-]* ]] || common::die_usage "${1:+${1@Q} where the file should be: }train.sh FILE.isc [OPTION of job_submitter.sh...]"
+exec bash "$here/job_submitter.sh" --isc "$@"

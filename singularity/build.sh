@@ -46,10 +46,7 @@ build::parse() {
         if [[ $1 == --from ]]; then base=$2; else output=$(realpath -m -- "$2"); fi
         shift
         ;;
-      -h | --help)
-        common::print_header "${BASH_SOURCE[0]}"
-        exit
-        ;;
+      -h | --help) common::answer_help "${BASH_SOURCE[0]}" "$1" ;;
       *) common::die_usage "unknown argument ${1@Q}: singularity/build.sh [cpu|gpu] [--from FOLDER|IMAGE] [--output FILE]" ;;
     esac
     shift
@@ -80,8 +77,7 @@ build::make() {
   build=$(mktemp -d)
   partial=$(mktemp -- "$output.XXXXXX")
   trap build::remove_unfinished EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  common::end_on_signals
   for file in "${build_files[@]}" "${build_files_if_there[@]}"; do
     if [[ ! -e $project/$file && " ${build_files_if_there[*]} " == *" $file "* ]]; then continue; fi
     mkdir -p -- "$build/environment/$(dirname -- "$file")"
@@ -116,14 +112,12 @@ build::write_definition() {
 # The build has an environment of its own: where packages come from on this machine is told by a file that is
 # there for the time of the build only, as it may hold a password. The public bases have an empty /mnt and /media.
 build::bring_pip_settings() {
-  local name variable value
+  local name value
   binds=()
   mkdir -- "$build/pip"
   printf '[global]\n' >"$build/pip/pip.conf"
   for name in index-url extra-index-url find-links cert trusted-host; do
-    variable=PIP_${name^^}
-    variable=${variable//-/_}
-    value=${!variable:-$(python3 -m pip config get "global.$name" 2>/dev/null || true)}
+    value=$(environment::pip_setting python3 "$name")
     if [[ -z $value ]]; then continue; fi
     if [[ $name == cert ]]; then
       cp -- "$value" "$build/pip/cert.pem"

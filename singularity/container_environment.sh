@@ -20,6 +20,7 @@ container_environment::export() {
   done < <(compgen -e)
   dotenv::each "${fact[project_directory]}/.env" container_environment::take 2>/dev/null
 
+  if [[ -n ${RUN_DIRECTORY:-} ]]; then export source_dir=/code; fi
   # Values are text, not for the container's shell to replace `$` in.
   export APPTAINER_NO_EVAL=1 SINGULARITY_NO_EVAL=1
   for name in "${!passed[@]}"; do
@@ -28,10 +29,6 @@ container_environment::export() {
     # Apptainer too may be called singularity, and takes either.
     if [[ $1 == singularity ]]; then export "SINGULARITYENV_$name=${!name}"; fi
   done
-  if [[ -n ${RUN_DIRECTORY:-} ]]; then
-    export APPTAINERENV_source_dir=/code
-    if [[ $1 == singularity ]]; then export SINGULARITYENV_source_dir=/code; fi
-  fi
 }
 
 container_environment::take() {

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "hpc"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "hpc" / "sweep"))
 import sweep_points
 
 ENTITY, PROJECT = "entity", "project"  # of clients that name none

@@ -7,8 +7,9 @@
     checkpoints.save(step)
 
 A checkpoint is a folder, step_00000120, of files of torch.distributed.checkpoint and a manifest of their sizes
-and SHA-256. It is written as .step_00000120.partial, synced, and renamed when the manifest is in it. `latest`
-is a relative link, for people. With CHECKPOINT_URL each checkpoint is also copied to a bucket.
+and SHA-256, which alone makes it whole. It is written as .step_00000120.partial, synced, and renamed when the
+manifest is in it; where no folder can be renamed, as in mounted buckets, its files are, the manifest last.
+`latest` is a relative link, for people. With CHECKPOINT_URL each checkpoint is also copied to a bucket.
 
 The stall of the training: parameters and optimizer states are copied by another thread while the next
 forward and backward pass read them, and the optimizer's next step waits until that is done (a hook of torch,
@@ -32,19 +33,21 @@ from typing import Any, Callable, TypeVar
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from train import manifest
 from train.environment import JobEnvironment
 from train.files import replaced
-from train.interruption import in_order
+from train.heartbeat import Heartbeat
+from train.interruption import NOT_FINISHED, in_order
 from train.manifest import MANIFEST, InvalidCheckpointError, Manifest
 from train.mirror import Mirror, MirrorError
-from train.state import COMMON, Snapshot, Stage, State, StateError, bytes_of, first_cause, own_file
+from train.state import COMMON, Snapshot, Stage, State, StateError, bytes_of, first_cause, own_file, write
 
 TIMEOUT = timedelta(hours=2)
 """For all ranks to have written, or uploaded, their parts."""
+
+QUIET_SECONDS = 600.0
+"""How long a save or a load may be without a sign of progress, as in a file's sync, before it counts as hung."""
 
 _LINK = ".step_latest"
 
@@ -94,9 +97,11 @@ class Checkpoints:
         """Saved and restored with the rest: small values of the program's own. `wandb_run_id` is put in by itself."""
         self.environment, self.keep_last, self.asynchronous = environment, keep_last, asynchronous
         self.folder = environment.checkpoint_directory
+        self._heartbeat = Heartbeat(environment, begins=False)
+        url = environment.checkpoint_url
         try:
             self._state = State(items, frozen=frozen)
-            self._mirror = Mirror(environment.checkpoint_url) if environment.checkpoint_url else None
+            self._mirror = Mirror(url, self._heartbeat.beat) if url else None
         except (StateError, MirrorError) as error:
             raise CheckpointError(str(error)) from None
         parameters = (parameter for module in self._state.modules.values() for parameter in module.parameters())
@@ -116,6 +121,7 @@ class Checkpoints:
         ]
         self._step: int | None = None  # Of the newest that is known to be whole.
         self._milestone = False
+        self._progress = False  # Whether a checkpoint was saved since the start.
         self._bad: set[str] = set()  # Found invalid at the start. Removed when there is a new one.
         self._kept: dict[str, bool] = {}  # Whether a copy in the mirror is a milestone.
 
@@ -127,6 +133,9 @@ class Checkpoints:
     ) -> None:
         if in_order(error):
             self.close()
+            if isinstance(error, SystemExit) and error.code == NOT_FINISHED and not self.progress_is_kept():
+                self._say(f"nothing is saved that a restart could go on from: ended with 1 in place of {NOT_FINISHED}")
+                raise SystemExit(1) from None
 
     def close(self) -> None:
         """Wait for what is being saved, and let go of the optimizers."""
@@ -143,6 +152,17 @@ class Checkpoints:
         return self._saved
 
     _saved = True
+
+    def is_saving(self) -> bool:
+        """Whether the last save goes on. Ranks may see its end at different times."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def progress_is_kept(self) -> bool:
+        """Wait as `wait`, and say whether a restart would go on from what this attempt has done: alike on all ranks.
+
+        Either the last save succeeded, or an earlier one of this attempt, or nothing was to be saved since `resume`.
+        """
+        return (self.wait() and self._step is not None) or self._progress
 
     def save(self, step: int, *, force_save: bool = False) -> None:
         """Save the state as it is after `step` steps, in the background; waits for the previous save first.
@@ -183,6 +203,12 @@ class Checkpoints:
         Raises:
             CheckpointError: the checkpoint is whole, but of another program; or the mirror does not answer.
         """
+        with self._heartbeat.patience(QUIET_SECONDS):
+            return self._resume()
+
+    # The start.
+
+    def _resume(self) -> int:
         try:
             candidates = self._together(self._candidates)[0]
             for name, in_mirror in candidates:
@@ -200,8 +226,6 @@ class Checkpoints:
         except _FailedError as error:
             raise CheckpointError(str(error)) from None
         return 0
-
-    # The start.
 
     def _candidates(self) -> list[tuple[str, bool]]:
         """Names, and whether they are the mirror's: the newest first, of equals the folder's."""
@@ -233,7 +257,7 @@ class Checkpoints:
         """Each rank checks some of the files."""
         folder = self.folder / name
         found = self._together(lambda: manifest.read(folder))[0]
-        self._together(lambda: found.check(folder, self._share(found)))
+        self._together(lambda: found.check(folder, self._share(found), self._heartbeat.beat))
         return found
 
     def _fetch(self, name: str) -> Manifest:
@@ -248,7 +272,7 @@ class Checkpoints:
             self._say(f"bringing {name} from {mirror.url}")
         self._together(lambda: self._make_empty(partial) if rank == 0 else None)
         self._together(lambda: mirror.download(partial, name, share))
-        self._together(lambda: found.check(partial, share))
+        self._together(lambda: found.check(partial, share, self._heartbeat.beat))
 
         def finish() -> str:
             for file in found.files:
@@ -265,7 +289,7 @@ class Checkpoints:
         place = (self.environment.rank, self.environment.world_size)
 
         def load() -> dict[str, Any]:
-            return self._state.restore(self.folder / name, found.world_size, *place, self._group)
+            return self._state.restore(self.folder / name, found.world_size, *place, self._group, self._heartbeat.beat)
 
         self.notes = self._together(load, keep=True)[self.environment.rank]["notes"]
         self._step, self._milestone = found.step, found.milestone
@@ -273,25 +297,33 @@ class Checkpoints:
     # The saving thread.
 
     def _run(self, step: int, milestone: bool, snapshot: Snapshot | None, problem: str | None) -> None:
+        with self._heartbeat.patience(QUIET_SECONDS):
+            name = self._save(step, milestone, snapshot, problem)
+            if name is None:
+                return
+            for what, function in (("older ones were not removed", self._prune), ("it was not copied", self._upload)):
+                try:
+                    function(name)
+                except Exception as error:  # noqa: BLE001  (each back-end has its own)
+                    self._say(f"the checkpoint of step {step} is whole, but {what}: {_cause(error)}")
+
+    def _save(self, step: int, milestone: bool, snapshot: Snapshot | None, problem: str | None) -> str | None:
+        """The name of the checkpoint, when it is whole."""
         rank = self.environment.rank
         try:
             copied = self._copy(snapshot, problem)
             size = sum(self._together(lambda: self._size(snapshot, copied())))
             name = self._together(lambda: self._prepare(step, size) if rank == 0 else "")[0]
             self._write(step, milestone, name, snapshot, copied())
-            self._step, self._milestone, self._saved = step, milestone, True
+            self._step, self._milestone, self._saved, self._progress = step, milestone, True, True
+            return name
         except (Exception, CheckpointException) as error:  # noqa: BLE001  (nothing here may end the training)
             last = "there is none before it" if self._step is None else f"that of step {self._step} is unharmed"
             self._say(f"the checkpoint of step {step} was not saved: {_cause(error)}; {last}")
             self._remove_partial()
-            return
+            return None
         finally:
             self._staged.set()
-        try:
-            if self._mirror:
-                self._upload(self._mirror, name)
-        except Exception as error:  # noqa: BLE001  (each back-end has its own)
-            self._say(f"the checkpoint of step {step} is whole, but was not copied: {_cause(error)}")
 
     def _copy(self, snapshot: Snapshot | None, problem: str | None) -> Callable[[], dict[str, Any]]:
         """The snapshot's tensors in main memory, or on asking the problem: the other ranks must hear of it."""
@@ -321,7 +353,7 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         file_system = os.statvfs(self.folder)
         free = file_system.f_bavail * file_system.f_frsize
-        if free < 1.05 * size + 1e6:
+        if file_system.f_blocks and free < 1.05 * size + 1e6:
             raise CheckpointError(f"it needs {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free in {self.folder}")
         serial = 0
         while (self.folder / manifest.name_of(step, serial)).exists():
@@ -334,12 +366,7 @@ class Checkpoints:
         assert snapshot is not None  # noqa: S101
         rank = self.environment.rank
         partial = self.folder / f".{name}.partial"
-        save(
-            copied,
-            storage_writer=FileSystemWriter(partial),
-            process_group=self._group,
-            no_dist=self._group is None,
-        )
+        write(copied, partial, self._group, self._heartbeat.beat)
 
         def write_own() -> dict[str, tuple[int, str]]:
             with replaced(partial / own_file(rank)) as file:
@@ -348,14 +375,13 @@ class Checkpoints:
                 with replaced(partial / COMMON) as file:
                     file.write(snapshot.common)
             mine = [path for path in partial.iterdir() if self._is_mine(path.name)]
-            return {path.name: manifest.fingerprint(path) for path in mine}
+            return {path.name: manifest.fingerprint(path, self._heartbeat.beat) for path in mine}
 
         files = {name: entry for part in self._together(write_own) for name, entry in part.items()}
         described = Manifest(
             step=step, world_size=self.environment.world_size, milestone=milestone, files=dict(sorted(files.items()))
         )
         self._together(lambda: self._complete(partial, name, described) if rank == 0 else "")
-        self._together(lambda: self._prune() if rank == 0 else None)
 
     def _is_mine(self, file: str) -> bool:
         """Of the names that torch.distributed.checkpoint gives to files of a rank, and of those given here."""
@@ -366,7 +392,7 @@ class Checkpoints:
         """The manifest, and then the name: from here on it is a checkpoint."""
         with replaced(partial / MANIFEST) as file:
             file.write(described.encode())
-        partial.rename(self.folder / name)
+        _move(partial, self.folder / name, [*described.files, MANIFEST])
         _sync(self.folder)
         link = self.folder / _LINK
         with contextlib.suppress(OSError):  # A file system without links has none.
@@ -375,23 +401,33 @@ class Checkpoints:
             link.replace(self.folder / "latest")
         return name
 
-    def _prune(self) -> None:
-        """Remove the oldest whole ones beyond keep_last, and those that the start found not to be whole."""
+    def _prune(self, name: str) -> None:
+        del name
+        self._together(lambda: self._remove_old() if self.environment.rank == 0 else None)
+
+    def _remove_old(self) -> None:
+        """The oldest whole ones beyond keep_last, and those that the start found not to be whole."""
         whole: list[tuple[str, bool]] = []
         for name in manifest.newest_first(path.name for path in self.folder.iterdir()):
             if name not in self._bad:
                 with contextlib.suppress(InvalidCheckpointError):  # Not ours to judge: it may be unreadable just now.
                     whole.append((name, manifest.read(self.folder / name).milestone))
         for name in [*self._bad, *(name for name, milestone in whole[self.keep_last :] if not milestone)]:
-            # Renamed first: what is left of a removal that was cut short is no checkpoint.
+            # Renamed first, or without a manifest: what is left of a removal that was cut short is no checkpoint.
             going = self.folder / f".{name}.removed"
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 (self.folder / name).rename(going)
+            except OSError:
+                going = self.folder / name
+                (going / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(going, ignore_errors=True)
         self._bad.clear()
 
-    def _upload(self, mirror: Mirror, name: str) -> None:
+    def _upload(self, name: str) -> None:
         """Each rank its own files, then rank 0 the manifest; then what is too old goes."""
+        if self._mirror is None:
+            return
+        mirror = self._mirror
         folder, rank = self.folder / name, self.environment.rank
         described = self._together(lambda: manifest.read(folder))[0]
         mine = [file for file in described.files if self._is_mine(file)]
@@ -467,6 +503,22 @@ class Checkpoints:
 def _cause(error: BaseException) -> str:
     """In one line, without the name of this module's own errors."""
     return str(error) if isinstance(error, _FailedError) else first_cause(error)
+
+
+def _move(folder: Path, target: Path, files: list[str]) -> None:
+    """Give `folder` its final name; where the file system renames no folders, move its `files` in their order."""
+    try:
+        folder.rename(target)
+    except OSError:
+        target.mkdir()
+        try:
+            for file in files:
+                (folder / file).replace(target / file)
+        except OSError:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        _sync(target)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -58,8 +58,10 @@ class TrainingConfig:
     """Processes of each rank that load data; 0 loads in the training process."""
     dry_run: bool = False
     """One optimizer step and one batch of the evaluation, to see that all works; nothing is saved."""
+    save_minutes: float = 15.0
+    """Minutes between checkpoints; 0: none by the clock. At a notice of interruption there is always one."""
     save_every: int = 0
-    """Optimizer steps between checkpoints; 0 saves at a notice of interruption only."""
+    """Optimizer steps between further checkpoints; 0: none."""
     log_every: int = 0
     """Optimizer steps between lines with the loss of such a step; 0 tells of epochs only."""
     data_dir: Optional[Path] = None  # noqa: UP045
@@ -90,10 +92,11 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "test_batch_size", "gradient_accumulation"):
             self.check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("save_every", "log_every", "workers", "clip_gradients", "rate_per_hour", "shard_above"):
+        for name in ("save_minutes", "save_every", "log_every", "workers", "clip_gradients", "rate_per_hour"):
             self.check(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+        self.check("shard_above", self.shard_above >= 0, "at least 0")
         self.check("learning_rate", 0 < self.learning_rate < math.inf, "above 0 and finite")
-        self.check("seed", 0 <= self.seed < 2**32, f"from 0 to {2**32 - 1}")
+        self.check("seed", 0 <= self.seed < 2**64, f"from 0 to {2**64 - 1}")
         if self.sweep != (self.sweep_config is not None):
             raise ValueError("--sweep and --sweep-config FILE go together: give both, or none")
         if self.cpu and self.device not in ("auto", "cpu"):

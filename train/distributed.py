@@ -13,15 +13,11 @@ from typing import Any, TextIO
 
 import torch
 import torch.distributed as dist
-
-# Before there is a process group: DistributedDataParallel imports it later, and then its default arguments
-# (`group=group.WORLD`) keep the group alive. Gloo's threads outlive destroy_process_group, and now and then
-# abort the process as Python shuts down ("terminate called without an active exception", torch 2.13).
-import torch.distributed.nn.functional
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from train.environment import JobEnvironment
+from train.torch_private import default_store
 
 TIMEOUT = timedelta(minutes=10)
 """For the ranks to find each other, and for each collective afterwards."""
@@ -35,7 +31,7 @@ class BarrierError(RuntimeError):
 
 
 class DeviceError(RuntimeError):
-    """The device that was asked for is not there."""
+    """The device that was asked for is not there, or what torch needs to use several."""
 
 
 def choose_device(name: str, environment: JobEnvironment) -> torch.device:
@@ -46,6 +42,8 @@ def choose_device(name: str, environment: JobEnvironment) -> torch.device:
     Raises:
         DeviceError: there is no such device, or it cannot be shared by several ranks.
     """
+    if environment.world_size > 1:
+        _check_numpy()
     mps = torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if mps and environment.world_size == 1 else "cpu"
@@ -62,6 +60,14 @@ def choose_device(name: str, environment: JobEnvironment) -> torch.device:
     return torch.device("cuda", environment.local_rank % torch.cuda.device_count())
 
 
+def _check_numpy() -> None:
+    """Torch sends objects between ranks by way of numpy, and says so as late as that."""
+    try:
+        torch.empty(0).numpy()
+    except RuntimeError:
+        raise DeviceError("several processes need numpy, which torch does not find here: pip install numpy") from None
+
+
 @contextmanager
 def process_group(
     environment: JobEnvironment, device: torch.device, timeout: timedelta = TIMEOUT, backend: str = "auto"
@@ -75,6 +81,7 @@ def process_group(
     one of them. Aborted, the connections close when the process ends.
 
     Raises:
+        DeviceError: numpy is missing.
         torch.distributed.DistError: the ranks did not find each other within `timeout`.
     """
     if device.type == "cuda":
@@ -82,6 +89,7 @@ def process_group(
     if environment.world_size == 1:
         yield
         return
+    _check_numpy()
     host = environment.master_address or ""
     dist.init_process_group(
         # Gloo beside NCCL, for collectives of tensors on the CPU.
@@ -140,9 +148,7 @@ def barrier(environment: JobEnvironment, timeout: timedelta = TIMEOUT, name: str
     """
     if environment.world_size == 1:
         return
-    # Not public, but the one that is there whichever way the group was made.
-    store = dist.distributed_c10d._get_default_store()
-    store = dist.PrefixStore(f"barrier {next(_barriers)}", store)  # type: ignore[attr-defined]
+    store = dist.PrefixStore(f"barrier {next(_barriers)}", default_store())  # type: ignore[attr-defined]
     ranks, limit = environment.world_size, time.monotonic() + timeout.total_seconds()
 
     def all_have(key: str, limit: float) -> bool:

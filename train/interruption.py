@@ -1,4 +1,6 @@
-"""Asked at each step boundary: shall the run stop here? All ranks get the same answer at the same step.
+"""Asked at each step boundary and at each batch of an evaluation: shall the run stop here?
+
+All ranks get the same answer at the same place.
 
 Notices come from STOP_FILE (which hpc/ makes before the time limit and at preemption), SIGTERM, and the
 clouds. Nothing is saved in a signal handler; the program saves where it asked, and exits with `NOT_FINISHED`.
@@ -29,12 +31,13 @@ import torch.distributed as dist
 
 from train import notices
 from train.environment import JobEnvironment
+from train.heartbeat import Heartbeat
+from train.torch_private import default_store
 
 NOT_FINISHED = 75
 """Exit status (EX_TEMPFAIL of sysexits.h): not finished, run me again."""
 
 POLL_SECONDS = 0.5
-HEARTBEAT_SECONDS = 5.0
 AGREEMENT_SECONDS = 60.0
 LEAVING_SECONDS = 10.0
 
@@ -73,6 +76,8 @@ class Interruption:
         """
         self.reason: str | None = None
         """Why to stop: what the first rank that noticed something saw. None until the ranks have agreed."""
+        self.heartbeat = Heartbeat(environment)
+        """Beats with `agreed` and `alive`. Its `patience` is for what can call neither, as a compilation."""
         self._environment = environment
         self._notice: str | None = None
         self._step = 0
@@ -84,14 +89,12 @@ class Interruption:
         self._lock = threading.Lock()  # Between this rank's step and its promise.
         self._store: Any = None
         if environment.world_size > 1:
-            # Not public, but the one that is there whichever way the group was made.
-            store = dist.distributed_c10d._get_default_store()
-            self._store = dist.PrefixStore(f"interruption {next(_serial)}", store)  # type: ignore[attr-defined]
+            self._store = dist.PrefixStore(f"interruption {next(_serial)}", default_store())  # type: ignore[attr-defined]
         self._previous: Any = None
         self._handles_signal = threading.current_thread() is threading.main_thread()
         if self._handles_signal:
             self._previous = signal.signal(signal.SIGTERM, self._on_signal)
-        self._touch_heartbeat()
+        self.heartbeat.beat()
         self._threads = [threading.Thread(target=self._watch, name="interruption", daemon=True)]
         if environment.local_rank == 0:  # A node's notice is asked for once.
             if asked is None:
@@ -105,7 +108,9 @@ class Interruption:
             thread.start()
 
     def agreed(self) -> bool:
-        """Whether to stop at this step boundary: the same on all ranks, which must all ask as often.
+        """Whether to stop here: the same on all ranks, which must all ask as often.
+
+        At a step boundary, and wherever else all ranks come by and can save, as between the batches of an evaluation.
 
         Raises:
             InterruptionError: there was a notice, and within a minute no agreement.
@@ -125,7 +130,7 @@ class Interruption:
         return self._step >= self._stop_at
 
     def alive(self) -> None:
-        """Say that there is progress where there are no steps, as in a long evaluation: for the heartbeat alone."""
+        """Say that there is progress where nobody can stop: for the heartbeat alone."""
         self._beat += 1
 
     def close(self) -> None:
@@ -176,14 +181,13 @@ class Interruption:
         """The thread: heartbeat and stop file, and with several ranks the notices of the others."""
         # Many ranks poll one store: a thousand of them make 2,000 requests a second of it.
         seconds = max(POLL_SECONDS, self._environment.world_size / 2000)
-        seen, touched = (0, 0), time.monotonic()
+        seen = (0, 0)
         try:
             while not self._ended.is_set():
-                if self._environment.heartbeat_file and time.monotonic() - touched >= HEARTBEAT_SECONDS:
-                    now = (self._step, self._beat)
-                    if now != seen:
-                        seen, touched = now, time.monotonic()
-                        self._touch_heartbeat()
+                now = (self._step, self._beat)
+                if now != seen:
+                    seen = now
+                    self.heartbeat.beat()
                 if self._notice is None and self._stop_file_is_there():
                     self._notice = f"the stop file {self._environment.stop_file}"
                 if self._store is not None and not self._answered.is_set() and self._told_to_stop():
@@ -248,8 +252,3 @@ class Interruption:
             # NFS remembers for up to a minute that a file was not there. Opening its folder makes it ask.
             os.close(os.open(path.parent, os.O_RDONLY))
         return path.exists()
-
-    def _touch_heartbeat(self) -> None:
-        if self._environment.heartbeat_file:
-            with contextlib.suppress(OSError):  # A full disk must not end the run.
-                self._environment.heartbeat_file.touch()

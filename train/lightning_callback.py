@@ -60,6 +60,11 @@ class Survive(Callback):  # type: ignore[misc, unused-ignore]
         print(f"interrupted at step {trainer.global_step} by {self._interruption.reason}: saved", flush=True)
         sys.exit(NOT_FINISHED)
 
+    def on_validation_batch_start(self, *_: Any) -> None:  # noqa: ANN401
+        """A validation is progress."""
+        if self._interruption is not None:
+            self._interruption.alive()
+
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401, ARG002
         if self._interruption is not None:
             self._interruption.close()

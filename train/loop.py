@@ -1,8 +1,9 @@
 """The training loop of all tasks: interruptible at each step, and resumed with the weights of a run that was not.
 
-Interrupted at any step and started again, a run ends with the weights that it would have had: on a CPU, with as
-many ranks and one thread each, the same bits. The loss of a step is the mean over the samples (or tokens) of all
-ranks and all parts of an accumulated batch, so one process, DDP and FSDP train alike on the same batch.
+Interrupted at any step or batch of an evaluation and started again, a run ends with the weights that it would have
+had: on a CPU, with as many ranks and one thread each, the same bits. The loss of a step is the mean over the samples
+(or tokens) of all ranks and all parts of an accumulated batch, so one process, DDP and FSDP train alike on the same
+batch.
 """
 
 from __future__ import annotations
@@ -15,23 +16,32 @@ import shlex
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from train import random_state
 from train.checkpoint import CheckpointError, Checkpoints
-from train.data.tensors import Tensors
 from train.distributed import failed_anywhere, shard, sum_over_ranks
 from train.distributed_wandb import DistributedWandb
 from train.environment import JobEnvironment
 from train.files import replaced
+from train.heartbeat import Heartbeat
 from train.interruption import NOT_FINISHED, Interruption
 from train.metrics import MetricsTracker, open_tracking
 from train.parallel import Parallelism, ParallelismError, gradients_kept, take_over_buffers, whole_state
 from train.sampler import ResumableSampler
+from train.save_clock import SaveClock
 from train.task import ConfigType, Task
+from train.torch_private import PrivateNameError
+
+COMPILE_SECONDS = 3600.0
+"""How long a step or an evaluation that compiles the model may take before it counts as hung."""
+WRITE_SECONDS = 1800.0
+"""The same of the results at the end."""
 
 
 def run(
@@ -56,9 +66,9 @@ def run(
         trial: as for `fit`.
 
     Returns:
-        0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when the data is missing or
-        unsound, a library is missing, the checkpoints are another program's, or the training diverges. The same
-        on every rank.
+        0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when it could not be saved, the data
+        is missing or unsound, a library is missing, the checkpoints are another program's, or the training
+        diverges. The same on every rank.
     """
     problem, task = None, None
     try:
@@ -99,7 +109,7 @@ def fit(
     try:
         training = _Training(task, environment, device, initial, save_last, trial)
         training.resume()
-    except (OSError, CheckpointError, ParallelismError) as error:
+    except (OSError, CheckpointError, ParallelismError, PrivateNameError) as error:
         problem = str(error)
     if failed_anywhere(problem, environment) or training is None:
         return 1
@@ -132,15 +142,16 @@ class _Training:
             trial=trial,
         )
         self.parallelism = Parallelism.of(config)
-        torch.manual_seed(config.seed)
+        seed = random_state.folded(config.seed)
+        torch.manual_seed(seed)
         model = task.model()
         if initial is not None:
             model.load_state_dict(initial, strict=False)
         self.model = self.parallelism.apply(model, environment, device)
-        torch.manual_seed(config.seed + 1 + environment.rank)  # For dropout and the like.
+        torch.manual_seed(seed + 1 + environment.rank)  # For dropout and the like.
         self.generator = torch.Generator(device)
 
-        self.sampler = ResumableSampler(len(task.train_data), environment, seed=config.seed, first_epoch=1)  # type: ignore[arg-type]
+        self.sampler = ResumableSampler(len(task.train_data), environment, seed=seed, first_epoch=1)  # type: ignore[arg-type]
         share = math.ceil(config.batch_size / environment.world_size)
         self.part = math.ceil(share / config.gradient_accumulation)
         steps_per_epoch = math.ceil(len(self.sampler) / (self.part * config.gradient_accumulation))
@@ -153,6 +164,8 @@ class _Training:
         self.checkpoints = Checkpoints(
             environment, {**items, "tracker": self.tracker, "metrics": self.metrics}, frozen=task.saves_frozen
         )
+        self.clock = SaveClock(config.save_minutes, environment, self.checkpoints.is_saving)
+        self.compiled: set[Any] = set()
 
     def resume(self) -> None:
         self.step = self.checkpoints.resume()
@@ -181,16 +194,20 @@ class _Training:
                 epoch_started, step_before = time.monotonic(), self.step
                 with self.sampler.in_epoch(epoch):
                     samples = 0
-                    for count in self._steps(epoch):
+                    for count in self._steps(epoch, interruption.heartbeat):
                         samples += count
                         if self._boundary(interruption):
-                            return NOT_FINISHED
+                            return self._stop(interruption)
                         if config.dry_run:
                             break
-                speed = self.environment.world_size * samples / (time.monotonic() - epoch_started)
+                    speed = self.environment.world_size * samples / (time.monotonic() - epoch_started)
+                    # Within the epoch, which a restart then begins at its end: with the evaluation.
+                    evaluated = self._evaluate(interruption)
+                    if evaluated is None:
+                        return self._stop(interruption)
+                totals = evaluated
                 train_loss = self.tracker.means()["train_loss"]
                 self.tracker.reset()
-                totals = evaluate(task, self.model, self.parallelism)
                 metrics = {"train_loss": train_loss, **task.summarize(totals)}
                 if failed_anywhere(self._divergence(metrics, epoch), self.environment):
                     return 1
@@ -201,10 +218,11 @@ class _Training:
                 if config.dry_run:
                     self.say(f"dry run: one step and one batch of the evaluation done, of step {step_before + 1}")
                     return 0
-        self._finish(totals, metrics)
+        with Heartbeat(self.environment).patience(WRITE_SECONDS):
+            self._finish(totals, metrics)
         return 0
 
-    def _steps(self, epoch: int) -> Iterator[int]:
+    def _steps(self, epoch: int, heartbeat: Heartbeat) -> Iterator[int]:
         """Take a step with each batch that the epoch has left for this rank, and yield its samples."""
         self.model.train()
         if hasattr(self.task.train_data, "epoch"):
@@ -215,7 +233,8 @@ class _Training:
         # Nothing is left after an interruption at the epoch's last step.
         while step_parts := list(itertools.islice(parts, accumulation)):
             count = min(len(self.sampler), self.part * accumulation)
-            self._train(step_parts)
+            with self._compiling(count, heartbeat):
+                self._train(step_parts)
             self.sampler.advance(count)
             self.step += 1
             yield count
@@ -225,7 +244,7 @@ class _Training:
         # The mean over ranks of their weights in this step, as DDP and FSDP take the mean of the ranks' gradients.
         weight: float = sum(weights)
         if not self.task.weighs_samples:
-            total = sum_over_ranks(torch.tensor(weight, dtype=torch.float64)).item()
+            (total,) = self.clock.sum(self.step + 1, weight)
             weight = max(total, 1) / self.environment.world_size
         loss_sum: torch.Tensor | None = None
         for batch in parts[:-1]:
@@ -244,8 +263,8 @@ class _Training:
         """The summed loss of one part."""
         batch = moved(batch, self.device)
         if type(self.task).augment is not Task.augment:
-            place = self.step * self.environment.world_size + self.environment.rank
-            self.generator.manual_seed((self.config.seed << 40) + place)
+            place = (self.config.seed, self.step, self.environment.rank)
+            self.generator.manual_seed(random_state.seed_of("augment", *place))
             batch = self.task.augment(batch, self.generator)
         with self.parallelism.autocast(self.device):
             loss = self.task.loss(self.model, batch)
@@ -254,23 +273,49 @@ class _Training:
         return loss.detach()
 
     def _boundary(self, interruption: Interruption) -> bool:
-        """What is due after a step: True after a notice, when the state is saved."""
+        """What is due after a step: True to stop here, after a notice."""
         config = self.config
         if config.log_every and self.step % config.log_every == 0:
-            pair = torch.tensor([self._loss.item(), self._weight], dtype=torch.float64)
-            loss_sum, count = sum_over_ranks(pair).tolist()
+            loss_sum, count = self.clock.sum(self.step, self._loss.item(), self._weight)
             self.say(f"step {self.step} of {self.steps}: loss {loss_sum / count:.9g}")
         stop = interruption.agreed()
-        if config.dry_run:
-            return False
+        if stop or config.dry_run:
+            return stop and not config.dry_run
         due = bool(config.save_every) and self.step % config.save_every == 0
-        if stop or due or (self.save_last and self.step == self.steps):
-            self.checkpoints.notes["seconds"] = time.monotonic() - self.started
-            self.checkpoints.save(self.step)
-        if stop:
-            saved = "saved" if self.checkpoints.wait() else "NOT saved"
-            self.say(f"interrupted at step {self.step} of {self.steps} by {interruption.reason}: {saved}")
-        return stop
+        if due or self.clock.due(self.step) or (self.save_last and self.step == self.steps):
+            self._save()
+        return False
+
+    def _evaluate(self, interruption: Interruption) -> dict[str, torch.Tensor] | None:
+        """As `evaluate`; None to stop after a notice, all being as it was before."""
+        random_numbers = random_state.capture()
+        with self._compiling("evaluation", interruption.heartbeat):
+            totals = evaluate(self.task, self.model, self.parallelism, interruption)
+        if totals is None:
+            random_state.restore(random_numbers)
+        return totals
+
+    def _compiling(self, what: object, heartbeat: Heartbeat) -> AbstractContextManager[None]:
+        """Around a computation that compiles the model when it is the first of its kind or size."""
+        if not self.config.compile or what in self.compiled:
+            return nullcontext()
+        self.compiled.add(what)
+        return heartbeat.patience(COMPILE_SECONDS)
+
+    def _save(self) -> None:
+        self.checkpoints.notes["seconds"] = time.monotonic() - self.started
+        self.checkpoints.save(self.step)
+        self.clock.saved()
+
+    def _stop(self, interruption: Interruption) -> int:
+        """Save. The exit status: a restart must find something new."""
+        self._save()
+        saved = "saved" if self.checkpoints.wait() else "NOT saved"
+        self.say(f"interrupted at step {self.step} of {self.steps} by {interruption.reason}: {saved}")
+        problem = None
+        if not self.checkpoints.progress_is_kept():
+            problem = f"nothing that this attempt has done could be saved: it ends with 1 in place of {NOT_FINISHED}"
+        return 1 if failed_anywhere(problem, self.environment) else NOT_FINISHED
 
     def _divergence(self, metrics: dict[str, float], epoch: int) -> str | None:
         if all(map(math.isfinite, metrics.values())):
@@ -301,24 +346,25 @@ class _Training:
 
 def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, device: torch.device) -> Iterable[Any]:
     """The `batches` of `data`, put together by its own `collate` if it has one."""
-    if isinstance(data, Tensors) and not workers and data.tensors[0].device == device:
-        # All is there: a DataLoader would take as long again for each batch.
-        return map(data.__getitems__, batches)
+    tensors, fetch, collate = (getattr(data, name, None) for name in ("tensors", "__getitems__", "collate"))
+    # Copies from pinned memory run beside the computation. What lies on the device is not pinned.
+    pinned = device.type == "cuda" and (tensors is None or not tensors[0].is_cuda)
+    if fetch and collate and not workers and not pinned:
+        # Whole batches that this process fetches: a DataLoader would take as long again for each.
+        return (collate(fetch(batch)) for batch in batches)
     context = None
     if workers:
         # A fork of this process would share its threads and CUDA: a server that has neither forks the workers.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch"])
-    tensors = getattr(data, "tensors", None)
     return DataLoader(
         data,
         batch_sampler=batches,
         num_workers=workers,
         multiprocessing_context=context,
         worker_init_fn=_outlive_a_notice if workers else None,
-        collate_fn=getattr(data, "collate", None),
-        # Copies from pinned memory run beside the computation. What lies on the device is not pinned.
-        pin_memory=device.type == "cuda" and (tensors is None or not tensors[0].is_cuda),
+        collate_fn=collate,
+        pin_memory=pinned,
         # A loader draws a number each time that it is begun, so once more after a resume.
         generator=torch.Generator(),
     )
@@ -331,10 +377,13 @@ def _outlive_a_notice(worker: int) -> None:
 
 
 @torch.no_grad()
-def evaluate(task: Task[Any], model: nn.Module, parallelism: Parallelism) -> dict[str, torch.Tensor]:
+def evaluate(
+    task: Task[Any], model: nn.Module, parallelism: Parallelism, interruption: Interruption | None = None
+) -> dict[str, torch.Tensor] | None:
     """The sums of `task.evaluate` over the test data, each sample counted once by one of the ranks.
 
-    All ranks must call it, and all take as many forward passes, for with FSDP each is a collective.
+    All ranks must call it, and all take as many forward passes, for with FSDP each is a collective. None when
+    `interruption` said, between two of them, to stop.
     """
     config, environment = task.config, task.environment
     model.eval()
@@ -351,6 +400,8 @@ def evaluate(task: Task[Any], model: nn.Module, parallelism: Parallelism) -> dic
     # MPS has no float64.
     precision = torch.float32 if task.device.type == "mps" else torch.float64
     for number, batch in enumerate(loader(task.test_data, batches, config.workers, task.device)):
+        if interruption is not None and interruption.agreed() and not config.dry_run:
+            return None
         with parallelism.autocast(task.device):
             sums = task.evaluate(model, moved(batch, task.device))
         for name, value in sums.items():

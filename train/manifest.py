@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Callable
 
 from train.environment import KEYWORD_ONLY
 
@@ -55,8 +56,8 @@ class Manifest:
         content["files"] = {name: (size, digest) for name, (size, digest) in content["files"].items()}
         return cls(**content)
 
-    def check(self, folder: Path, names: Iterable[str]) -> None:
-        """Compare files of `folder`, those called `names`, with what was written.
+    def check(self, folder: Path, names: Iterable[str], beat: Callable[[], None]) -> None:
+        """Compare files of `folder`, those called `names`, with what was written. Calls `beat` as it goes along.
 
         Raises:
             InvalidCheckpointError: one is missing, or other than it was.
@@ -67,7 +68,7 @@ class Manifest:
                 there = (folder / name).stat().st_size
                 if there != size:
                     raise InvalidCheckpointError(f"{name} has {there} bytes in place of {size}")
-                if fingerprint(folder / name) != (size, digest):
+                if fingerprint(folder / name, beat) != (size, digest):
                     raise InvalidCheckpointError(f"{name} has changed since it was written")
             except OSError as error:
                 raise InvalidCheckpointError(f"{name} cannot be read ({error.strerror})") from None
@@ -85,13 +86,14 @@ def read(folder: Path) -> Manifest:
         raise InvalidCheckpointError(f"{MANIFEST} cannot be read ({error.strerror})") from None
 
 
-def fingerprint(path: Path) -> tuple[int, str]:
-    """Bytes and SHA-256 of a file."""
+def fingerprint(path: Path, beat: Callable[[], None]) -> tuple[int, str]:
+    """Bytes and SHA-256 of a file. Calls `beat` for each part of it."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
             size += len(block)
+            beat()
     return size, digest.hexdigest()
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Callable
 
+from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
 from train.manifest import MANIFEST, InvalidCheckpointError, Manifest, newest_first
@@ -20,8 +22,8 @@ class MirrorError(RuntimeError):
 class Mirror:
     """One experiment's copies."""
 
-    def __init__(self, url: str) -> None:
-        """Find the back-end of `url`. Nothing is asked of it yet.
+    def __init__(self, url: str, beat: Callable[[], None]) -> None:
+        """Find the back-end of `url`. Nothing is asked of it yet. `beat` is called as files are copied.
 
         Raises:
             MirrorError: there is no such protocol, or its package is not installed.
@@ -32,6 +34,7 @@ class Mirror:
         except (ValueError, ImportError) as error:
             raise MirrorError(f"CHECKPOINT_URL {url!r}: {error}") from None
         self.root = path.rstrip("/")
+        self._beat, self._progress = beat, Callback(hooks={"beat": lambda *_, **__: beat()})
 
     def names(self) -> list[str]:
         """Copies that may be whole, the newest first.
@@ -62,7 +65,8 @@ class Mirror:
         """Copy files of `folder` to the copy called `name`."""
         self.files.makedirs(f"{self.root}/{name}", exist_ok=True)
         for file in names:
-            self.files.put_file(str(folder / file), f"{self.root}/{name}/{file}")
+            self.files.put_file(str(folder / file), f"{self.root}/{name}/{file}", callback=self._progress)
+            self._beat()
 
     def download(self, folder: Path, name: str, names: Iterable[str]) -> None:
         """Copy files of the copy called `name` to `folder`, unchecked.
@@ -72,7 +76,8 @@ class Mirror:
         """
         for file in names:
             try:
-                self.files.get_file(f"{self.root}/{name}/{file}", str(folder / file))
+                self.files.get_file(f"{self.root}/{name}/{file}", str(folder / file), callback=self._progress)
+                self._beat()
             except FileNotFoundError:
                 raise InvalidCheckpointError(f"{file} is not there") from None
 

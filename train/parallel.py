@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -21,6 +20,7 @@ from train.config import TrainingConfig
 from train.distributed import data_parallel
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.state import without_frozen
+from train.torch_private import checkpoint_activations
 
 
 class ParallelismError(ValueError):
@@ -59,10 +59,10 @@ class Parallelism:
             ParallelismError: activations are to be checkpointed, and the model has no repeated blocks.
         """
         if self.checkpoint_activations:
-            blocks = set(repeated_blocks(model))
+            blocks = repeated_blocks(model)
             if not blocks:
                 raise ParallelismError("--checkpoint-activations: this model has no repeated blocks (nn.ModuleList)")
-            apply_activation_checkpointing(model, check_fn=lambda module: module in blocks)
+            checkpoint_activations(model, blocks)
         if self.kind == "fsdp" and environment.world_size > 1:
             if self.compile:
                 for block in repeated_blocks(model) or [model]:

@@ -36,14 +36,22 @@ def restore(state: dict[str, Any]) -> None:
         numpy.random.set_state((kind, numpy.array(keys, dtype=numpy.uint32), *rest))
 
 
+def seed_of(*parts: object) -> int:
+    """A seed of 64 bits for each combination of `parts`: the first 8 bytes of SHA-256 of their texts, with blanks."""
+    return int.from_bytes(hashlib.sha256(" ".join(map(str, parts)).encode()).digest()[:8], "big")
+
+
+def folded(seed: int) -> int:
+    """`seed` in 32 bits: torch's generator of the CPU takes no notice of higher ones."""
+    return seed if seed < 2**32 else seed_of(seed) % 2**32
+
+
 def derive(state_of_rank_0: dict[str, Any], step: int, rank: int) -> None:
     """Seed all generators of a rank that did not exist when the state was made.
 
-    The seed is the first 8 bytes of SHA-256 of "SEED STEP RANK", SEED that of rank 0's torch generator: the
-    same each time, and no other rank's.
+    By the seed of rank 0's torch generator, the step and the rank: the same each time, and no other rank's.
     """
-    text = f"{state_of_rank_0['seed']} {step} {rank}"
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    seed = seed_of(state_of_rank_0["seed"], step, rank)
     random.seed(seed)
     torch.manual_seed(seed)  # CUDA's too.
     numpy = sys.modules.get("numpy")

@@ -7,21 +7,22 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_state_dict
 from torch.distributed.checkpoint import state_dict as dcp_state
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from train import random_state
+from train.torch_private import copy_into, empty_copies, parameter_names
 
 COMMON = "common.pt"
 """What all ranks have alike, written by rank 0."""
@@ -123,9 +124,15 @@ class State:
             raise StateError(f"the state cannot be collected: {type(error).__name__}: {error}") from error
 
     def restore(
-        self, folder: Path, world_size_then: int, rank: int, world_size: int, group: dist.ProcessGroup | None
+        self,
+        folder: Path,
+        world_size_then: int,
+        rank: int,
+        world_size: int,
+        group: dist.ProcessGroup | None,
+        beat: Callable[[], None],
     ) -> dict[str, Any]:
-        """Put back what `folder` holds, and return the common part. All ranks must call it.
+        """Put back what `folder` holds, and return the common part. All ranks must call it. Each tensor is a `beat`.
 
         A checkpoint of W ranks may be loaded by any number. Ranks that did not exist derive their random
         generators (`random_state.derive`); what each rank had for itself goes to rank r modulo the new number.
@@ -143,12 +150,12 @@ class State:
             for name, module in self.modules.items():
                 options = dcp_state.StateDictOptions(strict=self.frozen)
                 state: dict[str, Any] = {name: self._of(module)}
-                _load(state, folder, group)
+                _read(state, folder, group, _Reading(beat))
                 dcp_state.set_model_state_dict(module, state[name], options=options)
             for name, optimizer in self.optimizers.items():
                 state = {name: dcp_state.get_optimizer_state_dict(self._owners[name], optimizer)}
                 unused = name in common["unused"]
-                _load(state, folder, group, partly=unused)
+                _read(state, folder, group, _Reading(beat, allow_partial_load=unused))
                 dcp_state.set_optimizer_state_dict(self._owners[name], optimizer, state[name])
                 if unused:
                     optimizer.state.clear()
@@ -191,11 +198,11 @@ class Stage:
     def copy(self, tensors: dict[str, Any]) -> dict[str, Any]:
         """`tensors` with all of them copied. May run in another thread, while nobody changes them."""
         if self._copies is None or not _same_shapes(self._copies, tensors):
-            self._copies = _create_cpu_state_dict(tensors, pin_memory=self._stream is not None)
+            self._copies = empty_copies(tensors, pinned=self._stream is not None)
         if self._stream is None:
-            return _copy_state_dict(tensors, self._copies, type_check=False)
+            return copy_into(self._copies, tensors)
         with torch.cuda.stream(self._stream):
-            copied = _copy_state_dict(tensors, self._copies, non_blocking=True, type_check=False)
+            copied = copy_into(self._copies, tensors, non_blocking=True)
         self._stream.synchronize()
         return copied
 
@@ -203,9 +210,7 @@ class Stage:
 def without_frozen(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
     """`state` of `module` without the parameters that need no gradient, under none of their names."""
     named = module.named_parameters(remove_duplicate=False)
-    frozen = set().union(
-        *(dcp_state._get_fqns(module, name) for name, parameter in named if not parameter.requires_grad)
-    )
+    frozen = set().union(*(parameter_names(module, name) for name, parameter in named if not parameter.requires_grad))
     return {name: value for name, value in state.items() if name not in frozen}
 
 
@@ -229,14 +234,49 @@ def first_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0] if text else ''}"
 
 
-def _load(state: dict[str, Any], folder: Path, group: dist.ProcessGroup | None, partly: bool = False) -> None:
-    load(
+def write(state: dict[str, Any], folder: Path, group: dist.ProcessGroup | None, beat: Callable[[], None]) -> None:
+    """The tensors of `state`, each rank its own. All ranks must call it. Each tensor is a `beat`."""
+    save(
         state,
-        storage_reader=FileSystemReader(folder),
-        planner=DefaultLoadPlanner(allow_partial_load=partly),
+        storage_writer=FileSystemWriter(folder),
+        planner=_Writing(beat),
         process_group=group,
         no_dist=group is None,
     )
+
+
+def _read(state: dict[str, Any], folder: Path, group: dist.ProcessGroup | None, planner: _Reading) -> None:
+    load(
+        state,
+        storage_reader=FileSystemReader(folder),
+        planner=planner,
+        process_group=group,
+        no_dist=group is None,
+    )
+
+
+class _Writing(DefaultSavePlanner):
+    """Torch's own, with a beat for each tensor that is to be written."""
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        super().__init__()
+        self._beat = beat
+
+    def resolve_data(self, write_item: Any) -> Any:  # noqa: ANN401
+        self._beat()
+        return super().resolve_data(write_item)
+
+
+class _Reading(DefaultLoadPlanner):
+    """Torch's own, with a beat for each tensor that was read."""
+
+    def __init__(self, beat: Callable[[], None], **options: Any) -> None:  # noqa: ANN401  (as torch takes them)
+        super().__init__(**options)
+        self._beat = beat
+
+    def commit_tensor(self, read_item: Any, tensor: torch.Tensor) -> None:  # noqa: ANN401
+        super().commit_tensor(read_item, tensor)
+        self._beat()
 
 
 def _pickled(value: object) -> bytes:

@@ -17,15 +17,10 @@ source "$here/environment.sh"
 
 main() {
   local flavour=${1:-}
+  common::answer_help "${BASH_SOURCE[0]}" "$@"
   if [[ -z $flavour ]]; then flavour=$(create::fitting_flavour); fi
-  case $flavour in
-    cpu | gpu) (($# <= 1)) || common::die_usage "too many arguments: venv/create.sh [cpu|gpu]" ;;
-    -h | --help)
-      common::print_header "${BASH_SOURCE[0]}"
-      return
-      ;;
-    *) common::die_usage "unknown argument ${flavour@Q}: venv/create.sh [cpu|gpu]" ;;
-  esac
+  [[ $flavour == @(cpu|gpu) ]] || common::die_usage "unknown argument ${flavour@Q}: venv/create.sh [cpu|gpu]"
+  (($# <= 1)) || common::die_usage "too many arguments: venv/create.sh [cpu|gpu]"
 
   local link lock
   link=$(environment::path "$project" "$flavour")
@@ -64,8 +59,7 @@ create::make() {
   building=$(mktemp -d -- "$link.XXXXXX")
   chmod 755 "$building"
   trap create::remove_unfinished EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  common::end_on_signals
 
   local -a constraint=()
   if [[ $flavour == cpu ]]; then constraint=(--constraint "$here/constraints-cpu.txt"); fi
@@ -104,12 +98,11 @@ create::python() {
 create::with_uv() {
   local -r python=$1 requirements=$2
   local index extra links
-  index=$("$python" -m pip config get global.index-url 2>/dev/null || true)
-  extra=$("$python" -m pip config get global.extra-index-url 2>/dev/null || true)
-  links=$("$python" -m pip config get global.find-links 2>/dev/null || true)
-  links=${PIP_FIND_LINKS:-$links}
-  if [[ -n ${PIP_INDEX_URL:-$index} ]]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$index}}; fi
-  if [[ -n ${PIP_EXTRA_INDEX_URL:-$extra} ]]; then export UV_INDEX=${UV_INDEX:-${PIP_EXTRA_INDEX_URL:-$extra}}; fi
+  index=$(environment::pip_setting "$python" index-url)
+  extra=$(environment::pip_setting "$python" extra-index-url)
+  links=$(environment::pip_setting "$python" find-links)
+  if [[ -n $index ]]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}; fi
+  if [[ -n $extra ]]; then export UV_INDEX=${UV_INDEX:-$extra}; fi
   if [[ -n $links ]]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}; fi
   uv venv --quiet --python "$(command -v "$python")" --allow-existing --seed "$building" >&2
   uv pip install --quiet --python "$building/bin/python" "${constraint[@]}" --requirement "$requirements" >&2

@@ -27,6 +27,13 @@ environment::path() {
   printf '%s/.venv/%s-%s\n' "$project" "$flavour" "${key:0:12}"
 }
 
+# environment::pip_setting PYTHON NAME   What PIP_INDEX_URL says, else pip's files, for the NAME index-url; nothing if none does.
+environment::pip_setting() {
+  local variable=PIP_${2^^}
+  variable=${variable//-/_}
+  printf '%s\n' "${!variable:-$("$1" -m pip config get "global.$2" 2>/dev/null || true)}"
+}
+
 # environment::find PROJECT   The environment that is there, the one for GPUs first. Status 1 when none is.
 environment::find() {
   local flavour path

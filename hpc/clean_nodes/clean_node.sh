@@ -12,6 +12,7 @@ kit=$1 directory=$2 report=$3 dry_run=${4:-}
 exec >"$report.partial" 2>&1
 trap 'if [[ $? != 0 && ! -s $report.partial ]]; then echo "it ended without a word"; fi; mv -T -- "$report.partial" "$report"' EXIT
 source "$kit/lib/common.sh"
+source "$kit/lib/slurm.sh"
 source "$kit/job/lib/local_disk.sh"
 source "$kit/job/lib/leftovers.sh"
 

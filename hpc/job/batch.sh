@@ -35,6 +35,7 @@ source "$kit/hpc/job/lib/sources.sh"
 source "$kit/hpc/job/lib/rendezvous.sh"
 source "$kit/hpc/job/lib/interruption.sh"
 source "$kit/hpc/job/lib/restart.sh"
+source "$kit/hpc/job/lib/step.sh"
 source "$kit/hpc/job/lib/keeper.sh"
 source "$kit/hpc/job/lib/sweep.sh"
 
@@ -66,7 +67,7 @@ main() {
 
 # From the choice of a port to the record of the cause; leaves `status` and `cause`.
 batch::attempt() {
-  local rendezvous spare=''
+  local rendezvous spare='' pause
   status=0 cause='' ending='' step=''
   ATTEMPT=$(interruption::next_attempt "$task_directory")
   export ATTEMPT
@@ -78,7 +79,7 @@ batch::attempt() {
   rendezvous=$(rendezvous::choose "$kit" "$ATTEMPT")
   export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
 
-  trap batch::end_step TERM INT
+  trap batch::end_step TERM INT HUP
   trap batch::heed_warning USR1
   trap batch::end_hung_step USR2
   trap batch::end_cycle RTMIN+1 # not HUP: a daemon that nohup started hands on that it is ignored
@@ -89,13 +90,7 @@ batch::attempt() {
     batch::conclude
     return
   fi
-  # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step; an end with 0 ends
-  # nobody else: a rank may work longer than the others.
-  srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
-    --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))" \
-    --export=ALL --kill-on-bad-exit=1 --wait=0 \
-    bash "$kit/hpc/job/node.sh" "$run_directory" "$attempt_directory" &
-  step=$!
+  batch::start_step
   if ((fact[hang_seconds] > 0)); then
     interruption::watch "$$" "$attempt_directory" &
     watcher=$!
@@ -105,6 +100,12 @@ batch::attempt() {
     timer=$!
   fi
   batch::wait_for_step
+  for pause in 1 5 15; do
+    if ((status == 0)) || [[ -n $ending ]] || ! step::is_missing "$attempt_directory" begun; then break; fi
+    step::wait_for_slurm "$pause"
+    batch::start_step
+    batch::wait_for_step
+  done
   batch::stop_watching
 
   if [[ -r $attempt_directory/failed_rank ]]; then
@@ -119,6 +120,17 @@ batch::attempt() {
   if [[ -n $spare ]]; then status=${spare%% *} cause=${spare#* }; fi
   batch::conclude
   interruption::blame_node "$attempt_directory" "$cause"
+}
+
+# --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step; an end with 0 ends
+# nobody else: a rank may work longer than the others. --overlap: a step that srun asked for and gave up, as the controller was
+# silent, may hold the CPUs for ever.
+batch::start_step() {
+  srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
+    --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))" \
+    --overlap --export=ALL --kill-on-bad-exit=1 --wait=0 \
+    bash "$kit/hpc/job/node.sh" "$run_directory" "$attempt_directory" &
+  step=$!
 }
 
 # The job of --rapid-cycle: attempts that are interrupted, one after the other. It has succeeded when the
@@ -196,8 +208,8 @@ batch::end_step() {
   common::note "job $SLURM_JOB_ID: told to end"
   ending=told_to_end
   if [[ -z $step ]]; then exit 143; fi
+  # No signal to srun: it would kill the ranks at once. Slurm tells them itself when it ends the job.
   interruption::ask "$attempt_directory"
-  kill -s TERM "$step" 2>/dev/null || true
   batch::limit_wait "$((fact[kill_wait] / 2))" # with KillWait Slurm kills this script and all ranks
 }
 
@@ -225,7 +237,8 @@ batch::stop_watching() {
 
 # An end before the ranks' own: the nodes could not be made ready, or the job was told to end.
 batch::break_off() {
-  local -r status=$?
+  local status=$?
+  if ((status == 0)); then status=143; fi # a signal has ended this script
   if [[ -z $attempt_directory ]]; then
     # Not even an attempt was begun; why stands in the log.
     interruption::set_state "$task_directory" failed

@@ -21,6 +21,7 @@ kit=$run_directory/kit
 source "$kit/hpc/lib/common.sh"
 source "$kit/hpc/lib/slurm.sh"
 source "$kit/hpc/lib/site.sh"
+source "$kit/hpc/job/lib/step.sh"
 source "$kit/hpc/job/lib/node_setup.sh"
 source "$kit/hpc/job/lib/local_disk.sh"
 source "$kit/hpc/job/lib/leftovers.sh"
@@ -34,6 +35,7 @@ ours='' leaving='' bringing=''
 
 main() {
   local order
+  step::note_begin "$attempt_directory" kept
   node_setup::run "$kit/hpc" "$run_directory"
   plan::read "$run_directory/staging"
   trap 'keep_node::answer failed; keep_node::leave' EXIT
@@ -115,12 +117,15 @@ keep_node::bring() {
 # input of this script when all is over.
 keep_node::told_to_end() {
   local state status=0
+  trap '' TERM # Slurm and srun send it, both
   slurm::ask state 5 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T || status=$?
   if [[ -z $leaving && $state != RUNNING ]] && ((status != 2)); then exit 143; fi
+  if [[ -z $leaving ]]; then trap keep_node::told_to_end TERM; fi
 }
 
 # Slurm kills what is still there when KillWait is over: half of it is for the ranks.
 keep_node::leave() {
+  local IFS=$' \t\n' # of the command in which the signal came it may be another
   leaving=1
   trap '' TERM
   if [[ -n $bringing ]]; then

@@ -15,6 +15,7 @@ source "$run_directory/facts"
 kit=$run_directory/kit
 source "$kit/hpc/lib/common.sh"
 source "$kit/hpc/lib/site.sh"
+source "$kit/hpc/job/lib/step.sh"
 source "$kit/hpc/job/lib/node_setup.sh"
 source "$kit/hpc/job/lib/local_disk.sh"
 source "$kit/hpc/lib/dotenv.sh"
@@ -23,7 +24,10 @@ source "$kit/hpc/lib/node_environment.sh"
 source "$kit/hpc/job/lib/usage.sh"
 
 main() {
-  if ((${#command[@]} == 0)); then node::check_step; fi
+  if ((${#command[@]} == 0)); then
+    step::note_begin "$attempt_directory" begun
+    node::check_step
+  fi
   node_setup::run "$kit/hpc" "$run_directory"
   if ((${#command[@]} == 0)); then usage::start "$kit" "$attempt_directory"; fi # by the site's python3
   local_disk::choose || true
@@ -71,7 +75,7 @@ node::choose_torchrun() {
   # are written. Python's faulthandler in the ranks does not mind that it is ignored.
   trap '' ABRT
   # Its own folder it never removes: so not in /tmp.
-  launcher=(python -m torch.distributed.run --nproc-per-node="$N_PROC" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
+  launcher=(python -m torch.distributed.run --nproc-per-node="${fact[processes_per_node]}" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
   if ((NNODES == 1)); then
     launcher+=(--standalone --nnodes=1)
   else

@@ -16,10 +16,7 @@ container::choose() {
   fact[stage_venv]=''
   [[ -r $project/singularity/run.sh ]] ||
     common::die "there is no singularity/ in ${project@Q}, which --singularity-container needs: copy it from the kit, as hpc/ was"
-  if [[ -n ${options_value[stage_venv]:-} ]]; then
-    common::die_usage "--stage-venv and --singularity-container contradict each other: a container has no virtual environment"
-  fi
-  container::check_image "$image"
+  container::check_image "$project" "$image"
   fact[container]=$(realpath -- "$image")
   fact[container_workdir]=''
   if [[ -n $workdir ]]; then
@@ -52,9 +49,11 @@ container::add_bind() {
   fact[container_binds]+=${fact[container_binds]:+$'\n'}$source:$(realpath -ms -- "$destination")${mode:+:$mode}
 }
 
+# container::check_image PROJECT IMAGE
 container::check_image() {
-  local -r image=$1
+  local -r image=$2
   local -r what="--singularity-container ${image@Q}"
+  local fault
   if [[ ! -e $image ]]; then
     if [[ $image == *://* ]]; then
       common::die_usage "$what: pull it into a file first, such as  apptainer pull image.sif ${image@Q}"
@@ -66,52 +65,9 @@ container::check_image() {
   elif [[ ! -f $image || ! -r $image ]]; then
     common::die_usage "$what is not a file that you can read"
   else
-    container::check_sif
+    fault=$(python3 "$1/hpc/job_submitter/sif.py" "$image")
+    [[ -z $fault ]] || common::die_usage "$what $fault"
   fi
-}
-
-# A SIF is a header, a table of descriptors of 585 bytes each, and the data that they point to, all numbers with the
-# low byte first. A copy that broke off, or was damaged where it begins, shows here; the runtime itself looks at
-# no more.
-container::check_sif() {
-  local LC_ALL=C
-  local size header table
-  local -i number offset length total place system=0
-  size=$(stat --dereference --format=%s -- "$image")
-  header=$(container::hex 0 128)
-  [[ ${header:64:20} == 5349465f4d4147494300 ]] || common::die_usage "$what is not a container image (SIF)"
-  local -r corrupt="$what is corrupt"
-  total=$((16#$(container::little_endian "$header" 88 8)))
-  place=$((16#$(container::little_endian "$header" 96 8)))
-  ((total > 0 && total < 10000 && place > 0 && place + 585 * total <= size)) || common::die_usage "$corrupt: it ends within its table, after $size bytes"
-  table=$(container::hex "$place" $((585 * total)))
-  for ((number = 0; number < total; number++)); do
-    local descriptor=${table:1170*number:1170}
-    if [[ ${descriptor:8:2} == 00 ]]; then continue; fi
-    offset=$((16#$(container::little_endian "$descriptor" 17 8)))
-    length=$((16#$(container::little_endian "$descriptor" 25 8)))
-    ((offset >= 0 && length >= 0 && offset + length <= size)) ||
-      common::die_usage "$corrupt: it has $size bytes of $((offset + length)) at least (was it copied to its end?)"
-    # A partition (0x4004) of squashfs (1) that is the system (2) begins with squashfs's own mark.
-    if [[ ${descriptor:0:8} == 04400000 && ${descriptor:410:8} == 02000000 ]]; then
-      system=1
-      [[ ${descriptor:402:8} != 01000000 || $(container::hex "$offset" 4) == 68737173 ]] ||
-        common::die_usage "$corrupt: its file system does not begin as it must"
-    fi
-  done
-  ((system)) || common::die_usage "$corrupt: it has no file system to run"
-}
-
-# container::hex OFFSET LENGTH   Of the image, as hexadecimal digits.
-container::hex() {
-  od -An -v -t x1 -j "$1" -N "$2" -- "$image" | tr -d ' \n'
-}
-
-# container::little_endian HEX OFFSET LENGTH   In the order of digits as people write them.
-container::little_endian() {
-  local number='' byte
-  for ((byte = $2 + $3 - 1; byte >= $2; byte--)); do number+=${1:2*byte:2}; done
-  printf '%s' "$number"
 }
 
 # container::ask PROJECT   Where this node has a runtime too, whether the image has what the launcher needs. Only what

@@ -16,17 +16,14 @@ data::check() {
   fi
   base=$(realpath -m -- "$folder")
   for given in "${options_list_data[@]}"; do
-    path=$(data::tidy "$given" && printf x)
-    path=${path%x}
-    case $path in
-      /*) common::die_usage "--data ${given@Q}: give the path below ${folder@Q}, not an absolute one" ;;
-      '' | .. | ../* | */.. | */../*) common::die_usage "--data ${given@Q}: name a file or folder below ${folder@Q}, without '..'" ;;
-      .staging | .staging/*) common::die_usage "--data ${given@Q}: .staging is the kit's own" ;;
-    esac
+    [[ $given != /* ]] || common::die_usage "--data ${given@Q}: give the path below ${folder@Q}, not an absolute one"
+    IFS= read -r -d '' path < <(realpath -zms -- "/$given") # ./a//b/ becomes /a/b
+    path=${path#/}
+    [[ -n $path && /$given/ != */../* ]] || common::die_usage "--data ${given@Q}: name a file or folder below ${folder@Q}, without '..'"
+    [[ $path/ != .staging/* ]] || common::die_usage "--data ${given@Q}: .staging is the kit's own"
     [[ -e $folder/$path || -L $folder/$path ]] || common::die "--data ${given@Q}: there is no ${path@Q} in ${folder@Q}"
     [[ -e $folder/$path ]] || common::die "--data ${given@Q} is a symbolic link to nothing"
-    real=$(realpath -- "$folder/$path" && printf x)
-    real=${real%$'\n'x}
+    IFS= read -r -d '' real < <(realpath -z -- "$folder/$path")
     [[ $real == "$base"/* ]] || common::die "--data ${given@Q} is a link that leads out of ${base@Q}, to ${real@Q}: copy or move the data there"
     [[ -f $real || -d $real ]] || common::die "--data ${given@Q} is neither a file nor a folder"
     [[ -r $real && (! -d $real || -x $real) ]] || common::die "--data ${given@Q}: you may not read it"
@@ -44,17 +41,6 @@ data::check_alone() {
       common::die_usage "--${name//_/-} is about --data, --stage-venv and containers: give one of them"
     fi
   done
-}
-
-# ./a//b/ is a/b
-data::tidy() {
-  local path=$1
-  while [[ $path == *//* ]]; do path=${path//\/\//\/}; done
-  while [[ $path == */./* ]]; do path=${path//\/.\//\/}; done
-  while [[ $path == ./* ]]; do path=${path#./}; done
-  path=${path%/.}
-  if [[ $path == . ]]; then path=''; fi
-  printf '%s' "${path%/}"
 }
 
 # `a/b` comes along with `a`.

@@ -66,7 +66,8 @@ experiment::begin() {
     experiment_made=$folder
     mkdir -p -- "$folder"
   fi
-  printf '%s\n' "${fact[run_directory]}" >"${folder%/*}/.sending"
+  # Of a run without a name nobody can submit a second.
+  if [[ -n $experiment_lock ]]; then printf '%s\n' "${fact[run_directory]}" >"${folder%/*}/.sending"; fi
 }
 
 experiment::put_back() {
@@ -87,7 +88,8 @@ experiment::put_back() {
 experiment::record_jobs() {
   local -r folder=${fact[checkpoint_directory]%/*}
   local status=0
-  { printf '%s\n' "$@" >"$folder/.job" && printf '%s\n' "${fact[run_id]}" >>"$folder/runs" && rm -f -- "$folder/.sending"; } || status=$?
+  { printf '%s\n' "$@" >"$folder/.job" && printf '%s\n' "${fact[run_id]}" >>"$folder/runs"; } || status=$?
+  if [[ -n $experiment_lock ]] && ((status == 0)); then rm -f -- "$folder/.sending"; fi
   experiment::release
   return "$status"
 }

@@ -4,30 +4,42 @@
 # waits or that is started again.
 
 declare -gA fact+=()
-declare -ga kit_parts=(hpc/job hpc/lib hpc/clusters venv/run.sh venv/environment.sh singularity)
+declare -g kit_files='hpc/job/*.* hpc/job/lib/* hpc/job/shims/* hpc/lib/*.sh hpc/clusters/*.sh venv/run.sh venv/environment.sh singularity/*'
 
 # kit::link RUN_DIRECTORY   Makes RUN_DIRECTORY/kit, of the kit that this file is of, and what it leads to if there is none
 # yet. A profile of the user's own travels with the run.
 kit::link() {
   local -r run_directory=$1 project=${BASH_SOURCE[0]%/hpc/job_submitter/kit.sh}
   local -r store=${fact[scratch_dir]}/hpc_outputs/.kits users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
-  local key partial
-  local -a parts=()
-  local part
-  for part in "${kit_parts[@]}"; do
-    if [[ -e $project/$part ]]; then parts+=("$part"); fi
-  done
-  key=$(cd -- "$project" && find "${parts[@]}" -name __pycache__ -prune -o -printf '%p %m %s %T@ %l\0' | LC_ALL=C sort -z | sha256sum)
-  key=${key:0:16}
-  if [[ ! -d $store/$key ]]; then
-    mkdir -p -- "$store"
-    partial=$(mktemp -d -- "$store/$key.XXXXXX")
-    (cd -- "$project" && cp -RP --parents --preserve=mode,timestamps -- "${parts[@]}" "$partial/") ||
-      common::die "cannot copy the kit's own parts from ${project@Q} to ${store@Q}; cp's words are above"
-    chmod 755 -- "$partial"
-    mv -T -- "$partial" "$store/$key" 2>/dev/null || rm -rf -- "$partial" # another submitter was first
+  local key='' listed known=''
+  # shellcheck disable=SC2086 # patterns
+  listed=$(cd -- "$project" && stat --format='%a %s %.9Y %n' -- $kit_files 2>/dev/null) || true # without what is not there
+  # The version that was sent last is known without reading any.
+  if [[ -r $store/last ]]; then
+    IFS= read -r key <"$store/last"
+    known=$(<"$store/last")
+  fi
+  if [[ $known != "$key"$'\n'"$listed" || ! -d $store/$key ]]; then
+    key=$(sha256sum <<<"$listed")
+    key=${key:0:16}
+    if [[ ! -d $store/$key ]]; then kit::copy "$project" "$store" "$key"; fi
+    printf '%s\n' "$key" "$listed" | common::write_atomically "$store/last"
   fi
   ln -s -- "../.kits/$key" "$run_directory/kit" 2>/dev/null || cp -R -- "$store/$key" "$run_directory/kit" # where there are no links
   # Of the user's own profiles that count before the kit's (site::load).
   if [[ -r $users/${fact[site]}.sh && ! -e $run_directory/profile.sh ]]; then cp -- "$users/${fact[site]}.sh" "$run_directory/profile.sh"; fi
+}
+
+# kit::copy PROJECT STORE KEY
+kit::copy() {
+  local partial
+  mkdir -p -- "$2"
+  partial=$(mktemp -d -- "$2/$3.XXXXXX")
+  (
+    shopt -s nullglob
+    # shellcheck disable=SC2086 # patterns
+    cd -- "$1" && cp -P --parents --preserve=mode,timestamps -- $kit_files "$partial/"
+  ) || common::die "cannot copy the kit's own parts from ${1@Q} to ${2@Q}; cp's words are above"
+  chmod 755 -- "$partial"
+  mv -T -- "$partial" "$2/$3" 2>/dev/null || rm -rf -- "$partial" # another submitter was first
 }

@@ -3,7 +3,8 @@
 # site's plugins; sinfo says what a refusal does not.
 
 declare -gA options_value fact slurm
-declare -g preflight_offers # what the partition has
+declare -ga preflight_groups+=()                # the groups of the partition
+declare -g preflight_answer preflight_partition # its name, or why there is none
 
 # preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
 preflight::begin() {
@@ -28,23 +29,22 @@ preflight::check() {
   elif [[ -n $cycle && -n ${fact[cycles]:-} ]] && ! partitions::choose cycle all; then
     common::die "${cycle/#--partition/--cycle-partition}"
   elif partitions::choose partition groups; then
-    preflight_offers="; partition $partition has $(partitions::offers "${groups[@]}")"
+    preflight_groups=("${groups[@]}")
     partitions::gpus gpus "${groups[@]}"
     for type in "${!gpus[@]}"; do
       if [[ ${type,,} == "${options_value[gpu_type],,}" ]]; then options_value[gpu_type]=$type; fi
     done
     # Of several partitions Slurm takes whichever starts first.
-    limit=$(cut -d '|' -f 6 <<<"${groups[0]}")
+    IFS='|' read -r _ _ _ _ _ limit _ <<<"${groups[0]}"
     if [[ $partition != *,* && ${groups[0]##*|} != up ]]; then
       common::warn "partition $partition is ${groups[0]##*|}: the job will wait until it is up"
-    elif [[ $partition != *,* ]] && limit=$(checks::seconds "$limit") && (($(checks::seconds "${fact[time]}") > limit)); then
+    elif [[ $partition != *,* && $limit == [0-9]* ]] && limit=$(checks::seconds "$limit") && (($(checks::seconds "${fact[time]}") > limit)); then
       common::warn "--time ${fact[time]}: partition $partition allows $(checks::duration "$limit") at most: unless the site moves the job to another, it will wait for ever"
     fi
   elif [[ -n ${options_value[partition]} ]]; then
     common::die "$partition"
-  else
-    preflight_offers="; $partition"
   fi
+  preflight_partition=$partition
   findings::warn "${slurm[ClusterName]:-}" "${partition%% *}"
 }
 
@@ -56,6 +56,11 @@ preflight::ask_slurm() {
   answer=${answer//sbatch: error: /}
   answer=${answer//$'\n'/; }
   if slurm::is_silence "$status" "$answer"; then common::die "Slurm does not answer: $answer"; fi
-  if [[ ${answer,,} == *account* ]] && slurm::ask_accounts accounts; then preflight_offers+="; your accounts: $accounts"; fi
-  common::die "Slurm would refuse the job: $answer${preflight_offers:-}"
+  if ((${#preflight_groups[@]} > 0)); then
+    answer+="; partition $preflight_partition has $(partitions::offers "${preflight_groups[@]}")"
+  elif [[ -n ${preflight_partition:-} ]]; then
+    answer+="; $preflight_partition"
+  fi
+  if [[ ${answer,,} == *account* ]] && slurm::ask_accounts accounts; then answer+="; your accounts: $accounts"; fi
+  common::die "Slurm would refuse the job: $answer"
 }

@@ -17,7 +17,8 @@ run::name() {
 
 # run::begin new|resume|fresh|''   Claims the experiment, unless it is of no name, and makes the run's folder beside its place.
 run::begin() {
-  fact[resume]=$([[ $1 != resume ]] || echo 1)
+  fact[resume]=''
+  if [[ $1 == resume ]]; then fact[resume]=1; fi
   [[ -d ${fact[scratch_dir]}/hpc_outputs ]] || mkdir -p -- "${fact[scratch_dir]}/hpc_outputs"
   if [[ -n $1 ]]; then experiment::claim "$1"; fi
   run_unfinished=${fact[run_directory]}.partial
@@ -48,7 +49,8 @@ run::send() {
   local -n run_job=$1
   local -r name=$2 offset=$3
   local -rA whose=([pack]=' that packs' [cycle]=' of the cycles' [train]='')
-  local answer status=0
+  local answer file=sbatch_argv status=0
+  if ((offset > 0)); then file+=_$offset; fi
   trap '' HUP INT TERM
   sending::send answer "${fact[run_directory]}" "$name" "${@:4}" || status=$?
   case $status in
@@ -58,7 +60,7 @@ run::send() {
       run_job=$answer
       if [[ $name == train ]]; then
         run_jobs+=("$answer")
-        run_directory::write_words "${fact[run_directory]}/sbatch_argv$( ((offset == 0)) || echo "_$offset")" "${@:4}" ||
+        run_directory::write_words "${fact[run_directory]}/$file" "${@:4}" ||
           common::warn "job $answer was sent, and its command cannot be written down in ${fact[run_directory]@Q}"
       else
         run_others[$name]=$answer

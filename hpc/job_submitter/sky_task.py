@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the task that SkyPilot is given for a run (sky.sh). Standard library only; YAML holds all JSON, so values
-are written as JSON.
+"""Prints the task that SkyPilot is given for a run (sky.sh), as JSON, which YAML holds. Standard library only.
 
 sky_task.py --run-directory FOLDER --name NAME --nodes N [OPTION...]
 
@@ -11,7 +10,6 @@ task: `secrets` has names, for which SkyPilot takes the values of the environmen
 import argparse
 import json
 import re
-import sys
 
 RUN, DATA = "~/hpc_run", "~/hpc_data"
 SETUP = """\
@@ -20,20 +18,6 @@ tar --extract --no-unquote --file {run}/source.tar --directory {run}/source
 bash {run}/source/venv/create.sh
 """
 AGAIN = 75  # job/lib/interruption.sh
-
-
-def write(value, indent=0):
-    """Lines of block YAML."""
-    space = "  " * indent
-    for key, entry in value.items():
-        if isinstance(entry, dict):
-            yield "%s%s:" % (space, key if re.fullmatch(r"\w+", key) else json.dumps(key))
-            yield from write(entry, indent + 1)
-        elif isinstance(entry, str) and entry.endswith("\n"):
-            yield "%s%s: |" % (space, key)
-            yield from ("%s  %s" % (space, line) for line in entry.splitlines())
-        else:
-            yield "%s%s: %s" % (space, key if re.fullmatch(r"\w+", key) else json.dumps(key), json.dumps(entry))
 
 
 def resources(arguments):
@@ -78,7 +62,7 @@ def main():
     parser.add_argument("--mount", help="bucket that is the folder of checkpoints")
     parser.add_argument("--data", action="append", default=[])
     parser.add_argument("--secret", action="append", default=[])
-    sys.stdout.buffer.write(b"".join(line.encode() + b"\n" for line in write(task(parser.parse_args()))))
+    print(json.dumps(task(parser.parse_args()), indent=1))
 
 
 if __name__ == "__main__":

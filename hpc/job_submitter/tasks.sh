@@ -40,22 +40,21 @@ tasks::count() {
 # what is answered on the terminal.
 tasks::ask_number() {
   local status=0 answer
-  answer=$(tasks::sweep_helper "${@:2}" ${options_value[sweep_runs]:+--runs "$((10#${options_value[sweep_runs]}))"}) || status=$?
+  answer=$(tasks::sweep_helper "${@:2}") || status=$?
   if ((status == 3)) && [[ -t 0 ]]; then
     read -rp 'How many runs? ' answer || exit 2
     options::set sweep_runs "$answer" 'the number of runs'
     tasks::ask_number "$@"
-  elif ((status == 3)); then
-    exit 2
-  elif ((status != 0)); then
-    exit "$status"
-  else
-    printf -v "$1" '%s' "$answer"
+    return
   fi
+  if ((status == 3)); then exit 2; fi
+  ((status == 0)) || exit "$status"
+  printf -v "$1" '%s' "$answer"
 }
 
 tasks::sweep_helper() {
-  wandb_client::run "${fact[project_directory]}" python "${fact[project_directory]}/hpc/sweep/sweep.py" "$@"
+  wandb_client::run "${fact[project_directory]}" python "${fact[project_directory]}/hpc/sweep/sweep.py" "$@" \
+    ${options_value[sweep_runs]:+--runs "$((10#${options_value[sweep_runs]}))"}
 }
 
 tasks::say_none() {
@@ -66,8 +65,7 @@ tasks::say_none() {
 # tasks::write DIRECTORY   Their commands, what they have of their own, and the file `tasks`.
 tasks::write() {
   if [[ -n ${fact[sweep_config]} ]]; then
-    tasks::sweep_helper write "${fact[sweep_config]}" "$1" ${options_value[sweep_runs]:+--runs "$((10#${options_value[sweep_runs]}))"} \
-      --seed "${fact[seed_base]}" --experiment "${fact[exp_name]}" || exit
+    tasks::sweep_helper write "${fact[sweep_config]}" "$1" --seed "${fact[seed_base]}" --experiment "${fact[exp_name]}" || exit
   elif [[ -n ${fact[sweep]} ]]; then
     tasks::write_runs "$1"
   else
@@ -78,32 +76,24 @@ tasks::write() {
 # tasks::write_lines DIRECTORY   Of the configuration's lines and their seeds.
 tasks::write_lines() {
   local -r directory=$1
-  local -i line=0 task=0 offset=0 seed
-  local length id what
-  local -a words
+  local -i line=0 task=0 offset=0
+  local length seed what
+  local -a words seeds=('')
+  if [[ -n ${fact[repeats]:-} ]]; then mapfile -t seeds < <(seq "${fact[seed_base]}" $((fact[seed_base] + fact[repeats] - 1))); fi
   for length in "${experiment_lengths[@]}"; do
     line+=1
     words=("${experiment_words[@]:offset:length}")
     offset+=length
-    if [[ -z ${fact[repeats]:-} ]]; then
+    for seed in "${seeds[@]}"; do
       task+=1
       command::write "$directory/task_$task/command" "${words[@]}"
-      tasks::describe "task_$line" "${words[*]}"
-      continue
-    fi
-    for ((seed = fact[seed_base]; seed < fact[seed_base] + fact[repeats]; seed++)); do
-      task+=1
-      command::write "$directory/task_$task/command" "${words[@]}"
-      printf 'SEED=%s\0' "$seed" >"$directory/task_$task/environment"
-      tasks::describe "task_${line}_seed_$seed" "seed $seed: ${words[*]}"
+      if [[ -n $seed ]]; then printf 'SEED=%s\0' "$seed" >"$directory/task_$task/environment"; fi
+      what=${seed:+seed $seed: }${words[*]}
+      what=${what//[$'\n\t']/ }
+      if ((${#what} > 300)); then what=${what:0:300}…; fi
+      printf '%s\t%s\t%s\n' "$task" "task_$line${seed:+_seed_$seed}" "$what"
     done
   done >"$directory/tasks"
-}
-
-tasks::describe() {
-  what=${2//[$'\n\t']/ }
-  if ((${#what} > 300)); then what=${what:0:300}…; fi
-  printf '%s\t%s\t%s\n' "$task" "$1" "$what"
 }
 
 # tasks::write_runs DIRECTORY   Of a sweep that a server hands out: what a run will be is not known before. With
@@ -139,11 +129,6 @@ tasks::runs() {
   done < <(cat -- "${fact[scratch_dir]}/${fact[exp_name]}/runs" 2>/dev/null)
 }
 
-# tasks::in_state STATE RUN_DIRECTORY   Numbers of its tasks in that state.
-tasks::in_state() {
-  find "$2" -mindepth 2 -maxdepth 2 -path '*/task_*/state' -exec grep -lx -- "$1" {} + | sed -E 's|.*/task_([0-9]+)/state$|\1|'
-}
-
 # tasks::begun   Runs of the sweep that were handed out and have not finished, into tasks_begun: their last folders.
 tasks::begun() {
   local run task id
@@ -158,20 +143,26 @@ tasks::begun() {
   mapfile -t tasks_begun < <(if ((${#folder[@]} > 0)); then printf '%s\n' "${folder[@]}" | sort --version-sort; fi)
 }
 
+tasks::take_all() {
+  tasks_to_send=(1)
+  if ((fact[tasks] > 1)); then mapfile -t tasks_to_send < <(seq "${fact[tasks]}"); fi
+}
+
 # tasks::choose DIRECTORY   Leaves in tasks_to_send all tasks, or with --only-missing those that no run of the experiment
 # has completed.
 tasks::choose() {
   local -r directory=$1
-  local run task id sum
+  local run task id state sum
   local -A completed=() sums=()
-  mapfile -t tasks_to_send < <(seq "${fact[tasks]}")
+  tasks::take_all
   if [[ -z ${options_value[only_missing]} || -n ${fact[sweep]:-} ]]; then return; fi
   tasks::read_sums "$directory" sums
   while read -r run; do
-    local -A theirs=() number=()
+    local -A theirs=()
     tasks::read_sums "$run" theirs
-    while IFS=$'\t' read -r task id _; do number[$task]=$id; done <"$run/tasks"
-    while read -r task; do completed[${number[$task]}]=${theirs[$task]}; done < <(tasks::in_state completed "$run")
+    while IFS=$'\t' read -r task id _; do
+      if read -r state <"$run/task_$task/state" && [[ $state == completed ]]; then completed[$id]=${theirs[$task]}; fi
+    done <"$run/tasks"
   done < <(tasks::runs)
   tasks_to_send=()
   while IFS=$'\t' read -r task id _; do
@@ -207,44 +198,33 @@ tasks::choose_array_size() {
   done <<<"$answer"
 }
 
-# tasks::divide   tasks_to_send into arrays.
+# tasks::divide   tasks_to_send into arrays: each has the tasks of one offset, as ranges of their indices.
 tasks::divide() {
-  local -ri size=${fact[array_size]}
-  local -i offset=-1 index first=0 last=0
-  local task list=''
+  local offset list
   tasks_offsets=() tasks_lists=()
   if ((fact[tasks] == 1)); then
     tasks_offsets=(0) tasks_lists=('')
     return
   fi
-  for task in "${tasks_to_send[@]}"; do
-    index=$(((task - 1) % size + 1))
-    if ((task - index != offset)); then
-      tasks::end_array
-      offset=$((task - index))
-    elif ((index == last + 1)); then
-      last=index
-      continue
-    fi
-    tasks::end_range
-    first=index last=index
-  done
-  tasks::end_array
-}
-
-# The two below work on the variables of tasks::divide.
-tasks::end_range() {
-  if ((first > 0)); then list+=${list:+,}$first$( ((last == first)) || echo "-$last"); fi
-  first=0
-}
-
-tasks::end_array() {
-  tasks::end_range
-  if [[ -n $list ]]; then
-    tasks_offsets+=("$offset")
-    tasks_lists+=("$list")
-  fi
-  list=''
+  while read -r offset list; do
+    tasks_offsets+=("$offset") tasks_lists+=("$list")
+  done < <(printf '%s\n' "${tasks_to_send[@]}" | awk -v size="${fact[array_size]}" '
+    function end_range() { if (last > first) list = list "-" last }
+    function end_array() { end_range(); if (list != "") print offset, list }
+    {
+      place = ($1 - 1) % size + 1
+      if (list == "" || $1 - place != offset) {
+        end_array()
+        offset = $1 - place
+        list = first = place
+      } else if (place != last + 1) {
+        end_range()
+        list = list "," place
+        first = place
+      }
+      last = place
+    }
+    END { end_array() }')
 }
 
 # tasks::link_logs DIRECTORY   Slurm names a log by the array's index: where that is not the task's number, a folder of

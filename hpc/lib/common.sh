@@ -49,6 +49,13 @@ common::wait() {
   wait "$1"
 }
 
+# common::end_on_signals   They end the script, and its EXIT trap cleans up.
+common::end_on_signals() {
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
 # common::sleep SECONDS   Of a part in the background: the TERM that ends it ends the sleep, too.
 common::sleep() {
   local process
@@ -62,6 +69,13 @@ common::sleep() {
 # common::print_header SCRIPT   The comment at the head of a script is its help.
 common::print_header() {
   sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$1"
+}
+
+# common::answer_help SCRIPT [WORD]   When WORD asks for the help of SCRIPT, prints it and ends.
+common::answer_help() {
+  if [[ ${2:-} != @(-h|--help) ]]; then return; fi
+  common::print_header "$1"
+  exit
 }
 
 # Standard input becomes FILE as a whole or not at all: readers on other nodes never see half of it.

@@ -7,9 +7,9 @@ declare -ga staging_paths
 declare -g findings_scope     # the partition that is spoken of, if it matters
 declare -ga findings_list+=() # of this look: PARTITION NAME LEVEL VALUE FIX, with tabs between; - for no partition
 
-# findings::file CLUSTER   Prints its name: it has lines of EPOCH and what findings_list has.
+# findings::file VARIABLE CLUSTER   VARIABLE becomes its name: it has lines of EPOCH and what findings_list has.
 findings::file() {
-  printf '%s\n' "${XDG_STATE_HOME:-$HOME/.local/state}/hpc_kit/doctor/${1:-unknown}"
+  printf -v "$1" '%s' "${XDG_STATE_HOME:-$HOME/.local/state}/hpc_kit/doctor/${2:-unknown}"
 }
 
 # findings::about [PARTITION]   What is added from here on is said of it.
@@ -42,7 +42,7 @@ findings::count() {
 # findings::save CLUSTER   What was not looked at this time (--quick, another partition) stays as it was, for a week.
 findings::save() {
   local file now
-  file=$(findings::file "$1")
+  findings::file file "$1"
   printf -v now '%(%s)T' -1
   if ! mkdir -p -- "${file%/*}" 2>/dev/null || [[ ! -w ${file%/*} ]]; then
     common::note "note: ${file%/*} cannot be written: what was found is not kept for job_submitter.sh"
@@ -61,8 +61,8 @@ findings::recent() {
 
 # findings::warn CLUSTER PARTITION   In one line, of all that concerns the request.
 findings::warn() {
-  local file now oldest time scope name level value found=''
-  file=$(findings::file "$1")
+  local file='' now oldest time scope name level value found=''
+  findings::file file "$1"
   if [[ ! -r $file ]]; then return; fi
   printf -v now '%(%s)T' -1
   oldest=$now

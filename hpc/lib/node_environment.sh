@@ -1,6 +1,5 @@
 # shellcheck shell=bash
-# The environment that the kit gives to the user's program. The README has the same list. Needs
-# run_directory.sh.
+# The environment that the kit gives to the user's program. The README has the same list.
 
 declare -gA fact+=()
 

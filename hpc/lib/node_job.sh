@@ -12,13 +12,7 @@ node_job::open() {
   node_job_folder=$(mktemp -d -- "$2/.$3.XXXXXX" 2>/dev/null) || return
   printf -v "$1" '%s' "$node_job_folder"
   trap node_job::close EXIT
-  node_job::end_on_signals
-}
-
-node_job::end_on_signals() {
-  trap 'exit 129' HUP
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  common::end_on_signals
 }
 
 # node_job::close   Cancels what is not done, and removes the reports.
@@ -44,7 +38,7 @@ node_job::send() {
   trap '' HUP INT TERM # until its id is known
   sending::send "$1" "$node_job_folder" "$2" "${argv[@]}" "${@:3}" || status=$?
   if ((status == 0)); then node_job_id[$2]=${!1}; fi
-  node_job::end_on_signals
+  common::end_on_signals
   return "$status"
 }
 

@@ -45,27 +45,36 @@ options::add_placement() {
   done
 }
 
+# options::parse_command SCRIPT ARGUMENT...   Parses. With --help it prints the header of SCRIPT and the options, and ends.
+options::parse_command() {
+  options::parse "${@:2}"
+  if [[ -z ${options_value[help]:-} ]]; then return; fi
+  common::print_header "$1"
+  options::print_help
+  exit
+}
+
 # options::parse ARGUMENT...   Exits with status 2 at the first that is wrong.
 options::parse() {
-  local word name
+  local word value joined name kind
   while (($# > 0)); do
-    word=$1
+    word=$1 value='' joined=''
     shift
     case $word in
-      --?*=*)
-        options::parse_joined "${word%%=*}" "${word#*=}"
-        continue
-        ;;
+      --?*=*) joined=1 value=${word#*=} word=${word%%=*} ;;
       --?* | -?) ;;
-      -??*)
-        options::parse_joined "${word:0:2}" "${word:2}"
-        continue
-        ;;
+      -??*) joined=1 value=${word:2} word=${word:0:2} ;;
       *) common::die_usage "unexpected argument ${word@Q}: options start with a dash (see --help)" ;;
     esac
     name=${options_owner[$word]:-}
     [[ -n $name ]] || options::die_unknown "$word"
-    case ${options_kind[$name]} in
+    kind=${options_kind[$name]}
+    if [[ -n $joined ]]; then
+      [[ $kind != flag ]] || common::die_usage "$word takes no value, and was given ${value@Q}"
+      options::set "$name" "$value" "$word"
+      continue
+    fi
+    case $kind in
       flag) options::set "$name" 1 "$word" ;;
       list)
         if (($# == 0)) || [[ $1 == -* ]]; then options::die_no_value "$word"; fi
@@ -79,7 +88,7 @@ options::parse() {
           options::set "$name" "$1" "$word"
           shift
         else
-          options::set "$name" "${options_kind[$name]##* }" "$word"
+          options::set "$name" "${kind##* }" "$word"
         fi
         ;;
       *)
@@ -99,17 +108,6 @@ options::is_one() {
     -?*) [[ -n ${options_owner[${1:0:2}]:-} ]] ;;
     *) return 1 ;;
   esac
-}
-
-# --name=value and -xvalue
-options::parse_joined() {
-  local -r spelling=$1 value=$2
-  local -r name=${options_owner[$spelling]:-}
-  [[ -n $name ]] || options::die_unknown "$spelling"
-  if [[ ${options_kind[$name]} == flag ]]; then
-    common::die_usage "$spelling takes no value, and was given ${value@Q}"
-  fi
-  options::set "$name" "$value" "$spelling"
 }
 
 # options::set NAME VALUE SPELLING [SOURCE=option]
@@ -167,51 +165,19 @@ options::die_no_value() {
 }
 
 options::die_unknown() {
-  local -r word=$1
-  local spelling nearest='' best=4 distance
-  for spelling in "${!options_owner[@]}"; do
-    [[ $spelling == --* && $word == --?* ]] || continue
-    if [[ $spelling == "$word"* ]]; then
-      distance=0 # a beginning of an option is nearer than a misspelling
-    else
-      distance=$(options::distance "$word" "$spelling")
-    fi
-    if ((distance < best || distance == best && ${#spelling} < ${#nearest})) ||
-      { ((distance == best && ${#spelling} == ${#nearest})) && [[ $spelling < $nearest ]]; }; then
-      best=$distance nearest=$spelling
-    fi
-  done
-  common::die_usage "unknown option ${word@Q}${nearest:+: did you mean $nearest?} (see --help)"
+  local nearest=''
+  if [[ $1 == --?* ]]; then nearest=$(options::nearest "$1" 2>/dev/null) || true; fi
+  common::die_usage "unknown option ${1@Q}${nearest:+: did you mean $nearest?} (see --help)"
 }
 
-# Optimal string alignment (Levenshtein's distance, two letters in the wrong order counting as one), given
-# up for words that are too long to be a misspelling.
-options::distance() {
-  local -r a=$1 b=$2
-  if ((${#a} > 40)); then
-    echo 99
-    return
-  fi
-  local -a before row next
-  local i j cost least
-  for ((j = 0; j <= ${#b}; j++)); do row[j]=$j; done
-  for ((i = 1; i <= ${#a}; i++)); do
-    next=("$i")
-    for ((j = 1; j <= ${#b}; j++)); do
-      cost=1
-      if [[ ${a:i-1:1} == "${b:j-1:1}" ]]; then cost=0; fi
-      least=$((row[j - 1] + cost))
-      if ((row[j] + 1 < least)); then least=$((row[j] + 1)); fi
-      if ((next[j - 1] + 1 < least)); then least=$((next[j - 1] + 1)); fi
-      if ((i > 1 && j > 1)) && [[ ${a:i-2:2} == "${b:j-1:1}${b:j-2:1}" ]] && ((before[j - 2] + 1 < least)); then
-        least=$((before[j - 2] + 1))
-      fi
-      next[j]=$least
-    done
-    before=("${row[@]}")
-    row=("${next[@]}")
-  done
-  echo "${row[${#b}]}"
+# options::nearest WORD   Prints the shortest option that begins with WORD, else the one that is most like it, if any is.
+options::nearest() {
+  python3 -c '
+import difflib, sys
+word, names = sys.argv[1], sorted((name for name in sys.argv[2:] if name.startswith("--")), key=len)
+begun = [name for name in names if name.startswith(word)]
+print(*(begun or difflib.get_close_matches(word, names, 1))[:1])
+' "$1" "${!options_owner[@]}"
 }
 
 # -g, --gpus N

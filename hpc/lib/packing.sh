@@ -17,13 +17,12 @@ packing::open() {
   packing_list=$(mktemp -- "$packing_store/.list.XXXXXX")
   packing_partial=''
   trap packing::remove_unfinished EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  common::end_on_signals
 }
 
 packing::close() {
   packing::remove_unfinished
-  trap - EXIT INT TERM
+  trap - EXIT HUP INT TERM
 }
 
 packing::remove_unfinished() {

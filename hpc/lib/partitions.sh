@@ -51,23 +51,23 @@ partitions::offers() {
 # the most of them has. (In gpu:a100:4(S:0-1),gpu:2 the parentheses are sockets, and the last have no type.)
 partitions::gpus() {
   local -n partitions_gpus=$1
-  local type number
+  local group gres part type
+  local -A sum=()
   partitions_gpus=([all]=0)
-  # shellcheck disable=SC2034 # the caller's
-  while read -r type number; do partitions_gpus["$type"]=$number; done < <(
-    printf '%s\n' "${@:2}" | awk -F '|' '
-      function count(type, n) { if ((sum[NR, type] += n) > most[type]) most[type] = sum[NR, type] }
-      {
-        for (n = split($5, gres, ","); n > 0; n--) {
-          sub(/\(.*/, "", gres[n])
-          parts = split(gres[n], part, ":")
-          if (part[1] != "gpu" || parts < 2) continue
-          count("all", part[parts])
-          if (parts > 2) count(part[2], part[parts])
-        }
-      }
-      END { for (type in most) print type, most[type] }'
-  )
+  for group in "${@:2}"; do
+    sum=()
+    IFS='|' read -r _ _ _ _ gres _ <<<"$group"
+    for part in ${gres//,/ }; do
+      part=${part%%(*}
+      if [[ $part != gpu:* ]]; then continue; fi
+      type=${part#gpu:}
+      type=${type%"${part##*:}"}
+      for type in all ${type:+"${type%:}"}; do sum[$type]=$((${sum[$type]:-0} + ${part##*:})); done
+    done
+    for type in "${!sum[@]}"; do
+      if ((sum[$type] > ${partitions_gpus[$type]:-0})); then partitions_gpus["$type"]=${sum[$type]}; fi
+    done
+  done
 }
 
 # partitions::takes_jobs STATE   Whether a node in this state (sinfo's %T) does.

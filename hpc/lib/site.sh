@@ -65,7 +65,7 @@ site::load_from() {
 
 site::name() {
   local -r cluster=${slurm[ClusterName]:-}
-  local host folder profile pattern line
+  local host folder profile line pattern
   local -a patterns
   for folder in "$@"; do
     if [[ -n $cluster && -r $folder/$cluster.sh ]]; then
@@ -75,7 +75,7 @@ site::name() {
   done
   host=$(uname -n)
   for profile in "$1"/*.sh "$2"/*.sh; do
-    [[ -r $profile ]] || continue
+    if [[ ! -r $profile ]]; then continue; fi
     while IFS= read -r line; do
       if [[ $line != '# hosts: '* ]]; then continue; fi
       read -ra patterns <<<"${line#'# hosts: '}"
@@ -95,13 +95,9 @@ site::name() {
 # site::outputs VARIABLE PROJECT   VARIABLE becomes the folder of the run directories, by the SCRATCH of the environment, else of the
 # project's .env, else of the site's profile, as the submitter does.
 site::outputs() {
-  dotenv::each "$2/.env" site::take_setting
+  dotenv::each "$2/.env" secrets::take_setting
   site::load "$2/hpc" "${HPC_CLUSTER:-}"
   local -r scratch=${SCRATCH:-${site[scratch]}}
   [[ -n $scratch ]] || common::die "SCRATCH is not set: export it, or write it into the project's .env; a run directory can be named without it"
   printf -v "$1" '%s' "${scratch%/}/${2##*/}/hpc_outputs"
-}
-
-site::take_setting() {
-  if [[ $1 == @(SCRATCH|HPC_CLUSTER) ]]; then secrets::export_unless_set "$@"; fi
 }

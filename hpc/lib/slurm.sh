@@ -31,16 +31,14 @@ slurm::ask() {
 # two outputs; the status is its own, or 124 after SECONDS.
 slurm::call() {
   local -n call_answer=$1 call_errors=$2
-  local call_status=''
-  # shellcheck disable=SC2034 # the caller's
-  # Its errors, then its answer and status, each behind a NUL.
-  {
-    IFS= read -r -d '' call_errors
-    IFS= read -r -d '' call_answer
-    IFS= read -r -d '' call_status
-  } < <({ printf '\0%s\0%d\0' "$(timeout "$3" "${@:4}")" "$?" >&2; } 2>&1) || true
+  local -a call_parts=()
+  # Its errors, then its answer and status, each behind a NUL. (No `IFS= read`: a trap that comes in it would see that IFS.)
+  mapfile -d '' -t call_parts < <({ printf '\0%s\0%d\0' "$(timeout "$3" "${@:4}")" "$?" >&2; } 2>&1)
+  call_errors=${call_parts[0]:-}
   call_errors=${call_errors%$'\n'}
-  return "${call_status:-137}"
+  # shellcheck disable=SC2034 # the caller's
+  call_answer=${call_parts[1]:-}
+  return "${call_parts[2]:-137}"
 }
 
 # slurm::is_silence STATUS WORDS   Whether a command of Slurm that failed has got no answer, rather than a refusal.

@@ -74,10 +74,7 @@ staging::check_links() {
   local name target real root
   local -a roots=()
   ((packing_tree[links] > 0)) || return 0
-  for root in "${staging_paths[@]}"; do
-    real=$(realpath -- "${fact[scratch_dir]}/$root" && printf x)
-    roots+=("${real%$'\n'x}")
-  done
+  mapfile -d '' -t roots < <(realpath -z -- "${staging_paths[@]/#/"${fact[scratch_dir]}/"}")
   exec {resolved}< <(cd -- "$folder" && find "$start" -type l -print0 | xargs -0 --no-run-if-empty realpath -zm --)
   while IFS= read -r -d '' name && IFS= read -r -d '' target && IFS= read -r -d '' real <&"$resolved"; do
     if [[ $target != /* ]]; then
@@ -97,7 +94,7 @@ staging::choose_format() {
   case ${fact[data_format]} in
     tar) format=tar ;;
     zst) format=tar.zst ;;
-    image) format=squashfs ;;
+    image) format=$([[ $start == . ]] && echo squashfs || echo tar) ;; # a file alone is no file system
     auto)
       for format in squashfs tar.zst tar; do
         if packing::is_packed "$key" "$format"; then
@@ -117,8 +114,6 @@ staging::choose_format() {
       fi
       ;;
   esac
-  # A file alone is no file system.
-  if [[ $format == squashfs && $start != . ]]; then format=tar; fi
   printf '%s\n' "$format"
 }
 
@@ -135,7 +130,7 @@ staging::prune() {
   local -A needed=()
   local -a oldest=()
   local total age
-  local record archive bytes lock removed asked=''
+  local record archive bytes lock asked=''
   mapfile -t oldest < <(find "$store" -maxdepth 1 -name '*.manifest' -printf '%T@ %f\n' | LC_ALL=C sort -n)
   total=$(find "$store" -maxdepth 1 -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
   staging::remove_orphans "$store"
@@ -147,19 +142,16 @@ staging::prune() {
     if [[ -z $asked ]]; then staging::find_needed needed "$store" || return 0; fi
     asked=1
     if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
-    removed=''
     bytes=$(find "$store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
     exec {lock}>"$store/.${archive%%.*}.lock"
     # Another submitter may have taken it meanwhile.
     if flock --nonblock "$lock" 2>/dev/null && [[ -n $(find "$store/$archive.manifest" -mmin +59) ]]; then
       rm -f -- "$store/$archive.manifest" # first: from here on it is not packed
       rm -f -- "$store/$archive" "$store/$archive".[2-9]
-      removed=1
+      total=$((total - bytes))
+      common::note "removed from $store: ${archive:0:8}… ($(packing::size "$bytes"), unused for $((age / 86400)) days)"
     fi
     exec {lock}>&-
-    if [[ -z $removed ]]; then continue; fi
-    total=$((total - bytes))
-    common::note "removed from $store: ${archive:0:8}… ($(packing::size "$bytes"), unused for $((age / 86400)) days)"
   done
   if ((total > limit)); then
     common::warn "the archives in $store take $(packing::size "$total"), and were all used lately (--staging-limit ${fact[staging_megabytes]}M)"
@@ -184,11 +176,11 @@ staging::remove_orphans() {
 staging::find_needed() {
   local -n keys_needed=$1
   local -A live=()
-  local answer plan job key lives
+  local -a words=() plans=("${staging_plan[@]}")
+  local answer plan job lives
   local -i word
   slurm::ask answer 30 squeue --noheader --user="$(id -u)" --format=%F || return 1
   for job in $answer; do live[$job]=1; done
-  for ((word = 1; word < ${#staging_plan[@]}; word += 4)); do keys_needed["${staging_plan[word]}"]=1; done
   for plan in "${2%/*}"/hpc_outputs/*/staging; do
     if [[ ! -e $plan ]]; then continue; fi
     lives=1
@@ -197,9 +189,9 @@ staging::find_needed() {
       if [[ -n $lives ]]; then break; fi
     done < <(cat -- "${plan%/*}/job_id" "${plan%/*}/jobs" 2>/dev/null)
     if [[ -z $lives ]]; then continue; fi
-    while IFS= read -r -d '' _ && IFS= read -r -d '' key && IFS= read -r -d '' _ && IFS= read -r -d '' _; do
-      # shellcheck disable=SC2034 # the caller's
-      keys_needed["$key"]=1
-    done <"$plan"
+    mapfile -d '' -t words <"$plan"
+    plans+=("${words[@]}")
   done
+  # shellcheck disable=SC2034 # the caller's
+  for ((word = 1; word < ${#plans[@]}; word += 4)); do keys_needed["${plans[word]}"]=1; done
 }

@@ -49,9 +49,8 @@ configuration::gres() {
   for ((i = 0; i < gpus; i++)); do
     ln -sfn /dev/null "${cluster[dir]}/etc/gpu$i"
   done
-  printf 'NodeName=%s Name=gpu Type=%s File=%s\n' \
-    "$(configuration::range node 1 "${cluster[nodes]}")" "${cluster[gpu_type]}" \
-    "$(configuration::range "${cluster[slurm_dir]}/etc/gpu" 0 $((gpus - 1)))"
+  printf 'NodeName=node[1-%d] Name=gpu Type=%s File=%s/etc/gpu[0-%d]\n' \
+    "${cluster[nodes]}" "${cluster[gpu_type]}" "${cluster[slurm_dir]}" $((gpus - 1))
 }
 
 # Nothing here uses cgroups, but left to itself slurmd wants them mounted. Old ones know no `disabled`, and new ones
@@ -64,31 +63,20 @@ configuration::cgroup() {
   fi
 }
 
-# Slurm's own short form of a list, such as node[1-4].
-configuration::range() {
-  local -r prefix=$1 first=$2 last=$3
-  if ((first == last)); then
-    printf '%s%s\n' "$prefix" "$first"
-  else
-    printf '%s[%s-%s]\n' "$prefix" "$first" "$last"
-  fi
-}
-
 configuration::nodes() {
   local -r nodes=${cluster[nodes]} gpus=${cluster[gpus_per_node]} port=${cluster[port]}
   local -r cpus=$((gpus > 1 ? 4 * gpus : 4))
-  printf 'NodeName=%s CPUs=%d Boards=1 SocketsPerBoard=1 CoresPerSocket=%d ThreadsPerCore=1 RealMemory=64000' \
-    "$(configuration::range node 1 "$nodes")" "$cpus" "$cpus"
+  printf 'NodeName=node[1-%d] CPUs=%d Boards=1 SocketsPerBoard=1 CoresPerSocket=%d ThreadsPerCore=1 RealMemory=64000' \
+    "$nodes" "$cpus" "$cpus"
   if ((gpus > 0)); then
     printf ' Gres=gpu:%s:%d' "${cluster[gpu_type]}" "$gpus"
   fi
   case ${cluster[network]} in
     hosts)
-      printf ' NodeAddr=%s Port=%d' "$(configuration::range "${cluster[subnet]}." 1 "$nodes")" $((port + 1))
+      printf ' NodeAddr=%s.[1-%d] Port=%d' "${cluster[subnet]}" "$nodes" $((port + 1))
       ;;
     loopback)
-      printf ' NodeHostname=%s NodeAddr=127.0.0.1 Port=%s' \
-        "$(cluster::host_name)" "$(configuration::range '' $((port + 1)) $((port + nodes)))"
+      printf ' NodeHostname=%s NodeAddr=127.0.0.1 Port=[%d-%d]' "$(cluster::host_name)" $((port + 1)) $((port + nodes))
       ;;
   esac
   printf ' State=UNKNOWN\n'

@@ -2,10 +2,14 @@
 # The table `recovery` of run.sh, which sources this: a training of 2 nodes of 2 ranks (interruptions_steps.py) is
 # interrupted by a stop file, and by the end of a node, which nobody has announced.
 
-declare -g here checkout work project results rounds # run.sh's
+declare -g here checkout base work project results rounds # run.sh's
 
 bench::recovery() {
   local round
+  if [[ -n $base ]]; then
+    bench::recovery_beside
+    return
+  fi
   cp -- "$here/interruptions_steps.py" "$project/steps.py"
   echo 'python -m steps' >"$project/experiment_configurations.txt"
   for ((round = 0; round < ${rounds:-5}; round++)); do

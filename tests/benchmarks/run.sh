@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [NAME]...
+# tests/benchmarks/run.sh [--rounds N] [--base FOLDER] [NAME]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
@@ -18,7 +18,9 @@
 #   data         samples per second of train/data, beside readers like torchvision's (3 rounds; needs no cluster)
 #   cifar        an epoch of CIFAR-10 with batches of 4: the kit, and PyTorch's tutorial (5 rounds; needs no cluster)
 #   step         a step of the kit's loop beside a bare DDP loop's, 2 ranks (7 rounds; needs no cluster)
-#   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes)
+#   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes). With --base FOLDER,
+#                another build of the kit: from the second start of a training to its first step, by both
+#   controller   what a job of 40 s (with --rounds, of 3 minutes too) asks of the controller: the kit, and sbatch with squeue
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -27,14 +29,16 @@ checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
 source "$here/arrays.bash"
 source "$here/containers.bash"
+source "$here/controller.bash"
 source "$here/experiments.bash"
 source "$here/interruptions.bash"
+source "$here/recovery.bash"
 source "$here/report.bash"
 source "$here/staging.sh"
 source "$here/training.bash"
 
-rounds=''
-on_a_cluster=(submission startup containers staging recovery arrays experiments)
+rounds='' base=''
+on_a_cluster=(submission startup containers staging recovery controller arrays experiments)
 without=(interruptions report data cifar step)
 work=$(mktemp -d)
 results=$work/results # lines of NAME SECONDS, the rounds one after the other
@@ -48,6 +52,11 @@ main() {
       --rounds)
         [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || common::die_usage "--rounds needs a whole number"
         rounds=$2
+        shift
+        ;;
+      --base)
+        [[ -d ${2:-}/hpc ]] || common::die_usage "--base needs a folder with a build of the kit"
+        base=$2
         shift
         ;;
       *)

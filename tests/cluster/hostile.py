@@ -87,7 +87,7 @@ def slurm_time(value):
     return f"{total // 86400}-{total // 3600 % 24:02d}:{total // 60 % 60:02d}:{total % 60:02d}", total
 
 
-def expected_argv(option, value, project, run_directory):
+def expected_argv(option, value, run_directory):
     """What sbatch is to be given when the submitter accepts VALUE for OPTION; None when it must not."""
     words = dict(BASE)
     handed_on, last = {}, []
@@ -157,7 +157,7 @@ def expected_argv(option, value, project, run_directory):
             *(f"--chdir={run_directory}", "--open-mode=append"),
             *([f"--array=1-{min(1000, tasks - offset)}"] if tasks > 1 else []),
             f"--output={folder}task_{'%a' if tasks > 1 else 1}/log.txt",
-            *(*last, f"{project}/hpc/job/batch.sh", run_directory),
+            *(*last, f"{run_directory}/kit/hpc/job/batch.sh", run_directory),
             *([f"offset={offset}"] if offset else []),
         ]
     return argv
@@ -273,7 +273,7 @@ class Submitter:
         if form == "environment" and value == "":
             option = "chdir"  # as if it had not been given
         try:
-            expected = expected_argv(option, value, self.project, run_directory)
+            expected = expected_argv(option, value, run_directory)
         except (AttributeError, ValueError):
             expected = None
         faults = []

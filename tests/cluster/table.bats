@@ -100,7 +100,7 @@ check_job() {
   if [[ -n ${given[comment]:-} ]]; then expect "Comment=${given[comment]}"; fi
   expect "Nice=${given[nice]:-0}"
   expect "WorkDir=$run_directory"
-  expect "Command=$project/hpc/job/batch.sh $run_directory"
+  expect "Command=$run_directory/kit/hpc/job/batch.sh $run_directory"
 }
 
 @test "Slurm takes each request of the table, and understands it" {

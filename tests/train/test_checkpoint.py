@@ -393,7 +393,7 @@ def test_a_failed_upload_harms_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     ) as checkpoints:
         checkpoints.save(1)
         assert checkpoints.wait()
-    assert "the checkpoint of step 1 is whole, but was not copied: " in capsys.readouterr().err
+    assert "the checkpoint of step 1 is whole, but it was not copied: " in capsys.readouterr().err
     assert resumed(tmp_path / "a") == 1
 
 

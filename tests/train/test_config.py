@@ -30,7 +30,7 @@ def test_flags(tmp_path: Path) -> None:
         (["--learning-rate", "inf"], "--learning-rate must be above 0 and finite, not inf"),
         (["--learning-rate", "0"], "--learning-rate must be above 0 and finite, not 0.0"),
         (["--learning-rate", "fast"], "argument --learning-rate: invalid float value: 'fast'"),
-        (["--seed", "-1"], "--seed must be from 0 to 4294967295, not -1"),
+        (["--seed", "-1"], f"--seed must be from 0 to {2**64 - 1}, not -1"),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (["--banana"], "unrecognized arguments: --banana"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import time
 from itertools import chain
@@ -143,3 +144,20 @@ def test_a_crash_ends_the_run_and_is_blamed_on_its_rank(python: Runner, project:
     assert time.monotonic() - started < 30
     assert done.returncode == 1
     assert re.search(r"Root Cause.*rank +: 1 \(local_rank: 1\)\s+exitcode +: 3 ", done.stderr, re.DOTALL), done.stderr
+
+
+def test_several_processes_without_numpy(python: Runner, tmp_path: Path) -> None:
+    """One sentence, before they look for each other; a single process does without."""
+    (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy')")
+    path = f"{tmp_path}{os.pathsep}{python.environment['PYTHONPATH']}"
+    place = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    flags = ("-W", "ignore", "-m", "train", "--data-dir", tmp_path / "none")
+    done = python(*flags, PYTHONPATH=path, MASTER_PORT="9", **place)
+    sentence = "several processes need numpy, which torch does not find here: pip install numpy"
+    assert (done.returncode, done.stderr) == (1, f"python -m train: {sentence}\n")
+    assert "no train-images-idx3-ubyte in" in python(*flags, PYTHONPATH=path).stderr
+    program = (
+        "from train.distributed import *\nwith process_group(JobEnvironment.from_environment(), torch.device('cpu')): 0"
+    )
+    done = python("-W", "ignore", "-c", program, PYTHONPATH=path, MASTER_PORT="9", **place)
+    assert done.stderr.endswith(f"DeviceError: {sentence}\n")

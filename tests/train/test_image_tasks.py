@@ -17,8 +17,8 @@ import train.loop
 from train.config import parse
 from train.data.idx import IdxError
 from train.environment import JobEnvironment
-from train.lamb import Lamb
-from train.resnet import ResNet, decayed_but_norms
+from train.models.lamb import Lamb
+from train.models.resnet import ResNet, decayed_but_norms
 from train.tasks import cifar10, cifar100_resnet50, fashion_mnist, imagenet_resnet50, mnist
 
 CPU = torch.device("cpu")
@@ -176,7 +176,7 @@ def test_mixed_images_have_mixed_targets(tmp_path: Path, mixup: float, cutmix: f
         (fashion_mnist, real_formats.write_mnist, {"epochs": 60, "learning_rate": 3e-3}),
         (mnist, real_formats.write_mnist, {"epochs": 3, "batch_size": 8}),
         (cifar10, real_formats.write_cifar10, {"epochs": 8, "learning_rate": 0.01}),
-        (cifar10, real_formats.write_cifar10, {"model": "resnet", "width": 8, "epochs": 8, "batch_size": 10}),
+        (cifar10, real_formats.write_cifar10, {"model": "resnet", "width": 8, "epochs": 20, "batch_size": 10}),
     ],
     ids=["fashion_mnist", "mnist", "cifarnet", "resnet"],
 )

@@ -17,8 +17,8 @@ import torch
 from ranks import Ranks
 from runner import Runner
 
+from train import heartbeat, notices
 from train import interruption as module
-from train import notices
 from train.distributed import sum_over_ranks
 from train.environment import JobEnvironment
 from train.interruption import Interruption
@@ -164,7 +164,7 @@ def test_the_check_costs_little() -> None:
 
 
 def test_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat, "TOUCH_SECONDS", 0.1)
     monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
     beat = tmp_path / "the beat"
     with Interruption(environment_of(HEARTBEAT_FILE=beat)) as interruption:

@@ -167,3 +167,29 @@ def test_a_loss_that_is_no_number(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert done["status"] == 1
     assert "in epoch 1: try a --learning-rate below 1e+30" in capfd.readouterr().err
     assert math.isfinite(done["losses"][0])
+
+
+class Augmented(loop_toy.Toy):
+    """What its generators draw: that of the augmentation, and the process's own."""
+
+    drawn: list[tuple[float, float]]
+
+    def augment(self, batch: object, generator: torch.Generator) -> object:
+        self.drawn.append((torch.rand((), generator=generator).item(), torch.rand(()).item()))
+        return batch
+
+
+def test_any_seed_of_64_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own numbers, also where two differ in their higher bits alone."""
+    monkeypatch.chdir(tmp_path)
+    drawn, orders = [], []
+    for seed in (0, 1, 2**24, 20261121, 2**32, 2**32 + 1, 2**63, 2**64 - 1):
+        monkeypatch.setattr(Augmented, "drawn", [], raising=False)
+        config = loop_toy.Config(seed=seed, epochs=1)
+        environment = JobEnvironment.from_environment({"CHECKPOINT_DIRECTORY": str(tmp_path / str(seed))})
+        assert loop.run(Augmented, config, environment, torch.device("cpu")) == 0
+        assert len(set(Augmented.drawn)) == 3  # Each step too.
+        drawn += Augmented.drawn
+        orders.append((tmp_path / str(seed) / "final.pt").read_bytes())
+    assert len({augmented for augmented, _ in drawn}) == len({own for _, own in drawn}) == len(drawn)
+    assert len(set(orders)) == 8

@@ -81,7 +81,11 @@ def test_the_callback_of_lightning(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for begun in (0, 1):
         survive = survive_class(environment)
         assert (survive.newest() is None) is (begun == 0)
+        survive.on_validation_batch_start(trainer, None, None, 0)  # Lightning's sanity check.
         survive.on_train_start(trainer, None)
+        beats = survive._interruption._beat
+        survive.on_validation_batch_start(trainer, None, None, 0)
+        assert survive._interruption._beat == beats + 1
         survive.on_train_batch_start(trainer, None, None, 0)  # No stop before there is a step.
         with pytest.raises(SystemExit) as ended:
             batches_from(survive, trainer, 100 * begun)

@@ -16,8 +16,7 @@ import real_formats
 import torch
 from runner import Runner
 
-from train import prepare
-from train.data import fetch, idx, published
+from train.data import fetch, idx, prepare, published
 
 
 def test_the_files(digits: Path) -> None:

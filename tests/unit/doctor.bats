@@ -339,7 +339,7 @@ warned() {
   findings::save pocket
   warned 'found requeue: refused \('
   local findings_file
-  findings_file=$(findings::file pocket)
+  findings::file findings_file pocket
   [[ $(cut -f 3 -- "$findings_file" | sort | paste -sd ' ') == 'clock container home internet kill_wait local_disk requeue' ]]
   sed -i -E "s/^[0-9]+/$(($(date +%s) - 7 * 86400 - 1))/" "$findings_file"
   warned '^$'

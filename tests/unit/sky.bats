@@ -71,7 +71,7 @@ make_tasks() {
   python=$(python_with jsonschema) || { echo "no jsonschema: bash tests/run.sh lint" && return 1; }
   make_tasks
   "$python" "$BATS_TEST_DIRNAME/sky_schema.py" "$BATS_TEST_TMPDIR"/task_*.yaml
-  sed -i 's/^  use_spot:/  use_spots:/' "$BATS_TEST_TMPDIR/task_1.yaml"
+  sed -i 's/"use_spot":/"use_spots":/' "$BATS_TEST_TMPDIR/task_1.yaml"
   run ! "$python" "$BATS_TEST_DIRNAME/sky_schema.py" "$BATS_TEST_TMPDIR"/task_*.yaml
 }
 
@@ -100,7 +100,7 @@ make_tasks() {
   fails_with 2 '--secret NOT_THERE: no such variable here' submitter --backend sky --gpus 0 --secret NOT_THERE
   unset CHECKPOINT_URL
   fails_with 2 "CHECKPOINT_URL is not set, and a machine's disk goes with it: put  CHECKPOINT_URL=" submitter --backend sky --gpus 0
-  task --gpus 0 --on-demand | grep -q 'use_spot: false'
+  task --gpus 0 --on-demand | grep -q '"use_spot": false'
   fails_with 1 "no SkyPilot on this machine: install it for your cloud, such as  pip install 'skypilot" submitter --backend sky --gpus 0 --on-demand
   experiments 'true 1' 'true 2'
   fails_with 2 '--backend sky takes one experiment: the file has 2' submitter --backend sky --gpus 0 --on-demand

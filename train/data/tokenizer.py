@@ -1,14 +1,11 @@
-"""From text to numbers: the tokenizer in a model's folder, or, where there is no model, the words of the data."""
+"""From text to numbers by the words of the data: for models that come without a tokenizer (models/pretrained.py)."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Protocol
-
-from train import pretrained
 
 WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -49,35 +46,3 @@ class Words:
 
     def encode(self, text: str, limit: int) -> list[int]:
         return [*self.begin, *self.pieces(text)[: limit - 2], *self.end]
-
-
-class Pretrained:
-    """The tokenizer that a model was trained with."""
-
-    def __init__(self, folder: Path) -> None:
-        """Read it from the model's folder.
-
-        Raises:
-            ImportError: transformers is not installed.
-            OSError, ValueError: there is no tokenizer in `folder`.
-        """
-        pretrained.check(folder)
-        self.tokenizer = pretrained.library("transformers").AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        bos, eos, pad = (getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad"))
-        self.size = len(self.tokenizer)
-        # Llama's has no token to pad with. Which one it is does not matter, as it is masked.
-        self.pad = next((token for token in (pad, eos) if token is not None), 0)
-        self.begin, self.end = ([] if token is None else [token] for token in (bos, eos))
-
-    def pieces(self, text: str) -> list[int]:
-        numbers: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return numbers
-
-    def encode(self, text: str, limit: int) -> list[int]:
-        numbers: list[int] = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-        return numbers
-
-
-def choose(folder: Path | None, texts: Iterable[str], size: int) -> Tokenizer:
-    """The one in `folder`; without a folder, `size` words of `texts`."""
-    return Words(texts, size) if folder is None else Pretrained(folder)

@@ -18,7 +18,7 @@ from train.data.cifar import read_cifar10
 from train.data.images import normalise
 from train.data.tensors import Tensors
 from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.resnet import channels_last, decayed_but_norms, laid_out
+from train.models.resnet import channels_last, decayed_but_norms, laid_out
 from train.task import Classification, cosine_with_warmup
 
 # cifarnet: https://pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html, and ten epochs, as 002 has it.

@@ -18,7 +18,7 @@ from train.data.cifar import read_cifar100
 from train.data.images import normalise
 from train.data.tensors import Tensors
 from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.resnet import ResNet, decayed_but_norms, laid_out
+from train.models.resnet import ResNet, decayed_but_norms, laid_out
 from train.task import Classification, cosine_with_warmup
 
 MEAN, DEVIATION = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)

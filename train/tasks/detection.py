@@ -16,12 +16,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from train import pretrained
 from train.config import TrainingConfig
 from train.data.coco import Coco
 from train.data.folders import sample_generator
 from train.data.images import normalise
 from train.environment import KEYWORD_ONLY, JobEnvironment
+from train.models import pretrained
 from train.task import Task as BaseTask
 
 BINS = 1000

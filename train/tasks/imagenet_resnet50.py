@@ -18,8 +18,8 @@ from train.data.augment import cutmix, mixup
 from train.data.folders import ClassFolders
 from train.data.images import RandomResizedCrop, ResizedCentreCrop, normalise
 from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.lamb import Lamb
-from train.resnet import ResNet, decayed_but_norms, laid_out
+from train.models.lamb import Lamb
+from train.models.resnet import ResNet, decayed_but_norms, laid_out
 from train.task import Classification, cosine_with_warmup
 
 # lamb: by the square root of the batch from the 0.005 for 512 of You et al., table 4.

@@ -23,12 +23,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from train import pretrained
 from train.config import TrainingConfig
-from train.data import tokenizer
+from train.data.tokenizer import Tokenizer
 from train.data.tokens import Tokens
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.files import replaced
+from train.models import pretrained
 from train.task import Task as BaseTask
 
 IGNORED = -100
@@ -87,15 +87,15 @@ class Task(BaseTask[Config]):
     def __init__(self, config: Config, environment: JobEnvironment, device: torch.device) -> None:
         super().__init__(config, environment, device)
         self.transformers, self.peft = pretrained.library("transformers"), pretrained.library("peft")
-        self.tokenizer: tokenizer.Tokenizer | None = None
+        self.tokenizer: Tokenizer | None = None
         if any(self.folder.glob("train.[bn][ip][ny]")):
             if config.model_dir is not None:
-                self.tokenizer = tokenizer.Pretrained(config.model_dir)
+                self.tokenizer = pretrained.PretrainedTokenizer(config.model_dir)
             self.train_data, self.test_data = (self._windows(split) for split in ("train", "val"))
         else:
             train, test = (read(self.folder / f"{split}.jsonl") for split in ("train", "test"))
             words = (text for pair in train for text in pair)
-            self.tokenizer = tokenizer.choose(config.model_dir, words, config.vocabulary)
+            self.tokenizer = pretrained.tokenizer(config.model_dir, words, config.vocabulary)
             self.train_data = Texts(train, self.tokenizer, config.sequence_length)
             self.test_data = Texts(test, self.tokenizer, config.sequence_length)
 
@@ -204,7 +204,7 @@ class Windows(Padded):
 class Texts(Padded):
     """Prompts and completions, made numbers when they are asked for."""
 
-    def __init__(self, pairs: Sequence[tuple[str, str]], tokens: tokenizer.Tokenizer, limit: int) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, str]], tokens: Tokenizer, limit: int) -> None:
         self.pairs, self.tokens, self.limit, self.pad = pairs, tokens, limit, tokens.pad
 
     def __len__(self) -> int:

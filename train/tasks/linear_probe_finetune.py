@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from train import loop, pretrained
+from train import loop
 from train.config import TrainingConfig
 from train.data import cifar
 from train.data.augment import random_crop_flip
@@ -30,6 +30,7 @@ from train.distributed import sum_over_ranks
 from train.distributed_wandb import DistributedWandb
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.metrics import Metrics
+from train.models import pretrained
 from train.task import Classification
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

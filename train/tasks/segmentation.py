@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from train import pretrained
 from train.config import TrainingConfig
 from train.data.coco import VOID, Coco, Masks
 from train.data.images import normalise
 from train.environment import KEYWORD_ONLY, JobEnvironment
+from train.models import pretrained
 from train.task import Task as BaseTask
 
 TINY = {

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from train import pretrained
 from train.config import TrainingConfig
-from train.data import text, tokenizer
+from train.data import text
+from train.data.tokenizer import Tokenizer
 from train.environment import KEYWORD_ONLY, JobEnvironment
+from train.models import pretrained
 from train.task import Classification
 
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -65,7 +66,7 @@ class Task(Classification[Config]):
         train_texts = text.read(find(self.folder, "train"))
         test_texts = text.read(find(self.folder, "test"), train_texts.names)
         self.names = train_texts.names
-        self.tokenizer = tokenizer.choose(config.model_dir, train_texts.texts, config.vocabulary)
+        self.tokenizer = pretrained.tokenizer(config.model_dir, train_texts.texts, config.vocabulary)
         self.train_data, self.test_data = (
             Numbered(texts, self.tokenizer, config.sequence_length) for texts in (train_texts, test_texts)
         )
@@ -104,7 +105,7 @@ class Task(Classification[Config]):
 class Numbered(Dataset[tuple[list[int], int]]):
     """Texts, made numbers when they are asked for, and their classes."""
 
-    def __init__(self, texts: text.Texts, tokens: tokenizer.Tokenizer, limit: int) -> None:
+    def __init__(self, texts: text.Texts, tokens: Tokenizer, limit: int) -> None:
         self.texts, self.tokens, self.limit = texts, tokens, limit
 
     def __len__(self) -> int:

@@ -117,13 +117,13 @@ interruption::ask() {
 
 # interruption::watch PROCESS ATTEMPT_DIRECTORY   Sends USR2 to PROCESS when the ranks have made no progress for --hang-minutes. The
 # heartbeat counts from its first beat: nobody knows how long a start may take. The time is counted by the turns of this loop:
-# while Slurm suspends the job it stands still, too.
+# while Slurm suspends the job it stands still, too. Ends with PROCESS, which may have been killed.
 interruption::watch() {
   local -ri interval=$((fact[hang_seconds] < 50 ? 1 : 10))
   local beat last=''
   local -i silent=0
   trap - EXIT
-  while common::sleep "$interval"; do
+  while common::sleep "$interval" && kill -0 "$1" 2>/dev/null; do
     if ! beat=$(stat --format=%y -- "$2/heartbeat" 2>/dev/null); then
       if [[ -z ${fact[watch_log]} ]]; then continue; fi
       beat=$(stat --format=%y -- "${2%/*}/log.txt" 2>/dev/null) || continue

@@ -18,7 +18,8 @@ keeper::start() {
   way=$(keeper::way)
   coproc keeper_step {
     # Beside the ranks' step: it may use all of the job's CPUs while there are no ranks.
-    exec srun --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
+    step::run "$attempt_directory" kept \
+      srun --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
       --mem=0 --overlap --export=ALL --kill-on-bad-exit=0 --wait=0 \
       bash "$kit/hpc/job/keep_node.sh" "$run_directory" "$attempt_directory" "$way"
   }

@@ -20,7 +20,8 @@ rendezvous::choose() {
 # The address by which Slurm itself reaches a node: it knows of no other that must work.
 rendezvous::slurm_address() {
   local answer
-  slurm::ask answer 300 scontrol --oneliner show node "$1" || common::die "Slurm tells no address of node $1 ($answer)"
-  [[ $answer =~ [[:space:]]NodeAddr=([^[:space:]]+) ]] || common::die "Slurm tells no address of node $1"
+  if ! slurm::ask answer 600 scontrol --oneliner show node "$1" || [[ ! $answer =~ [[:space:]]NodeAddr=([^[:space:]]+) ]]; then
+    common::die "Slurm tells no address of node $1 ($answer)"
+  fi
   printf '%s\n' "${BASH_REMATCH[1]}"
 }

@@ -20,7 +20,6 @@ restart::is_due() {
   if [[ $2 != preempted ]]; then restarts=$(cat -- "$1"/attempt_*/cause | grep -cxE 'notice (time_limit|signal|request)|hung' || true)-1; fi
   if ((restarts >= fact[max_restarts])); then
     common::note "job $SLURM_JOB_ID: not started again: it was $restarts times, and --max-restarts is ${fact[max_restarts]}"
-    interruption::set_state "$1" failed
     return 1
   fi
 }

@@ -160,38 +160,8 @@ unpacking::squashfuse() {
   return 1
 }
 
-# unpacking::make_environment   From the staged environment, which names itself by its old folder, one that
-# works here: its scripts begin with a path to its python.
+# unpacking::make_environment   From the staged environment, which names itself by its old folder, one that works here.
 unpacking::make_environment() {
-  local -r old=$SLURM_TMPDIR/.hpc_kit/environment.tree new=$SLURM_TMPDIR/.hpc_kit/environment
-  local file first second
-  rm -rf -- "$new"
-  mkdir -p -- "$new/bin"
-  for file in "$old"/* "$old"/.[!.]*; do
-    if [[ ${file##*/} != bin && -e $file ]]; then ln -s -- "$file" "$new/"; fi
-  done
-  for file in "$old"/bin/*; do
-    first='' second=''
-    if [[ -f $file && ! -L $file ]]; then
-      { IFS= read -r first && IFS= read -r second; } 2>/dev/null <"$file" || true
-    fi
-    if [[ $first == '#!'*/python* ]]; then
-      unpacking::make_script "$file" 2
-    elif [[ $first == '#!/bin/sh' && $second == "'''exec' "*/python* ]]; then
-      unpacking::make_script "$file" 4
-    else
-      ln -s -- "$file" "$new/bin/"
-    fi
-  done
-}
-
-# unpacking::make_script FILE FIRST_LINE   As pip writes it where the path has a space or is long.
-unpacking::make_script() {
-  local -r script=$SLURM_TMPDIR/.hpc_kit/environment/bin/${1##*/}
-  {
-    # shellcheck disable=SC2016 # for that shell
-    printf '#!/bin/sh\n'"'''exec' "'"%s/bin/python" "$0" "$@"\n'"' '''\n" "$SLURM_TMPDIR/.hpc_kit/environment"
-    tail -n "+$2" -- "$1"
-  } >"$script"
-  chmod 755 -- "$script"
+  local -r tree=$SLURM_TMPDIR/.hpc_kit/environment.tree
+  "$tree/bin/python" -I -S "${BASH_SOURCE[0]%/lib/*}/relocate.py" "$tree" "$SLURM_TMPDIR/.hpc_kit/environment"
 }

@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from train import loop
 from train.__main__ import main
 from train.checkpoint import Checkpoints
@@ -90,11 +92,12 @@ class Resumed(Checkpoints):
 
 class Disturbed(Interruption):
     def agreed(self) -> bool:
-        Resumed.step += 1
-        for name, (step, told) in list(coming.items()):
-            if Resumed.step >= step:
-                told.touch()
-                FAULTS[name][1](self)
+        if torch.is_grad_enabled():  # Not between the batches of an evaluation.
+            Resumed.step += 1
+            for name, (step, told) in list(coming.items()):
+                if Resumed.step >= step:
+                    told.touch()
+                    FAULTS[name][1](self)
         return super().agreed()
 
 

@@ -1,4 +1,4 @@
-"""Models of the transformers library: found in a local folder, never on a hub.
+"""Models of the transformers library, and their tokenizers: found in a local folder, never on a hub.
 
 Imported where they are needed: the kit itself does without.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from train.data.tokenizer import Tokenizer, Words
 
 PACKAGES = {"transformers": "transformers", "peft": "transformers peft", "scipy": "transformers scipy"}
 
@@ -53,3 +56,35 @@ def check(folder: Path) -> None:
     """Raises ValueError, unless `folder` holds a model."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"--model-dir {folder}: no config.json there: give a folder that save_pretrained has written")
+
+
+class PretrainedTokenizer:
+    """The tokenizer that a model was trained with."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read it from the model's folder.
+
+        Raises:
+            ImportError: transformers is not installed.
+            OSError, ValueError: there is no tokenizer in `folder`.
+        """
+        check(folder)
+        self.tokenizer = library("transformers").AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        bos, eos, pad = (getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad"))
+        self.size = len(self.tokenizer)
+        # Llama's has no token to pad with. Which one it is does not matter, as it is masked.
+        self.pad = next((token for token in (pad, eos) if token is not None), 0)
+        self.begin, self.end = ([] if token is None else [token] for token in (bos, eos))
+
+    def pieces(self, text: str) -> list[int]:
+        numbers: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return numbers
+
+    def encode(self, text: str, limit: int) -> list[int]:
+        numbers: list[int] = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        return numbers
+
+
+def tokenizer(folder: Path | None, texts: Iterable[str], size: int) -> Tokenizer:
+    """The one in `folder`; without a folder, `size` words of `texts`."""
+    return Words(texts, size) if folder is None else PretrainedTokenizer(folder)

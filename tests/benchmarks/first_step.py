@@ -1,0 +1,34 @@
+"""`python -m train digits`, which notes when each attempt has done its first step.
+
+A line `TIME ATTEMPT` in OUTPUT_PATH/steps.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from train import loop
+from train.__main__ import main
+from train.interruption import Interruption
+
+STEPS = Path(os.environ["OUTPUT_PATH"], "steps")
+
+
+class Noting(Interruption):
+    steps = 0
+
+    def agreed(self) -> bool:
+        Noting.steps += 1
+        if Noting.steps == 1 and os.environ["RANK"] == "0":
+            with STEPS.open("a") as file:
+                print(f"{time.time():.3f} {os.environ['ATTEMPT']}", file=file)
+        if os.environ["ATTEMPT"] == "0":
+            time.sleep(0.2)  # The first waits to be interrupted.
+        return super().agreed()
+
+
+loop.Interruption = Noting
+sys.exit(main(["digits", "--epochs", "2"]))

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# tests/faults/random.sh [--jobs N] [--seed S] [--at-once N] [--keep]
+#
+# N short jobs (200) on a pocket cluster of its own, each with a fault that is drawn by the seed, some of them while the controller
+# is stopped or is started anew: none may be lost, started twice, or be blamed on a wrong cause. Prints a table of the faults and
+# ends with `N passed, N failed`. Run by people, as root; no part of the tests: it takes about half an hour. --at-once: jobs that are
+# looked after at the same time (8). --keep: leaves the folder with all run directories, and says where it is; a failure does, too.
+set -euo pipefail
+shopt -s inherit_errexit
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+checkout=${here%/tests/faults}
+source "$checkout/hpc/lib/common.sh"
+
+jobs=200 seed='' at_once=8 keep='' work=''
+
+main() {
+  while (($# > 0)); do
+    case $1 in
+      --jobs | --seed | --at-once)
+        [[ ${2:-} =~ ^[0-9]+$ ]] || common::die_usage "$1 needs a whole number"
+        case $1 in --jobs) jobs=$2 ;; --seed) seed=$2 ;; *) at_once=$2 ;; esac
+        shift
+        ;;
+      --keep) keep=1 ;;
+      -h | --help)
+        common::print_header "${BASH_SOURCE[0]}"
+        return
+        ;;
+      *) common::die_usage "unknown option ${1@Q} (see --help)" ;;
+    esac
+    shift
+  done
+  ((EUID == 0)) || common::die "nodes are killed, and jobs suspended: run it as root"
+  # The nodes' own addresses and disks, as root; SLURM_TMPDIR is the kit's own for every second seed.
+  work=$(mktemp -d)
+  seed=${seed:-$RANDOM}
+  trap random::leave EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  export POCKET_CLUSTER_DIR=$work/pocket XDG_STATE_HOME=$work/state XDG_CONFIG_HOME=$work/config
+  bash "$checkout/hpc/pocket_cluster.sh" up --nodes 6 --gpus-per-node 0 --tmpdir "$( ((seed % 2 == 0)) && echo site || echo none)"
+  # shellcheck source=/dev/null
+  source <(bash "$checkout/hpc/pocket_cluster.sh" env)
+  export SCRATCH=$work/scratch
+  mkdir -p -- "$SCRATCH" "$work/project" "$work/environment/bin"
+  cp -R -- "$checkout"/{hpc,venv,train} "$here/programs" "$work/project/"
+  ln -s -- "$(command -v python3)" "$work/environment/bin/python"
+  python3 "$here/random_jobs.py" --jobs "$jobs" --seed "$seed" --at-once "$at_once" --shims "$here/shims" "$work"
+}
+
+random::leave() {
+  local -r status=$?
+  trap '' INT TERM
+  if [[ -z $work ]]; then return; fi
+  bash "$checkout/hpc/pocket_cluster.sh" down || true
+  if [[ -n $keep ]] || ((status != 0)); then
+    common::note "the run directories are in $work"
+  else
+    rm -rf -- "$work"
+  fi
+}
+
+main "$@"

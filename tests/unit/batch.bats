@@ -1,0 +1,103 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2034,SC2154 # sourced files
+# batch.sh without Slurm: what ends it, and steps that do not begin.
+
+load ../helpers
+
+setup() {
+  run_directory=$BATS_TEST_TMPDIR/run task=$BATS_TEST_TMPDIR/run/task_1 stub=$BATS_TEST_TMPDIR/stub
+  mkdir -p -- "$task" "$stub" "$BATS_TEST_TMPDIR/node"
+  ln -s -- "$checkout" "$run_directory/kit"
+  echo enqueued >"$task/state"
+  printf 'fact[%s\n' nodes]=1 tasks_per_node]=1 processes_per_node]=1 cpus]=1 tasks]=1 gpus]=0 hang_seconds]=0 kill_wait]=10 max_restarts]=5 \
+    interrupt]=ask sweep]= cluster]=stub source_dir]=/ project_directory]=/ checkpoint_directory]="$BATS_TEST_TMPDIR/x/checkpoints" >"$run_directory/facts"
+  # shellcheck disable=SC2016 # sh expands it
+  printf '#!/bin/sh
+case $* in
+  *hostnames*) echo node1 ;;
+  *requeue*) : >"$STUB/requeued" ;;
+  *) echo "JobId=1 JobState=RUNNING Reason=None " ;;
+esac\n' >"$stub/scontrol"
+  export STUB=$stub SLURM_JOB_ID=1 SLURM_JOB_NODELIST=node1 SLURM_JOB_NUM_NODES=1 SLURM_TMPDIR=$BATS_TEST_TMPDIR/node
+  unset SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID
+  PATH=$stub:$PATH
+}
+
+teardown() {
+  if [[ -n ${batch:-} ]]; then kill -KILL -- "-$batch" 2>/dev/null || true; fi
+}
+
+# srun_does SCRIPT   Of sh; its words go to the log, as srun's do.
+srun_does() {
+  printf '#!/bin/sh\n%s\n' "$1" >"$stub/srun"
+  chmod +x -- "$stub"/*
+}
+
+# start_batch   In a process group of its own, with the signals of a fresh login; sets `batch`.
+start_batch() {
+  # setsid: bash ignores INT and QUIT in what it starts in the background, and env puts that back.
+  setsid env --default-signal bash "$checkout/hpc/job/batch.sh" "$run_directory" >>"$task/log.txt" 2>&1 3>&- 4>&- &
+  batch=$!
+}
+
+cause() {
+  cat -- "$task/attempt_0/cause"
+}
+
+# shellcheck disable=SC2016 # sh expands it
+heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; exit 75'
+
+@test "a signal that nobody expects is not an end of the program: the task is not completed" {
+  # shellcheck disable=SC2016 # sh expands it
+  srun_does ': >"$STUB/began"; exec sleep 20'
+  start_batch
+  wait_until 20 test -e "$stub/began"
+  kill -XCPU "$batch"
+  wait_status "$batch"
+  [[ $(cause) == 'failed 143 - -' && $(<"$task/state") == failed ]]
+}
+
+@test "TERM, INT and HUP of batch.sh alone: the program is asked to save, srun gets no signal, and the job is started again" {
+  local signal
+  # shellcheck disable=SC2016 # sh expands it
+  srun_does 'trap "exit 143" TERM INT HUP; : >"$STUB/began"; '"$heeds"
+  for signal in TERM INT HUP; do
+    rm -rf -- "$task"/attempt_* "$stub"/{began,requeued}
+    start_batch
+    wait_until 20 test -e "$stub/began"
+    kill -s "$signal" "$batch"
+    wait_until 20 test -e "$stub/requeued"
+    kill -KILL -- "-$batch"
+    [[ $(cause) == 'notice request' && $(<"$task/state") == paused ]]
+  done
+}
+
+@test "srun that cannot begin, as the controller is silent, is called again; a program that has begun is not" {
+  # shellcheck disable=SC2016 # sh expands it
+  srun_does 'echo called >>"$STUB/calls"
+if [ "$(wc -l <"$STUB/calls")" = 1 ]; then
+  echo "srun: error: Unable to confirm allocation for job 1: Socket timed out on send/recv operation" >&2
+  exit 1
+fi
+: >"$STUB/../run/task_1/attempt_0/begun"
+exit 3'
+  start_batch
+  wait_status "$batch"
+  [[ $(wc -l <"$stub/calls") == 2 && $(cause) == 'failed 3 - -' ]]
+}
+
+@test "a step that srun refuses for another reason is not called again; one that never begins ends the job" {
+  # shellcheck disable=SC2016 # sh expands it
+  srun_does 'echo called >>"$STUB/calls"; echo "srun: error: no such option" >&2; exit 1'
+  start_batch
+  wait_status "$batch"
+  [[ $(wc -l <"$stub/calls") == 1 && $(cause) == 'failed 1 - -' ]]
+  rm -rf -- "$task"/attempt_* "$stub/calls"
+  # shellcheck disable=SC2016 # sh expands it
+  srun_does 'echo called >>"$STUB/calls"; echo "srun: error: Unable to create step for job 1: Invalid request" >&2; exit 1'
+  printf '#!/bin/sh\n' >"$stub/sleep"
+  chmod +x -- "$stub/sleep"
+  start_batch
+  wait_status "$batch"
+  [[ $(wc -l <"$stub/calls") == 4 && $(cause) == 'failed 1 - -' ]]
+}

@@ -1,0 +1,66 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2154,SC2164 # tests are subshells; ../helpers; bats ends at a failed cd
+# The version of the kit with which a run was sent travels with it (hpc/job_submitter/kit.sh).
+
+load ../helpers
+
+setup() {
+  make_project
+  stub_slurm
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch
+  mkdir -p -- "$SCRATCH" "$project/environment/bin"
+  printf '#!/bin/sh\n' >"$project/environment/bin/python"
+  chmod +x -- "$project/environment/bin/python"
+  cd -- "$project"
+}
+
+# sent OPTION...   Sets run_directory.
+sent() {
+  local -a runs
+  submitter --no-snapshot --environment environment "$@" >/dev/null 2>&1
+  mapfile -t runs < <(ls -td -- "$SCRATCH"/*/hpc_outputs/*/)
+  run_directory=${runs[0]%/}
+}
+
+@test "equal versions lie there once; another one beside it, and a run keeps its own" {
+  local first second third
+  sent --exp-name one
+  first=$(readlink -- "$run_directory/kit")
+  [[ $(tr '\0' '\n' <"$run_directory/sbatch_argv" | tail -n 2) == "$run_directory/kit/hpc/job/batch.sh"$'\n'"$run_directory" ]]
+  for file in hpc/job/batch.sh hpc/job/lib/restart.sh hpc/lib/common.sh hpc/clusters/default.sh venv/run.sh singularity/run.sh; do
+    cmp -- "$project/$file" "$run_directory/kit/$file"
+  done
+  [[ -x $run_directory/kit/hpc/job/shims/python && ! -e $run_directory/kit/hpc/job_submitter ]]
+  sent --exp-name two
+  second=$(readlink -- "$run_directory/kit")
+  [[ $first == "$second" ]]
+  echo '# an upgrade' >>hpc/job/batch.sh
+  sent --exp-name three
+  third=$(readlink -- "$run_directory/kit")
+  [[ $third != "$first" && $(tail -n 1 -- "$run_directory/kit/hpc/job/batch.sh") == '# an upgrade' ]]
+  [[ $(grep -c 'an upgrade' -- "${run_directory%/*}"/"${first#../}"/hpc/job/batch.sh) == 0 ]]
+  (($(find "$SCRATCH"/*/hpc_outputs/.kits -mindepth 1 -maxdepth 1 -type d | wc -l) == 2))
+}
+
+@test "a profile of the user's own travels along, as it was" {
+  local -r profiles=$XDG_CONFIG_HOME/hpc_kit/clusters
+  mkdir -p -- "$profiles"
+  # shellcheck disable=SC2016 # the profile's own
+  printf 'site[scratch]=\nnode_setup() { export MINE=1; }\n' >"$profiles/mine.sh"
+  sent --cluster mine
+  echo 'site[modules]=changed' >>"$profiles/mine.sh"
+  grep -q 'MINE=1' -- "$run_directory/profile.sh"
+  [[ $(grep -c changed -- "$run_directory/profile.sh") == 0 ]]
+  rm -r -- "$profiles"
+  (
+    use_libraries common site node_setup
+    # shellcheck disable=SC2034 # node_setup.sh
+    declare -A fact=([site]=mine [modules]='')
+    unset MINE
+    node_setup::run "$run_directory/kit/hpc" "$run_directory"
+    [[ $MINE == 1 ]]
+  )
+  # A profile of that name that the user has made since means nothing to a run of the kit's own.
+  sent --cluster default
+  [[ ! -e $run_directory/profile.sh ]]
+}

@@ -1,0 +1,168 @@
+"""Set-up: brings a data set to its place and looks through it, once, before any job.
+
+    python -m train.prepare digits                      writes them
+    python -m train.prepare cifar10 /data/cifar         fetches what is not there, and verifies it
+    python -m train.prepare mnist --url https://…/mnist from another server
+    python -m train.prepare imagenet /data/ilsvrc       verifies it, where the user has put it
+
+Standard output carries the destination alone; notes go to standard error. Exit status: 0 it is there and sound, 1 it
+is not, 2 bad arguments.
+
+The digits are the UCI handwritten digits (https://doi.org/10.24432/C50P49, CC BY 4.0; the 1,797 of its test
+set) out of scikit-learn's package, of which one file is read and nothing imported. So this is enough:
+`pip install --no-deps --target FOLDER scikit-learn`, then `PYTHONPATH=FOLDER python -m train.prepare digits`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import random
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from train.data.fetch import FetchError
+from train.data.idx import encode
+from train.environment import JobEnvironment
+from train.files import replaced
+
+SPLIT_SEED = 0
+TEST_EVERY = 5
+# SHA-256 of the files made here. They tell a finished destination from any other.
+CHECKSUMS = {
+    "train-images-idx3-ubyte": "05457544513695e9dfe9cfcf6587c3ba775597509a9a5a88181edb7dae409a85",
+    "train-labels-idx1-ubyte": "d6d2a1d98424d5eca9e2a4548c13106759e3830af7ebe81a22cd0af655ea1d94",
+    "t10k-images-idx3-ubyte": "329ac9dd3d56b292c27097d9be622a394c8fed66de523c4c6c1c7bf6e01c585c",
+    "t10k-labels-idx1-ubyte": "af0e157444436a6f4c6c184b08225568841ab47f5a6eafdb79797c7e5017a116",
+}
+
+
+class PrepareError(RuntimeError):
+    """The data set cannot be made. Says what to do."""
+
+
+def prepare_digits(destination: Path) -> bool:
+    """Write the digits to `destination` in the layout of MNIST. False if they were there already.
+
+    8 x 8 images of uint8, 1,437 to train and 360 to test (t10k), every label split alike. UCI's grey levels
+    v, 0 to 16, are written as round(255 v / 16), so that v = round(16 u / 255) gives them back.
+
+    Raises:
+        PrepareError: scikit-learn is not there, or carries other data.
+        OSError: `destination` cannot be written.
+    """
+    if all(_checksum(destination / name) == expected for name, expected in CHECKSUMS.items()):
+        return False
+    files = _digits_files()
+    if {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} != CHECKSUMS:
+        raise PrepareError("scikit-learn's digits are other than they were: install scikit-learn 1.9.1")
+    for name, content in files.items():
+        with replaced(destination / name) as file:
+            file.write(content)
+    return True
+
+
+def _digits_files() -> dict[str, bytes]:
+    # A row: 64 grey levels, then the label.
+    rows = [[int(value) for value in line.split(",")] for line in _digits_csv().splitlines()]
+    # random() is the generator's one method whose sequence Python promises to keep for a seed.
+    generator = random.Random(SPLIT_SEED)
+    order = sorted(range(len(rows)), key=lambda index: (rows[index][-1], generator.random()))
+    test = set(order[::TEST_EVERY])  # Every fifth of those of one label, as they lie by label.
+    files = {}
+    for split, is_test in (("train", False), ("t10k", True)):
+        chosen = [row for index, row in enumerate(rows) if (index in test) == is_test]
+        pixels = bytes((255 * value + 8) // 16 for row in chosen for value in row[:-1])
+        labels = bytes(row[-1] for row in chosen)
+        files[f"{split}-images-idx3-ubyte"] = encode("uint8", (len(chosen), 8, 8), pixels)
+        files[f"{split}-labels-idx1-ubyte"] = encode("uint8", (len(chosen),), labels)
+    return files
+
+
+def _digits_csv() -> str:
+    spec = find_spec("sklearn")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return gzip.decompress(path.read_bytes()).decode("ascii")
+    raise PrepareError(
+        "the digits come with scikit-learn, which this Python does not find: pip install --no-deps --target FOLDER "
+        "scikit-learn, then PYTHONPATH=FOLDER python -m train.prepare digits"
+    )
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def prepare_published(name: str, destination: Path, url: str | None, verify_only: bool) -> str:
+    """Verify one of the public data sets in `destination`, after fetching what is missing. What was found, in words.
+
+    Raises:
+        PrepareError: it is not there, and cannot or shall not be fetched.
+        FetchError: it cannot be fetched.
+        ValueError: a file is unsound, or not the published one: the readers' own errors, and VerifyError.
+        OSError: a file cannot be read or written.
+    """
+    from train.data.published import DATA_SETS, fetch_missing
+
+    published = DATA_SETS[name]
+    try:
+        return f"already there: {published.verify(destination)}"
+    except FileNotFoundError as error:
+        if not published.files:
+            raise PrepareError(f"{error}; {name} is not fetched here: {published.how}") from error
+        if verify_only:
+            raise PrepareError(f"{error}; without --verify it is fetched") from error
+    fetch_missing(name, destination, url or published.address)
+    return f"fetched: {published.verify(destination)}"
+
+
+def _verify_digits(destination: Path) -> str:
+    for name, expected in CHECKSUMS.items():
+        if _checksum(destination / name) != expected:
+            raise PrepareError(f"{destination / name} is missing or not as it was made: without --verify it is written")
+    return "already there"
+
+
+def _refuse_several(environment: JobEnvironment) -> None:
+    """A launcher ends all ranks when one leaves, so all leave, and none has begun."""
+    if environment.world_size > 1:
+        raise PrepareError(
+            f"rank {environment.rank} of {environment.world_size}: a data set is prepared by one process; call it "
+            "without torchrun, or by srun --ntasks=1"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.prepare",
+        description="Bring a data set to its place and look through it, once, at set-up.",
+    )
+    fetched, put = ["mnist", "fashion_mnist", "cifar10", "cifar100"], ["imagenet", "coco", "ag_news"]
+    parser.add_argument("dataset", choices=["digits", *fetched, *put])
+    parser.add_argument("destination", nargs="?", type=Path, help="default: scratch_dir/datasets/DATASET")
+    parser.add_argument("--url", help="fetch from this address: of the folder with the files, or of the one file")
+    parser.add_argument("--verify", action="store_true", help="look through what is there; write and fetch nothing")
+    options = parser.parse_args(arguments)
+    if options.url and (options.verify or options.dataset not in fetched):
+        parser.error(f"--url is for fetching {', '.join(fetched)}, without --verify")
+    try:
+        environment = JobEnvironment.from_environment()
+        _refuse_several(environment)
+        destination = options.destination or environment.dataset_directory(options.dataset)
+        if options.dataset != "digits":
+            told = prepare_published(options.dataset, destination, options.url, options.verify)
+        elif options.verify:
+            told = _verify_digits(destination)
+        else:
+            told = "written" if prepare_digits(destination) else "already there"
+    # The readers' errors are all ValueErrors, and so is JobEnvironmentError.
+    except (PrepareError, FetchError, ValueError, OSError) as error:
+        print(f"python -m train.prepare: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.dataset}: {told}", file=sys.stderr)
+    print(destination)
+    return 0
