@@ -28,15 +28,16 @@ restart::is_due() {
 # restart::again RUN_DIRECTORY TASK_DIRECTORY OFFSET   Under the same id; where the site forbids that, as a new job that continues
 # this one.
 restart::again() {
-  local answer shown status=0
+  local answer shown waiting status=0
   common::note "job $SLURM_JOB_ID: to be started again"
   slurm::ask answer 600 scontrol requeue "$(interruption::id)" || status=$?
   case $status in
     0)
       # Slurm ends this script; not by a failure, until then.
       sleep 120 &
-      wait "$!" || true
-      kill "$!" 2>/dev/null || true
+      waiting=$!
+      wait "$waiting" || true
+      kill "$waiting" 2>/dev/null || true
       return
       ;;
     2)
