@@ -67,7 +67,10 @@ heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; 
     wait_until 20 test -e "$stub/began"
     kill -s "$signal" "$batch"
     wait_until 20 test -e "$stub/requeued"
-    kill -KILL -- "-$batch"
+    wait_until 20 pgrep -g "$batch" -x sleep >/dev/null
+    kill -TERM "$batch" # Slurm ends it now
+    wait_status "$batch"
+    [[ -z $(pgrep -g "$batch" -a -f '^sleep 120') ]]
     [[ $(cause) == 'notice request' && $(<"$task/state") == paused ]]
   done
 }
