@@ -51,12 +51,15 @@ class Heartbeat:
                     self._touch()
 
         self.beat()
+        thread = threading.Thread(target=wait, name="patience", daemon=True)
         if self._file:
-            threading.Thread(target=wait, name="patience", daemon=True).start()
+            thread.start()
         try:
             yield
         finally:
             ended.set()
+            if self._file:
+                thread.join(1.0)  # Not for ever: its file may lie on a file system that hangs.
 
     def _touch(self) -> None:
         self._touched = time.monotonic()
