@@ -227,7 +227,7 @@ preempt() {
   # The other line of the file was done before its first cycle was over; its part of the long job has nothing to do.
   wait_for_job "$job" 60
   same "$(causes 2)" '0 finished'
-  [[ $(job_log 2) == *'the program has finished in its cycles: nothing is left to do'* ]]
+  [[ $(job_log 2) == *'this task has completed before: nothing is left to do'* ]]
   same "$(<"$run_directory/task_2/state")" completed
   same "$(sort <<<"$job_states")" $'CANCELLED\nCOMPLETED'
 }
