@@ -93,8 +93,10 @@ adopt::check_folders() {
 
 # Everything is written there first, on the same file system: a full disk leaves the project as it was.
 adopt::take_lock() {
+  local status=0
   exec {lock}<"$path"
-  flock -n "$lock" || common::die "another adopt.sh is at work in ${path@Q}"
+  flock -n "$lock" 2>/dev/null || status=$?
+  ((status != 1)) || common::die "another adopt.sh is at work in ${path@Q}" # another status: no locks there
   rm -rf -- "$path"/.adopt.??????
   stage=$(mktemp -d -- "$path/.adopt.XXXXXX")
   # shellcheck disable=SC2064 # as it is now

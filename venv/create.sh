@@ -13,6 +13,8 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$project/hpc/lib/common.sh"
+source "$project/hpc/lib/files.sh"
+source "$project/hpc/lib/slurm.sh"
 source "$here/environment.sh"
 
 main() {
@@ -26,19 +28,23 @@ main() {
   link=$(environment::path "$project" "$flavour")
   if [[ ! -x $link/bin/python ]]; then
     mkdir -p -- "${link%/*}"
-    exec {lock}>"$link.lock"
-    if ! flock -n "$lock"; then
+    files::lock lock "$link.lock" try || {
       common::note "another create.sh is making this environment: waiting for it"
       flock "$lock"
-    fi
+    }
     if [[ ! -x $link/bin/python ]]; then create::make "$link" "$flavour"; fi
   fi
   printf '%s\n' "$link"
 }
 
+# Where Slurm is silent nobody knows, and the wrong environment would stay.
 create::fitting_flavour() {
-  if common::has_command nvidia-smi || [[ -z ${POCKET_CLUSTER_DIR:-} &&
-    $(timeout 10 sinfo --noheader --format=%G 2>/dev/null || true) == *gpu* ]]; then
+  local shown='' status=0
+  if ! common::has_command nvidia-smi && [[ -z ${POCKET_CLUSTER_DIR:-} ]] && common::has_command sinfo; then
+    slurm::ask shown 10 sinfo --noheader --format=%G || status=$?
+    ((status != 2)) || common::die "Slurm does not answer whether it has GPUs ($shown): say which to make, venv/create.sh gpu or venv/create.sh cpu"
+  fi
+  if common::has_command nvidia-smi || [[ $status == 0 && $shown == *gpu* ]]; then
     echo gpu
   else
     echo cpu

@@ -189,7 +189,7 @@ batch::wait_for_step() {
   status=142
   if ! kill -0 "$step" 2>/dev/null; then
     status=0
-    wait "$step" || status=$?
+    common::wait "$step" || status=$?
   fi
 }
 

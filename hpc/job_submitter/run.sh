@@ -71,8 +71,8 @@ run::send() {
       run_refused=$answer
       # Arrays that Slurm has taken stay.
       if ((${#run_jobs[@]} > 0)); then return 1; fi
-      if ((${#run_others[@]} > 0)) && scancel "${run_others[@]}"; then trap run::remove EXIT; fi
-      common::die "Slurm refused the job${whose[$name]}: $answer"
+      if ((${#run_others[@]} > 0)) && slurm::ask answer 60 scancel "${run_others[@]}"; then trap run::remove EXIT; fi
+      common::die "Slurm refused the job${whose[$name]}: $run_refused"
       ;;
     *)
       trap - EXIT

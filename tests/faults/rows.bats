@@ -230,7 +230,8 @@ continued() {
 lives() {
   [[ $2 =~ ^[1-9][0-9]*$ ]]
   same "$(squeue --noheader --name="$1" --format=%F)" "$2"
-  fails_with 1 "the experiment '$1' belongs to job ([0-9]+,)*$2 " submitter --environment "$BATS_FILE_TMPDIR/light" -W srun --gpus 0 --exp-name "$1"
+  run -1 --separate-stderr submitter --environment "$BATS_FILE_TMPDIR/light" -W srun --gpus 0 --exp-name "$1" --resume
+  [[ $stderr =~ "the experiment '$1' belongs to job "([0-9]+,)*"$2 " ]]
 }
 
 # is_complete NAME   Held until now, it runs to its end.
@@ -310,7 +311,7 @@ setup() {
 
 @test "A5: what sbatch prints around the id" {
   local name
-  for name in A5_before A5_behind A5_error; do
+  for name in A5_behind A5_error A5_before; do
     begin "$name" --sbatch-arg=--hold <<<true
     lives "$name" "$job"
     is_complete "$name"
@@ -399,8 +400,8 @@ setup() {
 }
 
 @test "A8: a job that is suspended for 75 s has not hung, and the table says suspended" {
-  [[ $(<"$BATS_FILE_TMPDIR/suspended") == *suspended* ]]
   over A8 COMPLETED 0 finished
+  [[ $(<"$BATS_FILE_TMPDIR/suspended") == *suspended* ]]
 }
 
 @test "A10: a rank may work longer than another that has ended well" {

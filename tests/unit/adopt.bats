@@ -209,6 +209,13 @@ upstream() {
     fails_with 1 'another adopt.sh' adopt "$program"
   )
   [[ $(ls -A -- "$program") == 'run me.py' ]]
+  # A file system without locks is not another adopt.sh.
+  mkdir -- "$BATS_TEST_TMPDIR/stubs"
+  printf '#!/bin/sh\nexit 69\n' >"$BATS_TEST_TMPDIR/stubs/flock"
+  chmod +x -- "$BATS_TEST_TMPDIR/stubs/flock"
+  cp -R -- "$program" "$BATS_TEST_TMPDIR/without"
+  PATH=$BATS_TEST_TMPDIR/stubs:$PATH adopt "$BATS_TEST_TMPDIR/without"
+  [[ -e $BATS_TEST_TMPDIR/without/hpc/job/batch.sh ]]
   if ((EUID == 0)); then
     # To root all may be written but this.
     if mount -t tmpfs -o ro tmpfs "$program" 2>/dev/null; then

@@ -106,6 +106,20 @@ finds() {
     'hpc/greet.sh:16: a failure of $( ) is lost: declare first, then assign' 'hpc/greet.sh:17: a failure of $( ) is lost: declare first, then assign'
 }
 
+@test "the readers of pipes; the status of wait; one question to Slurm" {
+  mkdir -- "$house/hpc/pocket_cluster"
+  write hpc/pocket_cluster/up.sh '#!/usr/bin/env bash' 'squeue --noheader'
+  add hpc/job/batch.sh 'ls | head -n 1' 'ls | grep -m 1 x' 'ls | awk "{ exit }"' 'ls | sed 2q' 'head -c 1 file; grep -m 1 x file; ls | sed s/q/x/' \
+    'wait "$step" || status=$?' 'wait "$step" || true' 'x=$(squeue -h)' 'if ! scontrol show job 1; then :; fi' 'slurm_ask x 5 squeue' \
+    'scontrol show hostnames x' 'echo "scancel it"'
+  finds 'hpc/job/batch.sh:5: the reader of a pipe ends before its writer: under pipefail a failure' \
+    'hpc/job/batch.sh:6: the reader of a pipe ends before its writer: under pipefail a failure' \
+    'hpc/job/batch.sh:7: the reader of a pipe ends before its writer: under pipefail a failure' \
+    'hpc/job/batch.sh:8: the reader of a pipe ends before its writer: under pipefail a failure' \
+    "hpc/job/batch.sh:10: the status of \`wait\` may be a signal's: common::wait" \
+    'hpc/job/batch.sh:12: one silent answer decides: slurm::ask' 'hpc/job/batch.sh:13: one silent answer decides: slurm::ask'
+}
+
 @test "a module that is sourced for nothing, and one that is not sourced" {
   write hpc/lib/spare.sh '# shellcheck shell=bash' 'spare::use() {' '  other::use' '}' 'spare::never() {' '  missing::use' '}'
   write hpc/lib/other.sh '# shellcheck shell=bash' 'other::use() {' '  :' '}'

@@ -32,6 +32,8 @@ EXCEPTIONS = {
 ON_NODES = ("hpc/doctor/doctor_node.sh", "hpc/clean_nodes/clean_node.sh")
 # Its functions enter the interactive shell of whoever sources it: their prefix says whose they are.
 PREFIXES = {"hpc/completion.bash": "hpc_completion"}
+# They ask Slurm once: of a cluster of their own, to bring a fault, or for the eyes of a newcomer.
+ASK_ONCE = ("hpc/pocket_cluster", "hpc/drill.sh", "hpc/quickstart.sh")
 FILES_IN_HPC, FILES_IN_LIB = 16, 22
 
 NAME = re.compile(r"(?<![\w:$])([a-z][a-z0-9_]*::[a-z][a-z0-9_]*)(?![\w:])")
@@ -50,6 +52,14 @@ NEWER = {
     r"\b(shopt -s [a-z ]*(?:assoc_expand_once|localvar_inherit|patsub_replacement))\b": "bash 4.4 has no `{}`",
 }
 QUIET_GREP = re.compile(r"\|\s*(?:\w+=\S*\s+)*[ef]?grep\s+(?:-\S+\s+)*(?:-[A-Za-z]*q|--quiet)")
+HASTY = re.compile(
+    r"\|\s*(?:\w+=\S*\s+)*(?:head\b|[ef]?grep\s+(?:-\S+\s+)*-[A-Za-z]*m|sed\s[^|]*\b[0-9]*q(?=['\";\s]|$)|awk\s[^|]*\bexit\b)"
+)
+WAITED = re.compile(r"(?<![\w:-])wait \"?\$[^|]*\|\| (?!true)")
+ASKED = re.compile(
+    r"(?:\$\(|<\(|^\s*|[|&!]\s*|\b(?:if|until|while)\s+|timeout \S+ )"
+    r"(?:squeue|sinfo|sacctmgr|scancel|sacct|scontrol) (?!show hostnames|ping)"
+)
 MASKED = re.compile(r"\b(?:local|declare|readonly|export)\s+(?:-\w+\s+)*[^;|&]*?\b\w+=\"?[^\s\";|&]*\$\((?!\()")
 
 
@@ -240,6 +250,12 @@ class House:
                 pipe = file.code[number - 2] if number > 1 and file.code[number - 2].rstrip().endswith("|") else ""
                 if QUIET_GREP.search(("|" if pipe else "") + line):
                     yield file.name, number, "| grep -q: under pipefail a match may be a failure; grep -c >/dev/null"
+                if HASTY.search(("|" if pipe else "") + line):
+                    yield file.name, number, "the reader of a pipe ends before its writer: under pipefail a failure"
+                if self.side(file.name) == "job" and WAITED.search(line):
+                    yield file.name, number, "the status of `wait` may be a signal's: common::wait"
+                if not file.name.startswith(ASK_ONCE) and ASKED.search(line):
+                    yield file.name, number, "one silent answer decides: slurm::ask"
                 for pattern, text in NEWER.items():
                     for found in re.findall(pattern, line):
                         yield file.name, number, text.format(found)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2154 # dollars that sh expands; sourced files
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars that sh expands; sourced files
 # The virtual environment: venv/environment.sh, create.sh and run.sh.
 
 load ../helpers
@@ -32,6 +32,30 @@ begin_create() {
 
 folder_is_there() {
   compgen -G "$project/.venv/cpu-*.??????/pyvenv.cfg" >/dev/null
+}
+
+# stub NAME LINE   First in PATH.
+stub() {
+  mkdir -p -- "$BATS_TEST_TMPDIR/stubs"
+  printf '#!/bin/sh\n%s\n' "$2" >"$BATS_TEST_TMPDIR/stubs/$1"
+  chmod +x -- "$BATS_TEST_TMPDIR/stubs/$1"
+}
+
+@test "without an argument: by what Slurm has, and not when it is silent" {
+  PATH=$BATS_TEST_TMPDIR/stubs:$(path_without nvidia-smi)
+  unset POCKET_CLUSTER_DIR
+  stub sinfo 'echo gpu:a100:4'
+  [[ $(create) == *gpu* ]]
+  stub sinfo 'echo "(null)"'
+  [[ $(create) == *cpu* ]]
+  stub sinfo 'echo "slurm_load_partitions: Unable to contact slurm controller (connect failure)" >&2; exit 1'
+  fails_with 1 'Slurm does not answer whether it has GPUs .*create.sh gpu' create
+}
+
+@test "a file system without locks: made all the same, with a warning" {
+  stub flock 'exit 69'
+  PATH=$BATS_TEST_TMPDIR/stubs:$PATH run -0 --separate-stderr create cpu
+  [[ -x $output/bin/python && $stderr == *'has no locks'* ]]
 }
 
 @test "Pipfile, else requirements.txt, else the kit's" {

@@ -81,13 +81,23 @@ keeper::broadcast() {
     done
   done <"$1/staging"
   for process in "${!sending[@]}"; do
-    wait "$process" || common::die "sbcast of ${sending[$process]@Q} failed: submit with --broadcast read"
+    common::wait "$process" || common::die "sbcast of ${sending[$process]@Q} failed: submit with --broadcast read"
   done
 }
 
-# In the background, also as a trap waits for what is in the foreground.
+# In the background, also as a trap waits for what is in the foreground. A controller that is silent is asked again.
 keeper::send() {
-  sbcast --force -- "$1" "$2" &
+  (
+    trap - EXIT
+    for pause in 5 15 45 60 0; do
+      status=0
+      words=$(sbcast --force -- "$1" "$2" 2>&1) || status=$?
+      if ((status == 0 || pause == 0)) || ! slurm::is_silence "$status" "$words"; then break; fi
+      common::sleep "$pause"
+    done
+    if [[ -n $words ]]; then common::note "$words"; fi
+    exit "$status"
+  ) &
   sending[$!]=$1
 }
 

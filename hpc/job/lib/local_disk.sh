@@ -17,7 +17,7 @@ local_disk::hold() {
   local in_use
   if [[ ! -d $SLURM_TMPDIR/.hpc_kit ]]; then return; fi
   exec {in_use}<"$SLURM_TMPDIR/.hpc_kit"
-  flock --shared "$in_use"
+  flock --shared "$in_use" 2>/dev/null || true # where there are no locks
 }
 
 # local_disk::wait_until_free SECONDS   Until the ranks have gone, or the time is over.

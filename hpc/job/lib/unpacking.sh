@@ -81,7 +81,7 @@ unpacking::extract() {
     unpacking::untar "$format" "$folder" "$from$(unpacking::suffix "$part")" &
     processes+=("$!")
   done
-  for process in "${processes[@]}"; do wait "$process" || failed=1; done
+  for process in "${processes[@]}"; do common::wait "$process" || failed=1; done
   unpacking::untar "$format" "$folder" "$from$(unpacking::suffix "${plan_manifest[parts]}")" || failed=1
   if [[ $way == sbcast ]]; then rm -f -- "$plan_image" "$plan_image".[2-9]; fi
   return "$failed"
