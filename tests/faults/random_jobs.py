@@ -223,7 +223,7 @@ class Trial:
 
     def send(self, *more: str) -> None:
         """As a user does: what was refused is sent again when Slurm answers, unless a job has the experiment."""
-        # Also `sbatch --test-only` refuses all while a controller that was just started knows no nodes: for a minute here.
+        # A controller that was just started knows no nodes: `sbatch --test-only` refuses all, for up to a minute here.
         begun, away, turn = time.time(), self.controller.away, -1
         while time.time() - begun - (self.controller.away - away) < PATIENCE:
             turn += 1
