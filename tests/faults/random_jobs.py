@@ -223,8 +223,10 @@ class Trial:
 
     def send(self, *more: str) -> None:
         """As a user does: what was refused is sent again when Slurm answers, unless a job has the experiment."""
-        # While a controller that was just started knows no nodes yet, `sbatch --test-only` refuses: for a minute here.
-        for turn in range(90):
+        # A controller that was just started knows no nodes: `sbatch --test-only` refuses all, for up to a minute here.
+        begun, away, turn = time.time(), self.controller.away, -1
+        while time.time() - begun - (self.controller.away - away) < PATIENCE:
+            turn += 1
             status = self.start(*more, *(["--resume"] if turn and "--resume" not in more else [])).wait(400)
             if status == 0:
                 return
@@ -233,8 +235,6 @@ class Trial:
                     return  # of a try before
                 time.sleep(2)
             if status == 2:
-                break
-            if "not available" not in self.last_error() and turn > 10:
                 break
             self.wait_for_controller()
             time.sleep(1)
