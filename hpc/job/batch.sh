@@ -187,6 +187,8 @@ batch::wait_for_step() {
   trap 'late=1' ALRM
   while [[ -z $late ]] && kill -0 "$step" 2>/dev/null; do wait "$step" || true; done
   status=142
+  # At the job's end srun kills what is left: keep_node.sh waits a little longer for that, and takes the data away.
+  if [[ -n $late && $ending == told_to_end ]]; then kill -s TERM "$step" 2>/dev/null || true; fi
   if ! kill -0 "$step" 2>/dev/null; then
     status=0
     common::wait "$step" || status=$?

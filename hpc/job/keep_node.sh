@@ -123,7 +123,7 @@ keep_node::told_to_end() {
   if [[ -z $leaving ]]; then trap keep_node::told_to_end TERM; fi
 }
 
-# Slurm kills what is still there when KillWait is over: half of it is for the ranks.
+# Slurm kills what is still there when KillWait is over: half of it is for the ranks, and a moment for their end.
 keep_node::leave() {
   local IFS=$' \t\n' # of the command in which the signal came it may be another
   leaving=1
@@ -133,7 +133,7 @@ keep_node::leave() {
     wait "$bringing" || true
   fi
   if [[ ! -d $SLURM_TMPDIR/.hpc_kit ]]; then return; fi
-  local_disk::wait_until_free "$((fact[kill_wait] / 2))"
+  local_disk::wait_until_free "$((fact[kill_wait] * 2 / 3))"
   (collecting::collect "$run_directory" "$attempt_directory") || common::warn "$(common::node): --collect failed"
   if [[ -n $ours ]]; then
     cd /
