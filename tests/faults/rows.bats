@@ -22,7 +22,8 @@ setup_file() {
   make_shims
 
   # What takes long: a job that is suspended for 75 s, and a program that hangs for a minute, twice.
-  begin A8 --hang-minutes 1 <<<'comes A8.end'
+  # Its steps take a second of work: it has not beaten yet when it is looked at after the suspension.
+  begin A8 --hang-minutes 1 <<<'until [[ -e $FLAGS/A8.end ]]; do beat; for ((i = 0; i < 300000; i++)); do :; done; done'
   begin A16_hangs --hang-minutes 1 <<<'if ((ATTEMPT < 2)); then beat; sleep 1000; fi'
   strike A8.0 suspend
   suspended=$SECONDS
