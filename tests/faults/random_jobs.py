@@ -49,7 +49,7 @@ class Controller:
     def __init__(self) -> None:
         self.pocket = Path(os.environ["POCKET_CLUSTER_DIR"])
         self.lock, self.asking = threading.RLock(), threading.Lock()
-        self.away, self.asked, self.listed = 0.0, 0.0, {}
+        self.away, self.came_back, self.asked, self.listed = 0.0, 0.0, 0.0, {}
         self.killed: list[float] = []
 
     def process_of(self, name: str) -> int:
@@ -72,8 +72,23 @@ class Controller:
         while Path(f"/proc/{process}/cmdline").exists() and Path(f"/proc/{process}/cmdline").read_bytes():
             time.sleep(0.1)
 
+    def tend(self) -> None:
+        """Bring nodes back, as an administrator does: where Slurm had to wait too long for an end it drains them."""
+        while True:
+            time.sleep(5)
+            for line in (self.call("sinfo", "--noheader", "--Node", "--format=%N %T %E") or "").splitlines():
+                node, state, reason = line.split(" ", 2)
+                if "drain" in state and reason.startswith("Kill task failed"):
+                    say(f"{node} was drained by Slurm ({reason}): resumed")
+                    self.call("scontrol", "update", f"nodename={node}", "state=resume")
+
+    def rest(self) -> None:
+        """Between two faults it works for a while: otherwise it would be away for minutes."""
+        time.sleep(max(0.0, self.came_back + 15 - time.time()))
+
     def stop(self, seconds: float) -> None:
         with self.lock:
+            self.rest()
             process = self.process_of("slurmctld")
             os.kill(process, signal.SIGSTOP)
             try:
@@ -81,11 +96,12 @@ class Controller:
             finally:
                 self.away += seconds
                 os.kill(process, signal.SIGCONT)
-                time.sleep(1)
+                self.came_back = time.time()
 
     def restart(self, how: signal.Signals) -> None:
         """SIGKILL loses what it has not saved yet, and that is no fault of the kit: it comes right after a save."""
         with self.lock:
+            self.rest()
             begun = time.time()
             if how == signal.SIGKILL:
                 state = self.pocket / "state" / "job_state"
@@ -95,7 +111,8 @@ class Controller:
             self.end("slurmctld", how)
             time.sleep(1)
             self.up()
-            self.away += time.time() - begun
+            self.came_back = time.time()
+            self.away += self.came_back - begun
 
     def end_node(self, node: str) -> None:
         with self.lock:
@@ -577,6 +594,7 @@ def main() -> int:
     controller, begun = Controller(), time.time()
     trials = [Trial(options, controller, number) for number in range(options.jobs)]
     waiting = collections.deque(trials)
+    threading.Thread(target=controller.tend, daemon=True).start()
 
     def work() -> None:
         while True:
