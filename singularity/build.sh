@@ -19,7 +19,7 @@ source "$project/hpc/lib/container_runtime.sh"
 source "$project/venv/environment.sh"
 
 # All of the project that enters the build.
-readonly -a build_files=(hpc/lib/common.sh venv/create.sh venv/environment.sh venv/requirements.txt venv/constraints-cpu.txt)
+readonly -a build_files=(hpc/lib/{common,files,slurm}.sh venv/create.sh venv/environment.sh venv/requirements.txt venv/constraints-cpu.txt)
 readonly -a build_files_if_there=(requirements.txt Pipfile Pipfile.lock)
 
 main() {

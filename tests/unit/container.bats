@@ -276,6 +276,8 @@ STUB
   [[ $output == "$project/.venv/container-cpu-"????????????.sif && $(<"$output") == image && $(stat -c %a "$output") == 644 ]]
   diff files - <<'FILES'
 ./environment/hpc/lib/common.sh
+./environment/hpc/lib/files.sh
+./environment/hpc/lib/slurm.sh
 ./environment/requirements.txt
 ./environment/venv/constraints-cpu.txt
 ./environment/venv/create.sh
