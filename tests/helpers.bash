@@ -203,22 +203,24 @@ fails_with() {
 }
 
 # patience SECONDS   Prints how long that takes now: a machine whose cores have N times the processes that they can run gets
-# N times as long, up to 3.
+# N times as long, up to 6.
 patience() {
-  local load cores
-  read -r load _ </proc/loadavg
+  local load running cores busy
+  read -r load _ _ running _ </proc/loadavg # of the last minute, and now
   cores=$(nproc)
-  load=$((${load%.*} / cores))
-  printf '%d\n' "$(($1 * (load < 1 ? 1 : load > 3 ? 3 : load)))"
+  load=${load%.*} running=${running%/*}
+  busy=$(((load > running ? load : running) / cores))
+  printf '%d\n' "$(($1 * (busy < 1 ? 1 : busy > 6 ? 6 : busy)))"
 }
 
 # wait_until SECONDS COMMAND...   The one way to wait in a test. Fails when the time, on a machine that is idle, is over.
 wait_until() {
-  local deadline
-  deadline=$((SECONDS + $(patience "$1")))
+  local -r began=$SECONDS
+  local -i deadline=SECONDS+$1
   until "${@:2}"; do
-    if ((SECONDS >= deadline)); then
-      printf 'in vain for %s s: %s\n' "$1" "${*:2}" >&2
+    # What has become of the machine meanwhile counts.
+    if ((SECONDS >= deadline && SECONDS >= (deadline = began + $(patience "$1")))); then
+      printf 'in vain for %s s: %s\n' "$((SECONDS - began))" "${*:2}" >&2
       return 1
     fi
     sleep 0.05

@@ -149,7 +149,7 @@ ask_to_stop() {
   SECONDS=0
   wait_for_job "$job" 15
   wait_until 12 test -e "$run_directory/task_1/attempt_0/cause"
-  ((SECONDS < 12))
+  ((SECONDS < $(patience 12)))
   same "$job_states" CANCELLED
   same "$(causes)" '0 cancelled'
   [[ $(job_log) == *'saved at step'* ]]

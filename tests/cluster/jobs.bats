@@ -89,7 +89,7 @@ failing() {
   run --separate-stderr timeout 60 bash "$project/hpc/job_submitter.sh" --gpus 2 --num-nodes 2 --follow "${@:3}" 3>&- 4>&-
   printf '%s\n' "$stderr" >&2
   ((status == expected))
-  ((SECONDS < 30))
+  ((SECONDS < $(patience 30)))
   same "$(job_field "$output" JobState) $(job_field "$output" ExitCode)" "FAILED $expected:0"
   [[ $stderr == *$'\n'"the first rank that failed: rank 2 on node2, exit status $expected"$'\n'* ]]
   same "$(cat -- "$SCRATCH/${project##*/}"/hpc_outputs/*/task_1/exit_status)" "$expected"
@@ -365,6 +365,6 @@ no_processes() {
   cat -- "$BATS_TEST_TMPDIR/followed" >&2
   grep -iE "^job $job ended: cancelled" "$BATS_TEST_TMPDIR/followed"
   wait_until 15 no_processes # KillWait is 10 s
-  ((SECONDS <= 16))
+  ((SECONDS <= $(patience 16)))
   wait_until 5 local_folders_are 0
 }

@@ -418,7 +418,7 @@ runs_batch_script() {
       nothing_stays
     done
   done
-  ((SECONDS <= 60))
+  ((SECONDS <= $(patience 60)))
   for cluster in site none; do
     recall "preempted $cluster"
     wait_until 40 state_is "${urgent[$cluster]}" RUNNING

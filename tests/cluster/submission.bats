@@ -263,7 +263,7 @@ leaves_nothing() {
   local -r before=$(tree)
   SECONDS=0
   SLURM_CONF=$BATS_TEST_TMPDIR/slurm.conf fails_with 1 'Slurm does not answer' submitter --exp-name named
-  ((SECONDS < 20))
+  ((SECONDS < $(patience 20)))
   same "$(tree)" "$before"
 }
 

@@ -516,7 +516,7 @@ queue() {
   program=$BATS_TEST_TMPDIR/other
   local -r began=$SECONDS
   run -0 --separate-stderr adopt "$program"
-  ((SECONDS - began < 20))
+  ((SECONDS - began < $(patience 20)))
   [[ $stderr == 'note: it is not known whether queued or running jobs need the old files: no answer for 5 s'$'\n'* ]]
   has_new_layout
 }

@@ -27,7 +27,7 @@ gives() {
     printf 'status %s, %s tries: %s\n' "$got" "$(wc -l <"$tries")" "$words" >&2
     return 1
   fi
-  ((SECONDS - begin <= $4 + 2))
+  ((SECONDS - begin <= $4 + $(patience 2)))
 }
 
 @test "an answer: all of its lines, without what is said on standard error" {
