@@ -265,7 +265,7 @@ drill::remove_checkpoints() {
 
 # drill::cancel STATUS   What is being sent is let go, or is cancelled when it has been.
 drill::cancel() {
-  local name
+  local name kind said="the drill's jobs are cancelled; "
   trap '' INT TERM HUP
   : >"$work/cancelled"
   while [[ -n $(jobs -pr) ]]; do
@@ -273,10 +273,9 @@ drill::cancel() {
     sleep 0.2
   done
   for name in uninterrupted uninterrupted_again warning sigterm kill node; do
-    scancel --quiet --user="$(id -un)" --name="${prefix}_$name" || true
-    scancel --quiet --user="$(id -un)" --name="pack_${prefix}_$name" || true
+    for kind in '' pack_; do slurm::cancel 10 --user="$(id -un)" --name="$kind${prefix}_$name" || said=''; done
   done
-  common::note "the drill's jobs are cancelled; what it has left lies in ${SCRATCH:-SCRATCH}: folders of the name ${prefix}_*"
+  common::note "${said}what it has left lies in ${SCRATCH:-SCRATCH}: folders of the name ${prefix}_*"
   exit "$1"
 }
 

@@ -12,6 +12,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/packages.sh"
+source "$here/lib/slurm.sh"
 
 main() {
   common::answer_help "${BASH_SOURCE[0]}" "$@"
@@ -84,7 +85,7 @@ quickstart::cancel() {
   trap '' INT TERM
   # Again, as it does not listen while it sends the job. (A background process never hears Ctrl-C itself.)
   while kill -s TERM "$submitter" 2>/dev/null; do sleep 0.2; done
-  if [[ -s $job_file ]]; then scancel "$(<"$job_file")" && common::note "job $(<"$job_file") is cancelled"; fi
+  if [[ -s $job_file ]]; then slurm::cancel 30 "$(<"$job_file")" && common::note "job $(<"$job_file") is cancelled"; fi
   if [[ -n ${POCKET_CLUSTER_DIR:-} ]]; then common::note "the pocket cluster goes on; end it with  bash ${here@Q}/pocket_cluster.sh down"; fi
   exit "$1"
 }

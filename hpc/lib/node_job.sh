@@ -17,11 +17,8 @@ node_job::open() {
 
 # node_job::close   Cancels what is not done, and removes the reports.
 node_job::close() {
-  local said
   trap '' HUP INT TERM
-  if ((${#node_job_id[@]} > 0)); then
-    slurm::ask said 10 scancel --quiet "${node_job_id[@]}" || common::warn "not cancelled ($said): try  scancel ${node_job_id[*]}"
-  fi
+  if ((${#node_job_id[@]} > 0)); then slurm::cancel 10 "${node_job_id[@]}" || true; fi
   rm -rf -- "$node_job_folder"
   node_job_id=()
   trap - EXIT HUP INT TERM

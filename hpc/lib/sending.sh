@@ -17,7 +17,7 @@ sending::send() {
     return 1
   fi
   if ((sending_status != 0)) || ! sending_result=$(slurm::job_id "$sending_output"); then
-    sending::find sending_result "$sending_run" "$(cut -d ' ' -f 1 -- "$sending_run/jobs" 2>/dev/null)" || {
+    sending::find sending_result "$sending_run" "$(cut -d ' ' -f 1 -- "$sending_run/jobs" 2>/dev/null)" "${@:4}" || {
       sending_result="sbatch did not print a job id (${sending_errors:-${sending_output:-no answer for 120 s}}), and squeue shows no job of $sending_run so far"
       return 2
     }
@@ -29,19 +29,24 @@ sending::send() {
     common::warn "job $sending_result was sent, and cannot be written down: ${sending_run@Q}/jobs (is the disk or the quota full?)"
 }
 
-# sending::find VARIABLE RUN_DIRECTORY KNOWN   VARIABLE becomes the ids of the user's jobs with this working directory that are
-# not among the lines of KNOWN, one a line. Status 1 when there are none, 2 when Slurm does not answer. A controller that
-# was stopped while sbatch called it may take the job a moment after it answers again: it is asked three times.
+# sending::find VARIABLE RUN_DIRECTORY KNOWN [ARGV...]   VARIABLE becomes the ids of the user's jobs with this working directory
+# that are not among the lines of KNOWN, one a line; where ARGV asks for one task of an array, of that task: others may be
+# sent at the same moment. Status 1 when there are none, 2 when Slurm does not answer. A controller that was stopped while
+# sbatch called it may take the job a moment after it answers again: it is asked three times.
 sending::find() {
   local -n sending_found=$1
-  local find_answer id folder
+  local find_answer id folder task word wanted='*'
   local -i find_try
   sending_found=''
+  for word in "${@:4}"; do
+    if [[ $word =~ ^--array=[0-9]+$ ]]; then wanted=${word#*=}; fi
+  done
   for ((find_try = 1; find_try <= 3; find_try++)); do
-    slurm::ask find_answer 60 squeue --noheader --user="$(id -u)" --states=all --format='%F|%Z' || return 2
-    while IFS='|' read -r id folder; do
-      if [[ $folder == "$2" && $'\n'$3$'\n' != *$'\n'"$id"$'\n'* ]]; then sending_found+=${sending_found:+$'\n'}$id; fi
-    done < <(LC_ALL=C sort -u -n <<<"$find_answer")
+    slurm::ask find_answer 60 squeue --noheader --user="$(id -u)" --states=all --format='%F|%K|%Z' || return 2
+    while IFS='|' read -r id task folder; do
+      # shellcheck disable=SC2053 # * is any
+      if [[ $folder == "$2" && $task == $wanted && $'\n'$3$'\n'$sending_found$'\n' != *$'\n'"$id"$'\n'* ]]; then sending_found+=${sending_found:+$'\n'}$id; fi
+    done < <(LC_ALL=C sort -n <<<"$find_answer")
     if [[ -n $sending_found ]]; then return; fi
     sleep 2
   done

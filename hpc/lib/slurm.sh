@@ -47,6 +47,15 @@ slurm::is_silence() {
   [[ $1 == @(124|137) || $2 == *@(Unable to contact slurm controller|Socket timed out|onnection refused|onnection failure|Zero Bytes|standby mode|temporarily unable|esource temporarily unavailable|nexpected message received|essage receive failure|ransport endpoint|onnection reset|onnection timed out|nable to establish con)* ]]
 }
 
+# slurm::cancel SECONDS ARGUMENT...   Of scancel. Status 1, after a warning that tells the command, when it fails.
+slurm::cancel() {
+  local said
+  if ! slurm::ask said "$1" scancel --quiet "${@:2}"; then
+    common::warn "not cancelled ($said): try  scancel ${*:2}"
+    return 1
+  fi
+}
+
 # slurm::job_id TEXT   Prints the id in what sbatch has printed: the line `N`, `N;CLUSTER` or "Submitted batch job N",
 # whatever banner or table the site prints around it. Status 1 when there is none, or when several lines may be it.
 slurm::job_id() {

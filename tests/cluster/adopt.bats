@@ -33,6 +33,7 @@ import argparse
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # As train/torch_private.py does: else gloo's threads abort a process now and then.
 from torch.nn.parallel import DistributedDataParallel
 
 from model import Line
