@@ -7,9 +7,13 @@ Started by torchrun or srun on every rank, or by hand as the only one. Exit stat
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import pkgutil
 import sys
+
+if __name__ == "__main__":
+    gc.disable()  # A seventh of the time of imports is a search for garbage, and they make none. Enabled in loop.py.
 
 import train.loop
 import train.tasks

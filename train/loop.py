@@ -9,6 +9,7 @@ batch.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import math
 import multiprocessing
@@ -179,6 +180,8 @@ class _Training:
         status = 1
         try:
             self.metrics.start()
+            gc.freeze()  # What was imported stays: it is not looked through again.
+            gc.enable()
             status = self._run()
         finally:
             self.metrics.close(status)

@@ -5,10 +5,14 @@ A line `TIME ATTEMPT` in OUTPUT_PATH/steps.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
 from pathlib import Path
+
+if "gc.disable()" in Path("train/__main__.py").read_text():  # As `python -m train` of that build begins.
+    gc.disable()
 
 from train import loop
 from train.__main__ import main
