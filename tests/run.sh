@@ -48,7 +48,6 @@ main() {
   run::prepare
   if [[ -n $lint ]]; then run::lint; fi
   if ((${#items[@]} > 0)); then run::side_by_side "${items[@]}"; fi
-  if [[ -s $reports/second_try ]]; then printf '\nPassed at the second try only:\n%s\n' "$(<"$reports/second_try")"; fi
   if [[ -s $reports/failures ]]; then printf '\nFailed:\n%s\n' "$(<"$reports/failures")"; fi
   printf '\n%s passed, %s failed%s\n' "$passed" "$failed" "$( ((skipped == 0)) || printf ', %s skipped' "$skipped")"
   ((failed == 0 && passed > 0))
@@ -165,7 +164,7 @@ run::work() {
       tests/unit*) bats --tap --timing "$item" ;;
       *)
         if [[ ! -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh up >&2; fi
-        bats --tap --timing "$item" || run::try_again "$item"
+        bats --tap --timing "$item"
         ;;
     esac </dev/null >>"$reports/$name.tap" 2>&1 || status=$?
     printf '%s\n' "$status" >"$reports/$name.status"
@@ -173,30 +172,6 @@ run::work() {
     flock "$reports/queue" printf '\n== %s, %s s\n%s\n' "$item" "$((SECONDS - seconds))" "$(<"$reports/$name.tap")"
   done
   if [[ -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh down; fi
-}
-
-# run::try_again FILE   What failed in the report that is being written, once more, alone. Real daemons under load answer
-# late at times, on a machine that others use too: one such test shall not hide what the hundreds of others found. It is
-# counted as passed when it passes now, and named at the end.
-run::try_again() {
-  local -r report=$reports/${1//\//_}.tap
-  local line name found=0
-  local -a names=()
-  mapfile -t names < <(sed -nE 's/^not ok [0-9]+ (.*) in [0-9]+ms$/\1/p' "$report")
-  # A file that did not get to its tests, or one in which much is broken, is not tried again.
-  ((${#names[@]} > 0 && ${#names[@]} <= 2)) || return 1
-  for name in "${names[@]}"; do
-    line=$(sed -E 's/[^a-zA-Z0-9 ]/.{1,2}/g' <<<"$name") # Two in the source, where a backslash is before it.
-    if bats --tap --timing --filter "^$line\$" "$1" >"$report.again" 2>&1 && grep -q '^ok 1 ' "$report.again"; then
-      NAME=$name perl -p -e 's/^not ok (\d+ \Q$ENV{NAME}\E in \d+ms)$/ok $1 at the second try/' "$report" >"$report.mended"
-      cat -- "$report.mended" >"$report" # The same file: it is still written to.
-      printf '%s: %s\n' "$1" "$name" >>"$reports/second_try"
-    else
-      found=1
-    fi
-    sed 's/^/# second try: /' "$report.again"
-  done
-  return "$found"
 }
 
 # The first line of the queue; status 1 when it is empty.
@@ -214,7 +189,13 @@ run::count() {
   fi
   : >>"$1"
   bads=$(grep -cP "$bad" "$1" || true)
-  grep -P "$bad" "$1" | sed "s|^|$(basename -- "$1" .tap): |" >>"$reports/failures" || true
+  # Of each its line, and the end of what it has printed.
+  awk -v name="$(basename -- "$1" .tap)" -v bad="$bad" '
+    function show(  i) { for (i = lines > 12 ? lines - 11 : 1; i <= lines; i++) print line[i]; lines = 0 }
+    $0 !~ /^#/ { show(); failed = 0 }
+    $0 ~ bad { print name ": " $0; failed = 1; next }
+    failed { line[++lines] = $0 }
+    END { show() }' "$1" >>"$reports/failures"
   passed=$((passed + $(grep -cP "$good" "$1" || true)))
   skipped=$((skipped + $(grep -cP "$skip" "$1" || true)))
   failed=$((failed + bads))

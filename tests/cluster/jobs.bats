@@ -216,9 +216,10 @@ writable=[\"RUN_DIRECTORY\", \"CHECKPOINT_DIRECTORY\", \"OUTPUT_PATH\", \"SLURM_
   OMP_NUM_THREADS=5 expect_environment 1 1 2
   same "$(told 1 SLURM_TMPDIR)" "SLURM_TMPDIR=$POCKET_CLUSTER_DIR/localscratch/$(id -un)_${job}_0"
 
-  use_programs 'fail.py exit 1'
+  use_programs 'fail.py exit 1 told'
   submit -W srun --num-nodes 2
   wait_until 20 local_folders_are 2
+  : >"$run_directory/task_1/output/go"
   ended "$job" 30 FAILED 3:0
   same "$(local_folders "$job")" ''
 

@@ -425,7 +425,7 @@ runs_batch_script() {
     nothing_stays
     scancel "${urgent[$cluster]}"
     # Told, and reading still, for as long as the grace time.
-    (($(grep -c 'attempt 0 told right: ' "$run_directory/task_1/output/read.0") > 20))
+    awk '/ attempt 0 told right: / { first = first ? first : $1; last = $1 } END { exit !(last - first > 10) }' "$run_directory/task_1/output/read.0"
     run ! grep failed "$run_directory/task_1/output/read.0"
     ended "$job" 60 COMPLETED 0:0
     grep 'attempt 1 .* right: ' "$run_directory/task_1/output/read.0"

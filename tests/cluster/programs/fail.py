@@ -1,18 +1,21 @@
 """Rank BAD ends as HOW says; the others would go on for ten minutes, but for the launcher that ends them.
 
-fail.py exit|kill|raise BAD
+fail.py exit|kill|raise BAD [told]     told: when OUTPUT_PATH/go is there
 """
 
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 
-def main(how: str, bad: str) -> None:
+def main(how: str, bad: str, when: str = "") -> None:
     if os.environ["RANK"] != bad:
         time.sleep(600)
     time.sleep(1)  # the others are there by now
+    while when == "told" and not Path(os.environ["OUTPUT_PATH"], "go").exists():
+        time.sleep(0.1)
     if how == "exit":
         sys.exit(3)
     if how == "kill":
