@@ -18,7 +18,7 @@ setup_file() {
   watch_processes &
   echo "$!" >"$BATS_FILE_TMPDIR/watcher"
 
-  make_sweep grid 'parameters: {lr: {values: [0.1, 0.2, 0.3]}, batch: {values: [16, 32]}, steps: {value: 60}, fail: {value: 3}}'
+  make_sweep grid 'parameters: {lr: {values: [0.1, 0.2, 0.3]}, batch: {values: [16, 32]}, steps: {value: 60}, hold: {value: 5}, fail: {value: 3}}'
   keep grid
   make_plain_sweep "'parameters': {'lr': {'value': 0.5}, 'batch': {'value': 1}, 'text': {'value': '\${exp_name} \$5'}}"
   submit_sweep ranks 1 --exclude 'node[3-4]' --gpus 2 --num-nodes 2 -W torchrun --exp-name ranks
@@ -152,6 +152,8 @@ no_agent() {
   wait_until 120 has_steps || { squeue && cat -- "$run_directory"/task_*/{,agent/}log.txt && return 1; }
   node=$(<"$run_directory/task_$task/attempt_0/nodes")
   sbatch --parsable --partition=urgent --nodelist="$node" --exclusive --output=/dev/null --wrap 'sleep 1'
+  wait_until 60 test -e "$run_directory/task_$task/attempt_0/cause"
+  for task in {1..7}; do mkdir -p -- "$run_directory/task_$task/output" && : >"$run_directory/task_$task/output/go"; done
   wait_for_job "$job" 180
   same "$(sort <<<"$job_states" | uniq -c | tr -s ' ')" $' 6 COMPLETED\n 1 FAILED'
   same "$(runs '{lr} {batch} {state} {steps}')" "$(

@@ -18,6 +18,7 @@ parser.add_argument("--lr", type=float, required=True)
 parser.add_argument("--batch", type=int, required=True)
 parser.add_argument("--steps", type=int, default=3)
 parser.add_argument("--fail", type=int, default=0, help="with this status, of the trial of lr 0.2 and batch 32")
+parser.add_argument("--hold", type=int, default=0, help="after so many steps wait for OUTPUT_PATH/go, or a signal")
 parser.add_argument("--text", default="")
 parser.add_argument("--repeat", type=int, default=0, help="log the text so many times, to make much of it")
 options = parser.parse_args()
@@ -57,6 +58,8 @@ with kept.open("a") as file:
             if not signals:
                 raise
         time.sleep(0.2)
+        while len(rows) == options.hold and not signals and not Path(os.environ["OUTPUT_PATH"], "go").exists():
+            time.sleep(0.1)
         if signals:
             os._exit(75)  # there is no W&B any more to finish the run
         if stop_file.exists():
