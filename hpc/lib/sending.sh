@@ -35,17 +35,17 @@ sending::send() {
 # sbatch called it may take the job a moment after it answers again: it is asked three times.
 sending::find() {
   local -n sending_found=$1
-  local find_answer id folder task word wanted='*'
+  local find_answer find_id find_folder find_task find_word find_wanted='*'
   local -i find_try
   sending_found=''
-  for word in "${@:4}"; do
-    if [[ $word =~ ^--array=[0-9]+$ ]]; then wanted=${word#*=}; fi
+  for find_word in "${@:4}"; do
+    if [[ $find_word =~ ^--array=[0-9]+$ ]]; then find_wanted=${find_word#*=}; fi
   done
   for ((find_try = 1; find_try <= 3; find_try++)); do
     slurm::ask find_answer 60 squeue --noheader --user="$(id -u)" --states=all --format='%F|%K|%Z' || return 2
-    while IFS='|' read -r id task folder; do
+    while IFS='|' read -r find_id find_task find_folder; do
       # shellcheck disable=SC2053 # * is any
-      if [[ $folder == "$2" && $task == $wanted && $'\n'$3$'\n'$sending_found$'\n' != *$'\n'"$id"$'\n'* ]]; then sending_found+=${sending_found:+$'\n'}$id; fi
+      if [[ $find_folder == "$2" && $find_task == $find_wanted && $'\n'$3$'\n'$sending_found$'\n' != *$'\n'"$find_id"$'\n'* ]]; then sending_found+=${sending_found:+$'\n'}$find_id; fi
     done < <(LC_ALL=C sort -n <<<"$find_answer")
     if [[ -n $sending_found ]]; then return; fi
     sleep 2

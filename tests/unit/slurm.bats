@@ -93,3 +93,24 @@ SCRIPT
     [[ -z $output ]]
   done
 }
+
+@test "sbatch hides the id: the job is found by its folder, a task of an array by its index too, as others are sent beside it" {
+  use_libraries common sending
+  local -r run=$BATS_TEST_TMPDIR/run
+  local id status=0
+  mkdir -- "$run"
+  printf '%s\n' '#!/bin/bash' 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1' >"$BATS_TEST_TMPDIR/stubs/sbatch"
+  chmod +x -- "$BATS_TEST_TMPDIR/stubs/sbatch"
+  echo '7 train' >"$run/jobs"
+  controller "printf '%s\n' '9|2|$run' '8|1|$run' '7|1|$run' '7|2|$run' '10|N/A|/elsewhere'"
+  sending::send id "$run" continue sbatch --array=1 script 2>/dev/null
+  [[ $id == 8 ]]
+  sending::send id "$run" continue sbatch --array=2 script 2>/dev/null
+  [[ $id == 9 && $(<"$run/jobs") == $'7 train\n8 continue\n9 continue' ]]
+  sending::send id "$run" continue sbatch --array=1 script 2>/dev/null || status=$?
+  [[ $status == 2 && $id == *'squeue shows no job of '* ]]
+
+  controller "printf '%s\n' '11|N/A|$run'"
+  sending::send id "$run" train sbatch script 2>/dev/null
+  [[ $id == 11 ]]
+}
