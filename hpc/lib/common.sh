@@ -56,14 +56,17 @@ common::end_on_signals() {
   trap 'exit 143' TERM
 }
 
-# common::sleep SECONDS   Of a part in the background: the TERM that ends it ends the sleep, too.
+# common::sleep SECONDS   Of a part in the background. Without a process of its own, which would stay when the part is killed.
+# Status 1 when the script has gone meanwhile.
 common::sleep() {
-  local process
-  sleep "$1" &
-  process=$!
-  # shellcheck disable=SC2064 # this process
-  trap "kill $process 2>/dev/null; exit 143" TERM
-  wait "$process"
+  local never
+  local -i second
+  exec {never}<> <(:)
+  for ((second = 0; second < $1; second++)); do
+    kill -0 "$$" 2>/dev/null || return
+    read -r -t 1 -u "$never" || true
+  done
+  exec {never}>&-
 }
 
 # common::print_header SCRIPT   The comment at the head of a script is its help.

@@ -123,7 +123,7 @@ interruption::watch() {
   local beat last=''
   local -i silent=0
   trap - EXIT
-  while common::sleep "$interval" && kill -0 "$1" 2>/dev/null; do
+  while common::sleep "$interval"; do
     if ! beat=$(stat --format=%y -- "$2/heartbeat" 2>/dev/null); then
       if [[ -z ${fact[watch_log]} ]]; then continue; fi
       beat=$(stat --format=%y -- "${2%/*}/log.txt" 2>/dev/null) || continue

@@ -27,17 +27,15 @@ restart::is_due() {
 # restart::again RUN_DIRECTORY TASK_DIRECTORY OFFSET   Under the same id; where the site forbids that, as a new job that continues
 # this one.
 restart::again() {
-  local answer shown sleeping status=0
+  local answer shown status=0
   common::note "job $SLURM_JOB_ID: to be started again"
   slurm::ask answer 600 scontrol requeue "$(interruption::id)" || status=$?
   case $status in
     0)
       rm -f -- "$2"/attempt_*/doubt # it ran until now
       # Slurm ends this script; not by a failure, until then.
-      sleep 120 &
-      sleeping=$!
-      wait "$sleeping" || true
-      kill "$sleeping" 2>/dev/null || true
+      trap 'exit 143' TERM INT HUP
+      common::sleep 120
       return
       ;;
     2)
