@@ -177,15 +177,9 @@ start_packer() {
   packer=$!
 }
 
-# kill_session LEADER   All that it has started, too.
+# kill_session LEADER   All that it has started, too, also what was started meanwhile.
 kill_session() {
-  local process stat
-  local -a fields
-  for process in /proc/[0-9]*; do
-    stat=$(cat -- "$process/stat" 2>/dev/null) || continue
-    read -ra fields <<<"${stat##*) }"
-    if [[ ${fields[3]} == "$1" ]]; then kill -s KILL "${process##*/}" 2>/dev/null || true; fi
-  done
+  while pkill -KILL --session "$1"; do sleep 0.02; done
 }
 
 @test "a packer that is killed at any moment leaves no archive that is wrong and used" {
