@@ -265,10 +265,10 @@ small_jobs() {
   node_job::send job one script && [[ $job == 4711 ]]
   # Sent, and the number is not shown: the job of this folder that is not known yet.
   stub sbatch 'no number'
-  stub squeue "4711|$folder" "4700|/elsewhere" "4712|$folder"
+  stub squeue "4711|N/A|$folder" "4700|N/A|/elsewhere" "4712|N/A|$folder"
   node_job::send job two script && [[ $job == 4712 ]]
   printf '#!/bin/sh\necho "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1\n' >"$stubs/sbatch"
-  stub squeue "4713|$folder" "4711|$folder" "4712|$folder"
+  stub squeue "4713|N/A|$folder" "4711|N/A|$folder" "4712|N/A|$folder"
   node_job::send job three script && [[ $job == 4713 ]]
   printf '#!/bin/sh\necho "sbatch: error: no account" >&2; exit 1\n' >"$stubs/sbatch"
   if node_job::send job four script; then return 1; fi
