@@ -3,7 +3,7 @@
 # Ends that were judged wrongly, jobs that were lost or sent twice, at users: a test for each, called by its row in that list,
 # with the row's own input on the real Slurm. A9 is about train/ (tests/train). The programs are written in bash
 # (programs/light.sh), in an environment of bin/python alone. Once, for 45 s, the controller is stopped: at the worst moment of
-# each row whose name here ends in `stopped`.
+# each row whose name here ends in `stopped`, and of A1 and A8.
 
 load ../helpers
 load ../cluster/reports
@@ -41,6 +41,9 @@ setup_file() {
   begin A3_0_stopped <<<'comes stopped'
   begin A3_7_stopped <<<'comes stopped; exit 7'
   begin A17_stopped <<<'comes stopped'
+  begin A2_stopped <<<'if ((ATTEMPT == 0)); then save_when_asked; fi'
+  begin A4_stopped <<<"comes stopped; $(long_log 'slurmstepd: error: Detected 1 oom_kill event in StepId=1.0.'); kill -KILL \$\$"
+  begin A10_stopped --gpus 2 --cpus 2 <<<'if ((RANK == 0)); then comes stopped; for ((i = 0; i < 100; i++)); do beat; done; fi'
   begin_array A11_stopped --sbatch-arg=--no-requeue
   strike A15.1 ask_to_stop 1
   begin A6_stopped <<<'true' 2>"$BATS_FILE_TMPDIR/A6_stopped" &
@@ -52,6 +55,9 @@ setup_file() {
   strike A1_3.0 true
   strike A1_75.0 true
   strike A17_stopped.0 true
+  strike A2_stopped.0 true
+  strike A4_stopped.0 true
+  strike A10_stopped.0 true
   strike A15_stopped.1 wait_until 60 test -e "$FLAGS/A11_stopped.sends"
   strike A16_stopped.0 preempt node3
   wait_until 60 test -e "$FLAGS/A6_stopped.sends"
@@ -132,7 +138,9 @@ SCRIPT
 
 make_shims() {
   local name
-  shim A2 ln <<<'if [[ " $*" != *" -s"* ]]; then echo "ln: Operation not permitted" >&2; exit 1; fi'
+  for name in A2 A2_stopped; do
+    shim "$name" ln <<<'if [[ " $*" != *" -s"* ]]; then echo "ln: Operation not permitted" >&2; exit 1; fi'
+  done
   shim A2_bucket ln <<<'echo "ln: Operation not permitted" >&2; exit 1'
   shim A3_keeper tar <<<'if [[ -n $SLURM_STEP_ID ]]; then says_and_waits A3_keeper.brings A3_keeper.end; fi'
   shim A3_keeper squeue <<<'if [[ $* == *--jobs=$SLURM_JOB_ID* ]]; then says_and_waits A3_keeper.asks A3_keeper.answer; fi'
@@ -149,7 +157,9 @@ make_shims() {
   done
   shim A7_full sbatch <<<'id=$("$real" "$@") || exit; dd if=/dev/zero of="$SCRATCH/filler" bs=64k 2>/dev/null; echo "$id"; exit'
   # A hundred times faster.
-  shim A10 srun <<<'words=(); for word; do if [[ $word == --wait=* ]]; then word=--wait=$((${word#*=} / 100)); fi; words+=("$word"); done; exec "$real" "${words[@]}"'
+  for name in A10 A10_stopped; do
+    shim "$name" srun <<<'words=(); for word; do if [[ $word == --wait=* ]]; then word=--wait=$((${word#*=} / 100)); fi; words+=("$word"); done; exec "$real" "${words[@]}"'
+  done
   shim A11_stopped sbatch <<<'if [[ $* == *--dependency=* ]]; then says_and_waits A11_stopped.sends stopped; fi'
   shim A16_slow scontrol <<<'if [[ -n $SLURM_JOB_ID && $* == *"show job"* ]]; then sleep 20; fi'
 }
@@ -193,6 +203,7 @@ stop_controller() {
   kill -STOP "$(node_process slurmctld)"
   : >"$FLAGS/stopped"
   strike A1_75.0 ask_to_stop 0
+  strike A2_stopped.0 ask_to_stop 0
   strike A15_stopped.1 ask_to_stop 1
   strike A3_0_stopped.0 open_stop_file
   strike A3_7_stopped.0 open_stop_file
@@ -272,6 +283,7 @@ setup() {
   strike A2_bucket.0 ask_to_stop 0
   over A2 COMPLETED 1 'notice request, finished'
   over A2_bucket COMPLETED 1 'notice request, finished'
+  over A2_stopped COMPLETED 1 'notice request, finished'
 }
 
 @test "A3: the child ends while a trap of the batch script runs" {
@@ -304,6 +316,7 @@ setup() {
 
 @test "A4: the words that tell the cause, with 1.4 MB of log behind them" {
   over A4_memory FAILED 0 out_of_memory
+  over A4_stopped FAILED 0 out_of_memory
   recall A4_preempted
   wait_until 60 test -e "$FLAGS/A4_preempted.said"
   scancel "$job"
@@ -407,6 +420,7 @@ setup() {
 
 @test "A10: a rank may work longer than another that has ended well" {
   over A10 COMPLETED 0 finished
+  over A10_stopped COMPLETED 0 finished
 }
 
 @test "A11: the job that continues a task of an array, where requeueing is forbidden" {
