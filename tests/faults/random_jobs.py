@@ -567,7 +567,7 @@ KINDS = {
     "node_down": Kind(8, at_its_moment(end_node), {KILLED: "node_failed"}, nodes=DYING, steps=20),
     "suspend": Kind(12, at_its_moment(suspend), NOTICE),
     "time_limit": Kind(
-        3, nothing, {KILLED: "time_limit"}, goes_on=False, words="deaf slow=12", options=("--time", "2")
+        3, nothing, {KILLED: "time_limit"}, goes_on=False, words="deaf slow=14", options=("--time", "2")
     ),
     "warned": Kind(3, nothing, {SAVED: "notice time_limit"}, words="slow=10", options=("--time", "2")),
     "hung": Kind(3, nothing, {KILLED: "hung"}, words="hang=5", options=("--hang-minutes", "1")),
