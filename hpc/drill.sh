@@ -225,7 +225,7 @@ drill::on_nodes() {
 
 drill::step_of_ranks() {
   local id found answer
-  slurm::ask answer 60 squeue --steps --noheader --jobs="$job" --format='%i %j' || return 0
+  slurm::ask answer 60 squeue --all --steps --noheader --jobs="$job" --format='%i %j' || return 0
   while read -r id found; do
     if [[ $found == ranks ]]; then printf '%s\n' "$id"; fi
   done <<<"$answer"

@@ -7,7 +7,7 @@ live_jobs::check() {
   local -a needing=() others=() # by id
   local answer id state folder command words
   unset -v "${!SQUEUE_@}" # they could hide jobs
-  if ! slurm::ask answer 5 squeue --noheader --user="$UID" --format=$'%F\t%t\t%Z\t%o'; then
+  if ! slurm::ask answer 5 squeue --all --noheader --user="$UID" --format=$'%F\t%t\t%Z\t%o'; then
     common::note "note: it is not known whether queued or running jobs need the old files: $answer"
     return
   fi

@@ -59,7 +59,7 @@ class Slurm:
         if not self.wanted:
             return "", "Slurm was not asked"
         self.asked = time.time()
-        return ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--format={LIVE_FIELDS}")
+        return ask("squeue", "--all", "--noheader", "--array", f"--user={os.getuid()}", f"--format={LIVE_FIELDS}")
 
     @property
     def silence(self):

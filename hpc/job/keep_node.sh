@@ -118,7 +118,7 @@ keep_node::bring() {
 keep_node::told_to_end() {
   local state status=0
   trap '' TERM # Slurm and srun send it, both
-  slurm::ask state 5 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T || status=$?
+  slurm::ask state 5 squeue --all --noheader --jobs="$SLURM_JOB_ID" --format=%T || status=$?
   if [[ -z $leaving && $state != RUNNING ]] && ((status != 2)); then exit 143; fi
   if [[ -z $leaving ]]; then trap keep_node::told_to_end TERM; fi
 }

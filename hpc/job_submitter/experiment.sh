@@ -15,7 +15,7 @@ experiment::claim() {
   experiment::settle "$folder"
   if [[ -r $folder/.job ]]; then
     holder=$(paste --serial --delimiters=, -- "$folder/.job")
-    slurm::ask state 60 squeue --noheader --job="$holder" --format=%T || status=$?
+    slurm::ask state 60 squeue --all --noheader --job="$holder" --format=%T || status=$?
     # Slurm forgets jobs that ended some minutes ago.
     if ((status != 0)) && [[ $state != *'Invalid job id'* ]]; then
       common::die "cannot tell whether job $holder still has the experiment ${fact[exp_name]@Q} ($state): submit again when squeue answers"

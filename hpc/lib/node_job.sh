@@ -49,7 +49,7 @@ node_job::poll() {
   if ((${#node_job_id[@]} == 0)); then return 1; fi
   sleep "$((SECONDS < 15 ? 0 : 2)).3"
   printf -v ids '%s,' "${node_job_id[@]}"
-  if ! slurm::ask answer 0 squeue --noheader --jobs="${ids%,}" --format='%A|%T|%r' && [[ $answer != *'Invalid job id'* ]]; then silent=1; fi
+  if ! slurm::ask answer 0 squeue --all --noheader --jobs="${ids%,}" --format='%A|%T|%r' && [[ $answer != *'Invalid job id'* ]]; then silent=1; fi
   for report in "${!node_job_id[@]}"; do
     state='ended|'
     if [[ -n $silent ]]; then

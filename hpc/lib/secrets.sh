@@ -10,7 +10,9 @@ secrets::export() {
 }
 
 secrets::export_unless_set() {
-  if [[ -z ${!1+set} ]]; then export "$1=$2"; fi
+  local secrets_shown
+  secrets_shown=$(declare -p -- "$1" 2>/dev/null) || { export "$1=$2" && return; }
+  if [[ ${secrets_shown%%=*} != 'declare -'*x*' '* ]]; then common::warn "$1 is a variable of the kit's own: the one of .env is left aside; give it another name"; fi
 }
 
 # Of .env only what concerns the submission: the rest may be secret, and the job reads it on its nodes.

@@ -50,10 +50,7 @@ slurm::is_silence() {
 # slurm::cancel SECONDS ARGUMENT...   Of scancel. Status 1, after a warning that tells the command, when it fails.
 slurm::cancel() {
   local said
-  if ! slurm::ask said "$1" scancel --quiet "${@:2}"; then
-    common::warn "not cancelled ($said): try  scancel ${*:2}"
-    return 1
-  fi
+  slurm::ask said "$1" scancel --quiet "${@:2}" || { common::warn "not cancelled ($said): try  scancel ${*:2}" && return 1; }
 }
 
 # slurm::job_id TEXT   Prints the id in what sbatch has printed: the line `N`, `N;CLUSTER` or "Submitted batch job N",

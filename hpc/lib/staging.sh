@@ -179,7 +179,7 @@ staging::find_needed() {
   local -a words=() plans=("${staging_plan[@]}")
   local answer plan job lives
   local -i word
-  slurm::ask answer 30 squeue --noheader --user="$(id -u)" --format=%F || return 1
+  slurm::ask answer 30 squeue --all --noheader --user="$(id -u)" --format=%F || return 1
   for job in $answer; do live[$job]=1; done
   for plan in "${2%/*}"/hpc_outputs/*/staging; do
     if [[ ! -e $plan ]]; then continue; fi

@@ -540,6 +540,11 @@ def kill_submitter(trial: Trial) -> None:
     trial.send("--resume")
 
 
+def deaf(cause: str) -> dict[str, str]:
+    """Of a program that goes on when it is told to end, and may come to its end in that moment: Slurm's word counts."""
+    return {KILLED: cause, DONE: cause}
+
+
 NOTICE = {SAVED: "notice request"}
 KINDS = {
     "plain": Kind(8, nothing),
@@ -560,15 +565,13 @@ KINDS = {
     # It asks the program to stop, as nobody else has.
     "term_batch": Kind(12, kill("batch", signal.SIGTERM, signal.SIGINT, signal.SIGHUP), NOTICE),
     "cancel": Kind(10, at_its_moment(cancel), {SAVED: "cancelled", KILLED: "cancelled"}, goes_on=False),
-    "cancel_deaf": Kind(6, at_its_moment(cancel), {KILLED: "cancelled"}, goes_on=False, words="deaf", steps=60),
+    "cancel_deaf": Kind(6, at_its_moment(cancel), deaf("cancelled"), goes_on=False, words="deaf", steps=60),
     "cancel_early": Kind(6, cancel_early, {SAVED: "cancelled", KILLED: "cancelled"}, goes_on=False),
     "preempt": Kind(10, at_its_moment(preempt), {SAVED: "preempted", KILLED: "preempted"}, nodes=URGENT, steps=20),
-    "preempt_deaf": Kind(6, at_its_moment(preempt), {KILLED: "preempted"}, nodes=URGENT, words="deaf", steps=60),
+    "preempt_deaf": Kind(6, at_its_moment(preempt), deaf("preempted"), nodes=URGENT, words="deaf", steps=60),
     "node_down": Kind(8, at_its_moment(end_node), {KILLED: "node_failed"}, nodes=DYING, steps=20),
     "suspend": Kind(12, at_its_moment(suspend), NOTICE),
-    "time_limit": Kind(
-        3, nothing, {KILLED: "time_limit"}, goes_on=False, words="deaf slow=14", options=("--time", "2")
-    ),
+    "time_limit": Kind(3, nothing, deaf("time_limit"), goes_on=False, words="deaf slow=14", options=("--time", "2")),
     "warned": Kind(3, nothing, {SAVED: "notice time_limit"}, words="slow=10", options=("--time", "2")),
     "hung": Kind(3, nothing, {KILLED: "hung"}, words="hang=5", options=("--hang-minutes", "1")),
     "submitter": Kind(20, kill_submitter),

@@ -211,3 +211,9 @@ libraries() {
   house=$checkout
   finds
 }
+
+@test "squeue shows what is hidden, too: a job in a partition that the site hides is no job that has ended" {
+  cd -- "$checkout"
+  run -1 bash -c 'grep -rnE "squeue\"?,? \"?--" hpc --include=*.sh --include=*.py | grep -v -- --all'
+  [[ -z $output ]]
+}

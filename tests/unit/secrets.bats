@@ -73,6 +73,20 @@ reads() {
   [[ $(printenv C) == file ]]
 }
 
+@test "names that the reader itself uses, and one that is the kit's: not lost without a word, not taken over" {
+  kit=/kit/of/the/run
+  printf '%s=11\n' name value line file command number end kit >"$folder/.env"
+  run --separate-stderr reached
+  [[ $output == 'name=11 value=11 line=11 file=11 command=11 number=11 end=11 kit=/kit/of/the/run' ]]
+  [[ $stderr == *"kit is a variable of the kit's own: the one of .env is left aside; give it another name" && $stderr != *$'\n'* ]]
+}
+
+reached() {
+  unset name
+  dotenv::each "$folder/.env" secrets::export_unless_set
+  echo "name=$(printenv name) value=$(printenv value) line=$(printenv line) file=$(printenv file) command=$(printenv command) number=$(printenv number) end=$(printenv end) kit=$kit"
+}
+
 @test "a name that the shell holds read-only harms nothing" {
   printf 'BASHPID=1\nUID=0\nEUID=0\nSHELLOPTS=x\nPPID=1\nBASHOPTS=x\nAFTER=1\n' >"$folder/.env"
   run -0 --separate-stderr bash -c '

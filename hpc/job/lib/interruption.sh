@@ -141,7 +141,7 @@ interruption::watch() {
 # (node_environment.sh). Only ranks are in the step of this name.
 interruption::signal_ranks() {
   local steps id name answer
-  slurm::ask steps 20 squeue --steps --noheader --jobs="$SLURM_JOB_ID" --format='%i %j' || return 0
+  slurm::ask steps 20 squeue --all --steps --noheader --jobs="$SLURM_JOB_ID" --format='%i %j' || return 0
   while read -r id name; do
     if [[ $name == ranks ]]; then slurm::ask answer 20 scancel --signal="$1" "$id" || true; fi
   done <<<"$steps"

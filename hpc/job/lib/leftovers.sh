@@ -32,7 +32,7 @@ leftovers::ask_slurm() {
   local -n jobs_alive=$1
   local jobs id array state
   unset -v "${!SQUEUE_@}" SLURM_CLUSTERS
-  if ! slurm::ask jobs 30 squeue --noheader --user="$(id -u)" --states=all --format='%A %F %T'; then
+  if ! slurm::ask jobs 30 squeue --all --noheader --user="$(id -u)" --states=all --format='%A %F %T'; then
     printf -v "$2" '%s' "$jobs"
     return 1
   fi
