@@ -43,12 +43,11 @@ ended() {
 
 # keep_arguments JOB FILE   Each argument of each process of this machine, which are those of all nodes, until the job ends.
 keep_arguments() {
-  wait_until 60 ended_after_a_look "$@"
-}
-
-ended_after_a_look() {
-  cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n' >>"$2" || true
-  job_has_ended "$1"
+  local watcher
+  while cat /proc/[0-9]*/cmdline 2>/dev/null || (($? != 141)); do :; done 3>&- 4>&- | tr '\0' '\n' | awk '!seen[$0]++ { print; fflush() }' >"$2" 3>&- 4>&- &
+  watcher=$!
+  wait_until 60 job_has_ended "$1"
+  kill "$watcher"
 }
 
 # What there is of the job on the nodes' own disks, as the machine under the pocket cluster sees them.
