@@ -206,7 +206,7 @@ preempt() {
   submit --exclude 'node[3-4]' -W srun --num-nodes 2 --exp-name cycles --rapid-cycle 3x3 --cycle-partition urgent
   cycles=$(squeue --noheader --name=cycle_cycles --format=%i)
   same "$(job_field "$cycles" Partition) $(job_field "$job" Partition)" "urgent main"
-  wait_until 60 grep -qx paused "$run_directory/task_1/state"
+  wait_until 60 test -e "$run_directory/task_1/attempt_1"
   same "$(job_field "$job" JobState)" PENDING
   ended "$job" 90 COMPLETED 0:0
   same "$(job_field "$cycles" JobState) $(job_field "$cycles" Restarts)" 'COMPLETED 0'

@@ -161,7 +161,7 @@ interruption::cause() {
   printf 'Slurm did not answer how the job ended\n' >"$directory/doubt"
   interruption::record "$directory" "$own"
   # With KillWait Slurm kills this script; half of it was for the ranks. What has saved is to be started again, and waits.
-  if [[ $own == cancelled ]]; then seconds=$((fact[kill_wait] / 3 + 1)); fi
+  if [[ $3 == told_to_end ]]; then seconds=$((fact[kill_wait] / 3 + 1)); fi
   slurm::ask shown "$seconds" scontrol --oneliner show job "$(interruption::id)" || status=$?
   if ((status != 0)); then
     common::note "Slurm does not tell how the job ended ($shown): what was seen here counts, $own"
@@ -198,7 +198,7 @@ interruption::own_cause() {
       *) if [[ -e $directory/stop ]]; then echo notice request; else echo notice signal; fi ;;
     esac
   elif [[ $ending == told_to_end ]]; then
-    echo cancelled
+    interruption::cause_of_slurm "$directory" cancelled
   elif interruption::log_has "$directory" 'oom.kill|Out Of Memory|Exceeded job memory limit|exceeded memory limit'; then
     echo out_of_memory # Slurm tells it in two ways: of cgroups, and of its own accounting
   else
