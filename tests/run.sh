@@ -164,6 +164,7 @@ run::work() {
       tests/unit*) bats --tap --timing "$item" ;;
       *)
         if [[ ! -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh up >&2; fi
+        (run::empty_cluster)
         bats --tap --timing "$item"
         ;;
     esac </dev/null >>"$reports/$name.tap" 2>&1 || status=$?
@@ -172,6 +173,18 @@ run::work() {
     flock "$reports/queue" printf '\n== %s, %s s\n%s\n' "$item" "$((SECONDS - seconds))" "$(<"$reports/$name.tap")"
   done
   if [[ -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh down; fi
+}
+
+# No job of the file before holds a node.
+run::empty_cluster() {
+  local -i try
+  # shellcheck source=/dev/null
+  source <(bash hpc/pocket_cluster.sh env)
+  for ((try = 0; try < 300; try++)); do
+    if [[ -z $(squeue --all --noheader) ]]; then return; fi
+    squeue --all --noheader --format=%A | xargs --no-run-if-empty scancel --quiet || true
+    sleep 0.2
+  done
 }
 
 # The first line of the queue; status 1 when it is empty.
