@@ -61,7 +61,7 @@ if dist.get_rank() == 0:
     same = all(torch.equal(weight, first_weight) for weight in everybody)
     print(f"{arguments.name}: {dist.get_world_size()} ranks, loss {loss.item():.4f}, the same weights: {same}", flush=True)
 dist.destroy_process_group()
-os._exit(0)  # As Python ends gloo's threads abort the process now and then (torch 2.13): 2 of 40 runs of four ranks.
+os._exit(0)  # As Python ends gloo's threads abort the process now and then (torch 2.13): 1 of 25 runs of four ranks.
 PYTHON
 }
 
