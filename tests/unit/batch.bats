@@ -99,6 +99,7 @@ heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; 
   printf '#!/bin/sh\ncase $* in *hostnames*) echo node1 ;; *) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1 ;; esac\n' >"$stub/scontrol"
   for words in ' DUE TO TIME LIMIT:time_limit' ' DUE TO PREEMPTION:preempted' ':cancelled'; do
     rm -rf -- "$task"/{attempt_*,log.txt} "$stub/began"
+    # shellcheck disable=SC2016 # sh expands it
     srun_does "echo 'slurmstepd-node1: error: *** JOB 1 ON node1 CANCELLED AT 2026-11-29T12:00:00${words%%:*} ***'"'
 : >"$STUB/began"; '"$heeds"
     start_batch
