@@ -70,6 +70,7 @@ main() {
   exec {commit}< <(snapshot::commit "$project") # git looks at all files: meanwhile Slurm is asked
   site::query silent || true
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
+  site::check "${!options_kind[@]}"
   isc::read "$here" "$project"
   options::complete site
   sky::refuse_options_of_it

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # The site profiles of hpc/clusters, and which one is chosen.
 
-# shellcheck disable=SC2154 # the helpers and the libraries set them
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; the helpers and the libraries set them
 load ../helpers
 
 setup() {
@@ -46,37 +46,101 @@ user_profile() {
   printf '%s\n' "${@:2}" >"$users/$1.sh"
 }
 
-@test "every profile loads in a bare environment and sets only what may be set" {
-  use_libraries common checks options option_table
+# checked PROFILE   The profile as the submitter takes it: its names, its facts and the values of its options.
+checked() {
+  use_libraries common checks options option_table site
   option_table::define
-  local profile name line known
-  known=" name $(sed -nE 's/^site\[([a-z_]+)\]=.*/\1/p' "$checkout/hpc/clusters/default.sh" | paste -sd ' ') ${options_order[*]} "
+  options::parse
+  site::load "$checkout/hpc" "$1"
+  site::check "${!options_kind[@]}"
+  options::complete site
+}
+
+@test "every profile of the kit loads in a bare environment, and has only facts and options with values of their kinds" {
+  local profile name
   for profile in "$checkout"/hpc/clusters/*.sh; do
     name=${profile##*/}
     name=${name%.sh}
     if [[ $name == pocket ]]; then continue; fi # below
     chosen '' nowhere "$name" >"$BATS_TEST_TMPDIR/site"
     grep -qx "name=$name" "$BATS_TEST_TMPDIR/site"
-    while IFS= read -r line; do
-      [[ $known == *" ${line%%=*} "* ]] || {
-        echo "$name sets ${line%%=*}, which nobody reads"
-        return 1
-      }
-    done <"$BATS_TEST_TMPDIR/site"
+    (unset -v PSCRATCH && checked "$name") || { echo "$name" && return 1; }
   done
 }
 
-@test "the values of options in profiles pass the options' own checks" {
-  local profile
-  for profile in cedar plai oscer; do
-    (
-      use_libraries common checks options option_table site
-      option_table::define
-      options::parse
-      site::load "$checkout/hpc" "$profile"
-      options::complete site
-    )
-  done
+@test "a name that nobody reads, or a value that is not of its kind: the file, the line, and what is right" {
+  local line pattern
+  while IFS='|' read -r line pattern; do
+    user_profile mine '# a comment' "$line"
+    fails_with 2 "error: $users/mine.sh:2: .*$pattern" checked mine
+  done <<'LINES'
+site[memory_reqest]=none|site\[memory_reqest\]: no such fact or option: did you mean memory_request\?
+site[partiton]=gpu|site\[partiton\]: no such fact or option: did you mean partition\?
+site[zzz]=1|site\[zzz\]: no such fact or option hpc/clusters/README.md lists them
+site[gpu_request]=gre|site\[gpu_request\]: 'gre' is none of: gpus_per_node, gres, constraint, partition, none
+site[gpu_request]=''|site\[gpu_request\] is empty, and is needed: .*\(then it is gpus_per_node\)
+site[node_local_directory]=|site\[node_local_directory\] is empty
+site[node_local_directory]=scratch|'scratch' is neither an absolute path nor the name of a variable
+site[scratch]='$A/b'|'\$A/b' is neither an absolute path
+site[gpu_counts]='h100:4 all'|'all' is no number of GPUs
+site[quanta]='18 120G'|'18 120G' is not CPUS MEMORY billed.refused
+site[time_maximum]='91:2:00:00 banana'|'banana' is no limit
+site[time_minimum]=soon|'soon' is not a time
+site[usable_cpus]=most|'most' is not a whole number
+site[required]='account partiton'|'partiton': no such fact or option: did you mean partition\?
+site[ignored]=mem-per-gpu|'mem-per-gpu': no such fact or option: did you mean mem_per_gpu\?
+site[local_disk_request]=nvme|'nvme' is no request for a disk
+site[head_address]=i|'i' is no way to an address
+site[interface]='ib0 ib1'|'ib0 ib1' is no name of an interface
+site[internet]=maybe|'maybe' is none of: yes, no, proxy
+site[launcher]=slurm|site\[launcher\]: 'slurm' is none of: torchrun
+site[data]=x|site\[data\]: a list cannot be said in a profile
+LINES
+}
+
+@test "a profile that builds on one of the kit's: the line is found there, and the last counts" {
+  user_profile mine 'source "$site_clusters/narval.sh"' 'site[max_submit]=10'
+  (checked mine && site::where where max_submit && [[ $where == "$users/mine.sh:2" ]])
+  (checked mine && site::where where forbidden rule && [[ $where == "$checkout/hpc/clusters/alliance.sh:"* && $rule == 'a plugin chooses the partition'* ]])
+  (checked mine && [[ ${site[gpu_type]} == a100 && ${site[max_submit]} == 10 && ${options_value[gpu_type]} == a100 ]])
+}
+
+@test "scratch and the node's disk may be variables of the site" {
+  use_libraries common site
+  local value
+  unset -v SCRATCH
+  # shellcheck disable=SC2034 # read by the library
+  declare -A site=([scratch]='$PSCRATCH')
+  PSCRATCH=/p/me site::scratch value && [[ $value == /p/me ]]
+  unset -v PSCRATCH
+  site::scratch value && [[ -z $value ]]
+  SCRATCH=/mine site::scratch value && [[ $value == /mine ]]
+  site::expand value /mnt/bb/me && [[ $value == /mnt/bb/me ]]
+}
+
+@test "clusters/default.sh, and the table of clusters/README.md, say what the table of facts says" {
+  use_libraries common site
+  site::define_facts
+  local name line
+  for name in "${site_facts[@]}"; do
+    line=${site_default[$name]}
+    printf 'site[%s]=%s # %s\n' "$name" "${line:-"''"}" "${site_help[$name]}"
+  done >"$BATS_TEST_TMPDIR/facts"
+  diff "$BATS_TEST_TMPDIR/facts" <(sed -nE '/^site\[/s/ +#/ #/p' "$checkout/hpc/clusters/default.sh")
+
+  local -r begin='<!-- facts: made by tests/unit/profiles.bats -->' end='<!-- /facts -->' page=$checkout/hpc/clusters/README.md
+  {
+    printf '\n| fact | may be | default | meaning |\n|---|---|---|---|\n'
+    for name in "${site_facts[@]}"; do
+      line=${site_kind[$name]#choice }
+      printf '| `%s` | %s | %s | %s |\n' "$name" "${line// /, }" "${site_default[$name]}" "${site_help[$name]//|/\\|}"
+    done
+    printf '\n'
+  } >"$BATS_TEST_TMPDIR/table"
+  if [[ -n ${UPDATE_README:-} ]]; then
+    sed -i -e "\|^$begin\$|,\|^$end\$|{\|^$begin\$|r $BATS_TEST_TMPDIR/table" -e "\|^<!-- |!d}" "$page"
+  fi
+  diff "$BATS_TEST_TMPDIR/table" <(sed -n "\|^$begin\$|,\|^$end\$|p" "$page" | sed '1d;$d')
 }
 
 @test "the profile of the pocket cluster needs that cluster's variables" {
@@ -87,10 +151,10 @@ user_profile() {
   [[ ${site[node_local_directory]} == /p/localscratch ]]
 }
 
-@test "profiles are data: nothing but assignments to site, and node_setup" {
+@test "profiles are data: nothing but assignments to site, another profile, and node_setup" {
   local profile
   for profile in "$checkout"/hpc/clusters/*.sh; do
-    run ! grep -vE '^(#.*|site\[[a-z_]+\]=.*|)$' <(sed '/^node_setup() {$/,/^}$/d' "$profile")
+    run ! grep -vE '^(#.*|site\[[a-z_]+\]=.*|source "\$site_clusters/[a-z]+\.sh"|)$' <(sed '/^node_setup() {$/,/^}$/d' "$profile")
   done
 }
 
@@ -113,7 +177,7 @@ user_profile() {
   chosen cedar nowhere >"$BATS_TEST_TMPDIR/site"
   grep -qx account=def-mine "$BATS_TEST_TMPDIR/site"
   grep -qx node_local_directory=/tmp "$BATS_TEST_TMPDIR/site"
-  run ! grep -q gpu_type "$BATS_TEST_TMPDIR/site"
+  run ! grep -q ^gpu_type= "$BATS_TEST_TMPDIR/site"
 
   user_profile mine '# hosts: login-* front' 'site[partition]=fast'
   chosen something login-3 | grep -qx partition=fast
