@@ -162,6 +162,22 @@ options::complete() {
   done
 }
 
+# options::check_environment   Variables that look like options, and are none: a slip of the pen would be lost in silence.
+options::check_environment() {
+  local variable name nearest
+  for variable in "${!HPC_@}"; do
+    name=${variable#HPC_}
+    name=${name,,}
+    if [[ $variable == HPC_USAGE_SECONDS ]]; then continue; fi # of the jobs (job/usage.py)
+    if [[ $variable != "HPC_${name^^}" || -z ${options_kind[$name]:-} ]]; then
+      nearest=$(options::nearest "$name" "${!options_kind[@]}" 2>/dev/null) || nearest=''
+      common::warn "$variable of the environment is no option of this command, and has no effect${nearest:+: did you mean HPC_${nearest^^}?}"
+    elif [[ ${options_kind[$name]} == list ]]; then
+      common::warn "$variable of the environment has no effect: give --${name//_/-} on the command line, as it is a list"
+    fi
+  done
+}
+
 options::die_no_value() {
   local -r name=${options_owner[$1]}
   common::die_usage "$1 needs a value: $(options::shown_names "$name" '|')"
