@@ -2,7 +2,7 @@
 # What the site's profile says of a request, before Slurm is asked: its rules, in its own words. A profile may be out of
 # date: --no-preflight leaves this out.
 
-declare -gA options_value+=() options_source+=() site+=() fact+=()
+declare -gA options_value+=() options_source+=() options_kind+=() site+=() fact+=()
 
 # limits::refuse FACT WORDS   With the rule that stands behind the fact in the profile.
 limits::refuse() {
@@ -16,6 +16,7 @@ limits::check_options() {
   local name given value accounts
   for name in ${site[forbidden]}; do
     value=${options_value[$name]:-}
+    if [[ ${options_kind[$name]} == flag ]]; then value=''; fi
     case ${options_source[$name]} in
       option) given="--${name//_/-}${value:+ $value}" ;;
       environment) given="HPC_${name^^}=$value of the environment (Slurm's own SBATCH_ variables count, too)" ;;

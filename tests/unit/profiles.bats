@@ -224,3 +224,130 @@ LINES
     oscer "$checkout/hpc/clusters/oscer.sh")
   [[ $got == /tmp/me_7_0 ]]
 }
+
+# at_site LINE...   The user's profile of the stub's cluster has these lines.
+at_site() {
+  if [[ -z ${stub:-} ]]; then
+    stub_slurm
+    export SCRATCH=$BATS_TEST_TMPDIR/scratch
+    mkdir -- "$SCRATCH"
+  fi
+  user_profile stub "$@"
+}
+
+# asks WORDS OPTION...   A dry run has these WORDS, one after the other, behind --cpus-per-task.
+asks() {
+  local -a words=()
+  local shown=''
+  run -0 --separate-stderr submitter --dry-run "${@:2}"
+  mapfile -d '' words < <(xargs printf '%s\0' <<<"$output")
+  shown=" ${words[*]} "
+  shown=${shown/ --signal=B:USR1@120 / }
+  shown=${shown#*--cpus-per-task=}
+  shown=${shown%% --requeue*}
+  shown=${shown% }
+  [[ $shown == "$1" ]] || { printf 'asked: %s\nwanted: %s\n' "$shown" "$1" && return 1; }
+}
+
+@test "GPUs, memory, threads and the node's disk are asked for as the site wants it" {
+  at_site '# nothing'
+  asks '4 --mem=20480M --time=0-01:00:00 --gpus-per-node=2' -g 2
+  asks '4 --mem=0 --time=0-01:00:00 --gpus-per-node=2' -g 2 --mem 0
+  at_site site[gpu_request]=gres site[memory_request]=mem_per_gpu
+  asks '4 --mem-per-gpu=2560M --time=0-01:00:00 --gres=gpu:a100:2' -g 2 -G a100 --mem 5G
+  asks '2 --mem=5120M --time=0-01:00:00' -g 0 --mem 5G
+  at_site site[gpu_request]=gres site[gpu_type_request]=constraint site[memory_request]=mem_per_cpu "site[local_disk_request]='gres=tmpfs:10g constraint=nvme tmp=5G'"
+  asks '4 --mem-per-cpu=5120M --time=0-01:00:00 --tmp=5G --gres=gpu:2,tmpfs:10g --constraint=a100&nvme' -g 2 -G a100
+  asks '4 --mem-per-cpu=5120M --time=0-01:00:00 --tmp=5G --gres=gpu:2,tmpfs:10g,shard:1 --constraint=(x|y)&a100&nvme' -g 2 -G a100 --constraint 'x|y' --sbatch-arg=--gres=shard:1
+  at_site site[constraint]=gpu site[gpu_type_request]=constraint site[threads_per_core]=2
+  asks '8 --mem=20480M --time=0-01:00:00 --gpus-per-node=2 --constraint=gpu&hbm80g' -g 2 -G hbm80g
+  asks '4 --mem=20480M --time=0-01:00:00 --gpus-per-node=2 --constraint=gpu' -g 2 -W srun
+  at_site site[gpu_request]=partition site[memory_request]=none site[partition]=gh site[threads_per_core]=nomultithread
+  asks '2 --time=0-01:00:00 --hint=nomultithread --partition=gh' -g 1
+  fails_with 2 '--gpu-type h100: at stub the partition chooses the GPU: say --partition' submitter -G h100
+  at_site site[memory_request]=zero site[whole_nodes]=yes site[usable_cpus]=56 site[gpus_per_node]=8
+  asks '56 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8
+  asks '18 --mem=0 --time=0-01:00:00 --gpus-per-node=3' -g 3 -W srun
+  [[ $stderr == *'warning: --gpus 3: a job at stub gets, and pays, whole nodes of 8 GPUs' ]]
+  asks '14 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8 -c 14
+  at_site site[gpu_type_request]=none
+  fails_with 2 '--gpu-type h100: at stub Slurm knows no types of GPU there' submitter -G h100
+}
+
+@test "any option can mean nothing at a site" {
+  local name
+  at_site "site[ignored]='mem_per_gpu'"
+  asks '4 --time=0-01:00:00 --gpus-per-node=2' -g 2
+  asks '4 --mem=3072M --time=0-01:00:00 --gpus-per-node=2' -g 2 --mem 3G
+  at_site "site[ignored]='time mem mem_per_gpu'"
+  asks '4 --gpus-per-node=2' -g 2 -t 30
+  [[ $stderr == *'--time 30 is left out: it means nothing at stub' ]]
+  use_libraries common checks options option_table
+  option_table::define
+  for name in "${!options_kind[@]}"; do
+    if [[ $name == @(help|dry_run|cluster) ]]; then continue; fi
+    at_site "site[ignored]=$name"
+    run -0 --separate-stderr submitter --dry-run
+    [[ $output == "'sbatch' "* && -z $stderr ]]
+  done
+}
+
+@test "a request that breaks a rule of the site: the rule in the profile's words, its file and line" {
+  local line options pattern
+  while IFS='|' read -r line options pattern; do
+    at_site '# a comment' "$line # as they say"
+    # shellcheck disable=SC2086 # words
+    fails_with 1 "^job_submitter.sh: error: $pattern: as they say \\(site\\[.*\\] of the profile stub, $users/stub.sh:2; --no-preflight" submitter $options
+    # shellcheck disable=SC2086 # words
+    run -0 submitter --dry-run --no-preflight $options
+  done <<'RULES'
+site[forbidden]='partition mem'|-p main|--partition main may not be given here
+site[forbidden]='partition mem'|--mem 5G|--mem 5G may not be given here
+site[forbidden]=no_snapshot|--no-snapshot|--no-snapshot may not be given here
+site[required]='time account'|-t 5|--account must be given here .*; your accounts: mine ours
+site[required]=time|-g 1|--time must be given here .*
+site[gpu_counts]='1 4'|-g 2|--gpus 2: a job may have 1 or 4 GPUs of a node
+site[gpu_counts]='h100:4 h200:8'|-g 2|--gpus 2: a job may have 4 h100 or 8 h200 GPUs of a node
+site[gpu_counts]='h100:4 h200:8'|-g 4 -G H200|--gpus 4: a job may have 8 h200 GPUs of a node
+site[usable_cpus]=56|-c 64|--cpus 64: a job may have 56 cores of a node
+site[quanta]='18 120G refused'|-c 20|--cpus 20 and 10240 MB of memory with 1 GPUs: stub has 18 CPUs and 120G with each, and takes no more
+site[time_minimum]=1:00:00|-t 59|--time 0-00:59:00: the shortest is 0-01:00:00
+site[time_maximum]=1-0|-t 25:00:00|--time 1-01:00:00: the longest with 1 nodes is 1-00:00:00
+site[time_maximum]='91:2:00:00 183:6:00:00 12:00:00'|-t 3:00:00 -n 91|--time 0-03:00:00: the longest with 91 nodes is 0-02:00:00
+site[time_maximum]='12:00:00 183:6:00:00 91:2:00:00'|-t 7:00:00 -n 92|--time 0-07:00:00: the longest with 92 nodes is 0-06:00:00
+site[time_maximum]='91:2:00:00 183:6:00:00 12:00:00'|-t 13:00:00 -n 200|--time 0-13:00:00: the longest with 200 nodes is 0-12:00:00
+RULES
+}
+
+@test "what a site's rules allow is not refused; what is billed is said" {
+  local line options
+  while IFS='|' read -r line options; do
+    at_site "$line"
+    # shellcheck disable=SC2086 # words
+    run -0 --separate-stderr submitter --dry-run $options
+    [[ -z $stderr ]]
+  done <<'RULES'
+site[forbidden]='partition mem mem_per_gpu'|-g 1
+site[gpu_counts]='1 4'|-g 4
+site[gpu_counts]='1 4'|-g 0
+site[gpu_counts]='h100:4 h200:8'|-g 8
+site[usable_cpus]=56|-c 56
+site[quanta]='18 120G billed'|-g 2 -c 36 --mem 240G
+site[time_maximum]='91:2:00:00 183:6:00:00'|-t 9:00:00 -n 184
+RULES
+  at_site "site[quanta]='18 120G billed'"
+  run -0 --separate-stderr submitter --dry-run -g 1 -c 20
+  [[ $stderr == *'this is rounded up, and billed as 2 GPUs of each node' ]]
+  at_site 'site[required]=account'
+  HPC_ACCOUNT=mine run -0 --separate-stderr submitter --dry-run
+  SBATCH_ACCOUNT=mine run -0 --separate-stderr submitter --dry-run
+  [[ -z $stderr ]]
+  at_site 'site[forbidden]=partition # a plugin chooses'
+  SBATCH_PARTITION=main fails_with 1 'HPC_PARTITION=main of the environment .* may not be given here: a plugin chooses ' submitter
+  at_site 'site[max_submit]=3' 'site[requeue]=continue' 'site[sbatch_on_nodes]=no' 'site[interface]=ib0' 'site[head_address]=suffix=i' "site[node_local_directory]='\$JOB_DISK'"
+  run -0 --separate-stderr submitter --repeat 4 --no-snapshot
+  [[ $(tr '\0' '\n' <"$RECORD" | grep -e --array) == $'--array=1-3\n--array=1' && $stderr == *'can neither be put back into the queue nor send another'* ]]
+  line=$(cat -- "$SCRATCH"/*/hpc_outputs/*/facts)
+  [[ $line == *"[interface]='ib0'"* && $line == *"[head_address]='suffix=i'"* && $line == *"[node_local_directory]='\$JOB_DISK'"* ]]
+  [[ $line == *"[requeue]='continue'"* && $line == *"[sbatch_on_nodes]='no'"* ]]
+}

@@ -88,7 +88,7 @@ REQUESTS
   test_only_refuses 'allocation failure: Requested node configuration is not available'
   refuses <<'REQUESTS'
 1|-g 5|would refuse the job: .*configuration is not available; partition main has 4 nodes of 16 CPUs, 64000 MB, gpu:v100l:4.*, at most infinite$
-1|-p cpu|; partition cpu has 8 nodes of 32 CPUs, 128000 MB, no GPUs, at most 2-00:00:00$
+1|-p cpu|; partition cpu has 8 nodes of 32 CPUs, 128000 MB, no GPUs, at most 2-00:00:00; GPUs are in: main urgent big short$
 1|-p big -G H100|; partition big has 2 nodes of 64 CPUs, 512000 MB, gpu:a100:8, .*; 1 nodes of 64\+ CPUs, 256000\+ MB, gpu:A40:4, at most 7-00:00:00$
 REQUESTS
   test_only_refuses 'sbatch: error: Invalid account or account/partition combination specified'
@@ -150,7 +150,7 @@ states() {
   states '4|drained'
   refuses <<<'1|-n 5|would refuse the job: .*configuration is not available'
   test_only_refuses 'allocation failure: Invalid feature specification'
-  refuses <<<'1|-n 2|would refuse the job: Invalid feature'
+  refuses <<<'1|-n 2|would refuse the job: .*Invalid feature'
 }
 
 @test "several nodes of a partition with several GPU types, and no type asked: the types are said" {
@@ -201,16 +201,17 @@ REQUESTS
 }
 
 @test "the job that packs has a time of its own, as long as its partition allows, and Slurm is asked for it" {
-  run -0 --separate-stderr submitter --dry-run --pack-in-job --pack-partition short -t 2:00:00
+  mkdir -p -- "$SCRATCH/${project##*/}/data"
+  run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short -t 2:00:00
   [[ ${lines[0]} == *"'--time=0-01:00:00' '--partition=short'"* && ${lines[1]} == *"'--time=0-02:00:00'"* ]]
   [[ $stderr == 'note: the job that packs gets 0-01:00:00, all that partition short allows (--pack-time)' ]]
-  run -0 --separate-stderr submitter --dry-run --pack-in-job --pack-partition short -t 2:00:00 --pack-time 20
+  run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short -t 2:00:00 --pack-time 20
   [[ ${lines[0]} == *"'--time=0-00:20:00' '--partition=short'"* && -z $stderr ]]
-  run -0 --separate-stderr submitter --dry-run --pack-in-job --pack-partition short --pack-time 90
+  run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short --pack-time 90
   [[ $stderr == *'warning: --pack-time 0-01:30:00: partition short allows 0-01:00:00 at most'* ]]
   fails_with 2 '--pack-time is about --pack-in-job: give both' submitter --pack-time 20
   printf '#!/bin/sh\ncase $* in *--job-name=pack_*) echo "sbatch: error: no packing here" >&2; exit 1 ;; esac\n' >"$stub/sbatch"
-  refuses <<<'1|--pack-in-job --pack-partition cpu|would refuse the job: no packing here; partition cpu has '
+  fails_with 1 'would refuse the job: no packing here; partition cpu has ' submitter --data data --pack-in-job --pack-partition cpu
 }
 
 @test "requests that it can just meet" {
