@@ -3,8 +3,8 @@
 # site's plugins; sinfo says what a refusal does not.
 
 declare -gA options_value fact slurm site
-declare -ga preflight_all+=() # the groups of all partitions
-declare -g preflight_answer
+declare -ga preflight_all+=()                  # the groups of all partitions
+declare -g preflight_answer preflight_waits='' # partitions whose nodes take no jobs, as was said
 
 # preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
 preflight::begin() {
@@ -169,11 +169,13 @@ preflight::may_wait() {
     all+=number
   done
   ((all >= nodes)) || return 1
-  slurm::ask shown 15 sinfo --all --noheader --exact --partition="$partition" --format='%D|%T' || return 1
+  slurm::ask shown 15 sinfo --noheader --exact --partition="$partition" --format='%D|%T' || return 1
   while IFS='|' read -r number state; do
     if ! partitions::takes_jobs "$state"; then away+=$number; fi
   done <<<"$shown"
   ((away > 0)) || return 1
+  if [[ $preflight_waits == *" $partition "* ]]; then return; fi # the job that packs, too
+  preflight_waits+=" $partition "
   common::warn "Slurm cannot start the job now: $away of $all nodes of partition $partition take no jobs; it waits in the queue until enough are back (sinfo -R)"
 }
 

@@ -140,7 +140,7 @@ resubmit::read_argv() {
   for word in "${words[@]}"; do
     case $word in
       --dependency=* | --begin=* | --kill-on-invalid-dep=*) continue ;;
-      --mem=*) word=--mem=${fact[mem_megabytes]}M ;;
+      --mem=* | --mem-per-gpu=* | --mem-per-cpu=*) if [[ -n $mem ]]; then word=--mem=${fact[mem_megabytes]}M; fi ;; # else as the site wants it
       --time=*) word=--time=${fact[time]} ;;
       --array=*)
         if [[ -n $task ]]; then

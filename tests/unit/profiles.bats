@@ -253,24 +253,24 @@ asks() {
   at_site '# nothing'
   asks '4 --mem=20480M --time=0-01:00:00 --gpus-per-node=2' -g 2
   asks '4 --mem=0 --time=0-01:00:00 --gpus-per-node=2' -g 2 --mem 0
-  at_site site[gpu_request]=gres site[memory_request]=mem_per_gpu
+  at_site 'site[gpu_request]=gres' 'site[memory_request]=mem_per_gpu'
   asks '4 --mem-per-gpu=2560M --time=0-01:00:00 --gres=gpu:a100:2' -g 2 -G a100 --mem 5G
   asks '2 --mem=5120M --time=0-01:00:00' -g 0 --mem 5G
-  at_site site[gpu_request]=gres site[gpu_type_request]=constraint site[memory_request]=mem_per_cpu "site[local_disk_request]='gres=tmpfs:10g constraint=nvme tmp=5G'"
+  at_site 'site[gpu_request]=gres' 'site[gpu_type_request]=constraint' 'site[memory_request]=mem_per_cpu' "site[local_disk_request]='gres=tmpfs:10g constraint=nvme tmp=5G'"
   asks '4 --mem-per-cpu=5120M --time=0-01:00:00 --tmp=5G --gres=gpu:2,tmpfs:10g --constraint=a100&nvme' -g 2 -G a100
   asks '4 --mem-per-cpu=5120M --time=0-01:00:00 --tmp=5G --gres=gpu:2,tmpfs:10g,shard:1 --constraint=(x|y)&a100&nvme' -g 2 -G a100 --constraint 'x|y' --sbatch-arg=--gres=shard:1
-  at_site site[constraint]=gpu site[gpu_type_request]=constraint site[threads_per_core]=2
+  at_site 'site[constraint]=gpu' 'site[gpu_type_request]=constraint' 'site[threads_per_core]=2'
   asks '8 --mem=20480M --time=0-01:00:00 --gpus-per-node=2 --constraint=gpu&hbm80g' -g 2 -G hbm80g
   asks '4 --mem=20480M --time=0-01:00:00 --gpus-per-node=2 --constraint=gpu' -g 2 -W srun
-  at_site site[gpu_request]=partition site[memory_request]=none site[partition]=gh site[threads_per_core]=nomultithread
+  at_site 'site[gpu_request]=partition' 'site[memory_request]=none' 'site[partition]=gh' 'site[threads_per_core]=nomultithread'
   asks '2 --time=0-01:00:00 --hint=nomultithread --partition=gh' -g 1
   fails_with 2 '--gpu-type h100: at stub the partition chooses the GPU: say --partition' submitter -G h100
-  at_site site[memory_request]=zero site[whole_nodes]=yes site[usable_cpus]=56 site[gpus_per_node]=8
+  at_site 'site[memory_request]=zero' 'site[whole_nodes]=yes' 'site[usable_cpus]=56' 'site[gpus_per_node]=8'
   asks '56 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8
   asks '18 --mem=0 --time=0-01:00:00 --gpus-per-node=3' -g 3 -W srun
   [[ $stderr == *'warning: --gpus 3: a job at stub gets, and pays, whole nodes of 8 GPUs' ]]
   asks '14 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8 -c 14
-  at_site site[gpu_type_request]=none
+  at_site 'site[gpu_type_request]=none'
   fails_with 2 '--gpu-type h100: at stub Slurm knows no types of GPU there' submitter -G h100
 }
 
