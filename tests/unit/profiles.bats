@@ -322,7 +322,7 @@ RULES
 @test "what a site's rules allow is not refused; what is billed is said" {
   local line options
   while IFS='|' read -r line options; do
-    at_site "$line"
+    at_site "${line// site/$'\n'site}"
     # shellcheck disable=SC2086 # words
     run -0 --separate-stderr submitter --dry-run $options
     [[ -z $stderr ]]
@@ -332,6 +332,7 @@ site[gpu_counts]='1 4'|-g 4
 site[gpu_counts]='1 4'|-g 0
 site[gpu_counts]='h100:4 h200:8'|-g 8
 site[usable_cpus]=56|-c 56
+site[usable_cpus]=56 site[threads_per_core]=2|-c 56
 site[quanta]='18 120G billed'|-g 2 -c 36 --mem 240G
 site[time_maximum]='91:2:00:00 183:6:00:00'|-t 9:00:00 -n 184
 RULES
