@@ -117,15 +117,18 @@ preflight::ask_slurm() {
 preflight::die() {
   if (($1 == 2)); then common::die "Slurm does not answer: $2"; fi
   shift
-  local answer=$1 accounts partition group with_gpus=' '
+  local answer=$1 accounts partition group with_gpus=' ' option=--partition name
   local -a groups=("${preflight_all[@]}")
   local -r said=${answer,,}
   preflight::option partition partition "${@:2}"
+  for name in cycle_partition pack_partition; do
+    if [[ -n $partition && $partition == "${options_value[$name]}" && $partition != "${options_value[partition]}" ]]; then option=--${name/_/-}; fi
+  done
   if ((${#groups[@]} > 0)); then
     if partitions::choose partition groups; then
       answer+="; partition $partition has $(partitions::offers "${groups[@]}")"
     else
-      answer+="; $partition"
+      answer+="; ${partition/#--partition/$option}"
     fi
     for group in "${preflight_all[@]}"; do
       partition=${group%%|*}
