@@ -20,6 +20,7 @@ limits::check_options() {
     case ${options_source[$name]} in
       option) given="--${name//_/-}${value:+ $value}" ;;
       environment) given="HPC_${name^^}=$value of the environment (Slurm's own SBATCH_ variables count, too)" ;;
+      file) given="--${name//_/-}${value:+ $value} of ${options_value[isc]}" ;;
       site) given="site[$name]=$value of the profile" ;;
       *) continue ;;
     esac

@@ -118,6 +118,15 @@ LINES
   site::expand value /mnt/bb/me && [[ $value == /mnt/bb/me ]]
 }
 
+@test "clean_nodes.sh looks where the variable of the node says, and tells where there is none" {
+  local -r disk=$BATS_TEST_TMPDIR/disk report=$BATS_TEST_TMPDIR/report
+  mkdir -p -- "$disk/$(id -un)_images"
+  JOB_DISK=$disk bash "$checkout/hpc/clean_nodes/clean_node.sh" "$checkout/hpc" '$JOB_DISK' "$report" --dry-run
+  [[ $(<"$report") =~ ^'found '[0-9]+' '.*_images$ ]]
+  run -1 env -u JOB_DISK bash "$checkout/hpc/clean_nodes/clean_node.sh" "$checkout/hpc" '$JOB_DISK' "$report" --dry-run
+  [[ $(<"$report") == '$JOB_DISK is not set on this node: correct site[node_local_directory]' ]]
+}
+
 @test "clusters/default.sh, and the table of clusters/README.md, say what the table of facts says" {
   use_libraries common site
   site::define_facts
