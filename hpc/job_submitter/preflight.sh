@@ -3,8 +3,8 @@
 # site's plugins; sinfo says what a refusal does not.
 
 declare -gA options_value fact slurm site
-declare -ga preflight_all+=()                  # the groups of all partitions
-declare -g preflight_answer preflight_waits='' # partitions whose nodes take no jobs, as was said
+declare -ga preflight_all+=()                                  # the groups of all partitions
+declare -g request_type_as preflight_answer preflight_waits='' # partitions whose nodes take no jobs, as was said
 
 # preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
 preflight::begin() {
@@ -57,9 +57,10 @@ preflight::warn_of_time() {
 
 # preflight::warn_of_types GROUP...   The ranks of a job of several nodes would work at the pace of the slower kind.
 preflight::warn_of_types() {
-  local group partition names
+  local group partition names by=--gpu-type
   local -A types=() kinds=()
   if ((fact[gpus] == 0 || fact[nodes] == 1)) || [[ -n ${options_value[gpu_type]}${options_value[constraint]}${options_value[nodelist]} ]]; then return; fi
+  if [[ $request_type_as == @(partition|none) ]]; then by=--constraint; fi
   for group in "$@"; do
     partition=${group%%|*}
     kinds=()
@@ -71,7 +72,7 @@ preflight::warn_of_types() {
   done
   for partition in "${!types[@]}"; do
     if [[ ${types[$partition]} == *' '* ]]; then
-      common::warn "partition ${partition%\*} has GPUs of several types: ${types[$partition]}; the ${fact[nodes]} nodes may get different ones: say which by --gpu-type"
+      common::warn "partition ${partition%\*} has GPUs of several types: ${types[$partition]}; the ${fact[nodes]} nodes may get different ones: say which by $by"
     fi
   done
 }
@@ -187,7 +188,8 @@ preflight::may_wait() {
 # preflight::ask, of the task alone that is tried last.
 preflight::room() {
   local -n preflight_room=$1 preflight_why=$2
-  local -ir room_most=${slurm[MaxArraySize]//[!0-9]/}-1
+  local room_most=${slurm[MaxArraySize]:-}
+  room_most=$((10#0${room_most//[!0-9]/} - 1)) # below 1 where it is not known
   local -i room_low=0 room_high=$3+1 room_try=$3 room_jobs room_status=0
   local -a room_argv=()
   local room_answer
