@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; ../helpers
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; ../helpers
 # Nodes that fail twice within a day are left out of new jobs.
 
 load ../helpers
