@@ -32,6 +32,7 @@ source "$kit/hpc/lib/sending.sh"
 source "$kit/hpc/lib/node_environment.sh"
 source "$kit/hpc/lib/bad_nodes.sh"
 source "$kit/hpc/job/lib/sources.sh"
+source "$kit/hpc/job/lib/address.sh"
 source "$kit/hpc/job/lib/rendezvous.sh"
 source "$kit/hpc/job/lib/interruption.sh"
 source "$kit/hpc/job/lib/restart.sh"
@@ -76,7 +77,7 @@ batch::attempt() {
   printf '== job %s, attempt %s, on %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$SLURM_JOB_NODELIST" "$(date '+%F %T %Z')"
   ((${SLURM_JOB_NUM_NODES:?} == fact[nodes])) ||
     common::die "Slurm gave $SLURM_JOB_NUM_NODES nodes; the run asked for ${fact[nodes]}"
-  rendezvous=$(rendezvous::choose "$kit" "$ATTEMPT")
+  rendezvous=$(rendezvous::choose "$ATTEMPT")
   export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
 
   trap batch::end_step TERM INT HUP

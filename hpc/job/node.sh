@@ -21,6 +21,7 @@ source "$kit/hpc/job/lib/local_disk.sh"
 source "$kit/hpc/lib/dotenv.sh"
 source "$kit/hpc/lib/secrets.sh"
 source "$kit/hpc/lib/node_environment.sh"
+source "$kit/hpc/job/lib/address.sh"
 source "$kit/hpc/job/lib/usage.sh"
 
 main() {
@@ -34,6 +35,7 @@ main() {
   local_disk::hold
   node_environment::export "$run_directory" "$attempt_directory"
   secrets::export "${fact[project_directory]}"
+  address::export
   node_environment::make_url_own "${attempt_directory%/*}"
   node_environment::export_task "${attempt_directory%/*}"
   cd -- "${fact[source_dir]}" || common::die "no project at ${fact[source_dir]@Q} on $(common::node): must it lie on the shared file system?"
@@ -68,16 +70,18 @@ node::check_step() {
   fi
 }
 
-# One node needs no agreed port: torchrun takes a free one. On several, the static rendezvous holds to
-# the address, the port and the node ranks that are decided already, where c10d would choose its own.
+# One node needs no agreed port: torchrun takes a free one, at the loopback address, as the node's own name may stand for
+# none (--standalone asks for it). On several, the static rendezvous holds to the address, the port and the node ranks that are
+# decided already, where c10d would choose its own. What srun has told this process of MPI is not true of the ranks.
 node::choose_torchrun() {
   # It would die at the signal at which ranks show their stacks (interruption.sh), and with it Slurm's step, before they
   # are written. Python's faulthandler in the ranks does not mind that it is ignored.
   trap '' ABRT
+  unset "${!PMI@}"
   # Its own folder it never removes: so not in /tmp.
   launcher=(python -m torch.distributed.run --nproc-per-node="${fact[processes_per_node]}" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
   if ((NNODES == 1)); then
-    launcher+=(--standalone --nnodes=1)
+    launcher+=(--nnodes=1 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:0 --local-addr=127.0.0.1)
   else
     launcher+=(--nnodes="$NNODES" --node-rank="$NODE_RANK" --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT")
   fi

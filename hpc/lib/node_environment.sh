@@ -23,8 +23,6 @@ node_environment::export() {
   export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
   # A program that hangs is ended by SIGABRT, at which Python then prints its stacks.
   export PYTHONFAULTHANDLER=${PYTHONFAULTHANDLER:-1}
-  NODE_ADDRESS=$(node_environment::address)
-  export NODE_ADDRESS
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]}
   if [[ -n ${fact[stage_venv]} ]]; then VIRTUAL_ENV_DIRECTORY=$SLURM_TMPDIR/.hpc_kit/environment; fi
   if [[ ${fact[launcher]} != torchrun ]]; then
@@ -76,14 +74,4 @@ node_environment::export_task() {
   if [[ -e $1/parameters.yaml ]]; then export WANDB_SWEEP_PARAM_PATH=$1/parameters.yaml; fi
   if [[ ! -e $1/environment ]]; then return; fi
   while LC_ALL=C IFS= read -r -d '' word; do export "${word?}"; done <"$1/environment"
-}
-
-# The address that the other nodes see, by the route to the head node.
-node_environment::address() {
-  local answer
-  if ((NNODES > 1)) && answer=$(ip -oneline route get "$MASTER_ADDR" 2>/dev/null) && [[ $answer =~ src\ ([^ ]+) ]]; then
-    printf '%s\n' "${BASH_REMATCH[1]}"
-  else
-    printf '%s\n' "$MASTER_ADDR"
-  fi
 }
