@@ -124,12 +124,14 @@ batch::attempt() {
 }
 
 # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step; an end with 0 ends
-# nobody else: a rank may work longer than the others. --overlap: a step that srun asked for and gave up, as the controller was
-# silent, may hold the CPUs for ever.
+# nobody else: a rank may work longer than the others. SLURM_OVERLAP: a step that srun asked for and gave up, as the controller
+# was silent, may hold the CPUs for ever. (An srun that is not Slurm's own may refuse the option --overlap, and leave
+# --cpus-per-task aside; what it does not know of the environment does no harm.)
 batch::start_step() {
-  srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
-    --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))" \
-    --overlap --export=ALL --kill-on-bad-exit=1 --wait=0 \
+  local -r cpus=$((fact[cpus] / fact[tasks_per_node]))
+  SLURM_OVERLAP=1 SRUN_CPUS_PER_TASK=$cpus srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
+    --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$cpus" \
+    --export=ALL --kill-on-bad-exit=1 --wait=0 \
     bash "$kit/hpc/job/node.sh" "$run_directory" "$attempt_directory" &
   step=$!
 }

@@ -64,6 +64,20 @@ node_environment::make_url_own() {
   CHECKPOINT_URL+=$(node_environment::own_folder "$1")
 }
 
+# node_environment::export_caches TASK_DIRECTORY   Caches that programs keep in the home, unless they are told another place: a
+# compute node may not be able to write there, and a shared file system is slow at the locks that they take. They go to the
+# job's folder on the node's own disk, for all ranks of the node, as each of these programs locks or renames what it writes. The
+# artifacts that W&B uploads later, perhaps after the job, stay with the task.
+node_environment::export_caches() {
+  local -r folder=$SLURM_TMPDIR/.hpc_kit/cache
+  local name
+  export WANDB_DATA_DIR=${WANDB_DATA_DIR:-$1/wandb_data}
+  for name in WANDB_CACHE_DIR TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR CUDA_CACHE_PATH \
+    MIOPEN_USER_DB_PATH MIOPEN_CUSTOM_CACHE_DIR MPLCONFIGDIR; do
+    if [[ -z ${!name:-} ]] && mkdir -p -- "$folder/${name,,}" 2>/dev/null; then export "$name=$folder/${name,,}"; fi
+  done
+}
+
 # node_environment::export_task TASK_DIRECTORY   What this task alone has: its environment file (words NAME=VALUE that
 # end in NUL), the parameters of its point of a sweep, and a folder for W&B.
 node_environment::export_task() {
