@@ -71,7 +71,7 @@ keep_node::make_folder() {
     ours=1
     { mkdir -p -- "$SLURM_TMPDIR" && chmod 700 -- "$SLURM_TMPDIR"; } ||
       common::die "cannot make ${SLURM_TMPDIR@Q} on $(common::node): the profile's node_local_directory must be there and writable"
-    leftovers::find leftovers reason "${fact[node_local_directory]}" || common::note "$(common::node): $reason"
+    leftovers::find leftovers reason "${SLURM_TMPDIR%/*}" || common::note "$(common::node): $reason"
     for leftover in "${leftovers[@]}"; do
       common::note "$(common::node): removing $leftover, which a job of yours has left"
       local_disk::erase "$leftover" || true

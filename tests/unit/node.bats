@@ -109,3 +109,11 @@ variable() {
   CUDA_VISIBLE_DEVICES=1 fails_with 1 'error: node1 shows 1 GPUs' node
   CUDA_VISIBLE_DEVICES=1 SLURM_GPUS_ON_NODE=2 node
 }
+
+@test "the node's own disk may be named by a variable that jobs have there" {
+  unset SLURM_TMPDIR
+  fact[node_local_directory]='$DISK_OF_THE_JOB'
+  fails_with 1 'error: the profile default has node_local_directory=.DISK_OF_THE_JOB, and DISK_OF_THE_JOB is not set on node1' node
+  DISK_OF_THE_JOB=$BATS_TEST_TMPDIR/disk node
+  [[ $(variable SLURM_TMPDIR) == "$BATS_TEST_TMPDIR/disk/$(id -un)_1_0" ]]
+}

@@ -362,6 +362,23 @@ as_nobody() {
   [[ $stderr == *'error: no zstd on this machine: leave --data-format out, or say tar'* ]]
 }
 
+@test "packers are told the CPUs of the job: by themselves they take all of the machine's" {
+  files 3 "$SCRATCH_DIR/data"
+  stub zstd 'printf "zstd %s\n" "$*" >>"${0%/*}/called"; exec "$real" "$@"'
+  stub mksquashfs 'if [[ $1 != -help ]]; then printf "mksquashfs %s\n" "$*" >>"${0%/*}/called"; fi; exec "$real" "$@"'
+  stub unsquashfs 'printf "unsquashfs %s\n" "$*" >>"${0%/*}/called"; exec "$real" "$@"'
+  local program
+  for program in squashfuse squashfuse_ll; do stub "$program" 'exit 1'; done
+  SLURM_CPUS_PER_TASK=1 PATH=$stub:$PATH FORMAT=zst pack data
+  SLURM_CPUS_PER_TASK=1 PATH=$stub:$PATH FORMAT=image pack data
+  SLURM_CPUS_ON_NODE=1 PATH=$stub:$PATH unpack
+  [[ $(grep -coE -e '--threads=1 |-processors 1 ' "$stub/called") == 3 ]]
+  # Without a job those that this process may use, whatever is said of threads.
+  rm -rf -- "$stub/called" "$store"
+  OMP_NUM_THREADS=7 PATH=$stub:$PATH FORMAT=zst pack data
+  grep -q -- "^zstd .*--threads=$(nproc) " "$stub/called"
+}
+
 @test "auto takes an image for many small files, where it can be made and mounted, and says so" {
   files 12 "$SCRATCH_DIR/data"
   truncate --size=60M -- "$SCRATCH_DIR/data/file 1"

@@ -148,13 +148,15 @@ own_addresses() {
 @test "the profile's interface, or its suffix of the head node's name, decides the address" {
   local interface own
   read -r interface own < <(own_addresses) || skip 'no address but loopback here'
-  declare -A fact=([interface]="$interface,hsn1")
+  declare -A fact=([head_address]=interface=$interface)
   run -0 choose 0 127.0.0.1 127.0.0.1
-  [[ $output == "$(address::of_interface "$interface") "* ]]
-  fact=([interface]=nope0)
-  fails_with 1 "error: the profile's interface: nope0 has no address on node1" choose 0 192.0.2.1 192.0.2.2
-  fact=([head_address]=.no-such.invalid)
+  [[ $output == "$own "* ]]
+  fact=([head_address]=interface=nope0)
+  fails_with 1 "error: the profile's head_address: interface nope0 has no address on node1" choose 0 192.0.2.1 192.0.2.2
+  fact=([head_address]=suffix=.no-such.invalid)
   fails_with 1 "error: the profile's head_address: no way from node1 to node1.no-such.invalid: " choose 0 192.0.2.1 192.0.2.2
+  fact=([head_address]=suffix=${own##*.})
+  [[ $(rendezvous::address "${own%"${own##*.}"}" other) == "$own" ]] # a name and a suffix that make its address
 }
 
 # exported NODES   Of what address::export leaves to the program.
@@ -174,6 +176,8 @@ exported() {
   [[ $(NCCL_SOCKET_IFNAME=hsn exported 2) == "$own $interface hsn" ]]
   fact[interface]=hsn0,hsn1
   [[ $(exported 2) == "$own hsn0,hsn1 hsn0,hsn1" ]]
+  fact[interface]=^docker
+  [[ $(exported 2) == "$own $interface ^docker" ]]
   fact[interface]=''
   [[ $(MASTER_ADDR=127.0.0.1 exported 1) == '127.0.0.1 - -' ]]
   MASTER_ADDR=no-such-node.invalid fails_with 1 'error: node1 has no way to the head node, no-such-node.invalid: ' exported 2

@@ -98,15 +98,17 @@ address::free_port() {
 }
 
 # address::export   After batch.sh has chosen MASTER_ADDR. On several nodes gloo and NCCL would else listen at what the node's own
-# name stands for, or at whichever interface comes first.
+# name stands for, or at whichever interface comes first. (gloo knows names alone; NCCL's may begin with = or ^.)
 address::export() {
-  local interface=${fact[interface]:-}
+  local found
+  local -r named=${fact[interface]:-}
   NODE_ADDRESS=$MASTER_ADDR
   export NODE_ADDRESS
   if ((fact[nodes] == 1)); then return; fi
   address::towards NODE_ADDRESS "$MASTER_ADDR" ||
     common::die "$(common::node) has no way to the head node, $MASTER_ADDR: $NODE_ADDRESS"
-  if [[ -z $interface ]]; then interface=$(address::interface "$NODE_ADDRESS"); fi
-  if [[ -z $interface ]]; then return; fi
-  export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$interface} NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-$interface}
+  found=$(address::interface "$NODE_ADDRESS")
+  if [[ -n $named$found ]]; then export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-${named:-$found}}; fi
+  if [[ $named == [A-Za-z]* ]]; then found=$named; fi
+  if [[ -n $found ]]; then export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$found}; fi
 }

@@ -13,17 +13,17 @@ rendezvous::choose() {
   printf '%s %s\n' "$address" "$port"
 }
 
-# rendezvous::address HEAD PEER   Prints the address at which PEER reaches HEAD, this node: by the site's profile where it says
-# so, else by the kernel's route to PEER.
+# rendezvous::address HEAD PEER   Prints the address at which PEER reaches HEAD, this node: by the profile's head_address
+# (suffix=…, interface=…), else by the kernel's route to PEER.
 rendezvous::address() {
-  local interface=${fact[interface]:-} here peer address
-  interface=${interface%%,*}
-  if [[ -n ${fact[head_address]:-} ]]; then
-    peer=$1${fact[head_address]} # from its own address to its own address
+  local -r value=${fact[head_address]:-}
+  local here peer address
+  if [[ $value == interface=* ]]; then
+    peer=${value#*=}
+    address=$(address::of_interface "$peer") || common::die "the profile's head_address: interface $peer has no address on $(common::node)"
+  elif [[ $value == suffix=* ]]; then
+    peer=$1${value#*=} # from its own address to its own address
     address::towards address "$peer" || common::die "the profile's head_address: no way from $(common::node) to $peer: $address"
-  elif [[ -n $interface ]]; then
-    address=$(address::of_interface "$interface") ||
-      common::die "the profile's interface: $interface has no address on $(common::node)"
   else
     here=$(rendezvous::slurm_address "$1")
     peer=$(rendezvous::slurm_address "$2")
