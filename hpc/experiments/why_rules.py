@@ -66,8 +66,8 @@ RULES = (
         r"^failed|^lost|^not_started",
         r"Too many open files",
         "{who} had more files open than its limit allows (ulimit -n)",
-        "fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system') in the program; the kit raises "
-        "the limit to the site's hard one: if that is low, ask the site's support",
+        "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system') in the program; the "
+        "kit raises the limit to the site's hard one: if that is low, ask the site's support",
     ),
     Rule(
         "GPU number",
@@ -89,7 +89,8 @@ RULES = (
         r"^failed",
         r"connectFullMesh.*?\b(?P<error>127\.\d+\.\d+\.\d+)",
         "gloo listened at {error}, which the node's own name stands for, and no other node can reach that ({who})",
-        "set site[interface] in the profile, or GLOO_SOCKET_IFNAME in .env, to the interface to the other nodes (ip address)",
+        "set site[interface] in the profile, or GLOO_SOCKET_IFNAME in .env, to the interface to the other nodes "
+        "(ip address tells its name)",
     ),
     Rule(
         "collective timed out",
@@ -99,8 +100,8 @@ RULES = (
         r"|DistStoreError|DistNetworkError|The client socket has (?:timed out|failed)",
         "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out ({who})",
         "did one rank leave the others behind (uneven data, an exception, a branch of rank 0 alone)?  {logs} --rank R  "
-        "If all waited, it is the network: site[interface] in the profile, or NCCL_SOCKET_IFNAME in .env, NCCL_DEBUG=INFO, other nodes "
-        "(--exclude {node})",
+        "If all waited, it is the network: site[interface] in the profile, or NCCL_SOCKET_IFNAME in .env, "
+        "NCCL_DEBUG=INFO, other nodes (--exclude {node})",
     ),
     Rule(
         "broken GPU",

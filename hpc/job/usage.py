@@ -122,7 +122,7 @@ class Gpus:
         if self.process == 0:
             try:
                 os.dup2(sink, 1)
-                os.execvp(words[0], words)
+                os.execvp(words[0], words)  # noqa: S606 (no shell is wanted)
             finally:
                 os._exit(127)
         self.source = source
