@@ -71,11 +71,14 @@ node_environment::make_url_own() {
 node_environment::export_caches() {
   local -r folder=$SLURM_TMPDIR/.hpc_kit/cache
   local name
+  local -a missing=()
   export WANDB_DATA_DIR=${WANDB_DATA_DIR:-$1/wandb_data}
   for name in WANDB_CACHE_DIR TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR CUDA_CACHE_PATH \
     MIOPEN_USER_DB_PATH MIOPEN_CUSTOM_CACHE_DIR MPLCONFIGDIR; do
-    if [[ -z ${!name:-} ]] && mkdir -p -- "$folder/${name,,}" 2>/dev/null; then export "$name=$folder/${name,,}"; fi
+    if [[ -z ${!name:-} ]]; then missing+=("$name"); fi
   done
+  mkdir -p -- "${missing[@]/#/$folder/}" 2>/dev/null || return 0
+  for name in "${missing[@]}"; do export "$name=$folder/$name"; done
 }
 
 # node_environment::export_task TASK_DIRECTORY   What this task alone has: its environment file (words NAME=VALUE that

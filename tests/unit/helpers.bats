@@ -28,6 +28,7 @@ load ../helpers
 }
 
 @test "no script of a test has what bash 4.4 lacks" {
+  # shellcheck disable=SC2016 # the other bash expands it
   run -127 bash -uc 'echo "$EPOCHSECONDS"'
   [[ $output == *'EPOCHSECONDS: unbound variable' ]]
 }

@@ -87,7 +87,7 @@ fails() {
   state 1 running
   attempt 1 0 ''
   echo 'FAILED|1:0' >"$STUB/account"
-  for nodes in gpu-a100-[001-002]=gpu-a100-001 cn-07=cn-07 cn-a[7,9-12]-x,other=cn-a7-x rack[1-2]n[05-09],z=rack1n05 a-1,b-2=a-1; do
+  for nodes in 'gpu-a100-[001-002]=gpu-a100-001' cn-07=cn-07 'cn-a[7,9-12]-x,other=cn-a7-x' 'rack[1-2]n[05-09],z=rack1n05' a-1,b-2=a-1; do
     echo "${nodes%%=*}" >"$run/task_1/attempt_0/nodes"
     why_of lost "lost: its batch script on ${nodes##*=} was killed" "sinfo -n ${nodes##*=}"
   done
