@@ -77,7 +77,7 @@ node_environment::export_caches() {
     MIOPEN_USER_DB_PATH MIOPEN_CUSTOM_CACHE_DIR MPLCONFIGDIR; do
     if [[ -z ${!name:-} ]]; then missing+=("$name"); fi
   done
-  mkdir -p -- "${missing[@]/#/$folder/}" 2>/dev/null || return 0
+  mkdir -p -- "${missing[@]/#/"$folder/"}" 2>/dev/null || return 0
   for name in "${missing[@]}"; do export "$name=$folder/$name"; done
 }
 
