@@ -39,45 +39,63 @@ source "$here/lib/site.sh"
 main() {
   case ${1:-list} in
     -h | --help) common::print_header "${BASH_SOURCE[0]}" ;;
-    --*) experiments::python python3 experiments.py list "$@" ;;
-    list | why | logs | open | cancel | find) experiments::python python3 experiments.py "${1:-list}" "${@:2}" ;;
-    report) experiments::report "${@:2}" ;;
+    --*) experiments::run experiments.py list "$@" ;;
+    list | why | logs | open | cancel | find) experiments::run experiments.py "${1:-list}" "${@:2}" ;;
+    report) experiments::run report.py "${@:2}" ;;
     resubmit) exec bash "$here/job_submitter/resubmit.sh" "${@:2}" ;;
     nodes) experiments::nodes "${@:2}" ;;
     *) common::die_usage "unknown command ${1@Q}: list, why, logs, open, cancel, resubmit, report or nodes (see --help)" ;;
   esac
 }
 
-# experiments::python PYTHON SCRIPT WORD...   A WORD that is a run directory tells where the others are.
-experiments::python() {
-  local word outputs=''
-  for word in "${@:3}"; do
+# experiments::run SCRIPT WORD...   A WORD that is a run directory tells where the others are.
+experiments::run() {
+  local word outputs='' python
+  for word in "${@:2}"; do
     if [[ -e $word/facts || -e $word/tasks || -e $word/../facts ]]; then outputs=$(dirname -- "$word"); fi
   done
   if [[ -z $outputs ]]; then site::outputs outputs "$project"; fi
+  if [[ $1 == report.py && " $*" =~ ' --html'[=\ ]. ]]; then
+    python=$(experiments::drawing_python)
+  else
+    python=$(experiments::python)
+  fi
   site::leave_enclosing_job # what people have told squeue to show
-  exec "$1" -X utf8 "$here/experiments/$2" "$outputs" "${@:3}"
+  exec "$python" -X utf8 "$here/experiments/$1" "$outputs" "${@:2}"
 }
 
-experiments::report() {
-  local python=python3
-  if [[ " $*" =~ ' --html'[=\ ]. ]]; then python=$(experiments::drawing_python); fi
-  experiments::python "$python" report.py "$@"
+# Prints this machine's python3, or where that is too old that of the environment.
+experiments::python() {
+  local -a others
+  if common::first_python 9 python3; then return; fi
+  experiments::environments others
+  common::first_python 9 "${others[@]/%//bin/python}" ||
+    common::die "no python3 of 3.9 or later, neither on this machine nor in an environment of the project: load one (module load python), or make the environment by one:  PYTHON=/path/to/python3 bash ${project@Q}/venv/create.sh"
 }
 
-# The first python with matplotlib: this machine's, or that of the project's environment.
-experiments::drawing_python() {
-  local python environment=''
+# experiments::environments ARRAY   Those of the profile and of the project.
+experiments::environments() {
+  local -n environments_found=$1
+  local environment
   source "$project/venv/environment.sh"
-  environment=$(environment::find "$project" 2>/dev/null) || environment=''
-  for python in python3 ${environment:+"$environment/bin/python"}; do
-    if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("matplotlib") is None)' 2>/dev/null; then
+  environments_found=(${site[environment]:+"${site[environment]}"})
+  if environment=$(environment::find "$project" 2>/dev/null); then environments_found+=("$environment"); fi
+}
+
+# The first python with matplotlib: this machine's, or that of an environment.
+experiments::drawing_python() {
+  local python
+  local -a others
+  experiments::environments others
+  for python in python3 "${others[@]/%//bin/python}"; do
+    if common::first_python 9 "$python" >/dev/null &&
+      "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("matplotlib") is None)' 2>/dev/null; then
       printf '%s\n' "$python"
       return
     fi
   done
-  [[ -n $environment ]] || common::die "--html draws by matplotlib, which this python3 has not, and there is no environment: make one by  bash ${project@Q}/venv/create.sh"
-  common::die "--html draws by matplotlib, which is not installed:  ${environment@Q}/bin/python -m pip install matplotlib"
+  ((${#others[@]} > 0)) || common::die "--html draws by matplotlib, which this python3 has not, and there is no environment: make one by  bash ${project@Q}/venv/create.sh"
+  common::die "--html draws by matplotlib, which is not installed:  ${others[-1]@Q}/bin/python -m pip install matplotlib"
 }
 
 experiments::nodes() {

@@ -6,7 +6,7 @@ declare -gA fact+=()
 declare -ga node_environment_names+=()
 
 declare -g container_environment_beginnings='SLURM_|SLURMD_|PMI_|PMIX_|CUDA_|CUBLAS_|CUDNN_|NVIDIA_|NCCL_|HIP_|ROCR_|HSA_|RCCL_|MIOPEN_|GLOO_|UCX_|FI_|OMP_|MKL_|KMP_|OPENBLAS_|TORCH|PYTORCH_|TRITON_|WANDB_|HF_|TRANSFORMERS_|TOKENIZERS_|PL_'
-declare -g container_environment_names='USER|LOGNAME|TZ|PYTHONFAULTHANDLER|CHECKPOINT_URL|SPOT_NOTICES|GPU_DEVICE_ORDINAL|SEED'
+declare -g container_environment_names='USER|LOGNAME|TZ|PYTHONFAULTHANDLER|CHECKPOINT_URL|SPOT_NOTICES|GPU_DEVICE_ORDINAL|SEED|MPLCONFIGDIR'
 # The container has its own; a token for Slurm's controller is nothing for a program.
 declare -g container_environment_never='PATH|HOME|PWD|LD_LIBRARY_PATH|LD_PRELOAD|SLURM_JWT|VIRTUAL_ENV_DIRECTORY'
 

@@ -22,6 +22,7 @@ checkout=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 for helpers_name in "${!HPC_@}" "${!SLURM_@}" "${!SBATCH_@}" RUN_DIRECTORY PYTHON; do
   if [[ $helpers_name != SLURM_CONF ]]; then unset -v "$helpers_name"; fi
 done
+export BASH_ENV=$checkout/tests/older_bash.sh # bash 4.4 is what Rocky 8 and SLES 15 have
 export XDG_CONFIG_HOME=$BATS_RUN_TMPDIR/config XDG_STATE_HOME=$BATS_RUN_TMPDIR/state
 
 # make_project [FOLDER]   Sets `project` to a new copy of the kit: a folder of an odd name in FOLDER

@@ -116,7 +116,7 @@ def fields(case):
         "who": who,
         "node": case.node or nodes or "NODE",
         "nodes": nodes,
-        "head": nodes.split(",")[0].replace("[", "").split("-")[0] or "its head node",
+        "head": first_of(nodes) or "its head node",
         "status": case.status or "another status than 0",
         "signal": SIGNALS.get(int(case.status or 0), ""),
         "asked": megabytes(asked),
@@ -134,6 +134,11 @@ def fields(case):
         "slurm": case.slurm_says,
         "job": case.job,
     }
+
+
+def first_of(nodes):
+    """The first of Slurm's list: of cn-[07,09-12]-x, z it is cn-07-x."""
+    return re.sub(r"\[([^],-]+)[^]]*\]", r"\1", re.match(r"(?:\[[^]]*\]|[^,[])*", nodes)[0])
 
 
 def megabytes(number):

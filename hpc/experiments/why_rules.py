@@ -62,11 +62,35 @@ RULES = (
         "whose limit it is. Then  {again}",
     ),
     Rule(
+        "too many open files",
+        r"^failed|^lost|^not_started",
+        r"Too many open files",
+        "{who} had more files open than its limit allows (ulimit -n)",
+        "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system') in the program; the "
+        "kit raises the limit to the site's hard one: if that is low, ask the site's support",
+    ),
+    Rule(
+        "GPU number",
+        r"^failed",
+        r"invalid device ordinal",
+        "{who} asked for a GPU by a number that it does not see",
+        "where each rank is shown one GPU alone, or one MIG slice, that is cuda:0: take "
+        "LOCAL_RANK % torch.cuda.device_count(); else do --gpus and the program's own number of processes agree?",
+    ),
+    Rule(
         "loader worker killed",
         r"^failed",
         r"DataLoader worker .* (?:is killed by signal: (?P<error>[^.\n]*)|exited unexpectedly)",
         "a loader's worker of {who} died{error}: the node's memory, or its /dev/shm, was too small",
         "{again} --mem {more_memory}   or take fewer workers",
+    ),
+    Rule(
+        "loopback address",
+        r"^failed",
+        r"connectFullMesh.*?\b(?P<error>127\.\d+\.\d+\.\d+)",
+        "gloo listened at {error}, which the node's own name stands for, and no other node can reach that ({who})",
+        "set site[interface] in the profile, or GLOO_SOCKET_IFNAME in .env, to the interface to the other nodes "
+        "(ip address tells its name)",
     ),
     Rule(
         "collective timed out",
@@ -76,8 +100,8 @@ RULES = (
         r"|DistStoreError|DistNetworkError|The client socket has (?:timed out|failed)",
         "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out ({who})",
         "did one rank leave the others behind (uneven data, an exception, a branch of rank 0 alone)?  {logs} --rank R  "
-        "If all waited, it is the network: NCCL_SOCKET_IFNAME in the site's profile, NCCL_DEBUG=INFO, other nodes "
-        "(--exclude {node})",
+        "If all waited, it is the network: site[interface] in the profile, or NCCL_SOCKET_IFNAME in .env, "
+        "NCCL_DEBUG=INFO, other nodes (--exclude {node})",
     ),
     Rule(
         "broken GPU",
@@ -93,6 +117,13 @@ RULES = (
         r"(?P<error>[^:\n]+: (?:command not found|No such file or directory))",
         "the command is not there on the node ({who}): {error}",
         "correct the line of the configuration file, or install the program in the environment",
+    ),
+    Rule(
+        "CPU time limit",
+        r"^failed 152",
+        None,
+        "{who} used more CPU time than a limit of the node or of your shell allows (ulimit -t, SIGXCPU)",
+        "take  ulimit -t  out of ~/.bashrc and the like; if the site sets it on its nodes, ask its support",
     ),
     Rule(
         "crashed",

@@ -32,6 +32,7 @@ source "$kit/hpc/lib/sending.sh"
 source "$kit/hpc/lib/node_environment.sh"
 source "$kit/hpc/lib/bad_nodes.sh"
 source "$kit/hpc/job/lib/sources.sh"
+source "$kit/hpc/job/lib/address.sh"
 source "$kit/hpc/job/lib/rendezvous.sh"
 source "$kit/hpc/job/lib/interruption.sh"
 source "$kit/hpc/job/lib/restart.sh"
@@ -76,7 +77,7 @@ batch::attempt() {
   printf '== job %s, attempt %s, on %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$SLURM_JOB_NODELIST" "$(date '+%F %T %Z')"
   ((${SLURM_JOB_NUM_NODES:?} == fact[nodes])) ||
     common::die "Slurm gave $SLURM_JOB_NUM_NODES nodes; the run asked for ${fact[nodes]}"
-  rendezvous=$(rendezvous::choose "$kit" "$ATTEMPT")
+  rendezvous=$(rendezvous::choose "$ATTEMPT")
   export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
 
   trap batch::end_step TERM INT HUP
@@ -123,12 +124,14 @@ batch::attempt() {
 }
 
 # --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step; an end with 0 ends
-# nobody else: a rank may work longer than the others. --overlap: a step that srun asked for and gave up, as the controller was
-# silent, may hold the CPUs for ever.
+# nobody else: a rank may work longer than the others. SLURM_OVERLAP: a step that srun asked for and gave up, as the controller
+# was silent, may hold the CPUs for ever. (An srun that is not Slurm's own may refuse the option --overlap, and leave
+# --cpus-per-task aside; what it does not know of the environment does no harm.)
 batch::start_step() {
-  srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
-    --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))" \
-    --overlap --export=ALL --kill-on-bad-exit=1 --wait=0 \
+  local -r cpus=$((fact[cpus] / fact[tasks_per_node]))
+  SLURM_OVERLAP=1 SRUN_CPUS_PER_TASK=$cpus srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
+    --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$cpus" \
+    --export=ALL --kill-on-bad-exit=1 --wait=0 \
     bash "$kit/hpc/job/node.sh" "$run_directory" "$attempt_directory" &
   step=$!
 }

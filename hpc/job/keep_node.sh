@@ -71,13 +71,15 @@ keep_node::make_folder() {
     ours=1
     { mkdir -p -- "$SLURM_TMPDIR" && chmod 700 -- "$SLURM_TMPDIR"; } ||
       common::die "cannot make ${SLURM_TMPDIR@Q} on $(common::node): the profile's node_local_directory must be there and writable"
-    leftovers::find leftovers reason "${fact[node_local_directory]}" || common::note "$(common::node): $reason"
+    leftovers::find leftovers reason "${SLURM_TMPDIR%/*}" || common::note "$(common::node): $reason"
     for leftover in "${leftovers[@]}"; do
       common::note "$(common::node): removing $leftover, which a job of yours has left"
+      if [[ -e $leftover/.hpc_kit/began ]]; then leftovers::remove_shared_memory "$leftover/.hpc_kit/began"; fi
       local_disk::erase "$leftover" || true
     done
   fi
   mkdir -p -- "$SLURM_TMPDIR/.hpc_kit/archives"
+  : >"$SLURM_TMPDIR/.hpc_kit/began"
 }
 
 keep_node::look() {
@@ -134,6 +136,7 @@ keep_node::leave() {
   fi
   if [[ ! -d $SLURM_TMPDIR/.hpc_kit ]]; then return; fi
   local_disk::wait_until_free "$((fact[kill_wait] * 2 / 3))"
+  leftovers::remove_shared_memory "$SLURM_TMPDIR/.hpc_kit/began"
   (collecting::collect "$run_directory" "$attempt_directory") || common::warn "$(common::node): --collect failed"
   if [[ -n $ours ]]; then
     cd /

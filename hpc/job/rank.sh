@@ -16,8 +16,9 @@ main() {
   local -a words
   local status=0 writer='' launchers='' node
   node=$(common::node)
+  rank::choose_slice
   rank::keep_log "${attempt_directory%/*}/rank_${RANK:?}.txt"
-  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $node (${NODE_ADDRESS:?}), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-none}"
+  common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $node (${NODE_ADDRESS:?}), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-${ROCR_VISIBLE_DEVICES:-${HIP_VISIBLE_DEVICES:-none}}}"
   if command::read "${attempt_directory%/*}/command" words; then
     # Signals reach the command by themselves (torchrun and Slurm send them to all processes of a rank);
     # this shell stays to take its status. ABRT: the program shows its stacks (interruption.sh). PIPE: the writer
@@ -52,6 +53,15 @@ rank::close_log() {
     if ! kill -0 "$writer" 2>/dev/null; then return; fi
     sleep 0.01
   done
+}
+
+# CUDA shows a process one MIG slice, the first of its list: each rank of a node gets one of its own, which is its device 0.
+rank::choose_slice() {
+  local -a slices
+  IFS=, read -ra slices <<<"${CUDA_VISIBLE_DEVICES:-}"
+  if [[ ${slices[0]:-} == MIG-* ]] && ((${LOCAL_WORLD_SIZE:-1} > 1)); then
+    export CUDA_VISIBLE_DEVICES=${slices[LOCAL_RANK % ${#slices[@]}]}
+  fi
 }
 
 # Those that this process may use; nproc alone would tell OMP_NUM_THREADS.

@@ -5,7 +5,7 @@
 FILE gets a line at the start, one every SECONDS, and one at the end. The last line is written anew at each look, so
 that it is true also when nobody could write one at the end. PROCESS is the parent, with which this one ends; ROOT the
 process whose descendants are the job's, Slurm's own. CPU and memory come from the job's control group where it has one.
-Imports little, as it stays as long as the job. Standard library only.
+Imports little, as it stays as long as the job. Standard library only, Python 3.6 or later.
 """
 
 import os
@@ -114,11 +114,19 @@ class Gpus:
         words = ["nvidia-smi", f"--id={devices}", "--query-gpu=index,utilization.gpu,memory.used"]
         words += ["--format=csv,noheader,nounits", f"--loop-ms={max(100, int(seconds * 1000))}"]
         try:
-            self.process = os.posix_spawnp(words[0], words, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, sink, 1)])
-            self.source = source
-            os.set_blocking(source, False)
+            self.process = os.fork()  # no posix_spawnp before Python 3.8
         except OSError:
             os.close(source)
+            os.close(sink)
+            return
+        if self.process == 0:
+            try:
+                os.dup2(sink, 1)
+                os.execvp(words[0], words)  # noqa: S606 (no shell is wanted)
+            finally:
+                os._exit(127)
+        self.source = source
+        os.set_blocking(source, False)
         os.close(sink)
 
     def look(self):
@@ -183,10 +191,10 @@ def has_ended(parent, watched, seconds):
 
 
 def watch(parent):
-    """What select can wait for, from Linux 5.3 on."""
+    """What select can wait for, from Linux 5.3 and Python 3.9 on."""
     try:
         return os.pidfd_open(parent)
-    except OSError:
+    except (AttributeError, OSError):
         return None
 
 
@@ -196,7 +204,7 @@ def sample(group, processes, gpus):
         processes.look()
     cpu = processes.cpu_seconds if group.cpu is None else group.cpu_seconds()
     memory = processes.memory_bytes if group.memory is None else group.memory_bytes()
-    return cpu, memory, *gpus.look()
+    return (cpu, memory, *gpus.look())  # Python 3.7 wants the brackets
 
 
 def main():

@@ -263,7 +263,7 @@ request::pack_argv() {
   done
   local log=pack_log.txt
   if [[ ${fact[run_directory]} == *[%\\]* ]]; then log=/dev/null; fi # as in request::sbatch_argv; pack.sh opens it
-  argv+=(--chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[run_directory]}/kit/hpc/job/pack.sh" "${fact[run_directory]}")
+  argv+=(--propagate=NONE --chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[run_directory]}/kit/hpc/job/pack.sh" "${fact[run_directory]}")
 }
 
 # request::cycle_argv ARRAY TASKS OFFSET [DEPENDENCY...]   For the job of --rapid-cycle: the same job, but for its name, partition
@@ -322,7 +322,8 @@ request::sbatch_argv() {
   if ((fact[grace_seconds] > 0)); then argv+=(--signal="B:USR1@${fact[grace_seconds]}"); fi
   if ((fact[max_restarts] > 0)); then argv+=(--requeue); else argv+=(--no-requeue); fi
   if [[ -n ${first[*]} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
-  argv+=(--chdir="$run_directory" --open-mode=append)
+  # NONE: the limits of the login shell (ulimit -t, -n) are not the job's.
+  argv+=(--propagate=NONE --chdir="$run_directory" --open-mode=append)
   local log=task_1/log.txt
   local -a words=()
   if ((fact[tasks] > 1)); then

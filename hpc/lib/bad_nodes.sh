@@ -6,7 +6,7 @@
 declare -g bad_nodes_seconds=86400 bad_nodes_failures=2
 
 bad_nodes::folder() {
-  printf '%s/hpc_kit/nodes\n' "${XDG_STATE_HOME:-$HOME/.local/state}"
+  printf '%s/hpc_kit/nodes\n' "${XDG_STATE_HOME:-${HOME:-}/.local/state}"
 }
 
 # bad_nodes::file CLUSTER   Lines `EPOCH NODE JOB CAUSE`.
@@ -19,9 +19,10 @@ bad_nodes::file() {
 bad_nodes::record() {
   local file
   file=$(bad_nodes::file "$1")
-  common::note "$2 is noted as the cause (${*:4}); two such failures within a day, and new jobs leave it out"
-  if mkdir -p -- "${file%/*}" 2>/dev/null && [[ -w ${file%/*} ]]; then
-    printf '%s %s %s %s\n' "$(common::now)" "$2" "$3" "${*:4}" >>"$file"
+  if mkdir -p -- "${file%/*}" 2>/dev/null && { printf '%s %s %s %s\n' "$(common::now)" "$2" "$3" "${*:4}" >>"$file"; } 2>/dev/null; then
+    common::note "$2 is noted as the cause (${*:4}); two such failures within a day, and new jobs leave it out"
+  else
+    common::note "$2 looks like the cause (${*:4}); $(common::node) cannot write it into ${file%/*}: if it comes again, submit with --exclude $2"
   fi
 }
 

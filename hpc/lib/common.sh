@@ -33,6 +33,18 @@ common::has_command() {
   command -v "$1" >/dev/null 2>&1
 }
 
+# common::first_python MINOR PYTHON...   Prints the first that is there and is Python 3.MINOR or later. Status 1 when none is.
+common::first_python() {
+  local python
+  for python in "${@:2}"; do
+    if "$python" -I -S -c 'import sys; sys.exit(sys.version_info < (3, int(sys.argv[1])))' "$1" 2>/dev/null; then
+      printf '%s\n' "$python"
+      return
+    fi
+  done
+  return 1
+}
+
 # The name of this node: Slurm's, where several nodes are one machine.
 common::node() {
   printf '%s\n' "${SLURMD_NODENAME:-$(uname -n)}"

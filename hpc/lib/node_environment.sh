@@ -23,8 +23,6 @@ node_environment::export() {
   export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
   # A program that hangs is ended by SIGABRT, at which Python then prints its stacks.
   export PYTHONFAULTHANDLER=${PYTHONFAULTHANDLER:-1}
-  NODE_ADDRESS=$(node_environment::address)
-  export NODE_ADDRESS
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]}
   if [[ -n ${fact[stage_venv]} ]]; then VIRTUAL_ENV_DIRECTORY=$SLURM_TMPDIR/.hpc_kit/environment; fi
   if [[ ${fact[launcher]} != torchrun ]]; then
@@ -66,6 +64,23 @@ node_environment::make_url_own() {
   CHECKPOINT_URL+=$(node_environment::own_folder "$1")
 }
 
+# node_environment::export_caches TASK_DIRECTORY   Caches that programs keep in the home, unless they are told another place: a
+# compute node may not be able to write there, and a shared file system is slow at the locks that they take. They go to the
+# job's folder on the node's own disk, for all ranks of the node, as each of these programs locks or renames what it writes. The
+# artifacts that W&B uploads later, perhaps after the job, stay with the task.
+node_environment::export_caches() {
+  local -r folder=$SLURM_TMPDIR/.hpc_kit/cache
+  local name
+  local -a missing=()
+  export WANDB_DATA_DIR=${WANDB_DATA_DIR:-$1/wandb_data}
+  for name in WANDB_CACHE_DIR TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR CUDA_CACHE_PATH \
+    MIOPEN_USER_DB_PATH MIOPEN_CUSTOM_CACHE_DIR MPLCONFIGDIR; do
+    if [[ -z ${!name:-} ]]; then missing+=("$name"); fi
+  done
+  mkdir -p -- "${missing[@]/#/"$folder/"}" 2>/dev/null || return 0
+  for name in "${missing[@]}"; do export "$name=$folder/$name"; done
+}
+
 # node_environment::export_task TASK_DIRECTORY   What this task alone has: its environment file (words NAME=VALUE that
 # end in NUL), the parameters of its point of a sweep, and a folder for W&B.
 node_environment::export_task() {
@@ -76,14 +91,4 @@ node_environment::export_task() {
   if [[ -e $1/parameters.yaml ]]; then export WANDB_SWEEP_PARAM_PATH=$1/parameters.yaml; fi
   if [[ ! -e $1/environment ]]; then return; fi
   while LC_ALL=C IFS= read -r -d '' word; do export "${word?}"; done <"$1/environment"
-}
-
-# The address that the other nodes see, by the route to the head node.
-node_environment::address() {
-  local answer
-  if ((NNODES > 1)) && answer=$(ip -oneline route get "$MASTER_ADDR" 2>/dev/null) && [[ $answer =~ src\ ([^ ]+) ]]; then
-    printf '%s\n' "${BASH_REMATCH[1]}"
-  else
-    printf '%s\n' "$MASTER_ADDR"
-  fi
 }

@@ -130,7 +130,7 @@ packing::check_space() {
 # packing::fill PARTIAL FORMAT FOLDER START   Makes part 1, 2, … in PARTIAL. Status 1 when one fails.
 packing::fill() {
   local -r partial=$1 format=$2 folder=$3 start=$4
-  local process watch='' list failed=0
+  local process watch='' list failed=0 processors
   local -a processes=()
   set -m # each a process group, to be ended with all that it has started
   if [[ -t 2 ]]; then
@@ -142,11 +142,12 @@ packing::fill() {
     processes+=("$!")
   else
     packing::divide "$partial" "$folder" "$start"
+    processors=$(packing::processors)
     for list in "$partial"/list.*; do
       packing::tar "$format" "$folder" "$list" "$partial/${list##*.}" &
       processes+=("$!")
       # As many at a time as there are processors.
-      if ((${#processes[@]} % $(nproc) == 0)); then wait "${processes[-1]}" || failed=1; fi
+      if ((${#processes[@]} % processors == 0)); then wait "${processes[-1]}" || failed=1; fi
     done
   fi
   set +m
@@ -157,6 +158,15 @@ packing::fill() {
     printf '\r\e[K' >&2
   fi
   return "$failed"
+}
+
+# Those of the job, else those that this process may use. By themselves zstd and squashfs-tools take all of the machine's.
+packing::processors() {
+  local -r job=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-}}
+  local usable
+  usable=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+  if [[ -n $job ]] && ((job < usable)); then usable=$job; fi
+  printf '%s\n' "$usable"
 }
 
 # packing::divide PARTIAL FOLDER START   Names to pack, in PARTIAL/list.N. Hard links stay in one part.
@@ -182,7 +192,7 @@ packing::tar() {
     --directory="$2" --null --verbatim-files-from --files-from="$3")
   if [[ $1 == tar.zst ]]; then
     common::has_command zstd || common::die "no zstd on this machine: leave --data-format out, or say tar"
-    tar "${options[@]}" | zstd -q -1 --threads=0 -o "$4"
+    tar "${options[@]}" | zstd -q -1 --threads="$(packing::processors)" -o "$4"
   else
     tar "${options[@]}" --file="$4"
   fi
@@ -197,7 +207,7 @@ packing::image() {
   if packing::compresses "$1" && [[ $(mksquashfs -help 2>&1) == *zstd* ]]; then options=(-comp zstd -Xcompression-level 1); fi
   # It goes on without a file that it cannot read, and says so. Among many files of one size it would look for
   # equal ones for ever.
-  answer=$(mksquashfs "$1" "$2" -noappend -no-progress -no-xattrs -no-duplicates -mem 1G -quiet "${options[@]}" 2>&1) || status=$?
+  answer=$(mksquashfs "$1" "$2" -noappend -no-progress -no-xattrs -no-duplicates -mem 1G -processors "$(packing::processors)" -quiet "${options[@]}" 2>&1) || status=$?
   if [[ -n $answer ]] || ((status != 0)); then common::die "mksquashfs (exit status $status): ${answer//$'\n'/; }"; fi
 }
 

@@ -22,7 +22,7 @@ secrets::take_setting() {
 
 # System 004 kept the key in this file; netrc is read by wandb itself.
 secrets::export_wandb_key() {
-  local -r file=$HOME/wandb_credentials.txt
+  local -r file=${HOME:-}/wandb_credentials.txt
   local key=''
   if [[ -n ${WANDB_API_KEY:-} || ! -r $file ]]; then return; fi
   read -r key <"$file" || true

@@ -14,7 +14,7 @@ setup() {
 failure() {
   bad_nodes::record stub "$1" "$2" node_failed 2>/dev/null
   if [[ -n ${3:-} ]]; then
-    sed -i "\$s/^[0-9]*/$((EPOCHSECONDS - $3))/" "$(bad_nodes::file stub)"
+    sed -i "\$s/^[0-9]*/$(($(date +%s) - $3))/" "$(bad_nodes::file stub)"
   fi
 }
 

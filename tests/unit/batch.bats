@@ -158,3 +158,15 @@ exit 3'
   wait_status "$batch"
   [[ $(wc -l <"$stub/calls") == 4 && $(cause) == 'failed 1 - -' ]]
 }
+
+@test "an srun that refuses --overlap and --gpu-bind, and takes the CPUs from its environment alone" {
+  # shellcheck disable=SC2016 # sh expands it
+  srun_does 'for word; do
+  case $word in --overlap* | --gpu-bind*) echo "srun: unrecognized option $word" >&2; exit 1 ;; esac
+done
+[ "$SRUN_CPUS_PER_TASK" = 1 ] && [ "$SLURM_OVERLAP" = 1 ] || exit 4
+: >"$STUB/../run/task_1/attempt_0/begun"'
+  start_batch
+  wait_status "$batch"
+  [[ $status == 0 && $(cause) == finished ]]
+}

@@ -339,3 +339,26 @@ shown() {
   run -2 command_of logs
   run -2 command_of list --last many
 }
+
+@test "python3 is older than 3.9, or missing: the environment's is taken, else one line says what to do" {
+  local -r old=$BATS_TEST_TMPDIR/old
+  made_run well 1 1
+  state 1 completed
+  mkdir -p -- "$old"
+  printf '#!/bin/sh\nexit 1\n' >"$old/python3" # as an old one answers when it is asked for its version
+  chmod +x -- "$old/python3"
+  rm -- "$project/.venv"
+  mkdir -- "$project/.venv"
+  PATH=$old:$PATH fails_with 1 'error: no python3 of 3\.9 or later, neither on this machine nor in an environment' command_of list
+  PATH=$(path_without python3) fails_with 1 'error: no python3 of 3\.9 or later' command_of why well
+
+  local environment
+  source "$checkout/venv/environment.sh"
+  environment=$(environment::path "$project" cpu)
+  mkdir -p -- "$environment/bin"
+  ln -s -- "$(type -P python3)" "$environment/bin/python"
+  PATH=$old:$PATH run -0 command_of list
+  shown well completed
+  PATH=$(path_without python3) run -0 command_of list
+  shown well completed
+}

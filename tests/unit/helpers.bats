@@ -26,3 +26,9 @@ load ../helpers
   # shellcheck disable=SC2154 # bats sets it
   [[ $status == 1 && $stderr == 'in vain for 0 s: test -e /no where' ]]
 }
+
+@test "no script of a test has what bash 4.4 lacks" {
+  # shellcheck disable=SC2016 # the other bash expands it
+  run -127 bash -uc 'echo "$EPOCHSECONDS"'
+  [[ $output == *'EPOCHSECONDS: unbound variable' ]]
+}

@@ -99,7 +99,7 @@ finds() {
 
 @test "| grep -q; what bash 4.4 has not; local x=\$( )" {
   add hpc/greet.sh 'ls | grep -q x' 'ls |' '  LC_ALL=C grep -E --quiet x' 'grep -q x file || ls | grep x' 'now=$EPOCHSECONDS' 'wait -n -p pid' 'echo "${x@L}"' \
-    'echo "${x@Q}" $EPOCH' 'local x=$(ls)' 'local -r y="${z#w}" x="a$(ls)"' 'local -r n=$((1 + 1)) x=${y:-z}' 'local x # =$(ls)'
+    'echo "${x@Q}" $EPOCH %Q' 'local x=$(ls)' 'local -r y="${z#w}" x="a$(ls)"' 'local -r n=$((1 + 1)) x=${y:-z}' 'local x # =$(ls)'
   finds 'hpc/greet.sh:8: | grep -q: under pipefail a match may be a failure; grep -c >/dev/null' \
     'hpc/greet.sh:10: | grep -q: under pipefail a match may be a failure; grep -c >/dev/null' \
     'hpc/greet.sh:12: bash 4.4 has no EPOCHSECONDS' 'hpc/greet.sh:13: bash 4.4 has no `wait -n -p`' 'hpc/greet.sh:14: bash 4.4 has no ${…@L}' \

@@ -48,6 +48,8 @@ NEWER = {
     r"(?:^|[\s;&|(])(wait(?: +-\w+)*? +-[a-z]*[pf])\b": "bash 4.4 has no `{}`",
     r"\$\{[^}]*(@[LUuKk])\}": "bash 4.4 has no ${{…{}}}",
     r"\b((?:local|declare) +-[a-zA-Z]*I)\b": "bash 4.4 has no `{}`",
+    r"(printf (?:-v \S+ )?['\"]?\S*%Q)": "bash 4.4 has no `{}`",
+    r"\b(compgen -V|read -E|source -p)\b": "bash 4.4 has no `{}`",
     r"(\$\{ )": "bash 4.4 has no `{} …; }}`",
     r"\b(shopt -s [a-z ]*(?:assoc_expand_once|localvar_inherit|patsub_replacement))\b": "bash 4.4 has no `{}`",
 }

@@ -188,9 +188,9 @@ kill_session() {
   files 1500 "$SCRATCH_DIR/data"
   head -c 20000000 /dev/urandom >"$SCRATCH_DIR/data/large"
   # How long it takes, so that the moments are spread over that.
-  took=${EPOCHREALTIME/[^0-9]/}
+  took=$(($(date +%s%N) / 1000))
   PART_FILES=500 FORMAT=tar pack data
-  took=${EPOCHREALTIME/[^0-9]/}-took
+  took=$(($(date +%s%N) / 1000 - took))
   rm -rf -- "$store"
   for ((round = 1; round <= 12; round++)); do
     printf '%s' "$round" >"$SCRATCH_DIR/data/file 7" # other data, of the same names
@@ -360,6 +360,23 @@ as_nobody() {
   touch -- "$SCRATCH_DIR/data/text"
   PATH=$path FORMAT=zst run -1 --separate-stderr pack data
   [[ $stderr == *'error: no zstd on this machine: leave --data-format out, or say tar'* ]]
+}
+
+@test "packers are told the CPUs of the job: by themselves they take all of the machine's" {
+  files 3 "$SCRATCH_DIR/data"
+  stub zstd 'printf "zstd %s\n" "$*" >>"${0%/*}/called"; exec "$real" "$@"'
+  stub mksquashfs 'if [[ $1 != -help ]]; then printf "mksquashfs %s\n" "$*" >>"${0%/*}/called"; fi; exec "$real" "$@"'
+  stub unsquashfs 'printf "unsquashfs %s\n" "$*" >>"${0%/*}/called"; exec "$real" "$@"'
+  local program
+  for program in squashfuse squashfuse_ll; do stub "$program" 'exit 1'; done
+  SLURM_CPUS_PER_TASK=1 PATH=$stub:$PATH FORMAT=zst pack data
+  SLURM_CPUS_PER_TASK=1 PATH=$stub:$PATH FORMAT=image pack data
+  SLURM_CPUS_ON_NODE=1 PATH=$stub:$PATH unpack
+  [[ $(grep -coE -e '--threads=1 |-processors 1 ' "$stub/called") == 3 ]]
+  # Without a job those that this process may use, whatever is said of threads.
+  rm -rf -- "$stub/called" "$store"
+  OMP_NUM_THREADS=7 PATH=$stub:$PATH FORMAT=zst pack data
+  grep -q -- "^zstd .*--threads=$(nproc) " "$stub/called"
 }
 
 @test "auto takes an image for many small files, where it can be made and mounted, and says so" {

@@ -52,6 +52,24 @@ rank() {
   [[ ${lines[-1]} == here ]]
 }
 
+@test "of MIG slices each rank of a node gets its own, as CUDA would show all of them the first" {
+  export CUDA_VISIBLE_DEVICES=MIG-a,MIG-b,MIG-c
+  LOCAL_WORLD_SIZE=3 LOCAL_RANK=2 run -0 rank 2 printenv CUDA_VISIBLE_DEVICES
+  [[ ${lines[0]} == *'GPUs MIG-c' && ${lines[1]} == MIG-c ]]
+  # A launcher of the user's own divides them itself.
+  LOCAL_WORLD_SIZE=1 run -0 rank 0 printenv CUDA_VISIBLE_DEVICES
+  [[ ${lines[1]} == MIG-a,MIG-b,MIG-c ]]
+  # Whole GPUs are all seen by all, and chosen by the local rank.
+  CUDA_VISIBLE_DEVICES=0,1 LOCAL_WORLD_SIZE=2 LOCAL_RANK=1 run -0 rank 1 printenv CUDA_VISIBLE_DEVICES
+  [[ ${lines[1]} == 0,1 ]]
+}
+
+@test "AMD's GPUs are shown, too" {
+  unset CUDA_VISIBLE_DEVICES
+  ROCR_VISIBLE_DEVICES=4,5 run -0 rank 0 true
+  [[ $output == *'GPUs 4,5' ]]
+}
+
 @test "without GPUs it says none" {
   unset CUDA_VISIBLE_DEVICES
   run -0 rank 0 true

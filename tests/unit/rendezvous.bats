@@ -1,18 +1,37 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # sourced files
-# Where ranks meet: hpc/job/rendezvous.py.
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells; sourced files
+# Where ranks meet, and by which interface: hpc/job/lib/{address,rendezvous}.sh. No python is in PATH: a node may have none.
 
 load ../helpers
 
-rendezvous() {
-  python3 "$checkout/hpc/job/rendezvous.py" "$@"
+setup() {
+  use_libraries common slurm address rendezvous
+  mkdir -- "$BATS_TEST_TMPDIR/stubs"
+  # Nodes at the addresses of the file `addresses`, in the order of their numbers.
+  cat >"$BATS_TEST_TMPDIR/stubs/scontrol" <<'STUB'
+#!/bin/sh
+case $* in
+  *hostnames*) sed 's/.*/&/;=' "${0%/*}/addresses" | sed -n 's/^[0-9]*$/node&/p' ;;
+  *) echo "NodeName=x NodeAddr=$(sed -n "${4#node}p" "${0%/*}/addresses") Port=1" ;;
+esac
+STUB
+  chmod +x -- "$BATS_TEST_TMPDIR/stubs/scontrol"
+  PATH=$BATS_TEST_TMPDIR/stubs:$PATH
+  export SLURM_JOB_NODELIST=nodes SLURM_JOB_ID=4711 SLURMD_NODENAME=node1
+}
+
+# choose ATTEMPT ADDRESS...   What the ranks of a job get on nodes at these addresses, with no python3 at hand.
+choose() {
+  printf '%s\n' "${@:2}" >"$BATS_TEST_TMPDIR/stubs/addresses"
+  (
+    PATH=$(path_without python3)
+    rendezvous::choose "$1"
+  )
 }
 
 # port SEED   The port alone.
 port() {
-  local answer
-  answer=$(rendezvous --seed "$1")
-  printf '%s\n' "${answer#* }"
+  address::free_port "$1"
 }
 
 # listen FAMILY ADDRESS PORT   Until the test ends.
@@ -42,25 +61,23 @@ teardown() {
 }
 
 @test "one node needs no address, and gets a port that the kernel does not hand out" {
-  local low seed answer
+  local low attempt answer
   read -r low _ </proc/sys/net/ipv4/ip_local_port_range
-  for seed in 0 1 2 77 123456 4294967294 1000003000001; do
-    answer=$(rendezvous --seed "$seed")
-    [[ $answer =~ ^127\.0\.0\.1\ [0-9]+$ ]]
-    ((${answer#* } >= 10000 && ${answer#* } < low))
+  for SLURM_JOB_ID in 1 2 77 123456 4294967294; do
+    for attempt in 0 1000; do
+      answer=$(choose "$attempt" 192.0.2.1)
+      [[ $answer =~ ^127\.0\.0\.1\ [0-9]+$ ]]
+      ((${answer#* } >= 10000 && ${answer#* } < low))
+    done
   done
 }
 
 @test "a controller that is silent for a while is asked again for the nodes' addresses" {
-  use_libraries common slurm rendezvous
-  mkdir -- "$BATS_TEST_TMPDIR/stubs"
   cat >"$BATS_TEST_TMPDIR/stubs/scontrol" <<'STUB'
 #!/bin/sh
 if [ ! -e "$0.asked" ]; then touch "$0.asked"; echo 'slurm_load_node error: Unable to contact slurm controller (connect failure)' >&2; exit 1; fi
 echo 'NodeName=node1 NodeAddr=10.0.0.1 Port=1'
 STUB
-  chmod +x -- "$BATS_TEST_TMPDIR/stubs/scontrol"
-  PATH=$BATS_TEST_TMPDIR/stubs:$PATH
   [[ $(rendezvous::slurm_address node1) == 10.0.0.1 ]]
 }
 
@@ -96,29 +113,72 @@ STUB
 
 @test "another node at a loopback address is refused, unless it is this machine" {
   local peer
-  for peer in 127.0.0.1 127.0.1.1 localhost; do
-    fails_with 1 "^rendezvous: on .*, the other node $peer is a loopback address \(.*mend its name in /etc/hosts" \
-      rendezvous --seed 1 --peer "$peer"
-    run -0 rendezvous --seed 1 --peer "$peer" --same-machine
-    [[ $output =~ ^(127\.|::1\ ) ]]
+  for peer in 127.0.0.1 127.0.1.1 localhost ::1; do
+    if [[ $peer == ::1 && ! -e /proc/net/if_inet6 ]]; then continue; fi
+    fails_with 1 "error: on node1, $peer is a loopback address \(.*mend its name in /etc/hosts" choose 0 192.0.2.1 "$peer"
+    run -0 choose 0 "$peer" "$peer"
+    [[ $output =~ ^(127\.0\.0\.1|::1)\ [0-9]+$ ]]
   done
 }
 
 @test "a node that cannot be found, or not be reached, is told by its name" {
-  fails_with 1 '^rendezvous: no way from .* to no-such-node\.invalid: ' rendezvous --seed 1 --peer no-such-node.invalid
+  fails_with 1 'error: no way from node1 to no-such-node\.invalid: .*(known|resolution)' choose 0 192.0.2.1 no-such-node.invalid
   # A link-local address without an interface leads nowhere.
-  fails_with 1 '^rendezvous: no way from .* to fe80::1: ' rendezvous --seed 1 --peer fe80::1
+  fails_with 1 'error: no way from node1 to fe80::1: ' choose 0 192.0.2.1 fe80::1
 }
 
-@test "the address is the one that the way to the other node begins at" {
-  local own
-  own=$(ip -oneline -4 address show scope global 2>/dev/null | awk 'NR == 1 { sub("/.*", "", $4); print $4 }')
-  if [[ -z $own ]]; then skip 'no address but loopback here'; fi
-  run -0 rendezvous --seed 1 --peer "$own"
+# own_addresses   Pairs of an interface and its address, of which one that is not loopback.
+own_addresses() {
+  ip -oneline address show scope global 2>/dev/null | awk '{ sub("/.*", "", $4); print $2, $4 }'
+}
+
+@test "the address is the one that the way to the other node begins at; its interface is found by it" {
+  local interface own
+  [[ -n $(own_addresses) ]] || skip 'no address but loopback here'
+  while read -r interface own; do
+    run -0 choose 0 192.0.2.77 "$own"
+    [[ $output == "$own "* ]]
+    [[ $(address::interface "$own") == "$interface" ]]
+  done < <(own_addresses)
+  [[ $(address::interface 127.0.0.1) == lo ]]
+  PATH=$(path_without ip)
+  [[ -z $(address::interface 127.0.0.1) ]]
+}
+
+@test "the profile's interface, or its suffix of the head node's name, decides the address" {
+  local interface own
+  read -r interface own < <(own_addresses) || skip 'no address but loopback here'
+  declare -A fact=([head_address]=interface=$interface)
+  run -0 choose 0 127.0.0.1 127.0.0.1
   [[ $output == "$own "* ]]
+  fact=([head_address]=interface=nope0)
+  fails_with 1 "error: the profile's head_address: interface nope0 has no address on node1" choose 0 192.0.2.1 192.0.2.2
+  fact=([head_address]=suffix=.no-such.invalid)
+  fails_with 1 "error: the profile's head_address: no way from node1 to node1.no-such.invalid: " choose 0 192.0.2.1 192.0.2.2
+  fact=([head_address]=suffix=${own##*.})
+  [[ $(rendezvous::address "${own%"${own##*.}"}" other) == "$own" ]] # a name and a suffix that make its address
 }
 
-@test "wrong arguments" {
-  run -2 --separate-stderr rendezvous
-  run -2 --separate-stderr rendezvous --seed x
+# exported NODES   Of what address::export leaves to the program.
+exported() {
+  declare -gA fact+=([nodes]=$1)
+  address::export
+  printf '%s %s %s\n' "$NODE_ADDRESS" "${GLOO_SOCKET_IFNAME:--}" "${NCCL_SOCKET_IFNAME:--}"
+}
+
+@test "gloo and NCCL use the interface to the head node on several nodes, unless they are told another" {
+  local interface own
+  read -r interface own < <(own_addresses) || skip 'no address but loopback here'
+  unset GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME
+  export MASTER_ADDR=$own
+  declare -gA fact=()
+  [[ $(exported 2) == "$own $interface $interface" ]]
+  [[ $(NCCL_SOCKET_IFNAME=hsn exported 2) == "$own $interface hsn" ]]
+  fact[interface]=hsn0,hsn1
+  [[ $(exported 2) == "$own hsn0,hsn1 hsn0,hsn1" ]]
+  fact[interface]=^docker
+  [[ $(exported 2) == "$own $interface ^docker" ]]
+  fact[interface]=''
+  [[ $(MASTER_ADDR=127.0.0.1 exported 1) == '127.0.0.1 - -' ]]
+  MASTER_ADDR=no-such-node.invalid fails_with 1 'error: node1 has no way to the head node, no-such-node.invalid: ' exported 2
 }

@@ -221,7 +221,7 @@ two_seeds() {
 @test "half a line of usage, an attempt that runs, and names of several experiments" {
   task one 1 task_1 train running
   request one 4711 a100
-  attempt one 1 0 '' "$((EPOCHSECONDS - 7200))" ''
+  attempt one 1 0 '' "$(($(date +%s) - 7200))" ''
   usage one 1 0 node1 '1000 0 1000000 - -'
   printf '1010.0\t5' >>"$folder/hpc_outputs/one/task_1/attempt_0/usage_node1.tsv"
   task two 1 task_1 other completed '{"loss": 1}'

@@ -23,6 +23,7 @@ begin() {
     set -euo pipefail
     source "$1/hpc/lib/common.sh"
     source "$1/hpc/job/lib/usage.sh"
+    declare -A fact=([environment]=${environment:-})
     exec {held}<"$1" # as node.sh holds the folder of the job
     usage::start "$1" "$2"
     exec "${@:3}"' - "$checkout" "$attempt" "$@" 3>&- 4>&- &
@@ -92,6 +93,35 @@ while not os.path.exists(sys.argv[1]): time.sleep(0.1)' "$BATS_TEST_TMPDIR/enoug
   wait_until 10 is_over
 }
 
+has_two_lines() {
+  (($(wc -l <"$1") == 2))
+}
+
+# pythons   Those of this machine, of each version from 3.6 on one.
+pythons() {
+  local python
+  for python in $(compgen -c python3. | grep -xE 'python3[.][0-9]+') "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3; do
+    "$python" -c 'import sys; print(sys.version_info[1], sys.executable) if sys.version_info >= (3, 6) else None' 2>/dev/null || true
+  done | sort -u -k 1,1 | cut -d ' ' -f 2-
+}
+
+@test "any Python from 3.6 on measures; where the machine's is missing or older, the environment's does" {
+  local python path
+  local -i tried=0
+  path=$(path_without python3)
+  while read -r python; do
+    rm -rf -- "$BATS_TEST_TMPDIR/environment" "$record"
+    mkdir -p -- "$BATS_TEST_TMPDIR/environment/bin"
+    ln -s -- "$python" "$BATS_TEST_TMPDIR/environment/bin/python"
+    environment=$BATS_TEST_TMPDIR/environment PATH=$path CUDA_VISIBLE_DEVICES=0 begin sleep 600 2>&1
+    wait_until 20 has_lines 2
+    kill -s KILL "$node"
+    wait_until 10 is_over
+    tried+=1
+  done < <(pythons)
+  ((tried > 0))
+}
+
 @test "only the first process of a node samples; what it cannot do is nothing for a job to fail by" {
   SLURM_LOCALID=1 begin true
   wait_status "$node"
@@ -108,12 +138,21 @@ while not os.path.exists(sys.argv[1]): time.sleep(0.1)' "$BATS_TEST_TMPDIR/enoug
   wait_until 10 is_over
   rm -- "$record"
 
-  # No python3.
+  # No python3; one that is older than 3.6. It is said, in one line.
+  local path
+  path=$(path_without python3)
   mkdir -- "$BATS_TEST_TMPDIR/bin"
-  ln -s -- "$(type -P true)" "$(type -P bash)" "$BATS_TEST_TMPDIR/bin"
-  PATH=$BATS_TEST_TMPDIR/bin begin true
+  PATH=$path begin true 2>"$BATS_TEST_TMPDIR/said"
   wait_status "$node"
   ((status == 0))
+  wait_until 10 test -s "$BATS_TEST_TMPDIR/said"
+  printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/python3"
+  chmod +x -- "$BATS_TEST_TMPDIR/bin/python3"
+  PATH=$BATS_TEST_TMPDIR/bin:$path begin true 2>>"$BATS_TEST_TMPDIR/said"
+  wait_status "$node"
+  ((status == 0))
+  wait_until 10 has_two_lines "$BATS_TEST_TMPDIR/said"
+  [[ $(sort -u "$BATS_TEST_TMPDIR/said") == 'here: no python3 of 3.6 or later here: the use of CPU, memory and GPUs is not measured' ]]
   [[ ! -e $record ]]
 
   # No folder; no number.

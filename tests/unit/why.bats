@@ -70,6 +70,29 @@ fails() {
   why_of unset_name 'bad request: the command uses ${NAME}, and NAME is not set on node2'
 }
 
+@test "limits of the shell, a GPU that is not seen, gloo at the loopback address" {
+  fails slow 152
+  why_of slow 'CPU time limit: rank 1 on node2 used more CPU time than a limit' 'ulimit -t'
+  fails files 1 'OSError: [Errno 24] Too many open files: /data/x'
+  why_of files 'too many open files: rank 1 on node2 had more files open' 'set_sharing_strategy'
+  fails slice 1 'RuntimeError: CUDA error: invalid device ordinal'
+  why_of slice 'GPU number: rank 1 on node2 asked for a GPU by a number' 'cuda:0'
+  fails loopback 1 'RuntimeError: Gloo connectFullMesh failed with [../third_party/gloo/gloo/transport/tcp/pair.cc:144] no error, remote=[127.0.1.1]:4567'
+  why_of loopback 'loopback address: gloo listened at 127.0.1.1' 'site[interface]' GLOO_SOCKET_IFNAME
+}
+
+@test "nodes are named whole, whatever is in their names" {
+  local nodes
+  made_run lost 1 1
+  state 1 running
+  attempt 1 0 ''
+  echo 'FAILED|1:0' >"$STUB/account"
+  for nodes in 'gpu-a100-[001-002]=gpu-a100-001' cn-07=cn-07 'cn-a[7,9-12]-x,other=cn-a7-x' 'rack[1-2]n[05-09],z=rack1n05' a-1,b-2=a-1; do
+    echo "${nodes%%=*}" >"$run/task_1/attempt_0/nodes"
+    why_of lost "lost: its batch script on ${nodes##*=} was killed" "sinfo -n ${nodes##*=}"
+  done
+}
+
 @test "a save that failed and was survived is a note, not the cause" {
   fails later 1 'step 5 was not saved: it needs 3 MB' 'OSError: No space left on device: NOT saved' 'KeyError: 7'
   why_of later 'exception: rank 1 on node2 raised KeyError: 7' $'\nnote: disk full: 2 checkpoints could not be saved; make room'

@@ -28,9 +28,10 @@ container_image::is_settled() {
 }
 
 container_image::folder() {
-  local shared kind
-  shared=${fact[node_local_directory]}/$(id -un)_images
-  kind=$(stat --file-system --format=%T -- "${fact[node_local_directory]}" 2>/dev/null) || kind=none
+  local shared kind folder
+  folder=$(local_disk::folder)
+  shared=$folder/$(id -un)_images
+  kind=$(stat --file-system --format=%T -- "$folder" 2>/dev/null) || kind=none
   if [[ $kind != none && $kind != tmpfs && $kind != ramfs ]] && mkdir -p -- "$shared" 2>/dev/null && [[ -O $shared && ! -L $shared ]]; then
     chmod 700 -- "$shared"
     printf '%s\n' "$shared"

@@ -17,10 +17,10 @@ keeper::start() {
   if [[ -n ${SLURM_TMPDIR:-} && ! -e $run_directory/staging && ! -e $run_directory/collect ]]; then return; fi
   way=$(keeper::way)
   coproc keeper_step {
-    # Beside the ranks' step: it may use all of the job's CPUs while there are no ranks.
-    step::run "$attempt_directory" kept \
+    # Beside the ranks' step: it may use all of the job's CPUs while there are no ranks. (SLURM_OVERLAP: see batch.sh)
+    SLURM_OVERLAP=1 step::run "$attempt_directory" kept \
       srun --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
-      --mem=0 --overlap --export=ALL --kill-on-bad-exit=0 --wait=0 \
+      --mem=0 --export=ALL --kill-on-bad-exit=0 --wait=0 \
       bash "$kit/hpc/job/keep_node.sh" "$run_directory" "$attempt_directory" "$way"
   }
   # shellcheck disable=SC2154 # coproc sets it

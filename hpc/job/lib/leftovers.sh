@@ -26,6 +26,31 @@ leftovers::find() {
   done
 }
 
+# leftovers::remove_shared_memory MARK   What ranks that were killed have left in /dev/shm takes the node's memory. Only files
+# of this user that are newer than MARK, have a name that no program looks for again once its makers have ended, and are neither
+# open nor mapped; and not while another job of the user is here, as they may be that one's.
+leftovers::remove_shared_memory() {
+  local file
+  local -a files=()
+  local -A used=()
+  mapfile -d '' files < <(find /dev/shm -maxdepth 1 -type f -user "$(id -u)" -newer "$1" \
+    -regex '/dev/shm/\(psm_\|torch_\|nccl-\|cuda\.shm\.\|__KMP_REGISTERED_LIB_\|sem\.\(mp-\|loky-\)\).*' -print0 2>/dev/null)
+  if ((${#files[@]} == 0)) || leftovers::has_other_job; then return 0; fi
+  while IFS= read -r file; do used[$file]=1; done < <(
+    # Processes end meanwhile, and those of others may not be read.
+    { cat /proc/[0-9]*/maps 2>/dev/null || true; } | sed -n 's#.* \(/dev/shm/.*\)#\1#p'
+    find /proc/[0-9]*/fd -lname '/dev/shm/*' -printf '%l\n' 2>/dev/null
+  )
+  for file in "${files[@]}"; do
+    if [[ -z ${used[$file]:-} ]] && rm -f -- "$file"; then common::note "$(common::node): removed $file, which nobody uses any more"; fi
+  done
+}
+
+# Whether a process of this user that may be looked at belongs to another job.
+leftovers::has_other_job() {
+  { cat /proc/[0-9]*/environ 2>/dev/null || true; } | tr '\0' '\n' | grep -axE 'SLURM_JOB_ID=[0-9]+' | grep -cvxF "SLURM_JOB_ID=${SLURM_JOB_ID:?}" >/dev/null
+}
+
 # leftovers::ask_slurm ARRAY REASON   ARRAY gets all jobs of the user that have not ended for good. If squeue does not list the very job
 # that asks, its answer is incomplete: nothing may be removed by it.
 leftovers::ask_slurm() {

@@ -8,8 +8,21 @@ declare -gA fact+=()
 # local_disk::choose   Exports SLURM_TMPDIR. Status 1 when it is the site's.
 local_disk::choose() {
   if [[ -n ${SLURM_TMPDIR:-} ]]; then return 1; fi
-  SLURM_TMPDIR=${fact[node_local_directory]}/$(id -un)_${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}
+  local folder
+  folder=$(local_disk::folder) || exit 1
+  SLURM_TMPDIR=$folder/$(id -un)_${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}
   export SLURM_TMPDIR
+}
+
+# local_disk::folder   Prints the profile's node_local_directory, which may be $NAME: a variable that jobs have on nodes.
+local_disk::folder() {
+  local folder=${fact[node_local_directory]} name
+  if [[ $folder == \$* ]]; then
+    name=${folder#\$}
+    folder=${!name:-}
+    [[ -n $folder ]] || common::die "the profile ${fact[site]} has node_local_directory=\$$name, and $name is not set on $(common::node)"
+  fi
+  printf '%s\n' "$folder"
 }
 
 # local_disk::hold   For as long as this process and its children live, keep_node.sh leaves the folder alone.

@@ -1,20 +1,43 @@
 # shellcheck shell=bash
 # Where the ranks of this attempt meet. Only batch.sh decides it, on the head node.
 
-# rendezvous::choose KIT ATTEMPT   Prints "ADDRESS PORT".
+declare -gA fact+=()
+
+# rendezvous::choose ATTEMPT   Prints "ADDRESS PORT".
 rendezvous::choose() {
-  local -r kit=$1 attempt=$2
-  local -a how=(--seed "$((${SLURM_JOB_ID:?} + 1000003 * attempt))") hosts=()
+  local -a hosts=()
+  local address=127.0.0.1 port
   mapfile -t hosts < <(scontrol show hostnames "${SLURM_JOB_NODELIST:?}")
-  if ((${#hosts[@]} > 1)); then
-    local here peer
-    here=$(rendezvous::slurm_address "${hosts[0]}")
-    peer=$(rendezvous::slurm_address "${hosts[1]}")
-    how+=(--peer "$peer")
+  if ((${#hosts[@]} > 1)); then address=$(rendezvous::address "${hosts[@]:0:2}") || return; fi
+  port=$(address::free_port "$((${SLURM_JOB_ID:?} + 1000003 * $1))") || return
+  printf '%s %s\n' "$address" "$port"
+}
+
+# rendezvous::address HEAD PEER   Prints the address at which PEER reaches HEAD, this node: by the profile's head_address
+# (suffix=…, interface=…), else by the kernel's route to PEER.
+rendezvous::address() {
+  local -r value=${fact[head_address]:-}
+  local here peer address
+  if [[ $value == interface=* ]]; then
+    peer=${value#*=}
+    address=$(address::of_interface "$peer") || common::die "the profile's head_address: interface $peer has no address on $(common::node)"
+  elif [[ $value == suffix=* ]]; then
+    peer=$1${value#*=} # from its own address to its own address
+    address::towards address "$peer" || common::die "the profile's head_address: no way from $(common::node) to $peer: $address"
+  else
+    here=$(rendezvous::slurm_address "$1")
+    peer=$(rendezvous::slurm_address "$2")
+    address::towards address "$peer" || common::die "no way from $(common::node) to $peer: $address"
     # Two nodes at one address are one machine: the pocket cluster without namespaces.
-    if [[ $here == "$peer" ]]; then how+=(--same-machine); fi
+    if [[ $here == "$peer" ]]; then
+      printf '%s\n' "$address"
+      return
+    fi
   fi
-  python3 "$kit/hpc/job/rendezvous.py" "${how[@]}"
+  if [[ $address == @(127.*|::1) ]]; then
+    common::die "on $(common::node), $peer is a loopback address ($address), at which no other node can reach this one: mend its name in /etc/hosts, or the NodeAddr of Slurm"
+  fi
+  printf '%s\n' "$address"
 }
 
 # The address by which Slurm itself reaches a node: it knows of no other that must work.

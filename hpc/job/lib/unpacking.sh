@@ -144,7 +144,7 @@ unpacking::mount() {
     common::has_command unsquashfs ||
       common::die "$(common::node) can neither mount an image (squashfuse, /dev/fuse) nor unpack it (unsquashfs): submit with --data-format tar"
     common::note "$(common::node): no squashfuse here: unpacking the image of ${plan_paths[entry]@Q}"
-    unsquashfs -quiet -no-progress -force -dest "$plan_target" "$plan_image" >/dev/null && unpacking::is_right
+    unsquashfs -quiet -no-progress -processors "$(packing::processors)" -force -dest "$plan_target" "$plan_image" >/dev/null && unpacking::is_right
   fi
 }
 

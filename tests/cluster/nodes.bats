@@ -1,0 +1,62 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2154 # dollars meant as such; variables of ../helpers
+# Nodes that are not as ours are: their own names stand for a loopback or an old address, and the login shell has limits.
+# On a cluster of its own, as its nodes' /etc/hosts is changed.
+
+load ../helpers
+load reports
+
+setup_file() {
+  unset POCKET_CLUSTER_DIR
+  cluster_up --nodes 2 --gpus-per-node 2 --tmpdir none
+}
+
+teardown_file() {
+  cluster_down
+}
+
+setup() {
+  make_project
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch
+  mkdir -p -- "$SCRATCH"
+}
+
+# nodes_are ADDRESS   By the /etc/hosts that all nodes have.
+nodes_are() {
+  local -r file=$POCKET_CLUSTER_DIR/etc/hosts
+  if [[ $(bash "$checkout/hpc/pocket_cluster.sh" status 2>&1) == *loopback* ]]; then skip 'nodes without an /etc/hosts of their own'; fi
+  local text
+  text=$(sed -E "s/^[0-9a-f:.]+( node[0-9]+)\$/$1\1/" "$file" | awk '!seen[$0]++')
+  printf '%s\n' "$text" >"$file" # in place: the nodes have it mounted
+}
+
+@test "each node's own name stands for 127.0.1.1: torch's ranks on two nodes meet, by the interface to the head node" {
+  nodes_are 127.0.1.1
+  use_programs 'all_reduce.py'
+  submit --gpus 1 --num-nodes 2 --cpus 1 --mem 1500M
+  ended "$job" 120 COMPLETED 0:0
+  [[ $(job_log) == *'sum 3 at '* ]]
+}
+
+@test "a node's own name stands for an old address: torchrun on one node" {
+  nodes_are 192.0.2.99
+  use_programs 'all_reduce.py'
+  submit --gpus 2 --cpus 2 --mem 3G
+  ended "$job" 120 COMPLETED 0:0
+  [[ $(job_log) == *'sum 3 at 127.0.0.1 port '* ]]
+}
+
+@test "limits of the login shell are not the job's, and ranks may open as many files as the site lets them" {
+  mkdir -p -- "$BATS_TEST_TMPDIR/light/bin"
+  ln -s -- "$(command -v python3)" "$BATS_TEST_TMPDIR/light/bin/python"
+  experiments "bash -c 'echo cpu=\$(ulimit -S -t) files=\$(ulimit -S -n) overlap=\${SLURM_OVERLAP-unset} \$GLOO_SOCKET_IFNAME'"
+  (
+    ulimit -S -t 60
+    ulimit -S -n 64
+    submit --environment "$BATS_TEST_TMPDIR/light" -W srun --gpus 0 --num-nodes 2 --cpus 1 --mem 100M
+    printf '%s\n%s\n' "$job" "$run_directory" >"$BATS_TEST_TMPDIR/sent"
+  )
+  { read -r job && read -r run_directory; } <"$BATS_TEST_TMPDIR/sent"
+  ended "$job" 60 COMPLETED 0:0
+  [[ $(grep -c '^cpu=unlimited files=[0-9]\{4,\} overlap=unset .' "$run_directory/task_1/log.txt") == 2 ]]
+}

@@ -1,0 +1,62 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2154 # dollars meant as such; ../helpers
+# What killed jobs leave on a node: hpc/job/lib/leftovers.sh.
+
+load ../helpers
+
+setup() {
+  user=$((54000 + BATS_TEST_NUMBER)) # a user without other processes
+  if ((EUID != 0)); then skip 'needs root, to be another user'; fi
+  name=hpc_kit_$BATS_ROOT_PID
+}
+
+teardown() {
+  rm -f -- /dev/shm/*"$name"*
+}
+
+# as_user SCRIPT   With the library, as a user of the test's own, in a job.
+as_user() {
+  SLURM_JOB_ID=4711 setpriv --reuid="$user" --clear-groups --no-new-privs bash -c '
+    set -euo pipefail
+    source "$1/hpc/lib/common.sh"
+    source "$1/hpc/job/lib/leftovers.sh"
+    name=$2
+    cd /dev/shm
+    '"$1" - "$checkout" "$name" 3>&- 4>&-
+}
+
+@test "shared memory that nobody uses any more goes with the job that made it; all else stays" {
+  chmod 755 -- "$BATS_TEST_TMPDIR"
+  : >"/dev/shm/psm_${name}_roots"
+  run -0 as_user '
+    : >psm_${name}_before
+    sleep 0.02
+    mark=psm_${name}_mark
+    : >"$mark"
+    sleep 0.02
+    for kind in psm_ torch_ nccl- sem.mp- my_dataset_; do echo x >"$kind$name"; done
+    echo x >psm_${name}_open
+    exec {open}<psm_${name}_open
+    leftovers::remove_shared_memory "$mark"
+    ls -d *"$name"*'
+  [[ $output == *"removed /dev/shm/psm_$name, which nobody uses any more"* ]]
+  [[ $(printf '%s\n' "${lines[@]}" | grep -v removed) == "$(printf '%s\n' "my_dataset_$name" "psm_${name}_before" "psm_${name}_mark" "psm_${name}_open" "psm_${name}_roots")" ]]
+}
+
+@test "not while another job of the user is on the node: it may be that one's" {
+  run -0 as_user '
+    mark=psm_${name}_mark
+    : >"$mark"
+    sleep 0.02
+    : >psm_$name
+    SLURM_JOB_ID=4712 sleep 60 &
+    other=$!
+    while ! grep -qz SLURM_JOB_ID=4712 "/proc/$other/environ"; do sleep 0.05; done
+    leftovers::remove_shared_memory "$mark"
+    ls psm_$name
+    kill "$other"
+    wait "$other" || true
+    leftovers::remove_shared_memory "$mark"
+    ls psm_$name || echo gone'
+  [[ ${lines[0]} == "psm_$name" && ${lines[-1]} == gone ]]
+}

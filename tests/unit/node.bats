@@ -1,0 +1,119 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; bats and ../helpers
+# One task of the ranks' step: hpc/job/node.sh gives the program its environment and becomes the launcher.
+
+load ../helpers
+
+setup() {
+  run_directory=$BATS_TEST_TMPDIR/'a "run", ü' task=$run_directory/task_1
+  mkdir -p -- "$task/attempt_0" "$BATS_TEST_TMPDIR"/{environment/bin,disk,home}
+  ln -s -- "$checkout" "$run_directory/kit"
+  declare -gA fact=([site]=default [launcher]=torchrun [nodes]=1 [tasks_per_node]=1 [processes_per_node]=2 [gpus]=2 [cpus]=2
+    [source_dir]=$run_directory [project_directory]=$run_directory [working_directory]=. [environment]=$BATS_TEST_TMPDIR/environment
+    [checkpoint_directory]=$BATS_TEST_TMPDIR/checkpoints [scratch_dir]=$BATS_TEST_TMPDIR [project_name]=p [exp_name]=e [tasks]=1)
+  # What the launcher is given, each word with a NUL, and its environment.
+  printf '#!/bin/sh\nprintf "%%s\\0" "$@" >"%s/argv"\nenv -0 >"%s/environ"\nulimit -S -n >"%s/files"\n' \
+    "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR" >"$BATS_TEST_TMPDIR/environment/bin/python"
+  chmod +x -- "$BATS_TEST_TMPDIR/environment/bin/python"
+  export HOME=$BATS_TEST_TMPDIR/home SLURM_TMPDIR=$BATS_TEST_TMPDIR/disk SLURM_JOB_ID=1 SLURMD_NODENAME=node1 HPC_USAGE_SECONDS=60
+  export SLURM_STEP_NUM_TASKS=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0 ATTEMPT=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=12345
+  unset CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES WANDB_DIR WANDB_DATA_DIR GLOO_SOCKET_IFNAME
+  unset WANDB_CACHE_DIR TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR CUDA_CACHE_PATH MPLCONFIGDIR
+}
+
+# node   Runs it by the facts in `fact`.
+node() {
+  local name
+  for name in "${!fact[@]}" stage_venv repeats sweep sweep_config offline modules container node_local_directory; do
+    printf 'fact[%s]=%q\n' "$name" "${fact[$name]:-}"
+  done >"$run_directory/facts"
+  bash "$checkout/hpc/job/node.sh" "$run_directory" "$task/attempt_0" 3>&- 4>&-
+}
+
+# launcher_has WORD...   Each is a word that the launcher was given.
+launcher_has() {
+  local word
+  for word in "$@"; do grep -zqxF -e "$word" "$BATS_TEST_TMPDIR/argv"; done
+}
+
+# variable NAME   As the launcher has it; empty where it is not set.
+variable() {
+  local line
+  while IFS= read -r -d '' line; do
+    if [[ $line == "$1="* ]]; then printf '%s\n' "${line#*=}"; fi
+  done <"$BATS_TEST_TMPDIR/environ"
+}
+
+@test "torchrun on one node meets at the loopback address, whatever the node's own name stands for" {
+  node
+  launcher_has --nnodes=1 --rdzv-endpoint=127.0.0.1:0 --local-addr=127.0.0.1
+  [[ -z $(variable GLOO_SOCKET_IFNAME) ]]
+}
+
+@test "on several, at the address that was chosen, and gloo by the interface to it" {
+  fact[nodes]=2
+  SLURM_STEP_NUM_TASKS=2 node
+  launcher_has --nnodes=2 --node-rank=0 --master-addr=127.0.0.1 --master-port=12345
+  [[ $(variable GLOO_SOCKET_IFNAME) == lo && $(variable NCCL_SOCKET_IFNAME) == lo ]]
+  printf 'GLOO_SOCKET_IFNAME=ib7\n' >"$run_directory/.env"
+  SLURM_STEP_NUM_TASKS=2 node
+  [[ $(variable GLOO_SOCKET_IFNAME) == ib7 ]]
+}
+
+@test "what srun says of MPI to the task of a node does not reach torchrun's ranks; Slurm's own ranks keep it" {
+  export PMI_RANK=1 PMI_SIZE=2 PMIX_RANK=1 PMI2_X=1
+  node
+  run ! grep -zq '^PMI' "$BATS_TEST_TMPDIR/environ"
+  fact[launcher]=srun fact[processes_per_node]=1 fact[gpus]=1
+  printf 'env\0' >"$task/command"
+  run -0 node
+  [[ $output == *$'\n'PMIX_RANK=1* ]]
+}
+
+@test "srun's own settings stay with the kit's srun" {
+  SLURM_OVERLAP=1 node
+  [[ -z $(variable SLURM_OVERLAP) ]]
+}
+
+@test "caches lie on the node's own disk, unless they were told another place; the home is not looked at" {
+  local name
+  printf 'TRITON_CACHE_DIR=/somewhere\n' >"$run_directory/.env"
+  rmdir -- "$HOME"
+  : >"$HOME" # nobody can read or write below it
+  node
+  for name in WANDB_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR CUDA_CACHE_PATH MPLCONFIGDIR MIOPEN_USER_DB_PATH; do
+    [[ $(variable "$name") == "$SLURM_TMPDIR/.hpc_kit/cache/"* && -d $(variable "$name") ]]
+  done
+  [[ $(variable TRITON_CACHE_DIR) == /somewhere ]]
+  # What W&B sends after the job.
+  [[ $(variable WANDB_DATA_DIR) == "$task/"* ]]
+  unset HOME
+  node
+}
+
+@test "the soft limit of open files is raised to the hard one, but not beyond what programs close one by one" {
+  local -ri hard=$(ulimit -H -n)
+  (ulimit -S -n 64 && node)
+  [[ $(<"$BATS_TEST_TMPDIR/files") == $((hard > 65536 ? 65536 : hard)) ]]
+  (ulimit -n 512 && ulimit -S -n 64 && node)
+  [[ $(<"$BATS_TEST_TMPDIR/files") == 512 ]]
+}
+
+@test "GPUs are counted by whichever variable shows them; a rank that is shown its own alone is right" {
+  CUDA_VISIBLE_DEVICES=0,1 node
+  ROCR_VISIBLE_DEVICES=0,1 node
+  ROCR_VISIBLE_DEVICES=0 fails_with 1 'error: node1 shows 1 GPUs \(0\); the run asked for 2' node
+  fact[launcher]=srun fact[tasks_per_node]=2
+  printf 'true\0' >"$task/command"
+  export SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=1 SLURM_LOCALID=1
+  CUDA_VISIBLE_DEVICES=1 fails_with 1 'error: node1 shows 1 GPUs' node
+  CUDA_VISIBLE_DEVICES=1 SLURM_GPUS_ON_NODE=2 node
+}
+
+@test "the node's own disk may be named by a variable that jobs have there" {
+  unset SLURM_TMPDIR
+  fact[node_local_directory]='$DISK_OF_THE_JOB'
+  fails_with 1 'error: the profile default has node_local_directory=.DISK_OF_THE_JOB, and DISK_OF_THE_JOB is not set on node1' node
+  DISK_OF_THE_JOB=$BATS_TEST_TMPDIR/disk node
+  [[ $(variable SLURM_TMPDIR) == "$BATS_TEST_TMPDIR/disk/$(id -un)_1_0" ]]
+}
