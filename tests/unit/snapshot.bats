@@ -133,6 +133,7 @@ hold_no_keys() {
   PATH=$stubs:$PATH stops 'Unknown option: -C' "$project"
   PATH=$stubs:$PATH stops 'Unknown option: -C' "$project/sub"
   printf '#!/bin/sh\ncase "$*" in *cached*) kill -9 $$ ;; esac\nexec %q "$@"\n' "$(command -v git)" >"$stubs/git"
+  set -o pipefail # as the submitter
   PATH=$stubs:$PATH run -1 --separate-stderr snapshot::pack "$project" "$store" "$packed"
   [[ $stderr == *'error: git could not list the files of '* && ! -e $packed ]]
   PATH=$(path_without git) stops 'git: command not found' "$project"
