@@ -39,6 +39,7 @@ source "$here/lib/sending.sh"
 source "$here/job_submitter/kit.sh"
 source "$here/job_submitter/run.sh"
 source "$here/job_submitter/submission.sh"
+source "$here/job_submitter/pruning.sh"
 source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
 source "$here/job_submitter/container.sh"
@@ -108,6 +109,7 @@ main() {
   job_submitter::for_each_job run::send || true # what Slurm takes no more is said below
   run::record
   job_submitter::report
+  pruning::prune "${fact[run_directory]%/*}" || true
   if [[ -n ${options_value[follow]} ]]; then
     source "$here/lib/follow.sh"
     follow::jobs "${fact[run_directory]}" "${run_jobs[@]}"

@@ -14,7 +14,7 @@ declare -g snapshot_samples='(.*/)?\.env\.(example|sample|template|dist)'
 # names of what is left out, each with a NUL. Status 1 when the sources are too large.
 snapshot::pack() {
   local -r project=$1 store=$2 destination=$3
-  local key archive partial
+  local key archive
   snapshot::list "$project" "$destination.ignored" >"$destination.names"
   snapshot::leave_out_keys "$destination.names" "$destination.ignored"
   snapshot::describe "$project" <"$destination.names" >"$destination.described"
@@ -22,20 +22,30 @@ snapshot::pack() {
   snapshot::check_size "$project" "$destination.described"
   key=$(sha256sum <"$destination.described")
   archive=$store/${key%% *}.tar
-  if [[ ! -e $archive ]]; then
-    [[ -d $store ]] || mkdir -p -- "$store"
-    partial=$archive.partial.$BASHPID
-    # Written in pieces of 128 kB, as parallel file systems like it.
-    if ! cut -z -d ' ' -f 4- "$destination.described" | tar --create --directory="$project" --null \
-      --no-recursion --verbatim-files-from --files-from=- --blocking-factor=256 --file="$partial"; then
-      rm -f -- "$partial"
-      common::die "tar cannot pack ${project@Q}; its own words are above"
-    fi
-    sync -- "$partial"
-    mv -T -- "$partial" "$archive"
+  # Another submission may remove it at this moment, as one that no run has (pruning.sh).
+  if [[ ! -e $archive ]] || ! snapshot::take "$archive" "$destination" 2>/dev/null; then
+    snapshot::make "$project" "$archive" "$destination.described"
+    snapshot::take "$archive" "$destination"
   fi
-  ln -- "$archive" "$destination" 2>/dev/null || cp -- "$archive" "$destination"
   rm -- "$destination.described"
+}
+
+snapshot::take() {
+  ln -- "$1" "$2" 2>/dev/null || cp -- "$1" "$2"
+}
+
+# snapshot::make PROJECT ARCHIVE DESCRIBED
+snapshot::make() {
+  local -r project=$1 archive=$2 partial=$2.partial.$BASHPID
+  [[ -d ${archive%/*} ]] || mkdir -p -- "${archive%/*}"
+  # Written in pieces of 128 kB, as parallel file systems like it.
+  if ! cut -z -d ' ' -f 4- "$3" | tar --create --directory="$project" --null \
+    --no-recursion --verbatim-files-from --files-from=- --blocking-factor=256 --file="$partial"; then
+    rm -f -- "$partial"
+    common::die "tar cannot pack ${project@Q}; its own words are above"
+  fi
+  sync -- "$partial"
+  mv -T -- "$partial" "$archive"
 }
 
 # snapshot::list PROJECT IGNORED   Prints the names of the sources, each with a NUL; those of what git ignores

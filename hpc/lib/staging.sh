@@ -175,22 +175,20 @@ staging::remove_orphans() {
 # known yet. Status 1 when Slurm does not answer.
 staging::find_needed() {
   local -n keys_needed=$1
+  # shellcheck disable=SC2034 # by name
   local -A live=()
-  local -a words=() plans=("${staging_plan[@]}")
-  local answer plan job lives
+  local -a words=() plans=("${staging_plan[@]}") runs=()
+  local run
   local -i word
-  slurm::ask answer 30 squeue --all --noheader --user="$(id -u)" --format=%F || return 1
-  for job in $answer; do live[$job]=1; done
-  for plan in "${2%/*}"/hpc_outputs/*/staging; do
-    if [[ ! -e $plan ]]; then continue; fi
-    lives=1
-    while read -r job _; do
-      lives=${live[$job]:-}
-      if [[ -n $lives ]]; then break; fi
-    done < <(cat -- "${plan%/*}/job_id" "${plan%/*}/jobs" 2>/dev/null)
-    if [[ -z $lives ]]; then continue; fi
-    mapfile -d '' -t words <"$plan"
-    plans+=("${words[@]}")
+  for run in "${2%/*}"/hpc_outputs/*/staging; do
+    if [[ -e $run ]]; then runs+=("${run%/staging}"); fi
+  done
+  run_directory::ask_live live "${runs[@]}" || return 1
+  for run in "${runs[@]}"; do
+    if run_directory::lives "$run" live; then
+      mapfile -d '' -t words <"$run/staging"
+      plans+=("${words[@]}")
+    fi
   done
   # shellcheck disable=SC2034 # the caller's
   for ((word = 1; word < ${#plans[@]}; word += 4)); do keys_needed["${plans[word]}"]=1; done
