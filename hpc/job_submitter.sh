@@ -112,7 +112,7 @@ main() {
   pruning::prune "${fact[run_directory]%/*}" || true
   if [[ -n ${options_value[follow]} ]]; then
     source "$here/lib/follow.sh"
-    follow::jobs "${fact[run_directory]}" "${run_jobs[@]}"
+    follow::jobs "${fact[run_directory]}" "${#tasks_to_send[@]}" "${run_jobs[@]}"
   fi
   [[ -z $run_refused ]]
 }
