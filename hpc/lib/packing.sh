@@ -94,7 +94,7 @@ packing::pack() {
     flock "$lock"
   }
   if packing::is_packed "$key" "$format"; then
-    touch -- "$archive.manifest" # used now: see staging::prune
+    touch -- "$archive.manifest" 2>/dev/null || true # used now: see staging::prune; it may be another user's
     common::note "${name@Q}: packed before, unchanged"
   else
     common::note "packing ${name@Q} as $format: ${packing_tree[files]} files, $(packing::size "${packing_tree[bytes]}")"
@@ -241,7 +241,7 @@ packing::record_image() {
   local -r manifest=$packing_store/$1.sif.manifest
   local hash
   if packing::is_packed "$1" sif; then
-    touch -- "$manifest"
+    touch -- "$manifest" 2>/dev/null || true
     return
   fi
   common::note "reading the image ${2@Q} once, for its hash: $(packing::size "${packing_tree[bytes]}")"

@@ -131,7 +131,7 @@ staging::prune() {
   local -a oldest=()
   local total age
   local record archive bytes lock asked=''
-  mapfile -t oldest < <(find "$store" -maxdepth 1 -name '*.manifest' -printf '%T@ %f\n' | LC_ALL=C sort -n)
+  mapfile -t oldest < <(find "$store" -maxdepth 1 -name '*.manifest' -user "$(id -u)" -printf '%T@ %f\n' | LC_ALL=C sort -n)
   total=$(find "$store" -maxdepth 1 -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
   staging::remove_orphans "$store"
   for record in "${oldest[@]}"; do
@@ -143,9 +143,8 @@ staging::prune() {
     asked=1
     if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
     bytes=$(find "$store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
-    exec {lock}>"$store/.${archive%%.*}.lock"
     # Another submitter may have taken it meanwhile.
-    if flock --nonblock "$lock" 2>/dev/null && [[ -n $(find "$store/$archive.manifest" -mmin +59) ]]; then
+    if files::lock lock "$store/.${archive%%.*}.lock" try && [[ -n $(find "$store/$archive.manifest" -mmin +59) ]]; then
       rm -f -- "$store/$archive.manifest" # first: from here on it is not packed
       rm -f -- "$store/$archive" "$store/$archive".[2-9]
       total=$((total - bytes))
@@ -164,9 +163,8 @@ staging::remove_orphans() {
   local orphan name lock
   for orphan in "$store"/*; do
     name=${orphan##*/}
-    if [[ $name == *.manifest || ($name != *.partial.* && -e ${orphan%.[2-9]}.manifest) ]]; then continue; fi
-    exec {lock}>"$store/.${name%%.*}.lock"
-    if flock --nonblock "$lock" 2>/dev/null && [[ -z $(find "$orphan" -mmin -60 -print -quit 2>&1) ]]; then rm -rf -- "$orphan"; fi
+    if [[ ! -e $orphan || ! -O $orphan || $name == *.manifest || ($name != *.partial.* && -e ${orphan%.[2-9]}.manifest) ]]; then continue; fi
+    if files::lock lock "$store/.${name%%.*}.lock" try && [[ -z $(find "$orphan" -mmin -60 -print -quit 2>&1) ]]; then rm -rf -- "$orphan"; fi
     exec {lock}>&-
   done
 }
