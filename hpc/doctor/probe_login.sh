@@ -38,7 +38,7 @@ probe_login::space() {
     return
   fi
   value="$folder, $(probe_login::amount "$free") free"
-  if ((free < least)) || [[ $inodes =~ ^[1-9] ]] && ((left < 1000 && left * 20 < inodes)); then
+  if ((free < least)) || { [[ $inodes =~ ^[1-9] ]] && ((left < 1000 && left * 20 < inodes)); }; then
     level=problem fix='make room, or take another folder: a run needs some hundred megabytes at least'
     if [[ $inodes =~ ^[1-9] ]]; then value+=", room for $left more files"; fi
   fi
