@@ -77,6 +77,7 @@ resubmit::look() {
 # resubmit::change OLD   The facts of the new run. Its kit is that of now: the old one may be what failed.
 resubmit::change() {
   run::name
+  run::check_folders
   if [[ ${fact[source_dir]} == "$1"/* ]]; then fact[source_dir]=${fact[run_directory]}/source; fi
   if [[ -n $mem ]]; then fact[mem_megabytes]=$(checks::megabytes "$mem"); fi
   if [[ -n $time ]]; then fact[time]=$(checks::duration "$(checks::seconds "$time")"); fi

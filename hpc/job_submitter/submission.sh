@@ -32,9 +32,7 @@ submission::choose_folders() {
   # Without a name each run is an experiment of its own, so that no two share checkpoints.
   fact[exp_name]=${options_value[exp_name]:-${fact[run_id]}}
   fact[checkpoint_directory]=${fact[scratch_dir]}/${fact[exp_name]}/checkpoints
-  local -r outputs=${fact[scratch_dir]}/hpc_outputs
-  files::check_writable "$outputs"{,/.kits,/.sources} "$outputs/.${fact[exp_name]}.lock" "${fact[scratch_dir]}/.staging" \
-    "${fact[checkpoint_directory]}" "${fact[checkpoint_directory]%/*}"{,/.job,/.sending,/runs}
+  run::check_folders
   fact[source_dir]=${fact[run_directory]}/source
   if [[ -n ${options_value[no_snapshot]} ]]; then fact[source_dir]=$1; fi
   fact[working_directory]=${options_value[chdir]:-.}

@@ -5,6 +5,7 @@
 
 # secrets::export PROJECT   What the environment has already comes first.
 secrets::export() {
+  if [[ ! -x $1 ]]; then common::warn "$(common::node) cannot read ${1@Q}, and so not its .env: export what it says before you submit, or put the project where all nodes see it"; fi
   dotenv::each "$1/.env" secrets::export_unless_set
   secrets::export_wandb_key
 }
@@ -22,7 +23,7 @@ secrets::take_setting() {
 
 # System 004 kept the key in this file; netrc is read by wandb itself.
 secrets::export_wandb_key() {
-  local -r file=$HOME/wandb_credentials.txt
+  local -r file=${HOME:-}/wandb_credentials.txt
   local key=''
   if [[ -n ${WANDB_API_KEY:-} || ! -r $file ]]; then return; fi
   read -r key <"$file" || true

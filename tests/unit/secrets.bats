@@ -83,6 +83,14 @@ warns() {
   ((${#taken[@]} == 0))
 }
 
+@test "a node that cannot read the project, or has no HOME: said, and no end" {
+  unset HOME
+  run -0 --separate-stderr secrets::export "$folder/none"
+  [[ $stderr == *' cannot read '*', and so not its .env: export'* ]]
+  run -0 --separate-stderr secrets::export "$folder"
+  [[ -z $stderr ]]
+}
+
 @test "what the environment has already comes first, empty or not" {
   export A=mine B=
   unset C
