@@ -18,7 +18,7 @@ run::name() {
 # run::check_folders   Those that it will write into may be another user's, of the same scratch: told before anything is made.
 run::check_folders() {
   local -r outputs=${fact[scratch_dir]}/hpc_outputs
-  files::check_writable "$outputs"{,/.kits,/.sources} "$outputs/.${fact[exp_name]}.lock" "${fact[scratch_dir]}/.staging" \
+  files::check_writable "$outputs"{,/.kits,/.sources} "$outputs/.${fact[exp_name]}.lock" \
     "${fact[checkpoint_directory]}" "${fact[checkpoint_directory]%/*}"{,/.job,/.sending,/runs}
 }
 

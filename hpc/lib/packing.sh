@@ -13,7 +13,8 @@ declare -g packing_sample_files=256 packing_sample_bytes=131072 packing_least_ga
 # packing::open STORE   Sets packing_store, and packing_list: the list of the tree that was described last.
 packing::open() {
   packing_store=$1
-  mkdir -p -- "$packing_store" || common::die "cannot write into ${packing_store%/*}"
+  files::check_writable "$packing_store"
+  mkdir -p -- "$packing_store"
   packing_list=$(mktemp -- "$packing_store/.list.XXXXXX")
   packing_partial=''
   trap packing::remove_unfinished EXIT
