@@ -41,6 +41,7 @@ source "$here/lib/sending.sh"
 source "$here/job_submitter/kit.sh"
 source "$here/job_submitter/run.sh"
 source "$here/job_submitter/submission.sh"
+source "$here/job_submitter/pruning.sh"
 source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
 source "$here/job_submitter/container.sh"
@@ -116,9 +117,10 @@ main() {
   job_submitter::for_each_job run::send || true # what Slurm takes no more is said below
   run::record
   job_submitter::report
+  pruning::prune "${fact[run_directory]%/*}" || true
   if [[ -n ${options_value[follow]} ]]; then
     source "$here/lib/follow.sh"
-    follow::jobs "${fact[run_directory]}" "${run_jobs[@]}"
+    follow::jobs "${fact[run_directory]}" "${#tasks_to_send[@]}" "${run_jobs[@]}"
   fi
   [[ -z $tasks_left ]]
 }

@@ -64,7 +64,7 @@ build::name() {
   local key
   key=$({
     cat -- "$here/train.def" "$project/venv/create.sh" "$(environment::requirements "$project")"
-    environment::path "$project" "$flavour"
+    environment::folder "$project" "$flavour" "$(uname -m)"
     printf '%s\n' "$base"
   } | sha256sum)
   printf '%s/.venv/container-%s-%s.sif\n' "$project" "$flavour" "${key:0:12}"

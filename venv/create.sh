@@ -2,8 +2,8 @@
 # venv/create.sh [cpu|gpu]
 #
 # Makes the virtual environment for the project's Pipfile, else requirements.txt, else
-# venv/requirements.txt, and prints its folder. It is made once for each content of that file: again, it
-# only prints. Without an argument: gpu where this machine or its Slurm has GPUs, else cpu.
+# venv/requirements.txt, and prints its folder. It is made once for each content of that file and each kind of machine
+# (processor, C library): again, it only prints. Without an argument: gpu where this machine or its Slurm has GPUs, else cpu.
 #   cpu   holds torch to the version of venv/constraints-cpu.txt
 #   gpu   lets torch choose, as the requirements say
 # Uses uv when it is there, else pip. Python: $PYTHON, else python3 (3.9 or later).
@@ -24,9 +24,11 @@ main() {
   [[ $flavour == @(cpu|gpu) ]] || common::die_usage "unknown argument ${flavour@Q}: venv/create.sh [cpu|gpu]"
   (($# <= 1)) || common::die_usage "too many arguments: venv/create.sh [cpu|gpu]"
 
-  local link lock
-  link=$(environment::path "$project" "$flavour")
-  if [[ ! -x $link/bin/python ]]; then
+  local link lock old
+  if ! link=$(environment::made "$project" "$flavour"); then
+    link=$(environment::path "$project" "$flavour")
+    old=$(environment::folder "$project" "$flavour" '')
+    if [[ -L $old ]]; then common::note "the environment ${old##*/} was made for another machine, or another python: this one gets its own"; fi
     mkdir -p -- "${link%/*}"
     files::lock lock "$link.lock" try || {
       common::note "another create.sh is making this environment: waiting for it"
@@ -78,6 +80,7 @@ create::make() {
     "$building/bin/python" -m pip install --disable-pip-version-check --quiet "${constraint[@]}" --requirement "$requirements" >&2
   fi
 
+  environment::machine >"$building/.machine"
   local -r name=${building##*/}
   ln -s -- "$name" "$building.link"
   mv -fT -- "$building.link" "$link"

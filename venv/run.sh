@@ -22,7 +22,14 @@ fi
 [[ -x $directory/bin/python ]] ||
   common::die "no python in the environment ${directory@Q} on $(uname -n): make it again by the project's venv/create.sh, where all nodes see it"
 
-# What activate does, without sourcing a script that prompts and knows only interactive shells.
-export VIRTUAL_ENV=$directory PATH=$directory/bin:$PATH
-unset PYTHONHOME
+if [[ -r $directory/.machine ]]; then
+  made_for=$(<"$directory/.machine") machine=$(environment::machine)
+  advice="make one there (bash venv/create.sh), and submit with --environment, or keep to one kind of node (--constraint, --partition)"
+  if [[ ${made_for%%,*} != "${machine%%,*}" ]]; then
+    common::die "the environment ${directory@Q} is for $made_for, and $(uname -n) is $machine: $advice"
+  elif [[ $made_for != "$machine" ]]; then
+    common::warn "the environment ${directory@Q} is for $made_for, and $(uname -n) is $machine: if a package cannot be loaded, $advice"
+  fi
+fi
+environment::activate "$directory"
 exec "$@"

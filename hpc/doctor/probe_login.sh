@@ -26,6 +26,7 @@ probe_login::scratch() {
     probe_login::space scratch "${folder%/}" 1024
     # shellcheck disable=SC2034 # the caller's
     if probe_login::output "${folder%/}/${2##*/}/hpc_outputs"; then scratch_found=${folder%/}; fi
+    probe_login::runs "${folder%/}/${2##*/}/hpc_outputs"
   fi
 }
 
@@ -38,7 +39,7 @@ probe_login::space() {
     return
   fi
   value="$folder, $(probe_login::amount "$free") free"
-  if ((free < least)) || [[ $inodes =~ ^[1-9] && $left == 0 ]]; then
+  if ((free < least)) || { [[ $inodes =~ ^[1-9] ]] && ((left < 1000 && left * 20 < inodes)); }; then
     level=problem fix='make room, or take another folder: a run needs some hundred megabytes at least'
     if [[ $inodes =~ ^[1-9] ]]; then value+=", room for $left more files"; fi
   fi
@@ -71,6 +72,18 @@ probe_login::quota() {
       print used, limit, of
       exit
     }'
+}
+
+# probe_login::runs FOLDER   How many files the runs there are: a quota may count them (inodes).
+probe_login::runs() {
+  local -a runs=()
+  local files='' level=ok
+  if [[ ! -d $1 ]]; then return; fi
+  mapfile -t runs < <(compgen -G "${1//[\\*?[]/?}/*/facts")
+  read -r files _ < <(timeout 15 du --inodes --summarize -- "$1" 2>/dev/null) || files='more than can be counted in 15 s'
+  if [[ $files == *[!0-9]* ]] || ((files > 200000)); then level=note; fi
+  findings::add "$level" runs "$1: ${#runs[@]} runs, files and folders: $files" \
+    'remove runs that you need no more (rm -r their folders), and what programs keep below OUTPUT_PATH in many small files; unpacked sources go by themselves'
 }
 
 # probe_login::output FOLDER   Where the runs go: made for a moment, and written. Status 1 when that fails: then a job

@@ -172,7 +172,8 @@ def show_paths(outputs, options):
         if checkpoints:
             own = os.path.join(checkpoints, *run.lines.get(task.number, ())[:1])
             rows.append(("  checkpoints", own if os.path.isdir(own) else checkpoints))
-    rows.append(("sources", run.facts.get("source_dir", "-")))
+    source, archive = run.facts.get("source_dir", "-"), os.path.join(run.folder, "source.tar")
+    rows.append(("sources", archive if changed(archive) and not os.path.isdir(source) else source))
     for what, path in rows:
         print(f"{what:<14}{path}")
     return 0

@@ -84,7 +84,8 @@ class Task:
 
         Slurm opens the log when the batch script starts.
         """
-        cancelled = r"\*\*\* JOB \d+ ON \S+ CANCELLED AT \S+ \*\*\*"
+        # 26.05 names no node, and the signal of a plain scancel.
+        cancelled = r"\*\*\* JOB \d+ (?:ON \S+ )?CANCELLED AT \S+ (?:DUE to SIGNAL \w+ )?\*\*\*"
         return bool(self.attempts) or (changed(self.log) is not None and not re.search(cancelled, tail(self.log)))
 
     @property

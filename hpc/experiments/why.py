@@ -73,17 +73,22 @@ class Case:
         return self.out_of_memory() if words[0] == "out_of_memory" else (None, None, None)
 
     def out_of_memory(self):
-        """Who it was, in Slurm's words. A task is a rank, where torchrun does not start the ranks."""
+        """Who it was, in Slurm's words, which since 26.05 name no node; then by what was measured.
+
+        A task is a rank, where torchrun does not start the ranks.
+        """
         told = re.search(r"srun: error: (\S+): tasks? (\d+): Out Of Memory", self.log)
         if told:
             return told[2] if self.run.facts.get("launcher") != "torchrun" else None, told[1], None
         told = re.search(
             r"^slurmstepd-(\S+): error: (?:StepId=\S+ exceeded memory limit|Detected \d+ oom)", self.log, re.MULTILINE
         )
-        if not told:
+        usage = max(self.attempt.usage, key=lambda usage: usage.peak_memory_bytes, default=None)
+        if not told and not usage:
             return None, None, None
-        ranks = [path for path in rank_files(self.task) if is_on_node(path, told[1])]
-        return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, told[1], None
+        node = told[1] if told else usage.node
+        ranks = [path for path in rank_files(self.task) if is_on_node(path, node)]
+        return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
 
     @property
     def text(self):

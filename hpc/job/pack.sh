@@ -14,6 +14,7 @@ here=$run_directory/kit/hpc
 source "$here/lib/common.sh"
 source "$here/lib/files.sh"
 source "$here/lib/slurm.sh"
+source "$here/lib/run_directory.sh"
 source "$here/lib/packing.sh"
 source "$here/lib/staging.sh"
 

@@ -80,6 +80,7 @@ resubmit::change() {
     common::die_usage "--mem $mem: at the site of this run (profile ${fact[site]}) memory is not asked for"
   fi
   run::name
+  run::check_folders
   if [[ ${fact[source_dir]} == "$1"/* ]]; then fact[source_dir]=${fact[run_directory]}/source; fi
   if [[ -n $mem ]]; then fact[mem_megabytes]=$(checks::megabytes "$mem"); fi
   if [[ -n $time ]]; then fact[time]=$(checks::duration "$(checks::seconds "$time")"); fi

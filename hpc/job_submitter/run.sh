@@ -15,6 +15,13 @@ run::name() {
   fact[run_directory]=${fact[scratch_dir]}/hpc_outputs/${fact[run_id]}
 }
 
+# run::check_folders   Those that it will write into may be another user's, of the same scratch: told before anything is made.
+run::check_folders() {
+  local -r outputs=${fact[scratch_dir]}/hpc_outputs
+  files::check_writable "$outputs"{,/.kits,/.sources} "$outputs/.${fact[exp_name]}.lock" \
+    "${fact[checkpoint_directory]}" "${fact[checkpoint_directory]%/*}"{,/.job,/.sending,/runs}
+}
+
 # run::begin new|resume|fresh|''   Claims the experiment, unless it is of no name, and makes the run's folder beside its place.
 run::begin() {
   fact[resume]=''

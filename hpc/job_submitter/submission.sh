@@ -33,6 +33,7 @@ submission::choose_folders() {
   # Without a name each run is an experiment of its own, so that no two share checkpoints.
   fact[exp_name]=${options_value[exp_name]:-${fact[run_id]}}
   fact[checkpoint_directory]=${fact[scratch_dir]}/${fact[exp_name]}/checkpoints
+  run::check_folders
   fact[source_dir]=${fact[run_directory]}/source
   if [[ -n ${options_value[no_snapshot]} ]]; then fact[source_dir]=$1; fi
   fact[working_directory]=${options_value[chdir]:-.}

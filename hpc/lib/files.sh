@@ -21,13 +21,17 @@ files::create_once() {
   return "$status"
 }
 
+declare -gA files_without_locks+=() # folders of which it was said
+
 # files::lock VARIABLE FILE [wait|try]   Locks FILE, and makes it if need be; VARIABLE becomes the descriptor that holds the
 # lock until it is closed. Waits for other processes; with `try`, status 1 when one has it. Where the file system has no
-# locks it warns, and goes on without.
+# locks it warns, once for a folder, and goes on without.
 files::lock() {
   local descriptor status=0
-  { exec {descriptor}>>"$2"; } 2>/dev/null ||
-    common::die "cannot write ${2@Q}, which belongs to $(stat --format=%U -- "$2" "${2%/*}" 2>/dev/null | sed -n 1p): use a folder of your own (SCRATCH, --exp-name), or ask for write permission"
+  if ! { exec {descriptor}>>"$2"; } 2>/dev/null; then
+    files::check_writable "$2"
+    common::die "cannot write ${2@Q}: is its folder there, and is the disk or the quota full?"
+  fi
   printf -v "$1" '%s' "$descriptor"
   if [[ ${3:-wait} == try ]]; then
     flock --nonblock "$descriptor" 2>/dev/null || status=$?
@@ -35,8 +39,24 @@ files::lock() {
     flock "$descriptor" 2>/dev/null || status=$?
   fi
   if ((status > 1)); then
-    common::warn "the file system of ${2%/*} has no locks (flock: status $status): do not run two commands on the same experiment or data at the same time"
+    if [[ -z ${files_without_locks[${2%/*}]:-} ]]; then
+      common::warn "the file system of ${2%/*} has no locks (flock: status $status): do not run two commands on the same experiment or data at the same time"
+    fi
+    files_without_locks[${2%/*}]=1
     return 0
   fi
   return "$status"
+}
+
+# files::check_writable PATH...   Ends when one is there, or the folder in which it would be made, and cannot be written: several
+# users may share one SCRATCH.
+files::check_writable() {
+  local path
+  for path in "$@"; do
+    while [[ ! -e $path && ! -L $path && $path == */* ]]; do path=${path%/*}; done
+    if [[ ! -e $path && ! -L $path ]]; then continue; fi
+    if [[ -d $path && -w $path && -x $path ]] || [[ -f $path && -w $path ]]; then continue; fi
+    [[ -d $path || -f $path ]] || common::die "${path@Q} is in the way: a folder is needed there"
+    common::die "you cannot write into ${path@Q}, which belongs to $(stat --format='%U (group %G, mode %a)' -- "$path"): take a SCRATCH of your own, or let its owner open it to the group:  chmod -R g+rwX ${path@Q}  and  umask 002  from then on"
+  done
 }

@@ -2,13 +2,14 @@
 # Shows the logs of jobs while they run and returns their exit status: of several tasks, the first status that is
 # not 0.
 
-# follow::jobs RUN_DIRECTORY JOB...   What the tasks do stands in their files; the controller is asked now and then whether the
-# jobs still live, and when their files say that they are over.
+# follow::jobs RUN_DIRECTORY TASKS JOB...   TASKS were sent. What they do stands in their files; the controller is asked now and then
+# whether the jobs still live (each minute, in the end), and at once when all of the files say that they are over.
 follow::jobs() {
-  local -r run_directory=$1
-  local -a jobs=("${@:2}") now=()
+  local -r run_directory=$1 tasks=$2
+  local -a jobs=("${@:3}") now=()
   local job states files shown='' log
-  local -i next=$((SECONDS + 2)) pause=15 over seen=0
+  local -i next=$((SECONDS + 2)) pause=15 over
+  local ending=''
   local -A reader=() # log -> process
   trap 'follow::stop_readers; common::note "job ${jobs[*]} goes on; see $run_directory"; exit 130' INT TERM
   while :; do
@@ -25,9 +26,10 @@ follow::jobs() {
       fi
     done
     over=$(LC_ALL=C grep -cxE 'completed|failed' <<<"$files") || true
-    if ((over > seen)); then # soon, but not for each task of an array
-      seen=over pause=1
-      if ((next > SECONDS + pause)); then next=$((SECONDS + pause)); fi
+    if ((over < tasks)); then
+      ending=''
+    elif [[ -z $ending ]]; then
+      ending=1 pause=1 next=$((SECONDS + 1))
     fi
     if ((SECONDS >= next)); then
       states=$(for job in "${jobs[@]}"; do follow::states "$job"; done)

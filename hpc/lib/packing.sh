@@ -13,7 +13,8 @@ declare -g packing_sample_files=256 packing_sample_bytes=131072 packing_least_ga
 # packing::open STORE   Sets packing_store, and packing_list: the list of the tree that was described last.
 packing::open() {
   packing_store=$1
-  mkdir -p -- "$packing_store" || common::die "cannot write into ${packing_store%/*}"
+  files::check_writable "$packing_store"
+  mkdir -p -- "$packing_store"
   packing_list=$(mktemp -- "$packing_store/.list.XXXXXX")
   packing_partial=''
   trap packing::remove_unfinished EXIT
@@ -94,7 +95,7 @@ packing::pack() {
     flock "$lock"
   }
   if packing::is_packed "$key" "$format"; then
-    touch -- "$archive.manifest" # used now: see staging::prune
+    touch -- "$archive.manifest" 2>/dev/null || true # used now: see staging::prune; it may be another user's
     common::note "${name@Q}: packed before, unchanged"
   else
     common::note "packing ${name@Q} as $format: ${packing_tree[files]} files, $(packing::size "${packing_tree[bytes]}")"
@@ -251,7 +252,7 @@ packing::record_image() {
   local -r manifest=$packing_store/$1.sif.manifest
   local hash
   if packing::is_packed "$1" sif; then
-    touch -- "$manifest"
+    touch -- "$manifest" 2>/dev/null || true
     return
   fi
   common::note "reading the image ${2@Q} once, for its hash: $(packing::size "${packing_tree[bytes]}")"

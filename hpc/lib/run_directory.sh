@@ -3,7 +3,8 @@
 #
 #   facts               fact[NAME]='value', one a line
 #   kit                 the version of the kit that it runs (job_submitter/kit.sh); profile.sh, the user's own profile of the site
-#   source.tar          the project as it was, unpacked into source/ when the job starts
+#   source.tar          the project as it was, unpacked into source/ when the job starts; that goes when the run has ended
+#                       (job_submitter/pruning.sh). source.kept: it does not, as the program has written there
 #   jobs                each job that was sent for it, "ID NAME" (sending.sh)
 #   job_id              of each array, and of jobs that continue tasks of one
 #   sbatch_argv         the exact sbatch command, words that end in NUL; sbatch_argv_OFFSET of further arrays
@@ -47,4 +48,38 @@ run_directory::write_facts() {
 # run_directory::write_words FILE WORD...   Each with a NUL.
 run_directory::write_words() {
   { printf '%s\0' "${@:2}" >"$1"; } 2>/dev/null
+}
+
+# run_directory::ask_live ARRAY DIRECTORY...   ARRAY gets what tells which of these runs have live jobs (run_directory::lives). A run that
+# has not ended by its own record, and is not in the answer, is asked for by its ids: an empty answer is no proof. Status 1 when
+# Slurm does not answer.
+run_directory::ask_live() {
+  local live_run live_id
+  local -a live_ids=()
+  slurm::ask_live "$1" || return
+  for live_run in "${@:2}"; do
+    if ! run_directory::has_ended "$live_run" && ! run_directory::lives "$live_run" "$1"; then
+      while read -r live_id _; do live_ids+=("$live_id"); done < <(cat -- "$live_run/job_id" "$live_run/jobs" 2>/dev/null)
+    fi
+  done
+  if ((${#live_ids[@]} > 0)); then slurm::ask_live_among "$1" "${live_ids[@]}" || return; fi
+}
+
+# run_directory::lives DIRECTORY ARRAY   Whether one of its jobs is in ARRAY, or none is known yet.
+run_directory::lives() {
+  local -n lives_among=$2
+  local lives_id lives_known=''
+  if [[ -n ${lives_among[$1]:-} ]]; then return; fi
+  while read -r lives_id _; do
+    lives_known=1
+    if [[ -n ${lives_among[$lives_id]:-} ]]; then return; fi
+  done < <(cat -- "$1/job_id" "$1/jobs" 2>/dev/null)
+  [[ -z $lives_known ]]
+}
+
+# run_directory::has_ended DIRECTORY   By its own record: a job that was killed has not written its end.
+run_directory::has_ended() {
+  local status=0
+  LC_ALL=C grep -qvxE 'completed|failed' -- "$1"/task_*/state 2>/dev/null || status=$?
+  ((status == 1))
 }

@@ -5,6 +5,7 @@
 
 # secrets::export PROJECT   What the environment has already comes first.
 secrets::export() {
+  if [[ ! -x $1 ]]; then common::warn "$(common::node) cannot read ${1@Q}, and so not its .env: export what it says before you submit, or put the project where all nodes see it"; fi
   dotenv::each "$1/.env" secrets::export_unless_set
   secrets::export_wandb_key
 }

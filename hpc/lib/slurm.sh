@@ -47,6 +47,33 @@ slurm::is_silence() {
   [[ $1 == @(124|137) || $2 == *@(Unable to contact slurm controller|Socket timed out|onnection refused|onnection failure|Zero Bytes|standby mode|temporarily unable|esource temporarily unavailable|nexpected message received|essage receive failure|ransport endpoint|onnection reset|onnection timed out|nable to establish con)* ]]
 }
 
+# slurm::ask_live ARRAY   ARRAY gets the ids of the user's jobs that have not ended, and their folders. Status 1 when Slurm does not
+# answer.
+slurm::ask_live() {
+  local -n live_jobs=$1
+  local live_answer live_id live_folder
+  slurm::ask live_answer 30 squeue --all --noheader --user="$(id -u)" --format='%F %Z' || return 1
+  while read -r live_id live_folder; do
+    # shellcheck disable=SC2034 # the caller's
+    if [[ -n $live_id ]]; then live_jobs["$live_id"]=1 live_jobs["${live_folder:-none}"]=1; fi
+  done <<<"$live_answer"
+}
+
+# slurm::ask_live_among ARRAY ID...   ARRAY also gets those of these jobs that have not ended, whoever's they are. Status 1 when Slurm
+# does not answer.
+slurm::ask_live_among() {
+  local -n live_among=$1
+  local among_answer among_id among_status=0 among_ids
+  printf -v among_ids '%s,' "${@:2}"
+  slurm::ask among_answer 30 squeue --all --noheader --jobs="${among_ids%,}" --format=%F || among_status=$?
+  if ((among_status != 0)); then
+    [[ $among_answer == *'Invalid job id'* ]] # of one that it has forgotten
+    return
+  fi
+  # shellcheck disable=SC2034 # the caller's
+  for among_id in $among_answer; do live_among["$among_id"]=1; done
+}
+
 # slurm::cancel SECONDS ARGUMENT...   Of scancel. Status 1, after a warning that tells the command, when it fails.
 slurm::cancel() {
   local said

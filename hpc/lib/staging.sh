@@ -131,7 +131,7 @@ staging::prune() {
   local -a oldest=()
   local total age
   local record archive bytes lock asked=''
-  mapfile -t oldest < <(find "$store" -maxdepth 1 -name '*.manifest' -printf '%T@ %f\n' | LC_ALL=C sort -n)
+  mapfile -t oldest < <(find "$store" -maxdepth 1 -name '*.manifest' -user "$(id -u)" -printf '%T@ %f\n' | LC_ALL=C sort -n)
   total=$(find "$store" -maxdepth 1 -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
   staging::remove_orphans "$store"
   for record in "${oldest[@]}"; do
@@ -143,9 +143,8 @@ staging::prune() {
     asked=1
     if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
     bytes=$(find "$store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
-    exec {lock}>"$store/.${archive%%.*}.lock"
     # Another submitter may have taken it meanwhile.
-    if flock --nonblock "$lock" 2>/dev/null && [[ -n $(find "$store/$archive.manifest" -mmin +59) ]]; then
+    if files::lock lock "$store/.${archive%%.*}.lock" try && [[ -n $(find "$store/$archive.manifest" -mmin +59) ]]; then
       rm -f -- "$store/$archive.manifest" # first: from here on it is not packed
       rm -f -- "$store/$archive" "$store/$archive".[2-9]
       total=$((total - bytes))
@@ -164,9 +163,8 @@ staging::remove_orphans() {
   local orphan name lock
   for orphan in "$store"/*; do
     name=${orphan##*/}
-    if [[ $name == *.manifest || ($name != *.partial.* && -e ${orphan%.[2-9]}.manifest) ]]; then continue; fi
-    exec {lock}>"$store/.${name%%.*}.lock"
-    if flock --nonblock "$lock" 2>/dev/null && [[ -z $(find "$orphan" -mmin -60 -print -quit 2>&1) ]]; then rm -rf -- "$orphan"; fi
+    if [[ ! -e $orphan || ! -O $orphan || $name == *.manifest || ($name != *.partial.* && -e ${orphan%.[2-9]}.manifest) ]]; then continue; fi
+    if files::lock lock "$store/.${name%%.*}.lock" try && [[ -z $(find "$orphan" -mmin -60 -print -quit 2>&1) ]]; then rm -rf -- "$orphan"; fi
     exec {lock}>&-
   done
 }
@@ -175,22 +173,20 @@ staging::remove_orphans() {
 # known yet. Status 1 when Slurm does not answer.
 staging::find_needed() {
   local -n keys_needed=$1
+  # shellcheck disable=SC2034 # by name
   local -A live=()
-  local -a words=() plans=("${staging_plan[@]}")
-  local answer plan job lives
+  local -a words=() plans=("${staging_plan[@]}") runs=()
+  local run
   local -i word
-  slurm::ask answer 30 squeue --all --noheader --user="$(id -u)" --format=%F || return 1
-  for job in $answer; do live[$job]=1; done
-  for plan in "${2%/*}"/hpc_outputs/*/staging; do
-    if [[ ! -e $plan ]]; then continue; fi
-    lives=1
-    while read -r job _; do
-      lives=${live[$job]:-}
-      if [[ -n $lives ]]; then break; fi
-    done < <(cat -- "${plan%/*}/job_id" "${plan%/*}/jobs" 2>/dev/null)
-    if [[ -z $lives ]]; then continue; fi
-    mapfile -d '' -t words <"$plan"
-    plans+=("${words[@]}")
+  for run in "${2%/*}"/hpc_outputs/*/staging; do
+    if [[ -e $run ]]; then runs+=("${run%/staging}"); fi
+  done
+  run_directory::ask_live live "${runs[@]}" || return 1
+  for run in "${runs[@]}"; do
+    if run_directory::lives "$run" live; then
+      mapfile -d '' -t words <"$run/staging"
+      plans+=("${words[@]}")
+    fi
   done
   # shellcheck disable=SC2034 # the caller's
   for ((word = 1; word < ${#plans[@]}; word += 4)); do keys_needed["${plans[word]}"]=1; done

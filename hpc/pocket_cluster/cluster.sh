@@ -39,10 +39,13 @@ cluster::record() {
 # One `up` or `down` at a time. The lock is the folder itself: no file to leave behind. From then on Ctrl-C waits
 # for the moments where it does no harm: the installing of packages, and the waiting for nodes.
 cluster::lock() {
-  local lock
+  local lock status=0
   exec {lock}<"${cluster[dir]}"
   cluster[lock]=$lock
-  if ! flock --nonblock "$lock"; then
+  flock --nonblock "$lock" || status=$?
+  if ((status > 1)); then
+    common::warn "the file system of ${cluster[dir]} has no locks (flock: status $status): do not run two 'up' or 'down' at the same time"
+  elif ((status == 1)); then
     common::note "another 'up' or 'down' of ${cluster[dir]} is at work: waiting for it"
     flock --wait 180 "$lock" || common::die "${cluster[dir]} is still locked by another 'up' or 'down'"
   fi

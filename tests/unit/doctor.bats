@@ -178,10 +178,28 @@ found() {
   found problem '1023 MB free' probe_login::space scratch "$HOME" 1024
   stub df 'Avail Inodes IFree' '50000 100 0'
   found problem 'room for 0 more files' probe_login::space scratch "$HOME" 1024
+  stub df 'Avail Inodes IFree' '50000 100000 999'
+  found problem 'room for 999 more files' probe_login::space scratch "$HOME" 1024
+  stub df 'Avail Inodes IFree' '50000 100000 1000'
+  found ok '48 GB free' probe_login::space scratch "$HOME" 1024
   stub df 'Avail Inodes IFree' '50000 0 0' # btrfs has no number of them
   found ok '48 GB free' probe_login::space scratch "$HOME" 1024
   stub df
   found problem 'df does not answer' probe_login::space scratch "$HOME" 1024
+}
+
+@test "the runs that there are: how many files they are" {
+  probes
+  local -r outputs=$BATS_TEST_TMPDIR/"a [b] *"/hpc_outputs
+  probe_login::runs "$outputs"
+  ((${#findings_list[@]} == 0))
+  mkdir -p -- "$outputs/one" "$outputs/two/task_1" "$outputs/.sources"
+  touch -- "$outputs"/{one,two}/facts "$outputs/two/task_1/log.txt"
+  found ok 'hpc_outputs: 2 runs, files and folders: 8' probe_login::runs "$outputs"
+  stub du "200001 $outputs"
+  found note '2 runs, files and folders: 200001' probe_login::runs "$outputs"
+  printf '#!/bin/sh\nexit 124\n' >"$stubs/du"
+  found note 'more than can be counted in 15 s' probe_login::runs "$outputs"
 }
 
 @test "W&B's key: each place, its mode, and never the key itself" {

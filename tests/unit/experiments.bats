@@ -158,6 +158,10 @@ shown() {
   mkdir -- "$run/task_1/attempt_0"
   made_run stopped 4 1
   echo 'slurmstepd: error: *** JOB 4 ON node1 CANCELLED AT 2026-01-01T00:00:00 ***' >"$run/task_1/log.txt"
+  made_run stopped_too 6 1
+  echo '[2026-11-28T19:08:52.427] error: *** JOB 6 CANCELLED AT 2026-11-28T19:08:52 DUE to SIGNAL Terminated ***' >"$run/task_1/log.txt"
+  made_run too_long_too 7 1
+  echo '[2026-11-28T19:08:52.427] error: *** JOB 7 CANCELLED AT 2026-11-28T19:08:52 DUE TO TIME LIMIT ***' >"$run/task_1/log.txt"
   made_run too_long 5 1
   echo 'slurmstepd: error: *** JOB 5 ON node1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***' >"$run/task_1/log.txt"
   run -0 command_of
@@ -165,7 +169,9 @@ shown() {
   shown silent ' failed +0 '
   shown half_begun ' failed +1 '
   shown stopped ' cancelled +0 '
+  shown stopped_too ' cancelled +0 '
   shown too_long ' failed +0 '
+  shown too_long_too ' failed +0 '
 }
 
 @test "facts that were written where LANG is C" {
@@ -180,6 +186,9 @@ shown() {
   [[ $output == *"  checkpoints ${outputs%/*}/münster/checkpoints/task_1"* && $output == *"sources       $run/source" ]]
   LC_ALL=C run -0 command_of open münster
   [[ $output == *"  checkpoints ${outputs%/*}/münster/checkpoints/task_1"* ]]
+  : >"$run/source.tar" # of a run that has ended: the unpacked sources have gone
+  LC_ALL=C run -0 command_of open münster
+  [[ $output == *"sources       $run/source.tar" ]]
 }
 
 @test "a reader that goes away ends it quietly" {

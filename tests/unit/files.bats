@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2034,SC2154,SC2164 # tests are subshells; variables that a library is given by name; bats sets stderr, and ends at a failed cd
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154,SC2164 # tests are subshells; variables that a library is given by name; bats sets stderr, and ends at a failed cd
 # What several processes need of a file system that they share, also where it lacks something (hpc/lib/files.sh).
 
 load ../helpers
@@ -77,6 +77,64 @@ one_of_many() {
   run -0 --separate-stderr files::lock lock lock
   [[ $stderr == *'has no locks (flock: status 69)'* ]]
   run -0 --separate-stderr files::lock lock lock try
+}
+
+@test "without locks the warning comes once for a folder; nobody waits, and the ranks are waited for all the same" {
+  stub flock 'echo "flock: 9: Function not implemented" >&2; exit 69'
+  twice() {
+    local one='' two=''
+    files::lock one "$PWD/lock" try
+    files::lock two "$PWD/other" try
+  }
+  run -0 --separate-stderr twice
+  [[ $stderr == *'has no locks'* && $stderr != *$'\n'* ]]
+
+  # Of a job's own folder: who has it open (hpc/job/lib/local_disk.sh).
+  use_libraries local_disk
+  export SLURM_TMPDIR=$BATS_TEST_TMPDIR/'a [disk]'
+  mkdir -p -- "$SLURM_TMPDIR/.hpc_kit"
+  (local_disk::hold && exec sleep 3) 3>&- &
+  local -r rank=$!
+  wait_until 10 test -e "/proc/$rank/fd/10"
+  local_disk::wait_until_free 60
+  run ! kill -0 "$rank"
+  # And not for longer than that.
+  (local_disk::hold && exec sleep 60) 3>&- &
+  local -r other=$!
+  wait_until 10 test -e "/proc/$other/fd/10"
+  SECONDS=0
+  local_disk::wait_until_free 2
+  ((SECONDS < 40))
+  kill "$other"
+}
+
+@test "folders of others on a shared scratch: one line says whose it is, and what to do" {
+  ((UID == 0)) || skip 'only root is two users'
+  local shared # not in the folder of bats, which is closed to others
+  shared=$(mktemp -d)
+  chmod 2775 -- "$shared"
+  mkdir -p -- theirs/deep "$shared/theirs"
+  chown 12345:12345 -- "$shared/theirs"
+  chmod 2755 -- "$shared/theirs"
+  : >file
+  fails_with 1 "you cannot write into '.*/theirs', which belongs to .* \(group .*, mode 2755\): take a SCRATCH of your own, or .*chmod -R g\+rwX" \
+    setpriv --reuid=23456 --regid=23456 --clear-groups bash -c 'source "$1/hpc/lib/common.sh"; source "$1/hpc/lib/files.sh"; files::check_writable "$2/mine" "$3/mine/x"' - \
+    "$checkout" /tmp "$shared/theirs"
+  # The submitter, of a project that another user has sent runs of.
+  BATS_TEST_TMPDIR=$shared make_project
+  BATS_TEST_TMPDIR=$shared stub_slurm
+  mkdir -p -- "$project/environment/bin" "$shared/scratch/${project##*/}/hpc_outputs"
+  printf '#!/bin/sh\n' >"$project/environment/bin/python"
+  chmod +x -- "$project/environment/bin/python"
+  chmod 2777 -- "$shared" "$shared/scratch" "$stub"
+  export SCRATCH=$shared/scratch HOME=/tmp XDG_CONFIG_HOME=/nowhere XDG_STATE_HOME=/nowhere
+  fails_with 1 "you cannot write into '.*/hpc_outputs', which belongs to root .*: take a SCRATCH of your own" \
+    setpriv --reuid=23456 --regid=23456 --clear-groups bash "$project/hpc/job_submitter.sh" --environment "$project/environment" --exp-name x
+  [[ ! -e $RECORD ]]
+  rm -r -- "$shared"
+  run -0 files::check_writable theirs/deep/a/b theirs file none/x none
+  mkfifo pipe
+  fails_with 1 "pipe' is in the way" files::check_writable "$BATS_TEST_TMPDIR/pipe/y"
 }
 
 @test "a lock that cannot be written: whose folder it is, in one line" {

@@ -9,7 +9,7 @@ shopt -s inherit_errexit
 
 checkout=$1 verb=$2 plan=$3
 shift 3
-for name in lib/common lib/files lib/slurm job/lib/local_disk lib/packing lib/staging job/lib/plan job/lib/unpacking; do
+for name in lib/common lib/files lib/slurm lib/run_directory job/lib/local_disk lib/packing lib/staging job/lib/plan job/lib/unpacking; do
   # shellcheck source=/dev/null
   source <(sed -E "s/packing_part_files=[0-9]+/packing_part_files=${PART_FILES:-20000}/
     s/staging_image_files=[0-9]+/staging_image_files=${IMAGE_FILES:-10000}/" "$checkout/hpc/$name.sh")

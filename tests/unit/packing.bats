@@ -455,6 +455,25 @@ unused() {
   [[ -e $store/${made[1]}.tar && -e $store/${made[3]}.tar && -e $store/${made[6]}.tar ]]
 }
 
+@test "an answer without jobs proves nothing: those of which a run says that they go on are asked for by number" {
+  files 3 "$SCRATCH_DIR/data"
+  files 4 "$SCRATCH_DIR/other data"
+  pack data
+  local -r first=$(keys) run=$SCRATCH_DIR/hpc_outputs/run
+  mkdir -p -- "$run/task_1"
+  cp -- "$plan" "$run/staging"
+  echo 71 >"$run/job_id"
+  echo running >"$run/task_1/state"
+  printf '#!/bin/sh\ncase $* in *--jobs=71*) echo 71 ;; esac\n' >"$stub/squeue"
+  chmod +x -- "$stub/squeue"
+  unused "$first" '90 days'
+  PATH=$stub:$PATH pack 'other data'
+  [[ -e $store/$first.tar ]]
+  echo failed >"$run/task_1/state"
+  PATH=$stub:$PATH pack 'other data'
+  [[ ! -e $store/$first.tar ]]
+}
+
 @test "an archive that another submitter has just taken is not removed" {
   files 3 "$SCRATCH_DIR/data"
   files 4 "$SCRATCH_DIR/other data"

@@ -22,8 +22,7 @@ take() {
 reads() {
   printf '%s' "$1" >"$folder/.env"
   shift
-  local -a wanted=("$@")
-  taken=()
+  wanted=("$@") taken=()
   dotenv::each "$folder/.env" take 2>"$BATS_TEST_TMPDIR/messages"
   if [[ ${taken[*]@Q} != "${wanted[*]@Q}" || -s $BATS_TEST_TMPDIR/messages ]]; then
     printf 'got     %s\nwanted  %s\n' "${taken[*]@Q}" "${wanted[*]@Q}" >&2
@@ -32,18 +31,29 @@ reads() {
   fi
 }
 
+# warns 'N N ' TEXT NAME=VALUE...   The same, with a warning of each of these lines, and of no other, that does not show what it says.
+warns() {
+  local -r lines=$1
+  reads "${@:2}" && return 1
+  [[ ${taken[*]@Q} == "${wanted[*]@Q}" ]]
+  grep -oE '/\.env, lines? [0-9]+( to [0-9]+)?' "$BATS_TEST_TMPDIR/messages" | sed -E 's/.*lines? //; s/ to /-/' | tr '\n' ' ' >"$BATS_TEST_TMPDIR/numbers"
+  diff - "$BATS_TEST_TMPDIR/numbers" --ignore-trailing-space <<<"$lines"
+  [[ $(grep -c '' "$BATS_TEST_TMPDIR/messages") == $(wc -w <<<"$lines") ]]
+  run ! grep -q SECRET "$BATS_TEST_TMPDIR/messages"
+}
+
 @test "names and values, comments, blanks, quotes" {
   reads $'# comment\n\n  # another\nA=1\n B = two words  \nexport C=3\nexport\tD=4\nE=\nF=a#b # comment\n_g9=x=y\n' \
     A=1 'B=two words' C=3 D=4 E= 'F=a#b' '_g9=x=y'
-  reads $'A=\'a # b\' # c\nB="a \' b"\nC=\'a " b\'\nD=""\nE=\' x \'\nF="a" b\nG="a\n' \
-    'A=a # b' "B=a ' b" 'C=a " b' D= 'E= x ' 'F="a" b' 'G="a'
+  reads $'A=\'a # b\' # c\nB="a \' b"\nC=\'a " b\'\nD=""\nE=\' x \'\n' \
+    'A=a # b' "B=a ' b" 'C=a " b' D= 'E= x '
   reads $'A=1\r\nB="2"\r\nC=3' A=1 B=2 C=3
   reads ''
 }
 
 @test "nothing is executed or replaced" {
   cd -- "$BATS_TEST_TMPDIR" || return
-  reads $'A=$(touch canary)\nB=`touch canary`\nC="$(touch canary) $HOME"\nD=${HOME}\nE=a;touch canary\nF=*\nG=\\n\nH=a[$(touch canary)]\n' \
+  warns '1 2 3 4 8 ' $'A=$(touch canary)\nB=`touch canary`\nC="$(touch canary) $HOME"\nD=${HOME}\nE=a;touch canary\nF=*\nG=\\n\nH=a[$(touch canary)]\n' \
     'A=$(touch canary)' 'B=`touch canary`' 'C=$(touch canary) $HOME' 'D=${HOME}' 'E=a;touch canary' 'F=*' 'G=\n' \
     'H=a[$(touch canary)]'
   secrets::export "$folder"
@@ -58,10 +68,27 @@ reads() {
   run ! grep -q SECRET "$BATS_TEST_TMPDIR/messages"
 }
 
+@test "what others read otherwise is told by its line: names to be replaced, quotes within quotes, values over several lines" {
+  warns '1 3 4 ' $'A=${SCRATCH}/SECRET\nB=\'${SCRATCH} a\\b\'\nC="$HOME SECRET"\nD="C:\\SECRET"\nE=C:\\x\nF=a$1$\n' \
+    'A=${SCRATCH}/SECRET' 'B=${SCRATCH} a\b' 'C=$HOME SECRET' 'D=C:\SECRET' 'E=C:\x' 'F=a$1$'
+  warns '1 2 3 ' $'K="a\\"SECRET"\nL="a" SECRET\nM=\'SECRET\nN=1' N=1
+  # The middle of a key must not become a variable of its own.
+  warns '2-5 ' $'A=1\nPEM="-----BEGIN SECRET\nSECRETbase64==\nB=SECRET\n-----END-----"\nC=\'it\'' A=1 C=it
+  warns '1 3-4 ' $'A=\'SECRET\nB=1\nC="\n"' B=1
+}
+
 @test "no file is no error" {
   dotenv::each "$folder/.env" take
   secrets::export "$folder"
   ((${#taken[@]} == 0))
+}
+
+@test "a node that cannot read the project, or has no HOME: said, and no end" {
+  unset HOME
+  run -0 --separate-stderr secrets::export "$folder/none"
+  [[ $stderr == *' cannot read '*', and so not its .env: export'* ]]
+  run -0 --separate-stderr secrets::export "$folder"
+  [[ -z $stderr ]]
 }
 
 @test "what the environment has already comes first, empty or not" {

@@ -78,6 +78,98 @@ left_out() {
   [[ $(names) == *tracked.py* ]]
 }
 
+@test "keys are never copied, at any depth, tracked or not, with git and without: the job finds them by a link" {
+  make_repository
+  local file
+  mkdir -p -- "$project/config/deep"
+  for file in config/.env config/deep/.env.local .env.production key.pem config/server.key id_rsa config/id_ed25519 \
+    credentials config/credentials.json .git-credentials client_secret_1.json $'config/new\nline.pem'; do
+    printf 'SECRET\n' >"$project/$file"
+  done
+  for file in .env.example config/.env.template keys.py credentials.py id_rsa.pub monkey pem.txt environment.env.py; do printf 'PLAIN\n' >"$project/$file"; done
+  hold_no_keys
+  git -C "$project" add --force .
+  hold_no_keys
+  rm -rf -- "$project/.git"
+  hold_no_keys
+  grep -q SECRET "$BATS_TEST_TMPDIR/run/source/config/.env"
+}
+
+hold_no_keys() {
+  run -0 --separate-stderr pack
+  [[ $stderr == 'linked, not copied into the snapshot, as they may be keys: '*' and '[67]' more' ]]
+  run ! grep -qa SECRET "$packed"
+  [[ $(tar --extract --to-stdout --file="$packed" | grep -c PLAIN) == 8 ]]
+  # What the job makes of it.
+  rm -rf -- "$BATS_TEST_TMPDIR/run"
+  mkdir -- "$BATS_TEST_TMPDIR/run"
+  cp -- "$packed" "$packed.ignored" "$BATS_TEST_TMPDIR/run/"
+  (
+    use_libraries common sources
+    # shellcheck disable=SC2034 # sources.sh
+    declare -A fact=([source_dir]=$BATS_TEST_TMPDIR/run/source [project_directory]=$project)
+    sources::unpack "$BATS_TEST_TMPDIR/run"
+  )
+  [[ $(find "$BATS_TEST_TMPDIR/run/source" -type l -exec grep -l SECRET {} + | grep -c .) == 13 ]] # a name of two lines
+  run ! grep -rqa SECRET "$BATS_TEST_TMPDIR/run/source"
+}
+
+@test "a repository that git cannot read stops: a broken worktree, a damaged one, no git, one that is too old or is killed" {
+  make_repository
+  git -C "$project" worktree add --quiet "$BATS_TEST_TMPDIR/tree" 2>/dev/null
+  cp -- "$project/.gitignore" "$BATS_TEST_TMPDIR/tree/"
+  mkdir -- "$BATS_TEST_TMPDIR/tree/data"
+  touch -- "$BATS_TEST_TMPDIR/tree/data/heavy"
+  mv -- "$project" "$project moved"
+  stops "fatal: not a git repository: " "$BATS_TEST_TMPDIR/tree"
+  mv -- "$project moved" "$project"
+
+  local -r stubs=$BATS_TEST_TMPDIR/stubs
+  mkdir -- "$stubs"
+  printf '#!/bin/sh\nkill -9 $$\n' >"$stubs/git"
+  chmod +x -- "$stubs/git"
+  PATH=$stubs:$PATH stops 'exit status 137' "$project"
+  printf '#!/bin/sh\necho "Unknown option: -C" >&2; exit 129\n' >"$stubs/git"
+  PATH=$stubs:$PATH stops 'Unknown option: -C' "$project"
+  PATH=$stubs:$PATH stops 'Unknown option: -C' "$project/sub"
+  printf '#!/bin/sh\ncase "$*" in *cached*) kill -9 $$ ;; esac\nexec %q "$@"\n' "$(command -v git)" >"$stubs/git"
+  set -o pipefail # as the submitter
+  PATH=$stubs:$PATH run -1 --separate-stderr snapshot::pack "$project" "$store" "$packed"
+  [[ $stderr == *'error: git could not list the files of '* && ! -e $packed ]]
+  PATH=$(path_without git) stops 'git: command not found' "$project"
+  # Where there is no repository nobody needs git.
+  mkdir -- "$BATS_TEST_TMPDIR/plain"
+  touch -- "$BATS_TEST_TMPDIR/plain/a.py"
+  PATH=$(path_without git) run -0 snapshot::pack "$BATS_TEST_TMPDIR/plain" "$store" "$packed"
+
+  rm -r -- "$store"
+  rm -- "$project/.git/HEAD"
+  stops 'not a git repository' "$project"
+}
+
+# stops WORDS PROJECT
+stops() {
+  run -1 --separate-stderr snapshot::pack "$2" "$store" "$packed"
+  [[ $stderr == *'git cannot read the repository '*"$1"*'--no-snapshot' && -z $(find "$store" -type f 2>/dev/null) ]]
+}
+
+@test "a repository of another user's: read as any other, and only the project's own" {
+  ((UID == 0)) || skip 'only root gives files away'
+  make_repository
+  mkdir -p -- "$project/data"
+  touch -- "$project/data/heavy"
+  chown -R -- 12345 "$project"
+  chown -- root "$project"
+  run -128 git -C "$project" status
+  pack
+  [[ $(names) == '.gitignore changed.py deleted.py sub/module.py tracked.py ' && $(snapshot::commit "$project") =~ ^[0-9a-f]{40}$ ]]
+  # One around it may be anybody's: its configuration names programs that git would run.
+  mkdir -- "$project/inner"
+  touch -- "$project/inner/a.py"
+  rm -r -- "$store"
+  stops 'dubious ownership' "$project/inner"
+}
+
 @test "odd names, links, modes" {
   make_repository
   local name

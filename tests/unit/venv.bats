@@ -103,6 +103,82 @@ stub() {
   run -1 environment::find "$project"
 }
 
+@test "a home that other machines share: each kind has its own; that of an earlier kit is found where it works, else made anew" {
+  local here old
+  PATH=$BATS_TEST_TMPDIR/stubs:$PATH
+  here=$(create cpu)
+  [[ $here == "$(environment::path "$project" cpu)" && $(<"$here/.machine") == "$(uname -m), "* ]]
+  stub uname 'if [ "$1" = -m ]; then echo aarch64; else exec /bin/uname "$@"; fi'
+  [[ $(environment::path "$project" cpu) != "$here" ]]
+  run -1 environment::find "$project"
+  VIRTUAL_ENV_DIRECTORY=$here fails_with 1 'is for x86_64, .*is aarch64, .*create.sh' bash "$project/venv/run.sh" true
+  rm -- "$BATS_TEST_TMPDIR/stubs/uname"
+  stub getconf 'echo glibc 2.17'
+  [[ $(environment::path "$project" cpu) != "$here" ]]
+  run -1 environment::find "$project"
+  VIRTUAL_ENV_DIRECTORY=$here run -0 --separate-stderr bash "$project/venv/run.sh" true
+  [[ $stderr == *'warning: '*'is for '*', glibc 2.17: if a package cannot be loaded'* ]]
+  rm -- "$BATS_TEST_TMPDIR/stubs/getconf"
+  hash -r
+  [[ $(environment::find "$project") == "$here" ]]
+
+  # As an earlier kit has named it.
+  old=$(cat -- "$project/requirements.txt" "$project/venv/constraints-cpu.txt" | sha256sum)
+  old=$project/.venv/cpu-${old:0:12}
+  mv -T -- "$(realpath -- "$here")" "$old.a_zA_Z"
+  rm -- "$here"
+  ln -s -- "${old##*/}.a_zA_Z" "$old"
+  [[ $(environment::find "$project") == "$old" && $(create cpu) == "$old" ]]
+  # On a machine where it does not start, or that has another python.
+  mv -- "$old/bin/python" "$old/bin/mine"
+  printf '#!/bin/sh\nexit 126\n' >"$old/bin/python"
+  chmod +x -- "$old/bin/python"
+  run -1 environment::find "$project"
+  printf '#!/bin/sh\necho python3.99\n' >"$old/bin/python"
+  run -1 environment::find "$project"
+  run -0 --separate-stderr create cpu
+  [[ $output == "$here" && $stderr == *"the environment ${old##*/} was made for another machine, or another python: this one gets its own"* ]]
+  [[ -x $old/bin/mine ]]
+}
+
+@test "run.sh: a conda environment as \`conda activate\` leaves it, also where the login shell has another one" {
+  local -r base=$BATS_TEST_TMPDIR/"mini conda" hooks=etc/conda/activate.d
+  local -r prefix=$base/envs/mine
+  local python
+  python=$(python3 -c 'import sys; print(sys.executable)') # not pyenv's, which changes PATH
+  mkdir -p -- "$prefix"/{bin,conda-meta,$hooks,etc/conda/env_vars.d} "$base"/{bin,condabin,conda-meta,$hooks}
+  ln -s -- "$python" "$prefix/bin/python"
+  ln -s -- "$python" "$base/bin/python"
+  printf 'echo activated\nexport HOOK=$CONDA_PREFIX HOOK_ARGUMENTS=$#\nif [ $UNSET_NAME ]; then :; fi\nfalse\nexport LAST=1\n' >"$prefix/$hooks/a.sh"
+  printf 'export HOOK_2=$HOOK/2\n' >"$prefix/$hooks/b.sh"
+  printf 'export BASE_HOOK=1\n' >"$base/$hooks/base.sh"
+  printf '{"FROM_PACKAGE": "ü", "BOTH": "package"}' >"$prefix/etc/conda/env_vars.d/package.json"
+  printf '{"env_vars": {"BOTH": "the user\\n", "GONE": "***unset***"}, "other": 1}' >"$prefix/conda-meta/state"
+  cd -- "$BATS_TEST_TMPDIR"
+  cat >shown.py <<'PYTHON'
+import os, site, sys
+print(*(f"{name}={os.environ.get(name)!r}" for name in sys.argv[1:]), os.environ["PATH"].split(":")[:2], os.environ["PATH"].count("mini conda"), site.ENABLE_USER_SITE)
+PYTHON
+  # shellcheck disable=SC2030 # a test is a subshell
+  export CONDA_PREFIX=$base CONDA_DEFAULT_ENV=base CONDA_SHLVL=2 CONDA_PREFIX_1=/old CONDA_PROMPT_MODIFIER='(base) ' VIRTUAL_ENV=/stale
+  export PATH=$base/bin:$base/condabin:$PATH VIRTUAL_ENV_DIRECTORY=$prefix
+  run -0 --separate-stderr bash "$project/venv/run.sh" python shown.py CONDA_DEFAULT_ENV CONDA_SHLVL CONDA_PREFIX_1 CONDA_PROMPT_MODIFIER \
+    VIRTUAL_ENV HOOK_ARGUMENTS LAST BASE_HOOK FROM_PACKAGE BOTH GONE CONDA_PREFIX HOOK HOOK_2
+  [[ $stderr == activated ]]
+  [[ $output == "CONDA_DEFAULT_ENV='mine' CONDA_SHLVL='1' CONDA_PREFIX_1=None CONDA_PROMPT_MODIFIER=None VIRTUAL_ENV=None \
+HOOK_ARGUMENTS='0' LAST='1' BASE_HOOK=None FROM_PACKAGE='ü' BOTH='the user\\n' GONE=None \
+CONDA_PREFIX='$prefix' HOOK='$prefix' HOOK_2='$prefix/2' ['$prefix/bin', '$base/condabin'] 2 False" ]]
+  # The base; and one that lies somewhere. A command that fails still tells its status.
+  VIRTUAL_ENV_DIRECTORY=$base run -0 --separate-stderr bash "$project/venv/run.sh" python shown.py CONDA_DEFAULT_ENV BASE_HOOK
+  [[ $output == "CONDA_DEFAULT_ENV='base' BASE_HOOK='1' "* ]]
+  mv -- "$prefix" here
+  VIRTUAL_ENV_DIRECTORY=$PWD/here run -7 --separate-stderr bash "$project/venv/run.sh" sh -c 'echo "$CONDA_DEFAULT_ENV"; exit 7'
+  [[ $output == "$PWD/here" ]]
+  echo '{' >here/conda-meta/state
+  VIRTUAL_ENV_DIRECTORY=$PWD/here run -0 --separate-stderr bash "$project/venv/run.sh" true
+  [[ $stderr == *'warning: the variables of '*'cannot be read'* ]]
+}
+
 @test "two at once make it once, and what was interrupted harms nothing" {
   local path first second
   path=$(environment::path "$project" cpu)

@@ -122,6 +122,14 @@ fails() {
   printf 'time\tcpu_seconds\tmemory_bytes\tgpu_percent\tgpu_memory_mib\n1\t2\t4294967296\t\t\n' >"$run/task_1/attempt_0/usage_node1.tsv"
   why_of sampled 'out of memory: rank 3 on node2 took more memory than the 4G a node that were asked for; the most that was measured is 5G' \
     'to do: bash hpc/experiments.sh resubmit 1 --mem 8G '
+  # Slurm 26.05 names neither node nor task: by what was measured.
+  made_run nameless 4 1
+  state 1 failed
+  attempt 1 0 out_of_memory '[2026-11-28T19:08:52.427] error: Detected 1 oom_kill event in StepId=4.0. Some of the step tasks have been OOM Killed.'
+  cp -- "$outputs/sampled"_*/task_1/attempt_0/usage_* "$run/task_1/attempt_0/"
+  echo 'rank 0 of 2: node 0, node1 (10.0.0.1), local rank 0' >"$run/task_1/rank_0.txt"
+  echo 'rank 1 of 2: node 1, node2 (10.0.0.2), local rank 0' >"$run/task_1/rank_1.txt"
+  why_of nameless 'out of memory: rank 1 on node2 took more memory than the 4G a node'
   made_run told 2 1 mem_megabytes=1000
   state 1 failed
   attempt 1 0 out_of_memory 'slurmstepd: error: StepId=2.0 exceeded memory limit (1235558400 > 1048576000), being killed'

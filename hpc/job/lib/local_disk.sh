@@ -35,7 +35,12 @@ local_disk::hold() {
 
 # local_disk::wait_until_free SECONDS   Until the ranks have gone, or the time is over.
 local_disk::wait_until_free() {
-  flock --timeout "$1" "$SLURM_TMPDIR/.hpc_kit" true || true
+  local -r deadline=$((SECONDS + $1))
+  local status=0
+  flock --timeout "$1" "$SLURM_TMPDIR/.hpc_kit" true 2>/dev/null || status=$?
+  if ((status <= 1)); then return; fi # free, or late
+  # A file system without locks: whoever has the folder open (local_disk::hold).
+  while ((SECONDS < deadline)) && [[ -n $(find /proc/[0-9]*/fd -lname "${SLURM_TMPDIR//[\\*?[]/?}/.hpc_kit" -print -quit 2>/dev/null) ]]; do common::sleep 1; done
 }
 
 # local_disk::erase FOLDER   rm follows no symbolic link, neither inside of the folder nor in its place, and

@@ -1,0 +1,87 @@
+# shellcheck shell=bash
+# What runs that have ended leave below hpc_outputs and nobody needs: their unpacked sources, which are hundreds of files of
+# somebody's quota. source.tar stays, and a job that starts once more unpacks it again (job/lib/sources.sh).
+
+declare -gi pruning_seconds=10 # that a submission may spend on it; the next one goes on
+
+# pruning::prune OUTPUTS   Once an hour, when a submission has sent its job. It fails no submission.
+pruning::prune() {
+  local -r outputs=$1 stamp=$1/.pruned
+  local -r deadline=$((SECONDS + pruning_seconds))
+  # shellcheck disable=SC2034 # by name
+  local -A live=()
+  local -a runs=()
+  local run
+  local -i removed=0
+  if [[ -n $(find "$stamp" -mmin -60 2>/dev/null) ]] || ! { : >"$stamp"; } 2>/dev/null; then return; fi
+  pruning::forget_archives "$outputs/.sources"
+  pruning::list runs "$outputs"
+  if ((${#runs[@]} == 0)) || ! run_directory::ask_live live "${runs[@]}"; then return; fi
+  for run in "${runs[@]}"; do
+    if ((SECONDS >= deadline)); then
+      rm -f -- "$stamp"
+      break
+    fi
+    if ! run_directory::lives "$run" live && pruning::remove "$run"; then removed+=1; fi
+  done
+  if ((removed > 0)); then common::note "removed the unpacked sources of $removed runs that have ended; each keeps its source.tar"; fi
+}
+
+# pruning::list ARRAY OUTPUTS   The user's own runs with unpacked sources that can be unpacked again, and in which no task has changed
+# its state for an hour.
+pruning::list() {
+  local -n list_runs=$1
+  local list_run list_folder
+  for list_run in "$2"/*/; do
+    list_run=${list_run%/}
+    for list_folder in "$list_run"/source{,.*}; do
+      if [[ -d $list_folder && ! -L $list_folder && -O $list_run && -e $list_run/source.tar && ! -e $list_run/source.kept &&
+        -z $(find "$list_run" -maxdepth 2 -name state -mmin -60 -print -quit 2>&1) ]]; then
+        list_runs+=("$list_run")
+        break
+      fi
+    done
+  done
+}
+
+# pruning::remove RUN   Status 1 when the program has changed them: then they stay. The name goes first: a job that starts at this
+# moment finds none, and unpacks.
+pruning::remove() {
+  local -r run=$1
+  local folder changed
+  changed=$(pruning::count_changes "$run")
+  if ((changed > 0)); then
+    common::note "kept $run/source: the program has written or removed $changed files there (what is to stay belongs into OUTPUT_PATH or CHECKPOINT_DIRECTORY)"
+    { : >"$run/source.kept"; } 2>/dev/null
+    return 1
+  fi
+  for folder in "$run"/source{,.*}; do
+    if [[ ! -d $folder ]]; then continue; fi
+    if [[ $folder == "$run/source" ]]; then
+      mv -T -- "$folder" "$run/source.removed" 2>/dev/null || return
+      folder=$run/source.removed
+    fi
+    chmod -R u+rwx -- "$folder" 2>/dev/null
+    rm -rf -- "$folder" 2>/dev/null
+  done
+}
+
+# pruning::count_changes RUN   Prints how many files of its unpacked sources are newer than the run, more or fewer than were unpacked
+# and linked. What Python has compiled does not count.
+pruning::count_changes() {
+  local -r run=$1
+  local newer there unpacked linked=0 differ
+  if [[ ! -d $run/source ]]; then echo 0 && return; fi
+  newer=$(find "$run/source" -name __pycache__ -prune -o -type f ! -name '*.pyc' -newer "$run/facts" -printf . | wc -c)
+  there=$(find "$run/source" -name __pycache__ -prune -o ! -type d ! -name '*.pyc' -printf . | wc -c)
+  unpacked=$(LC_ALL=C tar --list --quoting-style=escape --file="$run/source.tar" | LC_ALL=C grep -cvE '(^|/)__pycache__/|\.pyc$')
+  if [[ -e $run/source.tar.ignored ]]; then linked=$(tr -cd '\0' <"$run/source.tar.ignored" | wc -c); fi
+  differ=$((there - unpacked - linked))
+  echo $((newer > ${differ#-} ? newer : ${differ#-}))
+}
+
+# pruning::forget_archives STORE   Those that no run has a link to any more, and that no submission has looked at for a day; where there
+# are no hard links, all: they are packed again.
+pruning::forget_archives() {
+  find "$1" -maxdepth 1 -type f -user "$(id -u)" -links 1 -cmin +1440 -name '*.tar*' -delete 2>/dev/null
+}

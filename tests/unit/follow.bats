@@ -1,0 +1,70 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2154,SC2317 # tests are subshells; sourced files; a function that another calls
+# How often --follow asks Slurm's controller: hpc/lib/follow.sh, with a clock that runs by itself.
+
+load ../helpers
+
+setup() {
+  use_libraries common slurm follow
+  export ASKED=$BATS_TEST_TMPDIR/asked
+  run_directory=$BATS_TEST_TMPDIR/run
+  mkdir -p -- "$run_directory" "$BATS_TEST_TMPDIR/bin"
+  # shellcheck disable=SC2016 # sh expands it
+  printf '#!/bin/sh\necho >>"$ASKED"\ncat -- "$ASKED.answer"\n' >"$BATS_TEST_TMPDIR/bin/scontrol"
+  chmod +x -- "$BATS_TEST_TMPDIR/bin/scontrol"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH
+  slurm_says RUNNING 0:0
+  echo 7 >"$run_directory/job_id"
+}
+
+slurm_says() {
+  printf 'JobId=7 JobState=%s Restarts=0 ExitCode=%s Partition=main\n' "$1" "$2" >"$ASKED.answer"
+}
+
+# Each turn of the loop is 15 s long; at each, what the test wants to happen.
+sleep() {
+  SECONDS=$((SECONDS + 15))
+  at_turn "$((SECONDS / 15))"
+}
+
+asked() {
+  wc -l <"$ASKED"
+}
+
+# states N STATE   Of tasks 1 to N.
+states() {
+  local -i task
+  for ((task = 1; task <= $1; task++)); do
+    mkdir -p -- "$run_directory/task_$task"
+    echo "$2" >"$run_directory/task_$task/state"
+  done
+}
+
+@test "for ten minutes: a question a minute, and the end is seen from the files" {
+  states 1 running
+  at_turn() {
+    if (($1 == 40)); then
+      states 1 failed
+      slurm_says FAILED 3:0
+      asked >"$ASKED.before"
+    fi
+  }
+  SECONDS=0
+  run -3 --separate-stderr follow::jobs "$run_directory" 1 7
+  [[ $stderr == *'job 7 ended: failed, exit status 3'* ]]
+  (($(<"$ASKED.before") <= 13 && $(asked) <= $(<"$ASKED.before") + 1))
+}
+
+@test "tasks of an array that end one after the other are no reason to ask; that all have is" {
+  states 40 enqueued
+  at_turn() {
+    echo completed >"$run_directory/task_$(($1 > 40 ? 40 : $1))/state"
+    if (($1 == 40)); then
+      slurm_says COMPLETED 0:0
+      asked >"$ASKED.before"
+    fi
+  }
+  SECONDS=0
+  run -0 --separate-stderr follow::jobs "$run_directory" 40 7
+  (($(<"$ASKED.before") <= 13 && $(asked) <= $(<"$ASKED.before") + 1))
+}
