@@ -165,19 +165,23 @@ options::die_no_value() {
 }
 
 options::die_unknown() {
-  local nearest=''
-  if [[ $1 == --?* ]]; then nearest=$(options::nearest "$1" 2>/dev/null) || true; fi
+  local nearest='' name
+  local -a long=()
+  for name in "${!options_owner[@]}"; do
+    if [[ $name == --* ]]; then long+=("$name"); fi
+  done
+  if [[ $1 == --?* ]]; then nearest=$(options::nearest "$1" "${long[@]}" 2>/dev/null) || true; fi
   common::die_usage "unknown option ${1@Q}${nearest:+: did you mean $nearest?} (see --help)"
 }
 
-# options::nearest WORD   Prints the shortest option that begins with WORD, else the one that is most like it, if any is.
+# options::nearest WORD NAME...   Prints the shortest name that begins with WORD, else the one that is most like it, if any is.
 options::nearest() {
   python3 -c '
 import difflib, sys
-word, names = sys.argv[1], sorted((name for name in sys.argv[2:] if name.startswith("--")), key=len)
+word, names = sys.argv[1], sorted(sys.argv[2:], key=len)
 begun = [name for name in names if name.startswith(word)]
 print(*(begun or difflib.get_close_matches(word, names, 1))[:1])
-' "$1" "${!options_owner[@]}"
+' "$@"
 }
 
 # -g, --gpus N

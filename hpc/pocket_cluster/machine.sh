@@ -40,12 +40,38 @@ machine::node() {
     bash "${BASH_SOURCE[0]}" init "$name" "${@:6}"
 }
 
+# machine::homes DIRECTORY HOW   The homes that a shape gives its nodes: `ro`, or as they are with the room for writes that
+# these options of tmpfs give. The cluster's own folder stays as it is, also where it lies in a home.
+machine::homes() {
+  local -r directory=$1 how=$2
+  local home room
+  room=$(mktemp -d)
+  mount --bind -- "$directory" "$directory"
+  for home in "$(getent passwd "$(id -u)" | cut -d: -f6)" /home; do
+    [[ -d $home && $home != / ]] || continue
+    if [[ $how == ro ]]; then
+      mount --rbind -- "$home" "$home"
+      mount -o remount,bind,ro -- "$home"
+      continue
+    fi
+    mount -t tmpfs -o "mode=755,$how" tmpfs "$room"
+    mkdir -- "$room"/{upper,work,directory}
+    mount --bind -- "$directory" "$room/directory"
+    mount -t overlay -o "lowerdir=$home,upperdir=$room/upper,workdir=$room/work" overlay "$home"
+    if [[ $directory == "$home"/* ]]; then mount --bind -- "$room/directory" "$directory"; fi
+    umount --lazy -- "$room"
+  done
+  rmdir -- "$room"
+}
+
 machine::init() {
   local -r name=$1 directory=$2
   shift 2
   hostname "$name"
   mount --bind -- "$directory/etc/hosts" /etc/hosts
   mount --bind -- "$directory/disks/$name" "$directory/localscratch"
+  if [[ -e $directory/etc/home ]]; then machine::homes "$directory" "$(<"$directory/etc/home")"; fi
+  if [[ -x $directory/etc/shape_node_setup ]]; then "$directory/etc/shape_node_setup" "$name" "$directory"; fi
   # Not exec: process 1 must reap the orphans that Slurm leaves to it. The node lives as long as its slurmd.
   set -m # Without it slurmd, and each job, would ignore SIGINT and SIGQUIT.
   "$@" &
