@@ -7,6 +7,7 @@ configuration::write() {
   local -r etc=${cluster[dir]}/etc
   local hook
   configuration::munge_key
+  if [[ -n ${cluster[shape]:-} ]]; then shape::install; fi
   configuration::hosts | common::write_atomically "$etc/hosts"
   configuration::gres | common::write_atomically "$etc/gres.conf"
   configuration::cgroup | common::write_atomically "$etc/cgroup.conf"
@@ -15,7 +16,6 @@ configuration::write() {
     install -m 755 -- "${BASH_SOURCE[0]%/*}/job_hook.sh" "$etc/$hook"
   done
   if [[ -n ${cluster[shape]:-} ]]; then
-    shape::install
     configuration::shaped | common::write_atomically "$etc/slurm.conf"
   else
     configuration::slurm | common::write_atomically "$etc/slurm.conf"
@@ -39,6 +39,7 @@ configuration::hosts() {
   local name address
   printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n'
   printf '%s %s\n' "$(network::address login)" "$(cluster::host_name)"
+  if cluster::is_elastic; then return; fi # elastic.sh adds a node when it starts
   for name in $(cluster::nodes); do
     address=$(network::address "$name")
     printf '%s %s\n::ffff:%s %s\n' "$address" "$name" "$address" "$name"
@@ -71,13 +72,13 @@ configuration::shaped_gres() {
     [[ $line =~ \ Gres=([^ ]+) ]] || continue
     IFS=, read -ra words <<<"${BASH_REMATCH[1]}"
     for gres in "${words[@]}"; do
-      [[ $gres =~ ^([a-z]+)(:(.+))?:([0-9]+)$ ]]
+      [[ $gres =~ ^([a-z]+)(:(.+))?:([0-9]+)([KMGT]?)$ ]]
       printf 'NodeName=%s Name=%s%s' "$name" "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]:+ Type=${BASH_REMATCH[3]}}"
       if [[ ${BASH_REMATCH[1]} == gpu ]]; then
         configuration::devices "$first" "${BASH_REMATCH[4]}"
         first=$((first + BASH_REMATCH[4]))
       else
-        printf ' Count=%d Flags=CountOnly\n' "${BASH_REMATCH[4]}"
+        printf ' Count=%s%s Flags=CountOnly\n' "${BASH_REMATCH[@]:4}"
       fi
     done
   done < <(shape::node_lines)
@@ -135,7 +136,11 @@ configuration::shaped_nodes() {
   while IFS= read -r line; do
     last=$((first + $(shape::expand <<<"$line" | wc -l) - 1))
     printf 'NodeName=%s' "$line"
-    if ! cluster::is_elastic; then configuration::addresses "$first" "$last"; fi
+    if cluster::is_elastic; then
+      printf ' Port=%d' "$((cluster["port"] + 1))" # elastic.sh tells the addresses
+    else
+      configuration::addresses "$first" "$last"
+    fi
     if [[ $line != *' State='* ]]; then printf ' State=UNKNOWN'; fi
     printf '\n'
     first=$((last + 1))

@@ -25,16 +25,25 @@ machine::switch() {
 }
 
 machine::node() {
-  local -r name=$1 switch=$2 number=$3 address=$4 address6=$5
+  local -r name=$1 switch=$2 number=$3 address=$4 address6=$5 directory=$6
+  local cable=eth0 other=''
+  if [[ -e $directory/etc/interfaces ]]; then read -r cable other <"$directory/etc/interfaces"; fi
   ip link set lo up
   # That of a node that has just died goes with the last of its processes, which may take a moment.
   nsenter --target "$switch" --net ip link delete dev "$name" 2>/dev/null || true
   # The same hardware address after a restart: the other nodes remember it for a minute.
-  ip link add eth0 address "$(printf '02:00:00:00:00:%02x' "$number")" type veth peer name "$name" netns "$switch"
+  ip link add "$cable" address "$(printf '02:00:00:00:00:%02x' "$number")" type veth peer name "$name" netns "$switch"
   nsenter --target "$switch" --net ip link set "$name" master bridge0 up
-  ip address add "$address/24" dev eth0
-  ip link set eth0 up
-  ip -6 address add "$address6/64" dev eth0 nodad 2>/dev/null || true
+  ip address add "$address/24" dev "$cable"
+  ip link set "$cable" up
+  ip -6 address add "$address6/64" dev "$cable" nodad 2>/dev/null || true
+  if [[ -n $other ]]; then
+    # It leads nowhere: its other end lies in the same node.
+    ip link add "$other" type veth peer name "$other-end"
+    ip address add "10.100.0.$number/24" dev "$other"
+    ip link set "$other" up
+    ip link set "$other-end" up
+  fi
   # --kill-child: whoever ends this process ends the node, with all that its jobs started, as a power cut does.
   exec unshare --uts --mount --pid --fork --kill-child --mount-proc -- \
     bash "${BASH_SOURCE[0]}" init "$name" "${@:6}"

@@ -27,7 +27,7 @@ network::possible_form() {
     common::note "network: loopback ($obstacle)"
     form=loopback
   fi
-  [[ -z $obstacle || $form == loopback ]] || common::die "--network hosts is not possible here: $obstacle"
+  [[ -z $obstacle || $form == loopback ]] || common::die "${cluster[shape]:+--shape ${cluster[shape]} needs }--network hosts${cluster[shape]:+, which} is not possible here: $obstacle"
   printf '%s\n' "${form/auto/hosts}"
 }
 

@@ -2,12 +2,13 @@
 # Owns the shapes (--shape NAME): clusters that are asked, refuse and lack as real sites do. A folder shapes/NAME has
 #
 #   slurm.conf        its head says what is emulated, what is not, and where such sites are; then lines of Slurm. They take
-#                     the place of the plain cluster's. ETC stands for the cluster's folder etc/.
+#                     the place of the plain cluster's; `KEY=` takes one away. ETC stands for the cluster's folder etc/, GROUP
+#                     for the group of whoever started it.
 #   job_submit.lua    the site's rules, behind ../common.lua;  cli_filter.lua: what sbatch itself does there
 #   facts             KEY=VALUE: options of `up` that are part of the shape, and gpu_flags, a word of gres.conf
 #   login             NAME=VALUE: what people have in their environment there
-#   prolog, epilog, task_prolog, node_setup    run on nodes; the last before slurmd
-#   home              the homes that nodes have: machine.sh
+#   prolog, epilog, task_prolog, node_setup    run on nodes; the last before slurmd. bash_env: for BASH_ENV
+#   home, interfaces  the homes that nodes have; the names of a node's cable and of an interface that leads nowhere: machine.sh
 #   bin/              commands that stand before those of the machine, on the login node and on nodes
 #   elastic           its nodes start when jobs wait for them: elastic.sh
 
@@ -69,7 +70,7 @@ shape::read() {
   local file
   file=$(shape::folder)/$1
   [[ -e $file ]] || return 0
-  sed -e '/^ *#/d; /^ *$/d' -e "s|\\bETC\\b|${cluster[slurm_dir]:-}/etc|g" -- "$file"
+  sed -e '/^ *#/d; /^ *$/d' -e "s|\\bETC\\b|${cluster[slurm_dir]:-}/etc|g; s|\\bGROUP\\b|$(id -gn)|g" -- "$file"
 }
 
 shape::node_lines() {
@@ -110,10 +111,10 @@ shape::install() {
   if [[ -e $folder/job_submit.lua ]]; then
     cat -- "$folder/../common.lua" "$folder/job_submit.lua" >"$etc/job_submit.lua"
   fi
-  for file in prolog epilog task_prolog node_setup; do
+  for file in prolog epilog task_prolog node_setup bash_env; do
     if [[ -e $folder/$file ]]; then install -m 755 -- "$folder/$file" "$etc/shape_$file"; fi
   done
-  for file in cli_filter.lua home elastic; do
+  for file in cli_filter.lua home interfaces elastic; do
     if [[ -e $folder/$file ]]; then install -m 644 -- "$folder/$file" "$etc/$file"; fi
   done
   if cluster::is_elastic; then
