@@ -8,13 +8,14 @@ shopt -s inherit_errexit
 umask 022
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-here=$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")
+hpc=$(realpath -- "${BASH_SOURCE[0]}")
+hpc=${hpc%/pocket_cluster/*}
 POCKET_CLUSTER_DIR=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-source "$here/../lib/common.sh"
-source "$here/cluster.sh"
-source "$here/shape.sh"
-source "$here/processes.sh"
-source "$here/network.sh"
+source "$hpc/lib/common.sh"
+source "$hpc/pocket_cluster/cluster.sh"
+source "$hpc/pocket_cluster/shape.sh"
+source "$hpc/pocket_cluster/processes.sh"
+source "$hpc/pocket_cluster/network.sh"
 
 # `down` ends the controller first: what comes later is of no use. Sets `etc`, and holds the lock.
 elastic::lock() {

@@ -80,6 +80,8 @@ machine::init() {
   mount --bind -- "$directory/etc/hosts" /etc/hosts
   mount --bind -- "$directory/disks/$name" "$directory/localscratch"
   if [[ -e $directory/etc/home ]]; then machine::homes "$directory" "$(<"$directory/etc/home")"; fi
+  # Programs look there too, and would find those of this machine.
+  if [[ -e $directory/etc/interfaces ]]; then mount -t sysfs sysfs /sys; fi
   if [[ -x $directory/etc/shape_node_setup ]]; then "$directory/etc/shape_node_setup" "$name" "$directory"; fi
   # Not exec: process 1 must reap the orphans that Slurm leaves to it. The node lives as long as its slurmd.
   set -m # Without it slurmd, and each job, would ignore SIGINT and SIGQUIT.

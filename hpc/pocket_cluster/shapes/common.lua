@@ -55,13 +55,17 @@ function has_feature(job, name)
   return false
 end
 
--- How many jobs of this user wait or run. An array counts as one job until its elements start, and Slurm shows the
--- plugin what was sent in an earlier second.
-function jobs_of(user)
+-- How many jobs its user would have with this one, each element of an array counting. Of several jobs that are sent within
+-- a second, Slurm shows the plugin the first.
+function jobs_with(job)
   local count = 0
-  for _, job in pairs(slurm.jobs) do
+  for _, other in pairs(slurm.jobs) do
     -- PENDING, RUNNING, SUSPENDED: the low byte of the state.
-    if job.user_id == user and job.job_state % 256 <= 2 then count = count + 1 end
+    if other.user_id == job.user_id and other.job_state % 256 <= 2 then count = count + math.max(other.array_task_cnt or 0, 1) end
+  end
+  for word in string.gmatch(string.gsub(job.array_inx or "0", "%%.*", ""), "[^,]+") do
+    local first, last, step = string.match(word, "^(%d+)-(%d+):?(%d*)$")
+    count = count + (first and math.floor((last - first) / (tonumber(step) or 1)) or 0) + 1
   end
   return count
 end

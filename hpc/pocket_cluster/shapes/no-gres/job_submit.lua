@@ -15,8 +15,8 @@ function rules(job)
     return refuse("You must specify a number of tasks: -n or --ntasks-per-node")
   end
   if time_of(job) == nil then return refuse("You must specify a time: -t") end
-  if jobs_of(job.user_id) >= most_jobs then
-    return refuse("You have " .. most_jobs .. " jobs in the queues already, which is the limit.")
+  if jobs_with(job) > most_jobs then
+    return refuse("You would have more than " .. most_jobs .. " jobs in the queues, which is the limit.")
   end
   return slurm.SUCCESS
 end

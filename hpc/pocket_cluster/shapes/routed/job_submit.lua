@@ -23,7 +23,7 @@ function rules(job)
   if gpus > 0 and kind == nil then
     return refuse("Please specify the type of GPU: --gpus-per-node=TYPE:N, of h100, nvidia_h100_80gb_hbm3_1g.10gb")
   end
-  if jobs_of(job.user_id) >= most_jobs then
+  if jobs_with(job) > most_jobs then
     return refuse("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)")
   end
   job.account = account .. (gpus > 0 and "_gpu" or "_cpu")
