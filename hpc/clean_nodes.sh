@@ -34,7 +34,7 @@ main() {
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   options::complete site
   clean_nodes::choose_nodes
-  scratch=${SCRATCH:-${site[scratch]}}
+  site::scratch scratch
   [[ -n $scratch ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
   node_job::open reports "$scratch" clean_nodes || common::die "cannot write into SCRATCH=${scratch@Q}"
   trap clean_nodes::leave EXIT

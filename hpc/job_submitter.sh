@@ -27,7 +27,9 @@ source "$here/lib/run_directory.sh"
 source "$here/lib/node_environment.sh"
 source "$here/lib/wandb_client.sh"
 source "$here/job_submitter/tasks.sh"
+source "$here/job_submitter/sbatch_argument.sh"
 source "$here/job_submitter/request.sh"
+source "$here/job_submitter/limits.sh"
 source "$here/job_submitter/preflight.sh"
 source "$here/lib/findings.sh"
 source "$here/job_submitter/isc.sh"
@@ -46,6 +48,7 @@ source "$here/job_submitter/sky.sh"
 source "$project/venv/environment.sh"
 
 left_out='' exclude='' # whether bad nodes are left out, and what the user excludes
+room_refusal=''        # why Slurm takes no more of the user's jobs
 
 main() {
   local silent='' commit
@@ -61,6 +64,7 @@ main() {
 
   # All that can be wrong is looked at before anything is written.
   dotenv::each "$project/.env" secrets::take_setting
+  options::check_environment
   if sky::is_wanted; then
     exec {commit}< <(snapshot::commit "$project")
     sky::submit "$here" "$project" "$commit"
@@ -70,12 +74,15 @@ main() {
   exec {commit}< <(snapshot::commit "$project") # git looks at all files: meanwhile Slurm is asked
   site::query silent || true
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
+  site::check "${!options_kind[@]}"
   isc::read "$here" "$project"
   options::complete site
   sky::refuse_options_of_it
+  if [[ -z ${options_value[no_preflight]} ]]; then limits::check_options; fi
   submission::read_experiments "$project"
   request::find_sweep
   request::resolve
+  if [[ -z ${options_value[no_preflight]} ]]; then limits::check_request; fi
   submission::choose_folders "$project"
   job_submitter::choose_environment
   job_submitter::leave_out_bad_nodes
@@ -95,6 +102,7 @@ main() {
   fi
 
   if [[ -n ${options_value[dry_run]} ]]; then
+    if [[ -n $tasks_left ]]; then job_submitter::say_left; fi
     if [[ -n ${options_value[only_missing]} ]]; then common::note 'note: what is missing is looked up when it is sent: this is all'; fi
     job_submitter::for_each_job job_submitter::show
     return
@@ -112,7 +120,7 @@ main() {
     source "$here/lib/follow.sh"
     follow::jobs "${fact[run_directory]}" "${run_jobs[@]}"
   fi
-  [[ -z $run_refused ]]
+  [[ -z $tasks_left ]]
 }
 
 # A job runs in a copy of the project; what it submits is the project.
@@ -185,11 +193,32 @@ job_submitter::ask_slurm() {
     options_value[exclude]=$exclude
     request::sbatch_argv job_argv "${tasks_lists[0]}" 0
   fi
-  preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
+  if ((fact[tasks] == 1)); then
+    preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
+  else
+    job_submitter::find_room 0 || preflight::die "$?" "$room_refusal" "${job_argv[@]}"
+  fi
   if [[ -n ${fact[cycles]:-} ]]; then
     request::cycle_argv job_argv "${tasks_lists[0]}" 0
     preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
   fi
+  if [[ -n ${options_value[pack_in_job]} ]]; then
+    request::pack_argv job_argv
+    preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
+  fi
+}
+
+# job_submitter::find_room ARRAY   Where Slurm takes only some of the tasks of this array now, the others are not sent. With cycles
+# each task is two jobs; one job more packs. Status 1 where it takes none, 2 where it does not answer.
+job_submitter::find_room() {
+  local -i number before=0 room=0 each=1 more=0
+  if [[ -n ${fact[cycles]:-} ]]; then each=2; fi
+  if (($1 == 0)) && [[ -n ${options_value[pack_in_job]} ]]; then more=1; fi
+  preflight::room room room_refusal "${tasks_counts[$1]}" "$each" "$more" || return
+  if ((room == tasks_counts[$1])); then return; fi
+  for ((number = 0; number < $1; number++)); do before=$((before + tasks_counts[number])); done
+  tasks_room=$((before + room))
+  tasks::divide
 }
 
 # job_submitter::for_each_job COMMAND   Calls COMMAND VARIABLE NAME OFFSET ARGV... for the jobs of this submission, in their order: each
@@ -205,6 +234,8 @@ job_submitter::for_each_job() {
     first=("afterok:$id")
   fi
   for ((number = 0; number < ${#tasks_lists[@]}; number++)); do
+    # The first is asked for already; how many of the others there is room for is known when those before it are queued.
+    if ((number > 0)) && [[ $command == run::send && -z ${options_value[no_preflight]} ]]; then job_submitter::find_room "$number" || true; fi
     list=${tasks_lists[number]} offset=${tasks_offsets[number]} dependencies=("${first[@]}")
     # Arrays at the same time would each have as many tasks running.
     if ((number > 0)) && [[ -n ${options_value[max_parallel]} ]]; then dependencies+=("afterany:$id"); fi
@@ -232,10 +263,13 @@ job_submitter::report() {
   common::note "job ${run_jobs[*]} (${fact[job_name]}): $what${fact[nodes]} x ${fact[processes_per_node]} processes; $run"
   if [[ -n ${run_others[pack]:-} ]]; then common::note "job ${run_others[pack]} packs the data first; its log: $run/pack_log.txt"; fi
   if [[ -n ${run_others[cycle]:-} ]]; then common::note "job ${run_others[cycle]} runs ${fact[cycles]} cycles of ${fact[cycle_seconds]} s first, in the same log; to end both:  scancel ${run_others[cycle]} ${run_jobs[*]}"; fi
-  if [[ -n $run_refused ]]; then
-    common::print_error "Slurm takes no more of your jobs: $run_refused. Tasks from $((${tasks_offsets[${#run_jobs[@]}]} + 1)) on are not sent: later, with --exp-name ${fact[exp_name]@Q} --only-missing"
-  fi
+  if [[ -n $run_refused ]]; then tasks_left=$((${tasks_offsets[${#run_jobs[@]}]} + 1)) room_refusal=$run_refused; fi
+  if [[ -n $tasks_left ]]; then job_submitter::say_left; fi
   printf '%s\n' "${run_jobs[@]}"
+}
+
+job_submitter::say_left() {
+  common::print_error "Slurm takes no more of your jobs: $room_refusal. Tasks from $tasks_left on are not sent: later, with --exp-name ${fact[exp_name]@Q} --only-missing"
 }
 
 main "$@"

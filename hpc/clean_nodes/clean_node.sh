@@ -8,19 +8,22 @@
 set -euo pipefail
 shopt -s inherit_errexit nullglob
 
-kit=$1 directory=$2 report=$3 dry_run=${4:-}
+kit=$1 directory='' report=$3 dry_run=${4:-}
 exec >"$report.partial" 2>&1
 trap 'if [[ $? != 0 && ! -s $report.partial ]]; then echo "it ended without a word"; fi; mv -T -- "$report.partial" "$report"' EXIT
 source "$kit/lib/common.sh"
+source "$kit/lib/site.sh"
 source "$kit/lib/slurm.sh"
 source "$kit/job/lib/local_disk.sh"
 source "$kit/job/lib/leftovers.sh"
 
 main() {
+  site::expand directory "$2"
   local path bytes what images reason=''
   local -a leftovers=()
   # Images of containers (container_image.sh). A job that runs from one has it open.
   images=$directory/$(id -un)_images
+  [[ -n $directory ]] || { echo "$2 is not set on this node: correct site[node_local_directory]" && exit 1; }
   [[ -d $directory ]] || { echo "no folder $directory" && exit 1; }
   leftovers::find leftovers reason "$directory" || { echo "$reason" && exit 1; }
   for path in "${leftovers[@]}" "$images"; do
@@ -39,4 +42,4 @@ main() {
   done
 }
 
-main
+main "$@"

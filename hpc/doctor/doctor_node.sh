@@ -45,7 +45,8 @@ doctor_node::say() {
 
 # PATH|MEGABYTES_FREE|MEGABYTES|KIND; without the numbers where nothing can be written.
 doctor_node::local_disk() {
-  local folder=${fact[node_local_directory]} free='' size='' kind=''
+  local folder free='' size='' kind=''
+  site::expand folder "${fact[node_local_directory]}"
   if ! local_disk::choose; then folder=$SLURM_TMPDIR; fi
   if [[ -d $folder && -w $folder ]]; then
     read -r free size kind < <(timeout 15 df --block-size=1M --output=avail,size,fstype -- "$folder" 2>/dev/null | sed 1d) || true

@@ -16,7 +16,8 @@ probe_login::all() {
 # probe_login::scratch SCRATCH PROJECT   Sets the variable where it can be used.
 probe_login::scratch() {
   local -n scratch_found=$1
-  local -r folder=${SCRATCH:-${site[scratch]}}
+  local folder
+  site::scratch folder
   if [[ -z $folder ]]; then
     findings::add problem scratch 'SCRATCH is not set' "add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
   elif [[ $folder != /* || ! -d $folder || ! -w $folder ]]; then

@@ -8,7 +8,7 @@ option_table::define() {
   options::add num_nodes positive 1 '--num-nodes --num_nodes --nodes -n -N' 'nodes'
   options::add cpus positive '' '--cpus --cpu -c' 'CPU cores on each node, shared by its processes (default: 2 for each GPU)'
   options::add mem_per_gpu memory 10G '--mem-per-gpu -m' 'memory for each GPU of a node, such as 10G or 512M; without GPUs, for the node'
-  options::add mem memory '' '--mem' 'memory of each node, in place of --mem-per-gpu'
+  options::add mem node_memory '' '--mem' 'memory of each node, in place of --mem-per-gpu; 0: all of it'
   options::add time duration 01:00:00 '--time -t' 'longest run time: minutes, [days-]hours:minutes:seconds or days-hours'
 
   options::heading 'Experiment'
@@ -43,6 +43,7 @@ option_table::define() {
   options::add broadcast 'choice auto read sbcast' auto '--broadcast' 'each node reads the archive, or one does and Slurm hands it on (auto: from 9 nodes on)'
   options::add pack_in_job flag '' '--pack-in-job' 'pack in a job of its own, for which this one waits, as login nodes kill long work'
   options::add pack_partition text '' '--pack-partition' "partition of that job (default: the job's)"
+  options::add pack_time duration '' '--pack-time' "longest run time of that job (default: the job's, or what its partition allows)"
   options::add stage_venv flag '' '--stage-venv' "bring the virtual environment to each node's own disk, too"
   options::add stage_image flag '' '--stage-image' "bring the container's image to each node's own disk, where later jobs find it (default: where it lies on another file system, and fits)"
   options::add no_stage_image flag '' '--no-stage-image' 'leave it where it is'

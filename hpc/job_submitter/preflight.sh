@@ -2,9 +2,9 @@
 # Compares a request with the live cluster before anything is queued. `sbatch --test-only` decides, as only it knows the
 # site's plugins; sinfo says what a refusal does not.
 
-declare -gA options_value fact slurm
-declare -ga preflight_groups+=()                # the groups of the partition
-declare -g preflight_answer preflight_partition # its name, or why there is none
+declare -gA options_value fact slurm site
+declare -ga preflight_all+=() # the groups of all partitions
+declare -g preflight_answer
 
 # preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
 preflight::begin() {
@@ -15,52 +15,193 @@ preflight::begin() {
   )
 }
 
-# preflight::check   After begin. Corrects the case of the GPU type, nothing else.
+# preflight::check   After begin. Says what looks wrong, and refuses nothing: a plugin of the site may choose another partition.
+# Corrects the case of the GPU type, and the time of the job that packs where nothing is said of it.
 preflight::check() {
-  local -a groups=() all=()
+  local -a groups=()
   local -A gpus=()
-  local partition=${options_value[partition]} cycle=${options_value[cycle_partition]} type limit
-  mapfile -t groups <&"$preflight_answer"
+  local partition=${options_value[partition]} type
+  mapfile -t preflight_all <&"$preflight_answer"
   exec {preflight_answer}<&-
-  # shellcheck disable=SC2034 # partitions::choose reads it
-  all=("${groups[@]}")
-  if [[ ${groups[0]} != *'|'* ]]; then
-    common::note "note: sinfo shows no partition${groups[0]:+ (${groups[0]})}: the request is not compared with the cluster"
-  elif [[ -n $cycle && -n ${fact[cycles]:-} ]] && ! partitions::choose cycle all; then
-    common::die "${cycle/#--partition/--cycle-partition}"
-  elif partitions::choose partition groups; then
-    preflight_groups=("${groups[@]}")
+  if [[ ${preflight_all[0]} != *'|'* ]]; then
+    common::note "note: sinfo shows no partition${preflight_all[0]:+ (${preflight_all[0]})}: the request is not compared with the cluster"
+    preflight_all=()
+    return
+  fi
+  groups=("${preflight_all[@]}")
+  if partitions::choose partition groups; then
     partitions::gpus gpus "${groups[@]}"
     for type in "${!gpus[@]}"; do
       if [[ ${type,,} == "${options_value[gpu_type],,}" ]]; then options_value[gpu_type]=$type; fi
     done
+    preflight::warn_of_types "${groups[@]}"
     # Of several partitions Slurm takes whichever starts first.
-    IFS='|' read -r _ _ _ _ _ limit _ <<<"${groups[0]}"
     if [[ $partition != *,* && ${groups[0]##*|} != up ]]; then
       common::warn "partition $partition is ${groups[0]##*|}: the job will wait until it is up"
-    elif [[ $partition != *,* && $limit == [0-9]* ]] && limit=$(checks::seconds "$limit") && (($(checks::seconds "${fact[time]}") > limit)); then
-      common::warn "--time ${fact[time]}: partition $partition allows $(checks::duration "$limit") at most: unless the site moves the job to another, it will wait for ever"
+    else
+      preflight::warn_of_time --time "${fact[time]}" "$partition" "${groups[0]}"
     fi
-  elif [[ -n ${options_value[partition]} ]]; then
-    common::die "$partition"
   fi
-  preflight_partition=$partition
+  if [[ -n ${options_value[pack_in_job]:-} ]]; then preflight::fit_pack_time; fi
   findings::warn "${slurm[ClusterName]:-}" "${partition%% *}"
 }
 
-# preflight::ask_slurm ARGV...   Slurm's own last word. It does not read what follows the script.
-preflight::ask_slurm() {
-  local answer accounts status=0
-  answer=$(timeout 60 "$1" --test-only "${@:2}" 2>&1) || status=$?
-  if ((status == 0)); then return; fi
-  answer=${answer//sbatch: error: /}
-  answer=${answer//$'\n'/; }
-  if slurm::is_silence "$status" "$answer"; then common::die "Slurm does not answer: $answer"; fi
-  if ((${#preflight_groups[@]} > 0)); then
-    answer+="; partition $preflight_partition has $(partitions::offers "${preflight_groups[@]}")"
-  elif [[ -n ${preflight_partition:-} ]]; then
-    answer+="; $preflight_partition"
+# preflight::warn_of_time OPTION TIME PARTITION GROUP   Slurm may queue a job that is longer than its partition allows.
+preflight::warn_of_time() {
+  local limit
+  IFS='|' read -r _ _ _ _ _ limit _ <<<"$4"
+  if [[ $3 != *,* && $limit == [0-9]* ]] && limit=$(checks::seconds "$limit") && (($(checks::seconds "$2") > limit)); then
+    common::warn "$1 $2: partition $3 allows $(checks::duration "$limit") at most: unless the site moves the job to another, it will wait for ever"
   fi
-  if [[ ${answer,,} == *account* ]] && slurm::ask_accounts accounts; then answer+="; your accounts: $accounts"; fi
+}
+
+# preflight::warn_of_types GROUP...   The ranks of a job of several nodes would work at the pace of the slower kind.
+preflight::warn_of_types() {
+  local group partition names
+  local -A types=() kinds=()
+  if ((fact[gpus] == 0 || fact[nodes] == 1)) || [[ -n ${options_value[gpu_type]}${options_value[constraint]}${options_value[nodelist]} ]]; then return; fi
+  for group in "$@"; do
+    partition=${group%%|*}
+    kinds=()
+    partitions::gpus kinds "$group"
+    unset 'kinds[all]'
+    for names in "${!kinds[@]}"; do
+      if [[ " ${types[$partition]:-} " != *" $names "* ]]; then types[$partition]+=${types[$partition]:+ }$names; fi
+    done
+  done
+  for partition in "${!types[@]}"; do
+    if [[ ${types[$partition]} == *' '* ]]; then
+      common::warn "partition ${partition%\*} has GPUs of several types: ${types[$partition]}; the ${fact[nodes]} nodes may get different ones: say which by --gpu-type"
+    fi
+  done
+}
+
+# preflight::fit_pack_time   The job that packs has a partition of its own: it has as much time as that allows.
+preflight::fit_pack_time() {
+  local partition=${options_value[pack_partition]:-${options_value[partition]}} limit
+  local -a groups=("${preflight_all[@]}")
+  if ! partitions::choose partition groups; then return; fi
+  if [[ -n ${options_value[pack_time]} ]]; then
+    preflight::warn_of_time --pack-time "${fact[pack_time]}" "$partition" "${groups[0]}"
+    return
+  fi
+  IFS='|' read -r _ _ _ _ _ limit _ <<<"${groups[0]}"
+  if [[ $limit == [0-9]* ]] && limit=$(checks::seconds "$limit") && (($(checks::seconds "${fact[pack_time]}") > limit)); then
+    fact[pack_time]=$(checks::duration "$limit")
+    common::note "note: the job that packs gets ${fact[pack_time]}, all that partition $partition allows (--pack-time)"
+  fi
+}
+
+# preflight::ask VARIABLE ARGV...   Slurm's own last word. It does not read what follows the script. Status 1 when it would
+# refuse the job, 2 when it does not answer: VARIABLE says why.
+preflight::ask() {
+  local -n preflight_words=$1
+  local preflight_status=0
+  preflight_words=$(timeout 60 "$2" --test-only "${@:3}" 2>&1) || preflight_status=$?
+  if ((preflight_status == 0)); then return; fi
+  preflight_words=${preflight_words//sbatch: error: /}
+  preflight_words=${preflight_words//$'\n'/; }
+  if slurm::is_silence "$preflight_status" "$preflight_words"; then return 2; fi
+  if [[ $preflight_words == *@(onfiguration is not available|odes are busy|DOWN, DRAINED)* ]] && preflight::may_wait "${@:2}"; then return; fi
+  return 1
+}
+
+# preflight::ask_slurm ARGV...   As preflight::ask; ends with status 1 where Slurm would refuse the job.
+preflight::ask_slurm() {
+  local answer status=0
+  preflight::ask answer "$@" || status=$?
+  if ((status > 0)); then preflight::die "$status" "$answer" "$@"; fi
+}
+
+# preflight::die STATUS ANSWER ARGV...   STATUS: of preflight::ask. With what sinfo says of it, and what a profile could say.
+preflight::die() {
+  if (($1 == 2)); then common::die "Slurm does not answer: $2"; fi
+  shift
+  local answer=$1 accounts partition group with_gpus=' '
+  local -a groups=("${preflight_all[@]}")
+  local -r said=${answer,,}
+  preflight::option partition partition "${@:2}"
+  if ((${#groups[@]} > 0)); then
+    if partitions::choose partition groups; then
+      answer+="; partition $partition has $(partitions::offers "${groups[@]}")"
+    else
+      answer+="; $partition"
+    fi
+    for group in "${preflight_all[@]}"; do
+      partition=${group%%|*}
+      if [[ $group == *'|gpu:'* && $with_gpus != *" ${partition%\*} "* ]]; then with_gpus+="${partition%\*} "; fi
+    done
+    if ((fact[gpus] > 0)) && [[ ${site[gpu_request]} == @(gpus_per_node|gres) ]]; then
+      if [[ $with_gpus == ' ' ]]; then
+        answer+="; no partition shows GPUs: where they come with a partition or a constraint, a profile says so: site[gpu_request]"
+      elif [[ -z ${groups[*]} || "${groups[*]}" != *'|gpu:'* ]]; then
+        answer+="; GPUs are in:${with_gpus% }"
+      fi
+    fi
+  fi
+  if [[ $said == *account* ]] && slurm::ask_accounts accounts; then answer+="; your accounts: $accounts"; fi
+  if [[ $said == *mem* || ${groups[0]:-} == *'|'*'|'*'|1|'* ]]; then
+    answer+="; where memory is asked for otherwise, or not at all, a profile says so: site[memory_request]"
+  fi
   common::die "Slurm would refuse the job: $answer"
+}
+
+# preflight::option VARIABLE NAME ARGV...   VARIABLE becomes the value of --NAME=VALUE, or empty.
+preflight::option() {
+  local preflight_word
+  printf -v "$1" '%s' ''
+  for preflight_word in "${@:3}"; do
+    if [[ $preflight_word == "--$2="* ]]; then printf -v "$1" '%s' "${preflight_word#*=}"; fi
+  done
+}
+
+# preflight::may_wait ARGV...   Whether Slurm may only say that the job cannot start now, as nodes take no jobs: sbatch queues it then,
+# and still refuses what no node could ever do. (More nodes than there are it would queue for ever.)
+preflight::may_wait() {
+  local partition nodes group shown number state
+  local -i all=0 away=0
+  local -a groups=("${preflight_all[@]}")
+  preflight::option partition partition "$@"
+  preflight::option nodes nodes "$@"
+  if ((${#groups[@]} == 0)) || ! partitions::choose partition groups; then return 1; fi
+  for group in "${groups[@]}"; do
+    IFS='|' read -r _ number _ <<<"$group"
+    all+=number
+  done
+  ((all >= nodes)) || return 1
+  slurm::ask shown 15 sinfo --all --noheader --exact --partition="$partition" --format='%D|%T' || return 1
+  while IFS='|' read -r number state; do
+    if ! partitions::takes_jobs "$state"; then away+=$number; fi
+  done <<<"$shown"
+  ((away > 0)) || return 1
+  common::warn "Slurm cannot start the job now: $away of $all nodes of partition $partition take no jobs; it waits in the queue until enough are back (sinfo -R)"
+}
+
+# preflight::room VARIABLE ANSWER COUNT JOBS_EACH MORE   VARIABLE becomes how many of COUNT tasks Slurm takes now, where it takes fewer
+# for the number of the user's jobs: each task is JOBS_EACH jobs, and there are MORE. ANSWER is why. Statuses as of
+# preflight::ask, of the task alone that is tried last.
+preflight::room() {
+  local -n preflight_room=$1 preflight_why=$2
+  local -ir room_most=${slurm[MaxArraySize]//[!0-9]/}-1
+  local -i room_low=0 room_high=$3+1 room_try=$3 room_jobs room_status=0
+  local -a room_argv=()
+  local room_answer
+  while ((room_high - room_low > 1)); do
+    room_jobs=$((room_try * $4 + $5))
+    if ((room_most > 0 && room_jobs > room_most)); then room_jobs=room_most; fi
+    request::sbatch_argv room_argv "1-$room_jobs" 0
+    room_status=0
+    preflight::ask room_answer "${room_argv[@]/#"${fact[run_directory]}/kit"/"${fact[project_directory]}"}" || room_status=$?
+    if ((room_status == 0)); then
+      room_low=$room_try
+    else
+      # shellcheck disable=SC2034 # the caller's
+      preflight_why=$room_answer room_high=$room_try
+      if ((room_status == 2)) || [[ $room_answer != *@(SubmitJob|ubmit limit)* ]]; then break; fi
+    fi
+    room_try=$(((room_low + room_high) / 2))
+  done
+  # shellcheck disable=SC2034 # the caller's
+  preflight_room=$room_low
+  ((room_low > 0)) || return "$room_status"
 }

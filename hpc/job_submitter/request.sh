@@ -2,7 +2,9 @@
 # From the options to the facts of a run and to sbatch's arguments.
 
 declare -gA options_value+=() options_source+=() fact+=()
+declare -gA site+=()
 declare -ga experiment_words+=() experiment_lengths+=() options_list_sbatch_arg+=() options_list_collect+=()
+declare -g request_type_as='' # what --gpu-type becomes: type (in front of the number), constraint, partition or none
 
 # Options that depend on each other: the facts that follow from them, or status 2.
 request::resolve() {
@@ -25,15 +27,13 @@ request::resolve() {
     srun | lightning) fact[tasks_per_node]=${fact[processes_per_node]} ;;
   esac
 
-  fact[cpus]=$((10#${options_value[cpus]:-$((2 * fact[processes_per_node]))}))
+  fact[cpus]=$((2 * fact[processes_per_node]))
+  # Where a job gets whole nodes, it may as well use them.
+  if [[ ${site[whole_nodes]} == yes && -n ${site[usable_cpus]} ]]; then fact[cpus]=$((10#${site[usable_cpus]} / fact[tasks_per_node] * fact[tasks_per_node])); fi
+  if [[ -n ${options_value[cpus]} ]]; then fact[cpus]=$((10#${options_value[cpus]})); fi
   request::check_cpus
-
-  if [[ -n ${options_value[mem]} ]]; then
-    if [[ ${options_source[mem_per_gpu]} == option ]]; then common::die_usage "--mem and --mem-per-gpu contradict each other: give one"; fi
-    fact[mem_megabytes]=$(checks::megabytes "${options_value[mem]}")
-  else
-    fact[mem_megabytes]=$(($(checks::megabytes "${options_value[mem_per_gpu]}") * fact[processes_per_node]))
-  fi
+  request::resolve_gpu_type
+  request::resolve_memory
 
   fact[time]=$(checks::duration "$(checks::seconds "${options_value[time]}")")
   if [[ ${options_value[time]} =~ ^([0-9]+):[0-9]+$ ]]; then
@@ -45,7 +45,36 @@ request::resolve() {
   request::resolve_interruptions
   request::resolve_cycles
   request::resolve_data
-  request::check_sbatch_arguments
+  sbatch_argument::check
+}
+
+request::resolve_gpu_type() {
+  request_type_as=${site[gpu_type_request]:-${site[gpu_request]}}
+  case $request_type_as in
+    gpus_per_node | gres) request_type_as='type' ;;
+    partition | none)
+      if [[ -z ${options_value[gpu_type]} ]]; then return; fi
+      local -rA instead=([partition]='the partition chooses the GPU: say --partition' [none]='Slurm knows no types of GPU there')
+      common::die_usage "--gpu-type ${options_value[gpu_type]}: at ${site[name]} ${instead[$request_type_as]}"
+      ;;
+  esac
+}
+
+# The memory of a node, and how it is asked for. 0 is all of it, or what the site gives.
+request::resolve_memory() {
+  fact[memory_request]=${site[memory_request]}
+  if [[ -n ${options_value[mem]} ]]; then
+    if [[ ${options_source[mem_per_gpu]} == option ]]; then common::die_usage "--mem and --mem-per-gpu contradict each other: give one"; fi
+    fact[mem_megabytes]=$(checks::megabytes "${options_value[mem]}")
+  else
+    fact[mem_megabytes]=$(($(checks::megabytes "${options_value[mem_per_gpu]}") * fact[processes_per_node]))
+    if [[ ${options_source[mem_per_gpu]} == ignored ]]; then fact[memory_request]=none; fi
+  fi
+  if [[ ${fact[memory_request]} != @(none|zero) ]]; then return; fi
+  if [[ ${options_source[mem]} == @(option|environment) || ${options_source[mem_per_gpu]} == @(option|environment) ]]; then
+    common::note "note: ${fact[mem_megabytes]} MB of memory are not asked for: at ${site[name]} a job gets what the site gives"
+  fi
+  fact[mem_megabytes]=0
 }
 
 request::resolve_interruptions() {
@@ -89,7 +118,7 @@ request::resolve_cycles() {
 }
 
 request::resolve_data() {
-  local pattern
+  local pattern name
   fact[data_format]=${options_value[data_format]}
   fact[broadcast]=${options_value[broadcast]}
   fact[stage_venv]=${options_value[stage_venv]}
@@ -105,9 +134,13 @@ request::resolve_data() {
       //* | */../*) common::die_usage "--collect ${pattern@Q}: give a pattern below SLURM_TMPDIR, such as 'results/*.json'" ;;
     esac
   done
-  if [[ ${options_source[pack_partition]} == option && -z ${options_value[pack_in_job]} ]]; then
-    common::die_usage "--pack-partition is about --pack-in-job: give both"
-  fi
+  for name in pack_partition pack_time; do
+    if [[ ${options_source[$name]} == option && -z ${options_value[pack_in_job]} ]]; then
+      common::die_usage "--${name//_/-} is about --pack-in-job: give both"
+    fi
+  done
+  fact[pack_time]=${fact[time]}
+  if [[ -n ${options_value[pack_time]} ]]; then fact[pack_time]=$(checks::duration "$(checks::seconds "${options_value[pack_time]}")"); fi
   # Packing waits for what the job waits for; the job then waits for both.
   if [[ -n ${options_value[pack_in_job]} && ${options_value[dependency]} == *\?* ]]; then
     common::die_usage "--dependency ${options_value[dependency]}: with --pack-in-job all of its conditions must hold, so ',' between them, not '?'"
@@ -206,32 +239,24 @@ request::check_cpus() {
   fi
 }
 
-# Refuse sbatch options that the kit sets itself.
-request::check_sbatch_arguments() {
-  local argument
-  for argument in "${options_list_sbatch_arg[@]}"; do
-    case $argument in
-      --nodes* | --ntasks* | --cpus-per* | --gpus* | --gres=gpu* | --mem=* | --mem-per* | --time=* | --output* | --chdir* | --array* | --export* | --job-name* | --parsable* | --wrap* | --test-only* | --wait* | --open-mode* | --signal* | --requeue*)
-        common::die_usage "--sbatch-arg=${argument@Q}: the kit decides this itself; see --help for its option"
-        ;;
-      --[a-z]*) ;;
-      *) common::die_usage "--sbatch-arg=${argument@Q}: write a long option of sbatch, as in --sbatch-arg=--licenses=matlab" ;;
-    esac
-  done
-}
-
 # request::pack_argv ARRAY   For the job of --pack-in-job.
 request::pack_argv() {
   # shellcheck disable=SC2178 # the name of an array
   local -n argv=$1
   local name
   argv=(
-    sbatch --parsable --job-name="pack_${fact[job_name]}" --nodes=1 --ntasks=1 --cpus-per-task=4 --mem=4G
-    --time="${fact[time]}"
+    sbatch --parsable --job-name="pack_${fact[job_name]}" --nodes=1 --ntasks=1 --cpus-per-task=4
   )
+  case ${fact[memory_request]} in
+    none) ;;
+    zero) argv+=(--mem=0) ;;
+    *) argv+=(--mem=4G) ;;
+  esac
+  argv+=(--time="${fact[pack_time]}")
   local -r partition=${options_value[pack_partition]:-${options_value[partition]}}
   if [[ -n $partition ]]; then argv+=(--partition="$partition"); fi
-  for name in account qos reservation dependency; do
+  for name in account qos constraint reservation dependency; do
+    if [[ $name == constraint && " ${site[required]} " != *" $name "* ]]; then continue; fi # it is of the job's own nodes
     if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
   done
   local log=pack_log.txt
@@ -271,19 +296,23 @@ request::sbatch_argv() {
   local -ra first=("${@:4}")
   # shellcheck disable=SC2178 # the name of an array
   local -n argv=$1
+  local threads=${site[threads_per_core]//[!0-9]/}
+  threads=${threads:-1}
   local name value
   argv=(
     sbatch --parsable
     --job-name="${fact[job_name]}"
     --nodes="${fact[nodes]}"
     --ntasks-per-node="${fact[tasks_per_node]}"
-    --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))"
-    --mem="${fact[mem_megabytes]}M"
-    --time="${fact[time]}"
+    --cpus-per-task="$((fact[cpus] * threads / fact[tasks_per_node]))"
   )
-  if ((fact[gpus] > 0)); then argv+=(--gpus-per-node="${options_value[gpu_type]:+${options_value[gpu_type]}:}${fact[gpus]}"); fi
+  request::add_memory argv "$threads"
+  if [[ ${options_source[time]} != ignored ]]; then argv+=(--time="${fact[time]}"); fi
+  if [[ ${site[threads_per_core]} == nomultithread ]]; then argv+=(--hint=nomultithread); fi
+  request::add_gpus argv
   for name in account partition qos constraint nodelist exclude reservation dependency begin mail_user mail_type; do
     value=${options_value[$name]}
+    if [[ $name == constraint ]]; then request::join_constraints value; fi
     if [[ $name == dependency && -n ${first[*]} ]]; then
       printf -v value '%s,' "${first[@]}" ${value:+"$value"}
       value=${value%,}
@@ -307,5 +336,68 @@ request::sbatch_argv() {
   # Slurm replaces % and takes away \ in all of the log's path: where the folder has one, batch.sh opens it.
   if [[ $run_directory == *[%\\]* ]]; then log=/dev/null; fi
   argv+=(--output="$log")
-  argv+=("${options_list_sbatch_arg[@]}" "$run_directory/kit/hpc/job/batch.sh" "$run_directory" "${words[@]}")
+  for value in "${options_list_sbatch_arg[@]}"; do
+    if [[ $value != --gres=* ]]; then argv+=("$value"); fi # it is in request::add_gpus
+  done
+  argv+=("$run_directory/kit/hpc/job/batch.sh" "$run_directory" "${words[@]}")
+}
+
+# request::add_memory ARGV THREADS   As the site wants it to be asked for. THREADS: those of a core that Slurm counts.
+request::add_memory() {
+  local -n memory_argv=$1
+  local -ir all=${fact[mem_megabytes]} cpus=$((fact[cpus] * $2))
+  case ${fact[memory_request]} in
+    none) ;;
+    mem_per_cpu) if ((all > 0)); then memory_argv+=(--mem-per-cpu="$(((all + cpus - 1) / cpus))M"); else memory_argv+=(--mem=0); fi ;;
+    *)
+      if ((all == 0)); then
+        memory_argv+=(--mem=0)
+      elif [[ ${fact[memory_request]} == mem_per_gpu ]] && ((fact[gpus] > 0)); then
+        memory_argv+=(--mem-per-gpu="$(((all + fact[gpus] - 1) / fact[gpus]))M")
+      else
+        memory_argv+=(--mem="${all}M")
+      fi
+      ;;
+  esac
+}
+
+# request::add_gpus ARGV   As the site wants them to be asked for, and with them all else that is a gres: sbatch reads the last
+# --gres alone.
+request::add_gpus() {
+  local -n gpus_argv=$1
+  local word type='' gres=''
+  if ((fact[gpus] > 0)); then
+    if [[ $request_type_as == type ]]; then type=${options_value[gpu_type]:+${options_value[gpu_type]}:}; fi
+    case ${site[gpu_request]} in
+      gpus_per_node) gpus_argv+=(--gpus-per-node="$type${fact[gpus]}") ;;
+      gres) gres=gpu:$type${fact[gpus]} ;;
+    esac
+  fi
+  for word in ${site[local_disk_request]}; do
+    case $word in
+      gres=*) gres+=${gres:+,}${word#*=} ;;
+      tmp=*) gpus_argv+=("--$word") ;;
+    esac
+  done
+  for word in "${options_list_sbatch_arg[@]}"; do
+    if [[ $word == --gres=* ]]; then gres+=${gres:+,}${word#*=}; fi
+  done
+  if [[ -n $gres ]]; then gpus_argv+=(--gres="$gres"); fi
+}
+
+# request::join_constraints VARIABLE   The user's, that of the GPU's kind, and that of the node's disk must all hold.
+request::join_constraints() {
+  local -n joined=$1
+  local word
+  local -a parts=()
+  if [[ -n $joined ]]; then parts=("$joined"); fi
+  if ((fact[gpus] > 0)) && [[ $request_type_as == constraint && -n ${options_value[gpu_type]} ]]; then parts+=("${options_value[gpu_type]}"); fi
+  for word in ${site[local_disk_request]}; do
+    if [[ $word == constraint=* ]]; then parts+=("${word#*=}"); fi
+  done
+  joined=''
+  for word in "${parts[@]}"; do
+    if [[ $word == *'|'* && $word != [\(\[]* ]] && ((${#parts[@]} > 1)); then word="($word)"; fi
+    if [[ "&$joined&" != *"&$word&"* ]]; then joined+=${joined:+&}$word; fi
+  done
 }

@@ -45,7 +45,7 @@ main() {
     shift
   done
   [[ -n $name ]] || common::die_usage "resubmit needs a job, a run directory or an experiment's name"
-  if [[ -n $mem ]]; then checks::accept memory "$mem" --mem; fi
+  if [[ -n $mem ]]; then checks::accept node_memory "$mem" --mem; fi
   if [[ -n $time ]]; then checks::accept duration "$time" --time; fi
   # The run directory, and the number of the task that was named, if one was.
   mapfile -d '' found < <(bash "$here/experiments.sh" find "$name")

@@ -21,7 +21,8 @@ submission::read_experiments() {
 
 # submission::choose_folders PROJECT
 submission::choose_folders() {
-  local -r scratch=${SCRATCH:-${site[scratch]}}
+  local scratch
+  site::scratch scratch
   [[ -n $scratch ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
   [[ $scratch == /* && -d $scratch && -w $scratch ]] || common::die "SCRATCH=${scratch@Q} is not a folder in which you can write (it must be an absolute path)"
   fact[project_directory]=$1
@@ -39,6 +40,10 @@ submission::choose_folders() {
   fact[site]=${site[name]}
   fact[cluster]=${slurm[ClusterName]:-}
   fact[modules]=${site[modules]}
+  fact[interface]=${site[interface]}
+  fact[head_address]=${site[head_address]}
+  fact[requeue]=${site[requeue]}
+  fact[sbatch_on_nodes]=${site[sbatch_on_nodes]}
   fact[kill_wait]=${slurm[KillWait]:-30}
   fact[kill_wait]=${fact[kill_wait]%% *}
 }

@@ -5,11 +5,13 @@
 #
 #   N<tab>ID<tab>what it is
 
-declare -gA fact+=() options_value+=() slurm+=()
+declare -gA fact+=() options_value+=() slurm+=() site+=()
 declare -ga experiment_words+=() experiment_lengths+=()
 declare -ga tasks_begun+=()                   # folders of runs of a sweep that have begun before (--only-missing)
 declare -ga tasks_to_send+=()                 # their numbers, in order
 declare -ga tasks_offsets+=() tasks_lists+=() # of each array: what its indices are short of, and sbatch's --array
+declare -ga tasks_counts+=()                  # and how many tasks it has
+declare -g tasks_room='' tasks_left=''        # how many Slurm takes now, where it does not take all; the first that is not sent
 
 declare -g tasks_shown=40 tasks_most=100000
 
@@ -191,6 +193,7 @@ tasks::choose_array_size() {
   local limit=${slurm[MaxArraySize]:-} answer
   [[ $limit =~ ^[0-9]+$ ]] || limit=1001 # Slurm's default
   fact[array_size]=$((limit > 1 ? limit - 1 : 1))
+  if [[ -n ${site[max_submit]:-} ]] && ((10#${site[max_submit]} < fact[array_size])); then fact[array_size]=$((10#${site[max_submit]})); fi
   if ((fact[tasks] == 1)) || [[ ${slurm[AccountingStorageType]:-} != */slurmdbd ]]; then return; fi
   slurm::ask answer 15 sacctmgr --noheader --parsable2 show associations where "user=$(id -un)" format=maxsubmit || return 0
   while read -r limit; do
@@ -198,19 +201,25 @@ tasks::choose_array_size() {
   done <<<"$answer"
 }
 
-# tasks::divide   tasks_to_send into arrays: each has the tasks of one offset, as ranges of their indices.
+# tasks::divide   tasks_to_send, as many as there is room for, into arrays: each has the tasks of one offset, as ranges of their
+# indices.
 tasks::divide() {
-  local offset list
-  tasks_offsets=() tasks_lists=()
+  local offset count list
+  tasks_offsets=() tasks_lists=() tasks_counts=() tasks_left=''
   if ((fact[tasks] == 1)); then
-    tasks_offsets=(0) tasks_lists=('')
+    tasks_offsets=(0) tasks_lists=('') tasks_counts=(1)
     return
   fi
-  while read -r offset list; do
-    tasks_offsets+=("$offset") tasks_lists+=("$list")
+  if [[ -n $tasks_room ]] && ((tasks_room < ${#tasks_to_send[@]})); then
+    # shellcheck disable=SC2034 # job_submitter.sh says it
+    tasks_left=${tasks_to_send[tasks_room]}
+    tasks_to_send=("${tasks_to_send[@]:0:tasks_room}")
+  fi
+  while read -r offset count list; do
+    tasks_offsets+=("$offset") tasks_lists+=("$list") tasks_counts+=("$count")
   done < <(printf '%s\n' "${tasks_to_send[@]}" | awk -v size="${fact[array_size]}" '
     function end_range() { if (last > first) list = list "-" last }
-    function end_array() { end_range(); if (list != "") print offset, list }
+    function end_array() { end_range(); if (list != "") print offset, count, list; count = 0 }
     {
       place = ($1 - 1) % size + 1
       if (list == "" || $1 - place != offset) {
@@ -223,6 +232,7 @@ tasks::divide() {
         first = place
       }
       last = place
+      count++
     }
     END { end_array() }')
 }

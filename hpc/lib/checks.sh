@@ -12,6 +12,7 @@ checks::accept() {
       [[ $value =~ ^0*[1-9][0-9]{0,9}[KMGTkmgt]?[Bb]?$ ]] ||
         common::die_usage "$what: ${value@Q} is not an amount of memory: write it like 10G or 512M"
       ;;
+    node_memory) if [[ ! $value =~ ^0+[KMGTkmgt]?[Bb]?$ ]]; then checks::accept memory "$value" "$what"; fi ;;
     duration)
       checks::seconds "$value" >/dev/null ||
         common::die_usage "$what: ${value@Q} is not a time: write it like 30 (minutes), 12:00:00, 2-12 (days-hours) or 1-06:30:00"
@@ -46,7 +47,7 @@ checks::placeholder() {
     flag) ;;
     list) printf ' PATH…' ;;
     count | positive) printf ' N' ;;
-    memory) printf ' SIZE' ;;
+    memory | node_memory) printf ' SIZE' ;;
     duration) printf ' TIME' ;;
     path) printf ' PATH' ;;
     optional\ cycles*) printf ' [CYCLESxSECONDS]' ;;

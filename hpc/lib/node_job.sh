@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Small jobs that each write a report into a folder that all nodes see: the login side of doctor.sh and clean_nodes.sh.
 
-declare -gA options_value
+declare -gA options_value site
 declare -g node_job_folder
 declare -gA node_job_id+=()    # report -> its job, of those that are not done
 declare -gA node_job_ended+=() # report -> when its job was first seen to have ended
@@ -27,8 +27,14 @@ node_job::close() {
 # node_job::send JOB REPORT OPTION... SCRIPT ARGUMENT...   To one node, in the partition, account and QOS of the options.
 # The variable JOB becomes its id, or why there is none; statuses as of sending::send.
 node_job::send() {
-  local -a argv=(sbatch --parsable --nodes=1 --ntasks=1 --cpus-per-task=1 --mem=256M --chdir="$node_job_folder" --output=/dev/null)
+  local -a argv=(sbatch --parsable --nodes=1 --ntasks=1 --cpus-per-task=1 --chdir="$node_job_folder" --output=/dev/null)
   local name status=0
+  case ${site[memory_request]} in
+    none) ;;
+    zero) argv+=(--mem=0) ;;
+    *) argv+=(--mem=256M) ;;
+  esac
+  if [[ -n ${site[constraint]:-} ]]; then argv+=(--constraint="${site[constraint]}"); fi
   for name in partition account qos; do
     if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
   done

@@ -151,10 +151,29 @@ options::complete() {
       options_source[$name]=default
     fi
   done
+  # Their defaults count, and what is for sbatch is not asked for (request.sh).
   for name in ${site_values[ignored]:-}; do
-    if [[ -n ${options_value[$name]:-} ]]; then
-      common::note "note: --${name//_/-} ${options_value[$name]} is left out: it means nothing at ${site_values[name]}"
-      options_value[$name]='' options_source[$name]=site
+    if [[ -z ${options_kind[$name]:-} ]]; then continue; fi # of another command
+    if [[ ${options_source[$name]:-} == @(option|environment) ]]; then
+      common::note "note: --${name//_/-}${options_value[$name]:+ ${options_value[$name]}} is left out: it means nothing at ${site_values[name]}"
+    fi
+    options_value[$name]=${options_default[$name]} options_source[$name]=ignored
+    if [[ ${options_kind[$name]} == list ]]; then declare -ga "options_list_$name=()"; fi
+  done
+}
+
+# options::check_environment   Variables that look like options, and are none: a slip of the pen would be lost in silence.
+options::check_environment() {
+  local variable name nearest
+  for variable in "${!HPC_@}"; do
+    name=${variable#HPC_}
+    name=${name,,}
+    if [[ $variable == HPC_USAGE_SECONDS ]]; then continue; fi # of the jobs (job/usage.py)
+    if [[ $variable != "HPC_${name^^}" || -z ${options_kind[$name]:-} ]]; then
+      nearest=$(options::nearest "$name" "${!options_kind[@]}" 2>/dev/null) || nearest=''
+      common::warn "$variable of the environment is no option of this command, and has no effect${nearest:+: did you mean HPC_${nearest^^}?}"
+    elif [[ ${options_kind[$name]} == list ]]; then
+      common::warn "$variable of the environment has no effect: give --${name//_/-} on the command line, as it is a list"
     fi
   done
 }
@@ -165,20 +184,16 @@ options::die_no_value() {
 }
 
 options::die_unknown() {
-  local nearest='' name
-  local -a long=()
-  for name in "${!options_owner[@]}"; do
-    if [[ $name == --* ]]; then long+=("$name"); fi
-  done
-  if [[ $1 == --?* ]]; then nearest=$(options::nearest "$1" "${long[@]}" 2>/dev/null) || true; fi
+  local nearest=''
+  if [[ $1 == --?* ]]; then nearest=$(options::nearest "$1" "${!options_owner[@]}" 2>/dev/null) || true; fi
   common::die_usage "unknown option ${1@Q}${nearest:+: did you mean $nearest?} (see --help)"
 }
 
-# options::nearest WORD NAME...   Prints the shortest name that begins with WORD, else the one that is most like it, if any is.
+# options::nearest WORD NAME...   Prints the shortest NAME that begins with WORD, else the one that is most like it, if any is.
 options::nearest() {
   python3 -c '
 import difflib, sys
-word, names = sys.argv[1], sorted(sys.argv[2:], key=len)
+word, names = sys.argv[1], sorted((name for name in sys.argv[2:] if len(name) > 2), key=len)
 begun = [name for name in names if name.startswith(word)]
 print(*(begun or difflib.get_close_matches(word, names, 1))[:1])
 ' "$@"

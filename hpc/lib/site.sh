@@ -2,8 +2,50 @@
 # What is known of the cluster: the live one, and the profile of the site.
 
 # shellcheck disable=SC2034 # read by the submitter
-declare -gA site+=()  # facts of the profile; clusters/default.sh lists them
+declare -gA site+=()  # facts of the profile; site::define_facts lists them
 declare -gA slurm+=() # of `scontrol show config`: what site::query looks for
+declare -gA options_kind+=() site_kind+=() site_default+=() site_help+=()
+declare -ga site_facts+=()
+declare -g site_profile='' site_clusters='' # the file of the profile; the folder of the kit's own, for profiles that build on one
+
+# site::define_facts   What a profile may say, besides the options of job_submitter.sh. clusters/default.sh and the table
+# of clusters/README.md agree with it (tests/unit/profiles.bats). A fact that has a default cannot be empty.
+site::define_facts() {
+  site_facts=()
+  site::fact scratch folder '' "the folder that all nodes share, where SCRATCH is not set: a path, or \$NAME for a variable of the site"
+  site::fact node_local_directory folder /tmp "where a job may make a folder on a node's own disk, if Slurm makes none: a path, or \$NAME for a variable that jobs have on nodes"
+  site::fact local_disk_request disk '' 'what a job must ask for to have that disk: constraint=NAME, gres=NAME:AMOUNT, tmp=AMOUNT'
+  site::fact modules text '' 'modules to load on each node'
+  site::fact environment path '' "a virtual or conda environment to use, in place of the project's own"
+  site::fact internet 'choice yes no proxy' '' 'whether compute nodes reach the internet'
+  site::fact gpu_request 'choice gpus_per_node gres constraint partition none' gpus_per_node 'how GPUs are asked for; with the last three their number is not: a node has those that it has'
+  site::fact gpu_type_request 'choice type constraint partition none' '' 'what --gpu-type becomes (default: as gpu_request, else the type in front of the number)'
+  site::fact gpus_per_node positive '' "GPUs of a node, by which an .isc file's become nodes; else what sinfo shows"
+  site::fact gpu_counts counts '' "the numbers of GPUs of a node that a job may ask for: '1 4', or by type 'h100:4 h200:8'"
+  site::fact memory_request 'choice mem mem_per_gpu mem_per_cpu zero none' mem 'how memory is asked for; zero: --mem=0, all of a node; none: not at all'
+  site::fact whole_nodes 'choice yes no' no 'a job gets, and pays, all of its nodes'
+  site::fact usable_cpus positive '' 'cores of a node that jobs may have, where these are not all (56 of 64)'
+  site::fact threads_per_core 'choice nomultithread 2 4 8' '' 'nomultithread: --hint=nomultithread; a number: Slurm counts that many hardware threads for each core of --cpus'
+  site::fact quanta quanta '' "CPUs and memory that come with each GPU, and what happens to more: '18 120G billed' or '18 120G refused'"
+  site::fact time_minimum duration '' 'the shortest --time that is taken'
+  site::fact time_maximum limits '' "the longest --time that is taken; by nodes '91:2:00:00 183:6:00:00': up to 91 nodes, up to 183"
+  site::fact max_submit positive '' 'jobs that a user may have queued and running; each task of an array is one'
+  site::fact required options '' 'options that must be given there, by name: account partition'
+  site::fact forbidden options '' 'options that may not be given there'
+  site::fact ignored options '' 'options that mean nothing there: left out, and the user is told'
+  site::fact interface words '' 'network interface of the nodes for NCCL and gloo, such as ib0 or hsn0'
+  site::fact head_address address '' "where the other nodes find the first: suffix=i (its host name and an i), or interface=ib0 (that interface's address)"
+  site::fact requeue 'choice requeue continue' requeue 'how a job starts again: scontrol requeue, or, where that is refused, a new job that continues it'
+  site::fact sbatch_on_nodes 'choice yes no' yes 'whether a job may send a job'
+}
+
+# site::fact NAME KIND DEFAULT HELP   A row of the table. KIND: as of site::accept.
+site::fact() {
+  site_facts+=("$1")
+  site_kind[$1]=$2
+  site_default[$1]=$3
+  site_help[$1]=$4
+}
 
 # The defaults that people keep in SBATCH_ACCOUNT and its like stay theirs: before site::leave_enclosing_job.
 site::take_sbatch_defaults() {
@@ -57,10 +99,130 @@ site::load() {
 
 # site::load_from HPC_FOLDER PROFILE   The default profile, then this one.
 site::load_from() {
+  site_clusters=$1/clusters site_profile=$2
   # shellcheck source=../clusters/default.sh
   source "$1/clusters/default.sh"
   # shellcheck source=/dev/null
   source "$2"
+}
+
+# site::check OPTION...   After site::load: ends with status 2 at a name that is neither a fact nor among these options, or at
+# a value that is not of its kind.
+site::check() {
+  local name where
+  site::define_facts
+  for name in "${!site[@]}"; do
+    if [[ $name == name || -n ${site_kind[$name]:-} && ${site[$name]} == "${site_default[$name]}" ]]; then continue; fi
+    site::where where "$name"
+    if [[ -n ${site_kind[$name]:-} ]]; then
+      site::check_fact "$name" "$where: site[$name]" "$@"
+    elif [[ " $* " != *" $name "* ]]; then
+      site::die_unknown "$where: site[$name]" "$name" "$@"
+    elif [[ ${options_kind[$name]} == list ]]; then
+      common::die_usage "$where: site[$name]: a list cannot be said in a profile: give --${name//_/-} on the command line"
+    elif [[ -n ${site[$name]} && ${options_kind[$name]} != flag ]]; then
+      checks::accept "${options_kind[$name]}" "${site[$name]}" "$where: site[$name]"
+    fi
+  done
+}
+
+# site::check_fact NAME WHAT OPTION...
+site::check_fact() {
+  if [[ -n ${site[$1]} ]]; then
+    site::accept "${site_kind[$1]}" "${site[$1]}" "${@:2}"
+  elif [[ -n ${site_default[$1]} ]]; then
+    common::die_usage "$2 is empty, and is needed: write a value, or leave the line out (then it is ${site_default[$1]})"
+  fi
+}
+
+# site::die_unknown WHAT NAME OPTION...   NAME is neither a fact nor one of these options.
+site::die_unknown() {
+  local nearest
+  nearest=$(options::nearest "$2" "${site_facts[@]}" "${@:3}" 2>/dev/null) || nearest=''
+  common::die_usage "$1: no such fact or option${nearest:+: did you mean $nearest?} hpc/clusters/README.md lists them"
+}
+
+# site::accept KIND VALUE WHAT OPTION...   As checks::accept, with the kinds that only facts have.
+site::accept() {
+  local -r kind=$1 value=$2 what=$3
+  local word wrong=''
+  local -a words=()
+  read -ra words <<<"$value"
+  case $kind in
+    folder)
+      [[ $value == /* || $value =~ ^\$[A-Za-z_][A-Za-z0-9_]*$ ]] ||
+        common::die_usage "$what: ${value@Q} is neither an absolute path nor the name of a variable: write /scratch-ssd or '\$NAME'"
+      ;;
+    disk)
+      for word in "${words[@]}"; do [[ $word =~ ^(constraint|gres|tmp)=[^,[:space:]]+$ ]] || wrong=$word; done
+      [[ -z $wrong ]] || common::die_usage "$what: ${wrong@Q} is no request for a disk: write constraint=nvme, gres=tmpfs:10g or tmp=100G"
+      ;;
+    counts)
+      for word in "${words[@]}"; do [[ $word =~ ^([A-Za-z0-9_.-]+:)?[1-9][0-9]{0,3}$ ]] || wrong=$word; done
+      [[ -z $wrong ]] || common::die_usage "$what: ${wrong@Q} is no number of GPUs: write '1 4', or by type 'h100:4 h200:8'"
+      ;;
+    quanta)
+      [[ $value =~ ^[1-9][0-9]*\ [1-9][0-9]*[MGT]\ (billed|refused)$ ]] ||
+        common::die_usage "$what: ${value@Q} is not CPUS MEMORY billed|refused, for each GPU: write '18 120G billed'"
+      ;;
+    limits)
+      for word in "${words[@]}"; do site::read_limit "$word" >/dev/null || wrong=$word; done
+      [[ -z $wrong ]] || common::die_usage "$what: ${wrong@Q} is no limit: write a time (2-00:00:00), or NODES:TIME (91:2:00:00)"
+      ;;
+    options)
+      for word in "${words[@]}"; do
+        if [[ " ${*:4} " != *" $word "* ]]; then site::die_unknown "$what: ${word@Q}" "$word" "${@:4}"; fi
+      done
+      ;;
+    words) [[ $value =~ ^[A-Za-z0-9_.,=^-]+$ ]] || common::die_usage "$what: ${value@Q} is no name of an interface: write ib0, or hsn0,hsn1" ;;
+    address)
+      [[ $value =~ ^(suffix|interface)=[A-Za-z0-9_.-]+$ ]] ||
+        common::die_usage "$what: ${value@Q} is no way to an address: write suffix=i, or interface=ib0"
+      ;;
+    *) checks::accept "$kind" "$value" "$what" ;;
+  esac
+}
+
+# site::read_limit WORD   Prints the nodes up to which a time limit holds (0: any number), and its seconds; status 1 when WORD is
+# none. 4:30 is a time; NODES:TIME has its time with hours, minutes and seconds, or with days.
+site::read_limit() {
+  local nodes=0 time=$1
+  if [[ $1 =~ ^([0-9]+):([0-9]+:[0-9]+:[0-9]+|[0-9]+-.+)$ ]]; then nodes=${BASH_REMATCH[1]} time=${BASH_REMATCH[2]}; fi
+  time=$(checks::seconds "$time") && printf '%s %s\n' "$nodes" "$time"
+}
+
+# site::where VARIABLE NAME [RULE]   VARIABLE becomes FILE:LINE of the profile where site[NAME] is said last; the variable RULE
+# the comment behind it. Of a profile that builds on another, also there.
+site::where() {
+  local -n site_found=$1
+  local -r site_pattern="^site\[$2\]=[^#]*(# *(.*))?$"
+  local site_file=$site_profile site_next site_line
+  local -i site_number
+  site_found=$site_profile
+  if [[ -n ${3:-} ]]; then printf -v "$3" '%s' ''; fi
+  while [[ -n $site_file ]]; do
+    site_number=0 site_next=''
+    while IFS= read -r site_line; do
+      site_number+=1
+      if [[ $site_line =~ ^source\ \"\$site_clusters/([a-z_]+\.sh)\"$ ]]; then site_next=$site_clusters/${BASH_REMATCH[1]}; fi
+      if [[ $site_line =~ $site_pattern ]]; then
+        site_found=$site_file:$site_number site_next=''
+        if [[ -n ${3:-} ]]; then printf -v "$3" '%s' "${BASH_REMATCH[2]}"; fi
+      fi
+    done <"$site_file"
+    site_file=$site_next
+  done
+}
+
+# site::expand VARIABLE VALUE   VARIABLE becomes VALUE, a path, or for $NAME what that variable has here: nothing if it is not set.
+site::expand() {
+  local -r site_name=${2#\$}
+  if [[ $2 == \$* ]]; then printf -v "$1" '%s' "${!site_name:-}"; else printf -v "$1" '%s' "$2"; fi
+}
+
+# site::scratch VARIABLE   VARIABLE becomes the folder that all nodes share: SCRATCH of the environment, else the profile's.
+site::scratch() {
+  site::expand "$1" "${SCRATCH:-${site[scratch]}}"
 }
 
 site::name() {
@@ -97,7 +259,8 @@ site::name() {
 site::outputs() {
   dotenv::each "$2/.env" secrets::take_setting
   site::load "$2/hpc" "${HPC_CLUSTER:-}"
-  local -r scratch=${SCRATCH:-${site[scratch]}}
+  local scratch
+  site::scratch scratch
   [[ -n $scratch ]] || common::die "SCRATCH is not set: export it, or write it into the project's .env; a run directory can be named without it"
   printf -v "$1" '%s' "${scratch%/}/${2##*/}/hpc_outputs"
 }

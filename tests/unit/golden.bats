@@ -55,7 +55,7 @@ argv() {
 
   # These give no job, show one, make it two, need a sweep's file, pack a gigabyte (staging.bats), or are SkyPilot's
   # (sky.bats).
-  local -r without=' help dry_run confirm follow pack_in_job pack_partition rapid_cycle cycle_partition stage_venv sweep_config backend on_demand disk_size infra secret '
+  local -r without=' help dry_run confirm follow pack_in_job pack_partition pack_time rapid_cycle cycle_partition stage_venv sweep_config backend on_demand disk_size infra secret '
   local name spelling all
   printf -v all ' %s \n' "${golden_options[@]}"
   for name in "${!options_names[@]}"; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # The site profiles of hpc/clusters, and which one is chosen.
 
-# shellcheck disable=SC2154 # the helpers and the libraries set them
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; the helpers and the libraries set them
 load ../helpers
 
 setup() {
@@ -46,37 +46,101 @@ user_profile() {
   printf '%s\n' "${@:2}" >"$users/$1.sh"
 }
 
-@test "every profile loads in a bare environment and sets only what may be set" {
-  use_libraries common checks options option_table
+# checked PROFILE   The profile as the submitter takes it: its names, its facts and the values of its options.
+checked() {
+  use_libraries common checks options option_table site
   option_table::define
-  local profile name line known
-  known=" name $(sed -nE 's/^site\[([a-z_]+)\]=.*/\1/p' "$checkout/hpc/clusters/default.sh" | paste -sd ' ') ${options_order[*]} "
+  options::parse
+  site::load "$checkout/hpc" "$1"
+  site::check "${!options_kind[@]}"
+  options::complete site
+}
+
+@test "every profile of the kit loads in a bare environment, and has only facts and options with values of their kinds" {
+  local profile name
   for profile in "$checkout"/hpc/clusters/*.sh; do
     name=${profile##*/}
     name=${name%.sh}
     if [[ $name == pocket ]]; then continue; fi # below
     chosen '' nowhere "$name" >"$BATS_TEST_TMPDIR/site"
     grep -qx "name=$name" "$BATS_TEST_TMPDIR/site"
-    while IFS= read -r line; do
-      [[ $known == *" ${line%%=*} "* ]] || {
-        echo "$name sets ${line%%=*}, which nobody reads"
-        return 1
-      }
-    done <"$BATS_TEST_TMPDIR/site"
+    (unset -v PSCRATCH && checked "$name") || { echo "$name" && return 1; }
   done
 }
 
-@test "the values of options in profiles pass the options' own checks" {
-  local profile
-  for profile in cedar plai oscer; do
-    (
-      use_libraries common checks options option_table site
-      option_table::define
-      options::parse
-      site::load "$checkout/hpc" "$profile"
-      options::complete site
-    )
-  done
+@test "a name that nobody reads, or a value that is not of its kind: the file, the line, and what is right" {
+  local line pattern
+  while IFS='|' read -r line pattern; do
+    user_profile mine '# a comment' "$line"
+    fails_with 2 "error: $users/mine.sh:2: .*$pattern" checked mine
+  done <<'LINES'
+site[memory_reqest]=none|site\[memory_reqest\]: no such fact or option: did you mean memory_request\?
+site[partiton]=gpu|site\[partiton\]: no such fact or option: did you mean partition\?
+site[zzz]=1|site\[zzz\]: no such fact or option hpc/clusters/README.md lists them
+site[gpu_request]=gre|site\[gpu_request\]: 'gre' is none of: gpus_per_node, gres, constraint, partition, none
+site[gpu_request]=''|site\[gpu_request\] is empty, and is needed: .*\(then it is gpus_per_node\)
+site[node_local_directory]=|site\[node_local_directory\] is empty
+site[node_local_directory]=scratch|'scratch' is neither an absolute path nor the name of a variable
+site[scratch]='$A/b'|'\$A/b' is neither an absolute path
+site[gpu_counts]='h100:4 all'|'all' is no number of GPUs
+site[quanta]='18 120G'|'18 120G' is not CPUS MEMORY billed.refused
+site[time_maximum]='91:2:00:00 banana'|'banana' is no limit
+site[time_minimum]=soon|'soon' is not a time
+site[usable_cpus]=most|'most' is not a whole number
+site[required]='account partiton'|'partiton': no such fact or option: did you mean partition\?
+site[ignored]=mem-per-gpu|'mem-per-gpu': no such fact or option: did you mean mem_per_gpu\?
+site[local_disk_request]=nvme|'nvme' is no request for a disk
+site[head_address]=i|'i' is no way to an address
+site[interface]='ib0 ib1'|'ib0 ib1' is no name of an interface
+site[internet]=maybe|'maybe' is none of: yes, no, proxy
+site[launcher]=slurm|site\[launcher\]: 'slurm' is none of: torchrun
+site[data]=x|site\[data\]: a list cannot be said in a profile
+LINES
+}
+
+@test "a profile that builds on one of the kit's: the line is found there, and the last counts" {
+  user_profile mine 'source "$site_clusters/narval.sh"' 'site[max_submit]=10'
+  (checked mine && site::where where max_submit && [[ $where == "$users/mine.sh:2" ]])
+  (checked mine && site::where where forbidden rule && [[ $where == "$checkout/hpc/clusters/alliance.sh:"* && $rule == 'a plugin chooses the partition'* ]])
+  (checked mine && [[ ${site[gpu_type]} == a100 && ${site[max_submit]} == 10 && ${options_value[gpu_type]} == a100 ]])
+}
+
+@test "scratch and the node's disk may be variables of the site" {
+  use_libraries common site
+  local value
+  unset -v SCRATCH
+  # shellcheck disable=SC2034 # read by the library
+  declare -A site=([scratch]='$PSCRATCH')
+  PSCRATCH=/p/me site::scratch value && [[ $value == /p/me ]]
+  unset -v PSCRATCH
+  site::scratch value && [[ -z $value ]]
+  SCRATCH=/mine site::scratch value && [[ $value == /mine ]]
+  site::expand value /mnt/bb/me && [[ $value == /mnt/bb/me ]]
+}
+
+@test "clusters/default.sh, and the table of clusters/README.md, say what the table of facts says" {
+  use_libraries common site
+  site::define_facts
+  local name line
+  for name in "${site_facts[@]}"; do
+    line=${site_default[$name]}
+    printf 'site[%s]=%s # %s\n' "$name" "${line:-"''"}" "${site_help[$name]}"
+  done >"$BATS_TEST_TMPDIR/facts"
+  diff "$BATS_TEST_TMPDIR/facts" <(sed -nE '/^site\[/s/ +#/ #/p' "$checkout/hpc/clusters/default.sh")
+
+  local -r begin='<!-- facts: made by tests/unit/profiles.bats -->' end='<!-- /facts -->' page=$checkout/hpc/clusters/README.md
+  {
+    printf '\n| fact | may be | default | meaning |\n|---|---|---|---|\n'
+    for name in "${site_facts[@]}"; do
+      line=${site_kind[$name]#choice }
+      printf '| `%s` | %s | %s | %s |\n' "$name" "${line// /, }" "${site_default[$name]}" "${site_help[$name]//|/\\|}"
+    done
+    printf '\n'
+  } >"$BATS_TEST_TMPDIR/table"
+  if [[ -n ${UPDATE_README:-} ]]; then
+    sed -i -e "\|^$begin\$|,\|^$end\$|{\|^$begin\$|r $BATS_TEST_TMPDIR/table" -e "\|^<!-- |!d}" "$page"
+  fi
+  diff "$BATS_TEST_TMPDIR/table" <(sed -n "\|^$begin\$|,\|^$end\$|p" "$page" | sed '1d;$d')
 }
 
 @test "the profile of the pocket cluster needs that cluster's variables" {
@@ -87,10 +151,10 @@ user_profile() {
   [[ ${site[node_local_directory]} == /p/localscratch ]]
 }
 
-@test "profiles are data: nothing but assignments to site, and node_setup" {
+@test "profiles are data: nothing but assignments to site, another profile, and node_setup" {
   local profile
   for profile in "$checkout"/hpc/clusters/*.sh; do
-    run ! grep -vE '^(#.*|site\[[a-z_]+\]=.*|)$' <(sed '/^node_setup() {$/,/^}$/d' "$profile")
+    run ! grep -vE '^(#.*|site\[[a-z_]+\]=.*|source "\$site_clusters/[a-z]+\.sh"|)$' <(sed '/^node_setup() {$/,/^}$/d' "$profile")
   done
 }
 
@@ -113,7 +177,7 @@ user_profile() {
   chosen cedar nowhere >"$BATS_TEST_TMPDIR/site"
   grep -qx account=def-mine "$BATS_TEST_TMPDIR/site"
   grep -qx node_local_directory=/tmp "$BATS_TEST_TMPDIR/site"
-  run ! grep -q gpu_type "$BATS_TEST_TMPDIR/site"
+  run ! grep -q ^gpu_type= "$BATS_TEST_TMPDIR/site"
 
   user_profile mine '# hosts: login-* front' 'site[partition]=fast'
   chosen something login-3 | grep -qx partition=fast
@@ -159,4 +223,131 @@ user_profile() {
   got=$(env -u LSCRATCH SLURM_TMPDIR=/tmp/me_7_0 bash -euc 'declare -A site; source "$1"; node_setup; printenv SLURM_TMPDIR' \
     oscer "$checkout/hpc/clusters/oscer.sh")
   [[ $got == /tmp/me_7_0 ]]
+}
+
+# at_site LINE...   The user's profile of the stub's cluster has these lines.
+at_site() {
+  if [[ -z ${stub:-} ]]; then
+    stub_slurm
+    export SCRATCH=$BATS_TEST_TMPDIR/scratch
+    mkdir -- "$SCRATCH"
+  fi
+  user_profile stub "$@"
+}
+
+# asks WORDS OPTION...   A dry run has these WORDS, one after the other, behind --cpus-per-task.
+asks() {
+  local -a words=()
+  local shown=''
+  run -0 --separate-stderr submitter --dry-run "${@:2}"
+  mapfile -d '' words < <(xargs printf '%s\0' <<<"$output")
+  shown=" ${words[*]} "
+  shown=${shown/ --signal=B:USR1@120 / }
+  shown=${shown#*--cpus-per-task=}
+  shown=${shown%% --requeue*}
+  shown=${shown% }
+  [[ $shown == "$1" ]] || { printf 'asked: %s\nwanted: %s\n' "$shown" "$1" && return 1; }
+}
+
+@test "GPUs, memory, threads and the node's disk are asked for as the site wants it" {
+  at_site '# nothing'
+  asks '4 --mem=20480M --time=0-01:00:00 --gpus-per-node=2' -g 2
+  asks '4 --mem=0 --time=0-01:00:00 --gpus-per-node=2' -g 2 --mem 0
+  at_site site[gpu_request]=gres site[memory_request]=mem_per_gpu
+  asks '4 --mem-per-gpu=2560M --time=0-01:00:00 --gres=gpu:a100:2' -g 2 -G a100 --mem 5G
+  asks '2 --mem=5120M --time=0-01:00:00' -g 0 --mem 5G
+  at_site site[gpu_request]=gres site[gpu_type_request]=constraint site[memory_request]=mem_per_cpu "site[local_disk_request]='gres=tmpfs:10g constraint=nvme tmp=5G'"
+  asks '4 --mem-per-cpu=5120M --time=0-01:00:00 --tmp=5G --gres=gpu:2,tmpfs:10g --constraint=a100&nvme' -g 2 -G a100
+  asks '4 --mem-per-cpu=5120M --time=0-01:00:00 --tmp=5G --gres=gpu:2,tmpfs:10g,shard:1 --constraint=(x|y)&a100&nvme' -g 2 -G a100 --constraint 'x|y' --sbatch-arg=--gres=shard:1
+  at_site site[constraint]=gpu site[gpu_type_request]=constraint site[threads_per_core]=2
+  asks '8 --mem=20480M --time=0-01:00:00 --gpus-per-node=2 --constraint=gpu&hbm80g' -g 2 -G hbm80g
+  asks '4 --mem=20480M --time=0-01:00:00 --gpus-per-node=2 --constraint=gpu' -g 2 -W srun
+  at_site site[gpu_request]=partition site[memory_request]=none site[partition]=gh site[threads_per_core]=nomultithread
+  asks '2 --time=0-01:00:00 --hint=nomultithread --partition=gh' -g 1
+  fails_with 2 '--gpu-type h100: at stub the partition chooses the GPU: say --partition' submitter -G h100
+  at_site site[memory_request]=zero site[whole_nodes]=yes site[usable_cpus]=56 site[gpus_per_node]=8
+  asks '56 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8
+  asks '18 --mem=0 --time=0-01:00:00 --gpus-per-node=3' -g 3 -W srun
+  [[ $stderr == *'warning: --gpus 3: a job at stub gets, and pays, whole nodes of 8 GPUs' ]]
+  asks '14 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8 -c 14
+  at_site site[gpu_type_request]=none
+  fails_with 2 '--gpu-type h100: at stub Slurm knows no types of GPU there' submitter -G h100
+}
+
+@test "any option can mean nothing at a site" {
+  local name
+  at_site "site[ignored]='mem_per_gpu'"
+  asks '4 --time=0-01:00:00 --gpus-per-node=2' -g 2
+  asks '4 --mem=3072M --time=0-01:00:00 --gpus-per-node=2' -g 2 --mem 3G
+  at_site "site[ignored]='time mem mem_per_gpu'"
+  asks '4 --gpus-per-node=2' -g 2 -t 30
+  [[ $stderr == *'--time 30 is left out: it means nothing at stub' ]]
+  use_libraries common checks options option_table
+  option_table::define
+  for name in "${!options_kind[@]}"; do
+    if [[ $name == @(help|dry_run|cluster) ]]; then continue; fi
+    at_site "site[ignored]=$name"
+    run -0 --separate-stderr submitter --dry-run
+    [[ $output == "'sbatch' "* && -z $stderr ]]
+  done
+}
+
+@test "a request that breaks a rule of the site: the rule in the profile's words, its file and line" {
+  local line options pattern
+  while IFS='|' read -r line options pattern; do
+    at_site '# a comment' "$line # as they say"
+    # shellcheck disable=SC2086 # words
+    fails_with 1 "^job_submitter.sh: error: $pattern: as they say \\(site\\[.*\\] of the profile stub, $users/stub.sh:2; --no-preflight" submitter $options
+    # shellcheck disable=SC2086 # words
+    run -0 submitter --dry-run --no-preflight $options
+  done <<'RULES'
+site[forbidden]='partition mem'|-p main|--partition main may not be given here
+site[forbidden]='partition mem'|--mem 5G|--mem 5G may not be given here
+site[forbidden]=no_snapshot|--no-snapshot|--no-snapshot may not be given here
+site[required]='time account'|-t 5|--account must be given here .*; your accounts: mine ours
+site[required]=time|-g 1|--time must be given here .*
+site[gpu_counts]='1 4'|-g 2|--gpus 2: a job may have 1 or 4 GPUs of a node
+site[gpu_counts]='h100:4 h200:8'|-g 2|--gpus 2: a job may have 4 h100 or 8 h200 GPUs of a node
+site[gpu_counts]='h100:4 h200:8'|-g 4 -G H200|--gpus 4: a job may have 8 h200 GPUs of a node
+site[usable_cpus]=56|-c 64|--cpus 64: a job may have 56 cores of a node
+site[quanta]='18 120G refused'|-c 20|--cpus 20 and 10240 MB of memory with 1 GPUs: stub has 18 CPUs and 120G with each, and takes no more
+site[time_minimum]=1:00:00|-t 59|--time 0-00:59:00: the shortest is 0-01:00:00
+site[time_maximum]=1-0|-t 25:00:00|--time 1-01:00:00: the longest with 1 nodes is 1-00:00:00
+site[time_maximum]='91:2:00:00 183:6:00:00 12:00:00'|-t 3:00:00 -n 91|--time 0-03:00:00: the longest with 91 nodes is 0-02:00:00
+site[time_maximum]='12:00:00 183:6:00:00 91:2:00:00'|-t 7:00:00 -n 92|--time 0-07:00:00: the longest with 92 nodes is 0-06:00:00
+site[time_maximum]='91:2:00:00 183:6:00:00 12:00:00'|-t 13:00:00 -n 200|--time 0-13:00:00: the longest with 200 nodes is 0-12:00:00
+RULES
+}
+
+@test "what a site's rules allow is not refused; what is billed is said" {
+  local line options
+  while IFS='|' read -r line options; do
+    at_site "$line"
+    # shellcheck disable=SC2086 # words
+    run -0 --separate-stderr submitter --dry-run $options
+    [[ -z $stderr ]]
+  done <<'RULES'
+site[forbidden]='partition mem mem_per_gpu'|-g 1
+site[gpu_counts]='1 4'|-g 4
+site[gpu_counts]='1 4'|-g 0
+site[gpu_counts]='h100:4 h200:8'|-g 8
+site[usable_cpus]=56|-c 56
+site[quanta]='18 120G billed'|-g 2 -c 36 --mem 240G
+site[time_maximum]='91:2:00:00 183:6:00:00'|-t 9:00:00 -n 184
+RULES
+  at_site "site[quanta]='18 120G billed'"
+  run -0 --separate-stderr submitter --dry-run -g 1 -c 20
+  [[ $stderr == *'this is rounded up, and billed as 2 GPUs of each node' ]]
+  at_site 'site[required]=account'
+  HPC_ACCOUNT=mine run -0 --separate-stderr submitter --dry-run
+  SBATCH_ACCOUNT=mine run -0 --separate-stderr submitter --dry-run
+  [[ -z $stderr ]]
+  at_site 'site[forbidden]=partition # a plugin chooses'
+  SBATCH_PARTITION=main fails_with 1 'HPC_PARTITION=main of the environment .* may not be given here: a plugin chooses ' submitter
+  at_site 'site[max_submit]=3' 'site[requeue]=continue' 'site[sbatch_on_nodes]=no' 'site[interface]=ib0' 'site[head_address]=suffix=i' "site[node_local_directory]='\$JOB_DISK'"
+  run -0 --separate-stderr submitter --repeat 4 --no-snapshot
+  [[ $(tr '\0' '\n' <"$RECORD" | grep -e --array) == $'--array=1-3\n--array=1' && $stderr == *'can neither be put back into the queue nor send another'* ]]
+  line=$(cat -- "$SCRATCH"/*/hpc_outputs/*/facts)
+  [[ $line == *"[interface]='ib0'"* && $line == *"[head_address]='suffix=i'"* && $line == *"[node_local_directory]='\$JOB_DISK'"* ]]
+  [[ $line == *"[requeue]='continue'"* && $line == *"[sbatch_on_nodes]='no'"* ]]
 }

@@ -49,7 +49,7 @@ refuses() {
 2|--sbatch-arg=--array=1-5|the kit decides this itself
 2|--sbatch-arg=--export=NONE|the kit decides this itself
 2|--sbatch-arg=--wrap=true|the kit decides this itself
-2|--sbatch-arg=-H|write a long option of sbatch
+2|--sbatch-arg=-H|write a long option of sbatch, as in --sbatch-arg=--hold
 2|--sbatch-arg=run.sh|write a long option of sbatch
 2|--sbatch-arg=|an empty value
 2|-C nowhere.txt|no configuration file 'nowhere.txt': make it, or name another with --configs
@@ -78,8 +78,9 @@ STUB
 }
 
 @test "requests that the cluster cannot meet: Slurm's words, and what it offers" {
+  test_only_refuses 'sbatch: error: invalid partition specified'
   refuses <<'REQUESTS'
-1|-p nowhere|--partition 'nowhere': this cluster has main urgent big short cpu
+1|-p nowhere|invalid partition specified; --partition 'nowhere': this cluster has main urgent big short cpu
 1|-p main,nowhere|--partition 'nowhere': this cluster has main
 1|-p 'main urgent'|--partition 'main urgent': this cluster has main
 1|-p ,|--partition '': this cluster has main
@@ -87,7 +88,7 @@ REQUESTS
   test_only_refuses 'allocation failure: Requested node configuration is not available'
   refuses <<'REQUESTS'
 1|-g 5|would refuse the job: .*configuration is not available; partition main has 4 nodes of 16 CPUs, 64000 MB, gpu:v100l:4.*, at most infinite$
-1|-p cpu|; partition cpu has 8 nodes of 32 CPUs, 128000 MB, no GPUs, at most 2-00:00:00$
+1|-p cpu|; partition cpu has 8 nodes of 32 CPUs, 128000 MB, no GPUs, at most 2-00:00:00; GPUs are in: main urgent big short$
 1|-p big -G H100|; partition big has 2 nodes of 64 CPUs, 512000 MB, gpu:a100:8, .*; 1 nodes of 64\+ CPUs, 256000\+ MB, gpu:A40:4, at most 7-00:00:00$
 REQUESTS
   test_only_refuses 'sbatch: error: Invalid account or account/partition combination specified'
@@ -110,6 +111,107 @@ REQUESTS
   sed -i -e 's/\*//' -e 's/v100l:4/v100l:1/' "$stub/partitions"
   run -0 --separate-stderr submitter --dry-run -g 4 -n 9 -a def-theirs
   [[ -z $stderr ]]
+}
+
+@test "a partition that sinfo does not show, or none: a plugin may know it, so sbatch decides" {
+  local line
+  for line in '-p hidden' '-p main,hidden' '--rapid-cycle --cycle-partition hidden' '-p cpu -g 4'; do
+    # shellcheck disable=SC2086 # words
+    run -0 --separate-stderr submitter --dry-run $line
+    [[ -z $stderr && $output == "'sbatch' "* ]]
+  done
+  sed -i 's/|gpu:[^|]*|/|(null)|/; s/\*//' "$stub/partitions"
+  run -0 --separate-stderr submitter --dry-run -g 2
+  [[ -z $stderr ]]
+  test_only_refuses 'allocation failure: Invalid generic resource (gres) specification'
+  refuses <<<'1|-p main|no partition shows GPUs: where they come with a partition or a constraint, a profile says so: site.gpu_request.$'
+}
+
+@test "what would mend a refusal: the partitions with GPUs, how memory is asked for" {
+  test_only_refuses 'allocation failure: Requested node configuration is not available'
+  refuses <<<'1|-p cpu|; GPUs are in: main urgent big short$'
+  test_only_refuses 'sbatch: error: --mem is not allowed here'
+  refuses <<<'1|-p main|not allowed here; partition main has .*a profile says so: site.memory_request.$'
+}
+
+# states LINE...   What sinfo says of the nodes, NUMBER|STATE.
+states() {
+  printf '%s\n' "$@" >"$stub/states"
+  printf '#!/bin/sh\ncase $* in *%%T*) cat -- "$STUB/states" ;; *) cat -- "$STUB/partitions" ;; esac\n' >"$stub/sinfo"
+}
+
+@test "nodes that are drained: the job is queued, and that is said; what no node could do is not" {
+  test_only_refuses 'allocation failure: Requested node configuration is not available'
+  states '3|drained' '1|down*'
+  run -0 --separate-stderr submitter --dry-run -n 4
+  [[ $stderr == 'job_submitter.sh: warning: Slurm cannot start the job now: 4 of 4 nodes of partition main take no jobs; it waits '* ]]
+  states '1|idle' '3|allocated'
+  refuses <<<'1|-n 4|would refuse the job: .*configuration is not available'
+  states '4|drained'
+  refuses <<<'1|-n 5|would refuse the job: .*configuration is not available'
+  test_only_refuses 'allocation failure: Invalid feature specification'
+  refuses <<<'1|-n 2|would refuse the job: .*Invalid feature'
+}
+
+@test "several nodes of a partition with several GPU types, and no type asked: the types are said" {
+  local line
+  run -0 --separate-stderr submitter --dry-run -p big -n 2
+  [[ $stderr =~ ^'job_submitter.sh: warning: partition big has GPUs of several types: '(a100 A40|A40 a100)'; the 2 nodes may get different ones: say which by --gpu-type'$ ]]
+  for line in '-p big -n 2 -G a100' '-p big -n 1 -g 2' '-p big -n 2 -g 0' '-p main -n 2' '-p main,short -n 2' '-p big -n 2 --constraint x'; do
+    # shellcheck disable=SC2086 # words
+    run -0 --separate-stderr submitter --dry-run $line
+    [[ -z $stderr ]]
+  done
+}
+
+@test "options of sbatch that are the kit's: in every form that sbatch takes" {
+  refuses <<'REQUESTS'
+2|--sbatch-arg=--gpu-bind=single:1|'--gpu-bind=single:1': the kit gives each process its GPU
+2|--sbatch-arg=--gpu-b=single:1|to sbatch, --gpu-b may be --gpu-bind, and the kit gives each process its GPU
+2|--sbatch-arg=--error=x|the kit finds causes in the log
+2|--sbatch-arg=--err=x|--err may be --error
+2|--sbatch-arg=--dependency=afterok:1|say --dependency
+2|--sbatch-arg=--clusters=other|the kit finds its jobs in the cluster that it is called on
+2|--sbatch-arg=-Mother|'-Mother': the kit finds its jobs
+2|--sbatch-arg=-N2|'-N2': the kit decides this itself: say --num-nodes
+2|--sbatch-arg=-J --gpus 1|'-J': .* say --exp-name
+2|--sbatch-arg=--part=main|--part may be --partition, and say --partition
+2|--sbatch-arg=--ntasks-per-gpu=1|say --gpus, and --which-distributed
+2|--sbatch-arg=--mem|say --mem
+2|--sbatch-arg=--mem-per-cpu=1G|say --mem, or --mem-per-gpu
+2|--sbatch-arg=--gres=tmpfs:1,gpu:2|say --gpus, and --gpu-type
+2|--sbatch-arg=--export-file=x|write variables into the project's .env
+2|--sbatch-arg=--version|sbatch would send no job
+2|'--sbatch-arg=--licenses matlab'|write a long option of sbatch
+REQUESTS
+  local word
+  for word in --no-requeue --gpu-bind=none --hold --licenses=matlab --mem-bind=local --exclusive --nice --gres=tmpfs:10g --switches=1; do
+    [[ $(submitter --dry-run "--sbatch-arg=$word") == *" '$word' "* ]]
+  done
+}
+
+@test "variables that look like options, and are none, are told" {
+  HPC_PARTITON=x run -0 --separate-stderr submitter --dry-run
+  [[ $stderr == 'job_submitter.sh: warning: HPC_PARTITON of the environment is no option of this command, and has no effect: did you mean HPC_PARTITION?' ]]
+  HPC_DATA=x HPC_USAGE_SECONDS=1 run -0 --separate-stderr submitter --dry-run
+  [[ $stderr == 'job_submitter.sh: warning: HPC_DATA of the environment has no effect: give --data on the command line, as it is a list' ]]
+  printf 'HPC_TIMME=3\n' >"$project/.env"
+  run -0 --separate-stderr submitter --dry-run
+  [[ $stderr == *'HPC_TIMME of the environment '*'did you mean HPC_TIME?' ]]
+}
+
+@test "the job that packs has a time of its own, as long as its partition allows, and Slurm is asked for it" {
+  mkdir -p -- "$SCRATCH/${project##*/}/data"
+  run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short -t 2:00:00
+  [[ ${lines[0]} == *"'--time=0-01:00:00' '--partition=short'"* && ${lines[1]} == *"'--time=0-02:00:00'"* ]]
+  [[ $stderr == 'note: the job that packs gets 0-01:00:00, all that partition short allows (--pack-time)' ]]
+  run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short -t 2:00:00 --pack-time 20
+  [[ ${lines[0]} == *"'--time=0-00:20:00' '--partition=short'"* && -z $stderr ]]
+  run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short --pack-time 90
+  [[ $stderr == *'warning: --pack-time 0-01:30:00: partition short allows 0-01:00:00 at most'* ]]
+  fails_with 2 '--pack-time is about --pack-in-job: give both' submitter --pack-time 20
+  printf '#!/bin/sh\ncase $* in *--job-name=pack_*) echo "sbatch: error: no packing here" >&2; exit 1 ;; esac\n' >"$stub/sbatch"
+  fails_with 1 'would refuse the job: no packing here; partition cpu has ' submitter --data data --pack-in-job --pack-partition cpu
 }
 
 @test "requests that it can just meet" {
