@@ -27,6 +27,7 @@ source "$here/lib/options.sh"
 source "$here/lib/packages.sh"
 source "$here/lib/slurm.sh"
 source "$here/pocket_cluster/cluster.sh"
+source "$here/pocket_cluster/shape.sh"
 source "$here/pocket_cluster/processes.sh"
 source "$here/pocket_cluster/network.sh"
 source "$here/pocket_cluster/accounting.sh"
@@ -37,6 +38,8 @@ source "$here/pocket_cluster/down.sh"
 source "$here/pocket_cluster/report.sh"
 
 pocket_cluster::define_options() {
+  options::add shape text '' '--shape' "a cluster that is asked, refuses and lacks as a real site does, to try your job on a site like yours;
+      hpc/pocket_cluster/README.md has the table: $(shape::names | tr '\n' ' ')"
   options::add nodes positive 4 '--nodes' 'how many nodes, 1 to 200'
   options::add gpus_per_node count 4 '--gpus-per-node' "GPUs that each node claims, 0 to 16. None is real: jobs get a true
       CUDA_VISIBLE_DEVICES, and a program that finds no CUDA uses the processor."
@@ -67,6 +70,7 @@ main() {
   case $verb in
     up)
       options::parse "${@:2}"
+      if [[ -n ${options_value[shape]:-} ]]; then shape::require "${options_value[shape]}"; fi
       pocket_cluster::require nodes '[1-9][0-9]?|1[0-9][0-9]|200' 'a whole number from 1 to 200'
       pocket_cluster::require gpus_per_node '[0-9]|1[0-6]' 'a whole number from 0 to 16'
       pocket_cluster::require gpu_type '[A-Za-z][A-Za-z0-9_-]*' 'a name of letters, digits, _ and -'

@@ -69,5 +69,5 @@ accounting::start_slurmdbd() {
   processes::start slurmdbd env MYSQL_UNIX_PORT="$(accounting::socket)" slurmdbd -D
   processes::wait_for slurmdbd cluster::slurm sacctmgr --noheader show cluster
   # The controller gives up when its cluster is not known.
-  cluster::slurm sacctmgr --immediate add cluster pocket >/dev/null 2>&1 || true
+  cluster::slurm sacctmgr --immediate add cluster "${cluster[shape]:-pocket}" >/dev/null 2>&1 || true
 }

@@ -31,7 +31,7 @@ cluster::exists() {
 
 cluster::record() {
   local key
-  for key in slurm_dir nodes gpus_per_node gpu_type network tmpdir accounting port subnet interface; do
+  for key in shape names slurm_dir nodes gpus_per_node gpu_type network tmpdir accounting port subnet interface; do
     printf '%s=%s\n' "$key" "${cluster[$key]:-}"
   done | common::write_atomically "${cluster[dir]}/cluster"
 }
@@ -116,8 +116,48 @@ cluster::host_name() {
   printf '%s\n' "${name%%.*}"
 }
 
+# A shape has names of its own.
 cluster::nodes() {
-  printf 'node%d\n' $(seq "${cluster[nodes]}")
+  if [[ -n ${cluster[names]:-} ]]; then
+    printf '%s\n' "${cluster[names]// /$'\n'}"
+  else
+    printf 'node%d\n' $(seq "${cluster[nodes]}")
+  fi
+}
+
+# cluster::number NODE   From 1 up; fails for what is no node.
+cluster::number() {
+  local name number=0
+  if [[ -z ${cluster[names]:-} && $1 =~ ^node([0-9]+)$ ]]; then
+    printf '%s\n' "${BASH_REMATCH[1]}"
+    return
+  fi
+  for name in ${cluster[names]:-}; do
+    number=$((number + 1))
+    if [[ $name == "$1" ]]; then
+      printf '%d\n' "$number"
+      return
+    fi
+  done
+  return 1
+}
+
+cluster::is_node() {
+  cluster::number "$1" >/dev/null
+}
+
+# Its nodes start when a job needs them.
+cluster::is_elastic() {
+  [[ -e ${cluster[dir]}/etc/elastic ]]
+}
+
+# In words, for people.
+cluster::summary() {
+  if [[ -n ${cluster[shape]:-} ]]; then
+    printf 'shape %s, %d nodes' "${cluster[shape]}" "${cluster[nodes]}"
+  else
+    printf '%d nodes of %d GPUs' "${cluster[nodes]}" "${cluster[gpus_per_node]}"
+  fi
 }
 
 # A node's own disk as this machine sees it. In the form `hosts` each node has it mounted on localscratch.

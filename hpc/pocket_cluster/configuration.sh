@@ -7,6 +7,7 @@ configuration::write() {
   local -r etc=${cluster[dir]}/etc
   local hook
   configuration::munge_key
+  if [[ -n ${cluster[shape]:-} ]]; then shape::install; fi
   configuration::hosts | common::write_atomically "$etc/hosts"
   configuration::gres | common::write_atomically "$etc/gres.conf"
   configuration::cgroup | common::write_atomically "$etc/cgroup.conf"
@@ -14,7 +15,11 @@ configuration::write() {
     # Copies: a job's user may not be able to read this checkout.
     install -m 755 -- "${BASH_SOURCE[0]%/*}/job_hook.sh" "$etc/$hook"
   done
-  configuration::slurm | common::write_atomically "$etc/slurm.conf"
+  if [[ -n ${cluster[shape]:-} ]]; then
+    configuration::shaped | common::write_atomically "$etc/slurm.conf"
+  else
+    configuration::slurm | common::write_atomically "$etc/slurm.conf"
+  fi
   if [[ ${cluster[accounting]} == yes ]]; then accounting::configure; fi
 }
 
@@ -34,6 +39,7 @@ configuration::hosts() {
   local name address
   printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n'
   printf '%s %s\n' "$(network::address login)" "$(cluster::host_name)"
+  if cluster::is_elastic; then return; fi # elastic.sh adds a node when it starts
   for name in $(cluster::nodes); do
     address=$(network::address "$name")
     printf '%s %s\n::ffff:%s %s\n' "$address" "$name" "$address" "$name"
@@ -45,12 +51,48 @@ configuration::gres() {
   local -r gpus=${cluster[gpus_per_node]}
   local i
   printf 'AutoDetect=off\n'
+  if [[ -n ${cluster[shape]:-} ]]; then
+    configuration::shaped_gres
+    return
+  fi
   ((gpus > 0)) || return 0
   for ((i = 0; i < gpus; i++)); do
     ln -sfn /dev/null "${cluster[dir]}/etc/gpu$i"
   done
   printf 'NodeName=node[1-%d] Name=gpu Type=%s File=%s/etc/gpu[0-%d]\n' \
     "${cluster[nodes]}" "${cluster[gpu_type]}" "${cluster[slurm_dir]}" $((gpus - 1))
+}
+
+# By the word Gres= of each line of nodes: `gpu:h100:2,tmpfs:3000` is two device files, and a number of tmpfs.
+configuration::shaped_gres() {
+  local line name gres first
+  local -a words
+  while IFS= read -r line; do
+    name=${line%% *} first=0
+    [[ $line =~ \ Gres=([^ ]+) ]] || continue
+    IFS=, read -ra words <<<"${BASH_REMATCH[1]}"
+    for gres in "${words[@]}"; do
+      [[ $gres =~ ^([a-z]+)(:(.+))?:([0-9]+)([KMGT]?)$ ]]
+      printf 'NodeName=%s Name=%s%s' "$name" "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]:+ Type=${BASH_REMATCH[3]}}"
+      if [[ ${BASH_REMATCH[1]} == gpu ]]; then
+        configuration::devices "$first" "${BASH_REMATCH[4]}"
+        first=$((first + BASH_REMATCH[4]))
+      else
+        printf ' Count=%s%s Flags=CountOnly\n' "${BASH_REMATCH[@]:4}"
+      fi
+    done
+  done < <(shape::node_lines)
+}
+
+# configuration::devices FIRST COUNT   The end of a line of gres.conf.
+configuration::devices() {
+  local -r first=$1 last=$(($1 + $2 - 1))
+  local i
+  for ((i = first; i <= last; i++)); do
+    ln -sfn /dev/null "${cluster[dir]}/etc/gpu$i"
+  done
+  printf ' File=%s/etc/gpu[%d-%d]%s\n' "${cluster[slurm_dir]}" "$first" "$last" \
+    "${cluster[gpu_flags]:+ Flags=${cluster[gpu_flags]}}"
 }
 
 # Nothing here uses cgroups, but left to itself slurmd wants them mounted. Old ones know no `disabled`, and new ones
@@ -64,22 +106,63 @@ configuration::cgroup() {
 }
 
 configuration::nodes() {
-  local -r nodes=${cluster[nodes]} gpus=${cluster[gpus_per_node]} port=${cluster[port]}
+  local -r nodes=${cluster[nodes]} gpus=${cluster[gpus_per_node]}
   local -r cpus=$((gpus > 1 ? 4 * gpus : 4))
   printf 'NodeName=node[1-%d] CPUs=%d Boards=1 SocketsPerBoard=1 CoresPerSocket=%d ThreadsPerCore=1 RealMemory=64000' \
     "$nodes" "$cpus" "$cpus"
   if ((gpus > 0)); then
     printf ' Gres=gpu:%s:%d' "${cluster[gpu_type]}" "$gpus"
   fi
+  configuration::addresses 1 "$nodes"
+  printf ' State=UNKNOWN\n'
+}
+
+# configuration::addresses FIRST LAST   Of a line of nodes.
+configuration::addresses() {
+  local -r port=${cluster[port]}
   case ${cluster[network]} in
     hosts)
-      printf ' NodeAddr=%s.[1-%d] Port=%d' "${cluster[subnet]}" "$nodes" $((port + 1))
+      printf ' NodeAddr=%s.[%d-%d] Port=%d' "${cluster[subnet]}" "$1" "$2" $((port + 1))
       ;;
     loopback)
-      printf ' NodeHostname=%s NodeAddr=127.0.0.1 Port=[%d-%d]' "$(cluster::host_name)" $((port + 1)) $((port + nodes))
+      printf ' NodeHostname=%s NodeAddr=127.0.0.1 Port=[%d-%d]' "$(cluster::host_name)" $((port + $1)) $((port + $2))
       ;;
   esac
-  printf ' State=UNKNOWN\n'
+}
+
+# The lines of a shape's nodes, with their addresses.
+configuration::shaped_nodes() {
+  local line first=1 last
+  while IFS= read -r line; do
+    last=$((first + $(shape::expand <<<"$line" | wc -l) - 1))
+    printf 'NodeName=%s' "$line"
+    if cluster::is_elastic; then
+      printf ' Port=%d' "$((cluster["port"] + 1))" # elastic.sh tells the addresses
+    else
+      configuration::addresses "$first" "$last"
+    fi
+    if [[ $line != *' State='* ]]; then printf ' State=UNKNOWN'; fi
+    printf '\n'
+    first=$((last + 1))
+  done < <(shape::node_lines)
+}
+
+# The plain cluster's settings, those that the shape makes otherwise excepted.
+configuration::shaped() {
+  local shape
+  shape=$(shape::slurm)
+  configuration::slurm | awk -F= -v shape="$shape" '
+    BEGIN {
+      lines = split(shape, line, "\n")
+      for (i = 1; i <= lines; i++) { sub(/=.*/, "", line[i]); other[tolower(line[i])] = 1 }
+      other["nodename"] = other["partitionname"] = 1
+    }
+    !(tolower($1) in other)'
+  # `KEY=` takes a line away.
+  printf '%s\n' "$shape" | grep -Ev '^PartitionName=|=$' || true
+  configuration::shaped_nodes
+  # Behind the nodes that they name.
+  printf '%s\n' "$shape" | grep '^PartitionName='
 }
 
 configuration::hooks() {

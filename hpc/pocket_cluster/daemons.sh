@@ -10,7 +10,7 @@ daemons::names() {
   if [[ ${cluster[network]} == hosts ]]; then printf 'switch\n'; fi
   if [[ ${cluster[accounting]:-no} == yes ]]; then printf 'database\nslurmdbd\n'; fi
   printf 'slurmctld\n'
-  cluster::nodes
+  if ! cluster::is_elastic; then cluster::nodes; fi
 }
 
 # Prints the names of the nodes that it has started.
@@ -24,7 +24,7 @@ daemons::start_missing() {
   for name in $(daemons::names); do
     if processes::live "$name"; then
       continue
-    elif [[ $name == node* ]]; then
+    elif cluster::is_node "$name"; then
       dead_nodes+=("$name")
     else
       daemons::start "$name"

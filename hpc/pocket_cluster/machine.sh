@@ -25,19 +25,52 @@ machine::switch() {
 }
 
 machine::node() {
-  local -r name=$1 switch=$2 number=$3 address=$4 address6=$5
+  local -r name=$1 switch=$2 number=$3 address=$4 address6=$5 directory=$6
+  local cable=eth0 other=''
+  if [[ -e $directory/etc/interfaces ]]; then read -r cable other <"$directory/etc/interfaces"; fi
   ip link set lo up
   # That of a node that has just died goes with the last of its processes, which may take a moment.
   nsenter --target "$switch" --net ip link delete dev "$name" 2>/dev/null || true
   # The same hardware address after a restart: the other nodes remember it for a minute.
-  ip link add eth0 address "$(printf '02:00:00:00:00:%02x' "$number")" type veth peer name "$name" netns "$switch"
+  ip link add "$cable" address "$(printf '02:00:00:00:00:%02x' "$number")" type veth peer name "$name" netns "$switch"
   nsenter --target "$switch" --net ip link set "$name" master bridge0 up
-  ip address add "$address/24" dev eth0
-  ip link set eth0 up
-  ip -6 address add "$address6/64" dev eth0 nodad 2>/dev/null || true
+  ip address add "$address/24" dev "$cable"
+  ip link set "$cable" up
+  ip -6 address add "$address6/64" dev "$cable" nodad 2>/dev/null || true
+  if [[ -n $other ]]; then
+    # It leads nowhere: its other end lies in the same node.
+    ip link add "$other" type veth peer name "$other-end"
+    ip address add "10.100.0.$number/24" dev "$other"
+    ip link set "$other" up
+    ip link set "$other-end" up
+  fi
   # --kill-child: whoever ends this process ends the node, with all that its jobs started, as a power cut does.
   exec unshare --uts --mount --pid --fork --kill-child --mount-proc -- \
     bash "${BASH_SOURCE[0]}" init "$name" "${@:6}"
+}
+
+# machine::homes DIRECTORY HOW   The homes that a shape gives its nodes: `ro`, or as they are with the room for writes that
+# these options of tmpfs give. The cluster's own folder stays as it is, also where it lies in a home.
+machine::homes() {
+  local -r directory=$1 how=$2
+  local home room
+  room=$(mktemp -d)
+  mount --bind -- "$directory" "$directory"
+  for home in "$(getent passwd "$(id -u)" | cut -d: -f6)" /home; do
+    [[ -d $home && $home != / ]] || continue
+    if [[ $how == ro ]]; then
+      mount --rbind -- "$home" "$home"
+      mount -o remount,bind,ro -- "$home"
+      continue
+    fi
+    mount -t tmpfs -o "mode=755,$how" tmpfs "$room"
+    mkdir -- "$room"/{upper,work,directory}
+    mount --bind -- "$directory" "$room/directory"
+    mount -t overlay -o "lowerdir=$home,upperdir=$room/upper,workdir=$room/work" overlay "$home"
+    if [[ $directory == "$home"/* ]]; then mount --bind -- "$room/directory" "$directory"; fi
+    umount --lazy -- "$room"
+  done
+  rmdir -- "$room"
 }
 
 machine::init() {
@@ -46,6 +79,10 @@ machine::init() {
   hostname "$name"
   mount --bind -- "$directory/etc/hosts" /etc/hosts
   mount --bind -- "$directory/disks/$name" "$directory/localscratch"
+  if [[ -e $directory/etc/home ]]; then machine::homes "$directory" "$(<"$directory/etc/home")"; fi
+  # Programs look there too, and would find those of this machine.
+  if [[ -e $directory/etc/interfaces ]]; then mount -t sysfs sysfs /sys; fi
+  if [[ -x $directory/etc/shape_node_setup ]]; then "$directory/etc/shape_node_setup" "$name" "$directory"; fi
   # Not exec: process 1 must reap the orphans that Slurm leaves to it. The node lives as long as its slurmd.
   set -m # Without it slurmd, and each job, would ignore SIGINT and SIGQUIT.
   "$@" &

@@ -27,7 +27,7 @@ network::possible_form() {
     common::note "network: loopback ($obstacle)"
     form=loopback
   fi
-  [[ -z $obstacle || $form == loopback ]] || common::die "--network hosts is not possible here: $obstacle"
+  [[ -z $obstacle || $form == loopback ]] || common::die "${cluster[shape]:+--shape ${cluster[shape]} needs }--network hosts${cluster[shape]:+, which} is not possible here: $obstacle"
   printf '%s\n' "${form/auto/hosts}"
 }
 
@@ -69,9 +69,10 @@ network::free_subnet() {
 
 # network::address NAME   Of a node, or of `login`: this machine, where the controller runs and jobs are submitted.
 network::address() {
-  local -r number=${1#node}
+  local number=254
+  if [[ $1 != login ]]; then number=$(cluster::number "$1"); fi
   case ${cluster[network]} in
-    hosts) printf '%s\n' "${cluster[subnet]}.${number/login/254}" ;;
+    hosts) printf '%s\n' "${cluster[subnet]}.$number" ;;
     loopback) printf '127.0.0.1\n' ;;
   esac
 }
@@ -101,9 +102,10 @@ network::start_switch() {
 
 # network::start_node NAME SLURMD...
 network::start_node() {
-  local -r name=$1 number=${1#node}
+  local -r name=$1
   local -a machine=()
-  local switch
+  local switch number
+  number=$(cluster::number "$name")
   if [[ ${cluster[network]} == hosts ]]; then
     switch=$(processes::pid switch) || processes::die_with_log switch "the switch ended"
     machine=(unshare --net -- bash "${BASH_SOURCE[0]%/*}/machine.sh" node "$name" "$switch" "$number"

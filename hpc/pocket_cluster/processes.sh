@@ -41,6 +41,10 @@ processes::any_lives() {
 processes::start() {
   local -r name=$1 record=${cluster[dir]}/pids/$1
   local -a reset=(env --default-signal)
+  local path
+  # Jobs that take nothing over of their owner's environment find a shape's commands by this.
+  path=$(shape::bin)
+  path=${path:+$path:}$PATH
   shift
   if ! "${reset[@]}" true 2>/dev/null; then # coreutils before 8.31
     reset=(python3 -c 'import os, signal, sys
@@ -60,7 +64,7 @@ os.execvp(sys.argv[1], sys.argv[1:])')
       descriptor=${descriptor##*/}
       ((descriptor <= 2)) || exec {descriptor}>&-
     done
-    exec setsid -- "${reset[@]}" env -i PATH="$PATH" SLURM_CONF="${cluster[slurm_dir]}/etc/slurm.conf" "$@"
+    exec setsid -- "${reset[@]}" env -i PATH="$path" SLURM_CONF="${cluster[slurm_dir]}/etc/slurm.conf" "$@"
   ) </dev/null >"${cluster[dir]}/log/$name.out" 2>&1 &
   until [[ -s $record ]]; do
     sleep 0.01
@@ -117,7 +121,7 @@ processes::recorded() {
     { read -r -a children <"/proc/$pid/task/$pid/children"; } 2>/dev/null || true
     # The process behind a node of the form `hosts` ends when the last process inside the node has, so by waiting
     # for it we wait for those. Its child is their process 1.
-    if [[ ${cluster[network]} != hosts || $name != node* || $all == 1 ]] || ((${#children[@]} == 0)); then
+    if [[ ${cluster[network]} != hosts || $all == 1 ]] || ! cluster::is_node "$name" || ((${#children[@]} == 0)); then
       children+=("$pid")
     fi
     printf '%s\n' "${children[@]}"

@@ -17,6 +17,13 @@ report::environment() {
   report::export SLURM_CONF "${cluster[slurm_dir]}/etc/slurm.conf"
   report::export POCKET_CLUSTER_DIR "${cluster[dir]}"
   report::export SCRATCH "$scratch"
+  [[ -n ${cluster[shape]:-} ]] || return 0
+  local name value bin
+  bin=$(shape::bin)
+  if [[ -n $bin ]]; then printf "export PATH='%s':\"\$PATH\"\n" "$bin"; fi
+  while IFS='=' read -r name value; do
+    report::export "$name" "$value"
+  done < <(shape::read login)
 }
 
 report::export() {
@@ -31,12 +38,12 @@ report::status() {
   while read -r name word _; do
     state[$name]=$word
   done < <(! processes::live slurmctld || cluster::node_states)
-  printf '%s: %d nodes of %d GPUs (%s), network %s, tmpdir %s\n' "${cluster[dir]}" "${cluster[nodes]}" \
-    "${cluster[gpus_per_node]}" "${cluster[gpu_type]}" "${cluster[network]}" "${cluster[tmpdir]}"
+  printf '%s: %s, network %s, tmpdir %s\n' "${cluster[dir]}" \
+    "$(cluster::summary)${cluster[gpu_type]:+ (${cluster[gpu_type]})}" "${cluster[network]}" "${cluster[tmpdir]}"
   printf '%-10s %-8s %-15s %s\n' NAME PROCESS ADDRESS STATE
   for name in $(daemons::names); do
     address=-
-    if [[ $name == node* ]]; then
+    if cluster::is_node "$name"; then
       address=$(network::address "$name")
       cluster::state_is_good "${state[$name]:-}" || wrong=1
     fi

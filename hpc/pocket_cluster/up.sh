@@ -19,8 +19,7 @@ up::run() {
   since=$(date +%FT%T)
   restarted=$(daemons::start_missing)
   up::wait_until_ready "$since" "$restarted"
-  common::note "pocket cluster is up: ${cluster[nodes]} nodes of ${cluster[gpus_per_node]} GPUs," \
-    "network ${cluster[network]}, in ${cluster[dir]}"
+  common::note "pocket cluster is up: $(cluster::summary), network ${cluster[network]}, in ${cluster[dir]}"
 }
 
 up::refuse_other_options() {
@@ -28,16 +27,19 @@ up::refuse_other_options() {
   for key in "$@"; do
     value=${options_value[$key]:-${cluster[$key]:-}}
     [[ $key:$value != network:auto && $value != "${cluster[$key]:-}" ]] || continue
-    common::die "the cluster in ${cluster[dir]} runs with --${key//_/-} ${cluster[$key]}, not $value: take it down first"
+    common::die "the cluster in ${cluster[dir]} runs with --${key//_/-} ${cluster[$key]:-(none)}, not $value: take it down first"
   done
 }
 
 # Decides all that a cluster is made of. One whose processes a reboot ended starts as it was.
 up::plan() {
   local key
+  # The state of the controller is that of its nodes.
+  if cluster::exists && [[ ${options_value[shape]:-${cluster[shape]:-}} != "${cluster[shape]:-}" ]]; then up::refuse_other_options shape; fi
   for key in "$@"; do
     cluster[$key]=${options_value[$key]:-${cluster[$key]:-${options_default[$key]}}}
   done
+  if [[ -n ${cluster[shape]} ]]; then shape::take_facts; fi
   up::install_missing
   cluster[network]=$(network::possible_form "${cluster[network]}")
   cluster["port"]=$(network::free_port)
@@ -98,5 +100,5 @@ up::is_ready() {
       cluster::slurm scontrol update "nodename=$name" state=resume 2>/dev/null || true
     fi
   done < <(cluster::node_states)
-  ((good == cluster[nodes]))
+  ((good == cluster[nodes])) || cluster::is_elastic
 }

@@ -62,6 +62,10 @@ checked() {
     name=${profile##*/}
     name=${name%.sh}
     if [[ $name == pocket ]]; then continue; fi # below
+    if grep -q '^source .*/pocket\.sh"$' "$profile"; then
+      (export POCKET_CLUSTER_DIR=/p && checked "$name") || { echo "$name" && return 1; }
+      continue
+    fi
     chosen '' nowhere "$name" >"$BATS_TEST_TMPDIR/site"
     grep -qx "name=$name" "$BATS_TEST_TMPDIR/site"
     (unset -v PSCRATCH && checked "$name") || { echo "$name" && return 1; }
