@@ -9,7 +9,7 @@
 # remove its folder. What each version printed stays beside it, in VERSION.log.
 #
 # The tests run in namespaces on an overlay: nothing of theirs reaches the root, the checkout or this machine, and nothing
-# outlives them. The root's own bash, Python and Slurm run the kit. Jobs that train need torch, which has no packages
+# outlives them; they have no way to other networks. The root's own bash, Python and Slurm run the kit. Jobs that train need torch, which has no packages
 # for each Python: they have the environment of the checkout, with the Python that it was made by.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -23,8 +23,8 @@ source "$here/mirror.bash"
 declare -rA roots_release=([24.11]=trixie [26.05]=unstable)
 readonly -a roots_packages=(
   slurm-wlm munge slurmdbd mariadb-server iproute2 # the pocket cluster
-  bats shellcheck shfmt git chromium                                 # tests/run.sh
-  squashfs-tools squashfuse fuse3 zstd e2fsprogs                     # images and archives
+  bats shellcheck shfmt git chromium               # tests/run.sh
+  squashfs-tools squashfuse fuse3 zstd e2fsprogs   # images and archives
   python3 python3-venv util-linux procps rsync curl strace openssh-client ca-certificates
 )
 readonly roots_cache=${XDG_CACHE_HOME:-$HOME/.cache}/hpc_kit_roots
@@ -58,7 +58,7 @@ roots::prepare() {
   local folder
   common::has_command mmdebstrap || packages::install mmdebstrap
   mkdir -p -- "$roots_cache"
-  if [[ $* == *@(cluster|containers|sweeps)* ]]; then
+  if [[ " $* " == *@(" cluster "|containers|sweeps)* ]]; then
     folder=$(bash "$here/install_apptainer.sh")
     PATH=$folder:$PATH bash "$here/make_image.sh" >/dev/null
   fi
@@ -108,7 +108,7 @@ roots::run() {
     tar --directory="$work/upper$project" --extract
   common::note "running ${*:2} in $root …"
   set -m
-  unshare --mount --uts --ipc --pid --fork --kill-child -- bash "$here/roots.sh" inside "$root" "$work" "${@:2}" \
+  unshare --mount --uts --ipc --net --pid --fork --kill-child -- bash "$here/roots.sh" inside "$root" "$work" "${@:2}" \
     > >(tee -- "$roots_cache/$version.log") 2>&1 </dev/null &
   roots_run=$!
   set +m
@@ -138,7 +138,7 @@ roots::inside() {
   mount -t tmpfs -o mode=1777 tmpfs "$merged/dev/shm"
   mount -t proc proc "$merged/proc"
   mount -t sysfs sysfs "$merged/sys"
-  cp --dereference -- /etc/hosts /etc/resolv.conf "$merged/etc/"
+  cp --dereference -- /etc/hosts "$merged/etc/"
   for path in "${shown[@]}"; do
     mkdir -p -- "$merged/${path%/*}"
     if [[ -d $path ]]; then mkdir -p -- "$merged$path"; else : >>"$merged$path"; fi
@@ -149,6 +149,7 @@ roots::inside() {
   if [[ $environments != "$project/.venv" ]]; then ln -sfn -- "$environments" "$merged$project/.venv"; fi
 
   # Not chroot: in one no user may make a namespace, as Apptainer does.
+  ip link set lo up
   cd -- "$merged"
   pivot_root . .
   umount --lazy .
