@@ -9,8 +9,8 @@
 # remove its folder. What each version printed stays beside it, in VERSION.log.
 #
 # The tests run in namespaces on an overlay: nothing of theirs reaches the root, the checkout or this machine, and nothing
-# outlives them; they have no way to other networks. The root's own bash, Python and Slurm run the kit. Jobs that train need torch, which has no packages
-# for each Python: they have the environment of the checkout, with the Python that it was made by.
+# outlives them; they have no way to other networks. The root's own bash, Python and Slurm run the kit. Jobs that train
+# need torch, which has no packages for each Python: they have the environment of the checkout, and the Python that made it.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -28,7 +28,7 @@ readonly -a roots_packages=(
   python3 python3-venv util-linux procps rsync curl strace openssh-client ca-certificates
 )
 readonly roots_cache=${XDG_CACHE_HOME:-$HOME/.cache}/hpc_kit_roots
-roots_run='' # the process that holds the namespaces, while there is one
+roots_run='' # the process group that holds the namespaces, while there is one
 
 main() {
   local name
@@ -56,11 +56,17 @@ main() {
 # roots::prepare TEST...   What the tests in a root find made, as they could not make it there.
 roots::prepare() {
   local folder
+  # shellcheck disable=SC2034 # for reports.bash
+  local -r checkout=$project
   common::has_command mmdebstrap || packages::install mmdebstrap
   mkdir -p -- "$roots_cache"
   if [[ " $* " == *@(" cluster "|containers|sweeps)* ]]; then
     folder=$(bash "$here/install_apptainer.sh")
     PATH=$folder:$PATH bash "$here/make_image.sh" >/dev/null
+  fi
+  if [[ " $* " == *@(" cluster "|launchers)* ]]; then
+    source "$here/cluster/reports.bash"
+    lightning_environment >/dev/null
   fi
 }
 
@@ -109,11 +115,12 @@ roots::run() {
   common::note "running ${*:2} in $root …"
   set -m
   unshare --mount --uts --ipc --net --pid --fork --kill-child -- bash "$here/roots.sh" inside "$root" "$work" "${@:2}" \
-    > >(tee -- "$roots_cache/$version.log") 2>&1 </dev/null &
-  roots_run=$!
+    2>&1 </dev/null | tee -- "$work/log" &
+  roots_run=$(jobs -p)
   set +m
-  wait "$roots_run" || true
+  wait || true
   roots::end
+  mv -f -- "$work/log" "$roots_cache/$version.log"
   rm -rf --one-file-system -- "$work"
   trap - EXIT INT TERM
 }
