@@ -11,6 +11,7 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../hpc/lib/common.sh"
 source "$here/../hpc/lib/packages.sh"
+source "$here/mirror.bash"
 
 readonly prefix=/opt/hpc_kit_apptainer
 
@@ -53,12 +54,9 @@ install::download() {
   local mirror log=$work/log
   local -a apt=(
     -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$work/sources" -o "Dir::State::Lists=$work/lists"
-    -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none
+    -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root "${mirror_options[@]/#/-o}"
   )
-  # shellcheck disable=SC2016 # apt replaces it
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Codename: $(install::codename)")
-  mirror=${mirror%%$'\n'*}
-  [[ -n $mirror ]] || common::die "apt on this machine has no source of Debian's packages"
+  mirror=$(mirror::debian)
   mkdir -p -- "$work"/{sources,lists/partial,cache/archives/partial,packages}
   printf 'Types: deb\nURIs: %s\nSuites: unstable\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' \
     "$mirror" >"$work/sources/unstable.sources"
@@ -67,11 +65,6 @@ install::download() {
     tail -n 5 -- "$log" >&2
     common::die "could not fetch Apptainer of Debian's unstable release (the last lines of apt-get are above)"
   fi
-}
-
-install::codename() {
-  # shellcheck source=/dev/null
-  (source /etc/os-release && printf '%s\n' "$VERSION_CODENAME")
 }
 
 # Apptainer finds its other parts from where it lies: its two programs relative to bin/, its starter one folder

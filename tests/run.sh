@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # tests/run.sh [lint|unit|cluster|faults|FILE]...
+# tests/run.sh sites [VERSION]... [unit|cluster|faults|FILE]...
 #
 # Runs the tests, all of them when none is named, and ends with the line `N passed, N failed`. Installs
 # what they need (Debian packages as root or by sudo; Python packages in .venv), starts a pocket cluster of
@@ -10,6 +11,7 @@
 #   faults    trainings that are interrupted in all ways, and end with the same weights
 #   FILE      one file of tests: tests/unit/doctor.bats, tests/train/test_loop.py; or its name: test_loop, or doctor, which
 #             is two files, tests/unit/doctor.bats and tests/cluster/doctor.bats
+#   sites     the cluster and the faults, or what is named, on other versions of Slurm (24.11, 26.05); see tests/roots.sh
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -33,6 +35,11 @@ main() {
     '') names=(lint unit cluster faults) ;;
   esac
   cd -- "$project"
+  if [[ ${1:-} == sites ]]; then
+    run::prepare
+    bash "$here/roots.sh" "${@:2}"
+    return
+  fi
   for name in "${names[@]}"; do
     case $name in
       lint) lint=1 ;;

@@ -14,6 +14,7 @@ FORMERLY = {"deaf": "ignored_stop"}  # causes that had another name
 class NodeUsage(NamedTuple):
     """What one node used in one attempt."""
 
+    node: str
     last: float  # when the last sample was taken
     seconds: float
     cpu_seconds: float
@@ -43,6 +44,7 @@ def read_usage(path):
         if row[0] - since[0] >= 1:  # of less a share means nothing
             peak, since = max(peak, (row[1] - since[1]) / (row[0] - since[0])), row
     return NodeUsage(
+        node=os.path.basename(path)[len("usage_") : -len(".tsv")],
         last=last[0],
         seconds=last[0] - first[0],
         cpu_seconds=last[1] - first[1],

@@ -83,12 +83,20 @@ class Case:
         told = re.search(
             r"^slurmstepd-(\S+): error: (?:StepId=\S+ exceeded memory limit|Detected \d+ oom)", self.log, re.MULTILINE
         )
-        usage = max(self.attempt.usage, key=lambda usage: usage.peak_memory_bytes, default=None)
-        if not told and not usage:
-            return None, None, None
-        node = told[1] if told else usage.node
-        ranks = [path for path in rank_files(self.task) if is_on_node(path, node)]
+        node = told[1] if told else self.fullest_node()
+        ranks = [path for path in rank_files(self.task) if node and is_on_node(path, node)]
         return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
+
+    def fullest_node(self):
+        """From Slurm 26.05 on its own accounting does not name the node: the only one of the attempt, or the only one
+        that was seen above half of what a node may take; None where there is no such node."""
+        if not self.attempt:
+            return None
+        if re.fullmatch(r"[^][,\s]+", self.attempt.nodes):
+            return self.attempt.nodes
+        limit = self.run.number_in("mem_megabytes") << 20
+        full = [usage.node for usage in self.attempt.usage if 0 < limit < 2 * usage.peak_memory_bytes]
+        return full[0] if len(full) == 1 else None
 
     @property
     def text(self):

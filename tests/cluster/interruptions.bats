@@ -195,7 +195,7 @@ preempt() {
   preempt
   ended "$job" 120 COMPLETED 0:0
   same "$(causes)" $'0 preempted\n1 finished'
-  same "$(job_field "$job" Restarts)" 1
+  same "$(restarts "$job")" 1
   [[ $(job_log) != *'saved at step'* ]]
 }
 

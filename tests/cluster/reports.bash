@@ -41,6 +41,17 @@ ended() {
   fi
 }
 
+# restarts JOB [TASK]   How often Slurm has started it again. From 24.11 on Slurm may start a preempted job once more after it has
+# completed: nothing may be done then, and that start is not counted here ("Three Slurms" in tests/README.md).
+restarts() {
+  local idle=0
+  if [[ $(sbatch --version) != *' 22.05.'* ]]; then
+    idle=$(job_log "${2:-1}" | grep -c "^job $1: this task has completed before: nothing is left to do\$" || true)
+    ((idle <= 1))
+  fi
+  printf '%s\n' "$(($(job_field "$1" Restarts) - idle))"
+}
+
 # keep_arguments JOB FILE   Each argument of each process of this machine, which are those of all nodes, until the job ends.
 keep_arguments() {
   local watcher

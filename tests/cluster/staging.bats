@@ -433,7 +433,7 @@ runs_batch_script() {
     # One that was preempted while its data came is put back as well.
     recall "early $cluster"
     ended "$job" 60 COMPLETED 0:0
-    [[ $(job_field "$job" Restarts) == 1 ]]
+    [[ $(restarts "$job") == 1 ]]
     nothing_stays
   done
 }

@@ -114,11 +114,15 @@ report() {
   same "$(tr '\0' ' ' <"$run_directory/task_1000/environment")" 'SEED=999 '
 }
 
-# The numbers of the tasks that Slurm has of the run's jobs, sorted.
+# The numbers of the tasks that Slurm has of the run's jobs, sorted. From Slurm 24.11 on it does not show the arguments of a
+# job's script: the offset of each is that of the command that sent it.
 tasks_known() {
   local job offset part
+  local -a sent
+  mapfile -t sent < <(printf '%s\n' "$run_directory"/sbatch_argv* | sort -V)
   while read -r job; do
-    offset=$(scontrol --oneliner show job "$job" | sed -nE 's/.* Command=.* offset=([0-9]+).*/\1/p' | head -n 1)
+    offset=$(tr '\0' '\n' <"${sent[0]}" | sed -n 's/^offset=//p')
+    sent=("${sent[@]:1}")
     for part in $(scontrol --oneliner show job "$job" | sed -nE 's/.*ArrayTaskId=([0-9,-]+).*/\1/p' | tr , ' '); do
       seq "$((${part%-*} + ${offset:-0}))" "$((${part#*-} + ${offset:-0}))"
     done

@@ -260,7 +260,7 @@ given_up() {
 
 # seen JOB TASK RESTARTS CAUSES   Notes both for the table, and compares.
 seen() {
-  local -r restarts=$(job_field "$1" Restarts) causes=$(causes "$2")
+  local -r restarts=$(restarts "$1" "$2") causes=$(causes "$2")
   seen_restarts+=${seen_restarts:+ + }$restarts seen_causes+=${seen_causes:+ + }$causes
   same "$causes; $restarts" "$4; $3" || {
     scontrol --oneliner show job "$1" >&2

@@ -216,7 +216,7 @@ over() {
   recall "$1"
   [[ -n $job ]]
   wait_for_job "$job" 120
-  same "$job_states; $(causes); $(job_field "$job" Restarts)" "$2; $4; $3" || { job_log >&2 && return 1; }
+  same "$job_states; $(causes); $(restarts "$job")" "$2; $4; $3" || { job_log >&2 && return 1; }
   nothing_of "$1"
 }
 

@@ -77,20 +77,27 @@ heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; 
 }
 
 @test "told to end while the controller is silent: what Slurm has said in the log is the cause" {
-  local words
+  local line wanted
   # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh\ncase $* in *hostnames*) echo node1 ;; *) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1 ;; esac\n' >"$stub/scontrol"
-  for words in 'TIME LIMIT:time_limit' 'NODE FAILURE:node_failed' ':cancelled'; do
+  # The words of 22.05 and 24.11, then those of 26.05.
+  while IFS='|' read -r wanted line; do
     rm -rf -- "$task"/{attempt_*,log.txt} "$stub/began"
     # shellcheck disable=SC2016 # sh expands it
-    srun_does "echo 'slurmstepd-node1: error: *** JOB 1 ON node1 CANCELLED AT 2026-11-29T12:00:00 ${words%%:*} ***' | sed 's/00 \([A-Z]\)/00 DUE TO \1/'"'
+    srun_does "echo '$line'"'
 : >"$STUB/began"; exec sleep 20'
     start_batch
     wait_until 20 test -e "$stub/began"
     kill -s TERM "$batch"
     wait_status "$batch"
-    [[ $(cause) == "${words#*:}" && -e $task/attempt_0/doubt ]]
-  done
+    [[ $(cause) == "$wanted" && -e $task/attempt_0/doubt ]]
+  done <<'WORDS'
+time_limit|slurmstepd-node1: error: *** JOB 1 ON node1 CANCELLED AT 2026-11-29T12:00:00 DUE TO TIME LIMIT ***
+node_failed|slurmstepd-node1: error: *** JOB 1 ON node1 CANCELLED AT 2026-11-29T12:00:00 DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS ***
+cancelled|slurmstepd-node1: error: *** JOB 1 ON node1 CANCELLED AT 2026-11-29T12:00:00 ***
+time_limit|[2026-11-29T12:53:05.010] error: *** JOB 5 ON node1 CANCELLED AT 2026-11-29T12:53:05 DUE TO TIME LIMIT ***
+cancelled|[2026-11-29T12:48:56.742] error: *** JOB 2 ON node1 CANCELLED AT 2026-11-29T12:48:56 DUE to SIGNAL Terminated ***
+WORDS
 }
 
 @test "told to end while the controller is silent, and the program has saved: who ended the job decides, by Slurm's words" {

@@ -143,6 +143,40 @@ fails() {
   why_of accounted 'a rank took more memory than the 4G a node that were asked for'$'\n'
 }
 
+# used NODE MEGABYTES   In the first attempt of the run's only task.
+used() {
+  printf 'time\tcpu_seconds\tmemory_bytes\tgpu_percent\tgpu_memory_mib\n1\t2\t%s\t\t\n' "$(($2 << 20))" >"$run/task_1/attempt_0/usage_$1.tsv"
+}
+
+@test "out of memory in the words of Slurm 26.05, which name no node: what was measured does, or nothing" {
+  local -a words=('[2026-11-29T12:48:50.026] error: StepId=1.0 exceeded memory limit (4479367936 > 4294967296), being killed'
+    '[2026-11-29T12:48:50.126] error: *** STEP 1.0 ON node1 CANCELLED AT 2026-11-29T12:48:50 DUE to SIGNAL Killed ***'
+    'srun: error: node2: task 1: Killed' 'srun: error: node1: task 0: Killed')
+  made_run measured 1 1
+  state 1 failed
+  attempt 1 0 out_of_memory "${words[@]}"
+  printf 'rank 0 of 2: node 0, node1 (10.0.0.1), local rank 0\n' >"$run/task_1/rank_0.txt"
+  printf 'rank 1 of 2: node 1, node2 (10.0.0.2), local rank 0\n' >"$run/task_1/rank_1.txt"
+  echo 'node[1-2]' >"$run/task_1/attempt_0/nodes"
+  used node1 900
+  used node2 3900
+  why_of measured 'out of memory: rank 1 on node2 took more memory than the 4G a node'
+  # Both may have been it.
+  used node1 3000
+  why_of measured 'out of memory: a rank took more memory than the 4G a node'
+  # The growth of a second is in no sample.
+  used node1 900
+  used node2 950
+  why_of measured 'out of memory: a rank took more memory than the 4G a node'
+
+  made_run alone 2 1 nodes=1
+  state 1 failed
+  attempt 1 0 out_of_memory "${words[@]:0:2}" 'srun: error: node1: task 0: Killed'
+  printf 'rank 0 of 1: node 0, node1 (10.0.0.1), local rank 0\n' >"$run/task_1/rank_0.txt"
+  echo node1 >"$run/task_1/attempt_0/nodes"
+  why_of alone 'out of memory: rank 0 on node1 took more memory'
+}
+
 @test "the time limit: how fast it was, and the time that it needs" {
   made_run slow 1 1 time=0-00:10:00
   state 1 failed

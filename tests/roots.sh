@@ -1,0 +1,207 @@
+#!/usr/bin/env bash
+# tests/roots.sh [VERSION]... [SUITE|FILE]...
+#
+# Runs tests on other versions of Slurm, each in the root of another release of Debian, and ends with a table of
+# which tests passed where and the line `N passed, N failed`. Run by root, through tests/run.sh sites.
+#   VERSION   24.11 (Debian 13), 26.05 (Debian's unstable release); all when none is named
+#   SUITE     as of tests/run.sh; cluster and faults when none is named
+# A root is made once, minutes, in ${XDG_CACHE_HOME:-~/.cache}/hpc_kit_roots. To make it anew, as unstable moves on,
+# remove its folder. What each version printed stays beside it, in VERSION.log.
+#
+# The tests run in namespaces on an overlay: nothing of theirs reaches the root, the checkout or this machine, and nothing
+# outlives them; they have no way to other networks. The root's own bash, Python and Slurm run the kit. Jobs that train
+# need torch, which has no packages for each Python: they have the environment of the checkout, and the Python that made it.
+set -euo pipefail
+shopt -s inherit_errexit
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+project=${here%/*}
+source "$project/hpc/lib/common.sh"
+source "$project/hpc/lib/packages.sh"
+source "$here/mirror.bash"
+
+declare -rA roots_release=([24.11]=trixie [26.05]=unstable)
+readonly -a roots_packages=(
+  slurm-wlm munge slurmdbd mariadb-server iproute2 # the pocket cluster
+  bats shellcheck shfmt git chromium               # tests/run.sh
+  squashfs-tools squashfuse fuse3 zstd e2fsprogs   # images and archives
+  python3 python3-venv util-linux procps rsync curl strace openssh-client ca-certificates
+)
+readonly roots_cache=${XDG_CACHE_HOME:-$HOME/.cache}/hpc_kit_roots
+roots_run='' # the process group that holds the namespaces, while there is one
+
+main() {
+  local name
+  local -a versions=() tests=()
+  if [[ ${1:-} == inside ]]; then
+    roots::inside "${@:2}"
+    return
+  fi
+  common::answer_help "${BASH_SOURCE[0]}" "$@"
+  for name in "$@"; do
+    if [[ -v roots_release[$name] ]]; then versions+=("$name"); else tests+=("$name"); fi
+  done
+  ((${#versions[@]} > 0)) || mapfile -t versions < <(printf '%s\n' "${!roots_release[@]}" | sort -V)
+  ((${#tests[@]} > 0)) || tests=(cluster faults)
+  ((EUID == 0)) || common::die 'the roots of other releases are made and entered by root: run this as root'
+
+  roots::prepare "${tests[@]}"
+  for name in "${versions[@]}"; do
+    roots::make "$name"
+    roots::run "$name" "${tests[@]}"
+  done
+  roots::table "${versions[@]}"
+}
+
+# roots::prepare TEST...   What the tests in a root find made, as they could not make it there.
+roots::prepare() {
+  local folder
+  # shellcheck disable=SC2034 # for reports.bash
+  local -r checkout=$project
+  common::has_command mmdebstrap || packages::install mmdebstrap
+  mkdir -p -- "$roots_cache"
+  if [[ " $* " == *@(" cluster "|containers|sweeps)* ]]; then
+    folder=$(bash "$here/install_apptainer.sh")
+    PATH=$folder:$PATH bash "$here/make_image.sh" >/dev/null
+  fi
+  if [[ " $* " == *@(" cluster "|launchers)* ]]; then
+    source "$here/cluster/reports.bash"
+    lightning_environment >/dev/null
+  fi
+}
+
+# roots::folder VERSION   Another list of packages is another root.
+roots::folder() {
+  local key
+  key=$(printf '%s\n' "${roots_release[$1]}" "${roots_packages[@]}" | sha256sum)
+  printf '%s/%s-%s\n' "$roots_cache" "$1" "${key:0:12}"
+}
+
+# roots::make VERSION   Makes its root, unless it is there. Its folder appears last, by rename.
+roots::make() {
+  local -r version=$1
+  local root lock include mirror
+  root=$(roots::folder "$version")
+  mirror=$(mirror::debian)
+  printf -v include '%s,' "${roots_packages[@]}"
+  exec {lock}>"$root.lock"
+  flock "$lock"
+  if [[ ! -d $root ]]; then
+    common::note "making the root of Debian's ${roots_release[$version]} for Slurm $version (once; minutes) …"
+    rm -rf --one-file-system -- "$root.partial"
+    # What mmdebstrap mounts is gone with the namespaces, however it ends.
+    unshare --mount --pid --fork --kill-child --mount-proc -- \
+      mmdebstrap --quiet --mode=root --variant=minbase --include="${include%,}" "${mirror_options[@]/#/--aptopt=}" \
+      "${roots_release[$version]}" "$root.partial" "$mirror" >&2 {lock}>&- ||
+      common::die "mmdebstrap could not make the root of Debian's ${roots_release[$version]} (its words are above)"
+    mv -T -- "$root.partial" "$root"
+  fi
+  exec {lock}>&-
+}
+
+# roots::run VERSION TEST...   Runs them in the root. Of the checkout the tests get a copy of what git does not ignore.
+roots::run() {
+  local -r version=$1
+  local root work
+  root=$(roots::folder "$version")
+  work=$(mktemp -d "$roots_cache/run.XXXXXX")
+  trap 'roots::end; rm -rf --one-file-system -- "$work"' EXIT
+  trap 'exit 130' INT TERM
+  mkdir -p -- "$work"/{merged,work,upper"$project",environments/{upper,work}}
+  chmod 755 -- "$work" "$work/upper"
+  git -C "$project" ls-files -z --cached --others --exclude-standard |
+    tar --directory="$project" --create --null --files-from=- --ignore-failed-read 2>/dev/null |
+    tar --directory="$work/upper$project" --extract
+  common::note "running ${*:2} in $root …"
+  set -m
+  unshare --mount --uts --ipc --net --pid --fork --kill-child -- bash "$here/roots.sh" inside "$root" "$work" "${@:2}" \
+    2>&1 </dev/null | tee -- "$work/log" &
+  roots_run=$(jobs -p)
+  set +m
+  wait || true
+  roots::end
+  mv -f -- "$work/log" "$roots_cache/$version.log"
+  rm -rf --one-file-system -- "$work"
+  trap - EXIT INT TERM
+}
+
+roots::end() {
+  if [[ -n $roots_run ]]; then kill -s KILL -- "-$roots_run" 2>/dev/null || true; fi
+  roots_run=''
+}
+
+# roots::inside ROOT WORK TEST...   In the namespaces, as their process 1, which reaps whatever a test leaves.
+roots::inside() {
+  local -r root=$1 work=$2 merged=$2/merged
+  local path environments
+  local -a shown=()
+  shift 2
+  environments=$(realpath -- "$project/.venv")
+  mapfile -t shown < <(roots::python_paths)
+  if [[ -d /opt/hpc_kit_apptainer ]]; then shown+=(/opt/hpc_kit_apptainer); fi
+
+  mount -t overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/work" overlay "$merged"
+  mount --rbind /dev "$merged/dev"
+  mount -t tmpfs -o mode=1777 tmpfs "$merged/dev/shm"
+  mount -t proc proc "$merged/proc"
+  mount -t sysfs sysfs "$merged/sys"
+  cp --dereference -- /etc/hosts "$merged/etc/"
+  for path in "${shown[@]}"; do
+    mkdir -p -- "$merged/${path%/*}"
+    if [[ -d $path ]]; then mkdir -p -- "$merged$path"; else : >>"$merged$path"; fi
+    mount --bind -o ro "$path" "$merged$path"
+  done
+  mkdir -p -- "$merged$environments"
+  mount -t overlay -o "lowerdir=$environments,upperdir=$work/environments/upper,workdir=$work/environments/work" overlay "$merged$environments"
+  if [[ $environments != "$project/.venv" ]]; then ln -sfn -- "$environments" "$merged$project/.venv"; fi
+
+  # Not chroot: in one no user may make a namespace, as Apptainer does.
+  ip link set lo up
+  cd -- "$merged"
+  pivot_root . .
+  umount --lazy .
+  cd -- "$project"
+  env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+    bash -c 'slurmd -V && bash --version | sed -n 1p && python3 --version && exec bash tests/run.sh "$@"' bash "$@" &
+  wait "$!"
+}
+
+# Where the Python lies that the environment was made by.
+roots::python_paths() {
+  "$(bash "$project/venv/create.sh" cpu)/bin/python" - <<'PYTHON'
+import os, sys, sysconfig
+if sys.base_prefix != "/usr":
+    print(sys.base_prefix)
+else:
+    print(os.path.realpath(sys.executable), sysconfig.get_path("stdlib"), sep="\n")
+PYTHON
+}
+
+# roots::table VERSION...   Which tests passed where, by file.
+roots::table() {
+  (cd -- "$roots_cache" && awk -v versions="$*" '
+    BEGIN { count = split(versions, version) }
+    FNR == 1 { file = "" }
+    /^== .*, [0-9]+ s$/ { file = substr($2, 1, length($2) - 1); if (!seen[file]++) files[++lines] = file }
+    /^(in [0-9]+ s|Failed:)$/ { file = "" }
+    file != "" && /^ok / { $0 ~ /# skip/ ? skipped[file, FILENAME]++ : passed[file, FILENAME]++ }
+    file != "" && /^not ok / { failed[file, FILENAME]++; bad[++bads] = file ": " FILENAME ": " $0 }
+    END {
+      printf "\n| tests |"; for (i = 1; i <= count; i++) printf " %s |", version[i]
+      printf "\n| --- |"; for (i = 1; i <= count; i++) printf " --- |"
+      for (l = 1; l <= lines; l++) {
+        printf "\n| %s |", files[l]
+        for (i = 1; i <= count; i++) {
+          key = files[l] SUBSEP version[i] ".log"
+          printf " %d%s%s |", passed[key], failed[key] ? ", " failed[key] " failed" : "", skipped[key] ? ", " skipped[key] " skipped" : ""
+          all += passed[key]; wrong += failed[key]
+        }
+      }
+      print "\n"
+      for (l = 1; l <= bads; l++) print bad[l]
+      printf "%s%d passed, %d failed\n", bads ? "\n" : "", all, wrong
+      exit wrong > 0 || all == 0
+    }' "${@/%/.log}")
+}
+
+main "$@"
