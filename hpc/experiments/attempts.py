@@ -22,7 +22,6 @@ class NodeUsage(NamedTuple):
     peak_memory_bytes: int
     gpu_percent: list  # of each sample that has one
     peak_gpu_memory_mib: float
-    node: str
 
 
 def read_usage(path):
@@ -52,7 +51,6 @@ def read_usage(path):
         peak_memory_bytes=max(row[2] for row in rows),
         gpu_percent=[row[3] for row in rows if row[3] != ""],
         peak_gpu_memory_mib=max((row[4] for row in rows if row[4] != ""), default=0.0),
-        node=os.path.basename(path)[len("usage_") : -len(".tsv")],
     )
 
 
