@@ -22,6 +22,8 @@ source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
 source "$here/lib/partitions.sh"
 source "$here/lib/command.sh"
+source "$here/lib/launchers.sh"
+source "$here/lib/line.sh"
 source "$here/job_submitter/experiments_file.sh"
 source "$here/lib/run_directory.sh"
 source "$here/lib/node_environment.sh"
@@ -78,6 +80,7 @@ main() {
   request::resolve
   submission::choose_folders "$project"
   job_submitter::choose_environment
+  submission::check_modules
   job_submitter::leave_out_bad_nodes
   data::check
   tasks::count
