@@ -17,6 +17,7 @@ source "$here/lib/slurm.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
 source "$here/job_submitter/option_table.sh"
+source "$here/job_submitter/sbatch_names.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
@@ -54,6 +55,7 @@ main() {
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
   option_table::define
+  sbatch_names::define
   options::parse "$@"
   if [[ -n ${options_value[help]:-} ]]; then
     common::print_header "${BASH_SOURCE[0]}"
