@@ -203,7 +203,8 @@ def stop(outputs, options):
         say(
             f"{word}: when the program has saved it ends with status 75, and is not started again; "
             f"to go on from there:  bash hpc/experiments.sh resubmit {word}\n"
-            f"{word}: a program that does not look at STOP_FILE runs on: bash hpc/experiments.sh cancel {word}  ends it at once"
+            f"{word}: a program that does not look at STOP_FILE runs on: "
+            f"bash hpc/experiments.sh cancel {word}  ends it at once"
         )
     return status
 

@@ -62,7 +62,7 @@ class Task:
             return noted
         if noted == "failed" and self.attempts:
             last = self.attempts[-1]
-            by_user = last.cause == "cancelled" or last.kind == "notice request" and last.is_stopped_for_good
+            by_user = last.cause == "cancelled" or (last.kind == "notice request" and last.is_stopped_for_good)
             return "cancelled" if by_user else noted
         if noted == "failed":
             return noted

@@ -3,8 +3,8 @@
 
 experiments_file.py FILE PROGRAM   PROGRAM is whom messages come from
 
-Prints a word for each experiment, with spaces between: LINE:WORDS, its line in the file and how many words it has, and
-:INDEX of the first word with an operator of the shell, where there is one; then all the words; behind each of these a NUL.
+Prints a word for each experiment, with spaces between: LINE:WORDS:INDEX, its line in the file, how many words it has,
+and the index of the first word with an operator of the shell, or nothing; then all the words. Behind each is a NUL.
 Exit status 2, and one line that says why, when FILE is wrong. All is bytes, whatever the user's locale.
 """
 
@@ -40,7 +40,7 @@ PLACES = {b"nodes": b"${NNODES}", b"gpus": b"${N_PROC}", b"processes": b"${N_PRO
 
 
 def experiments(data, complain):
-    """(where it begins, words, index of an operator or None) of each line that has any; words as argv files have them."""
+    """(begin, words, index of an operator or None) of each line that has words, as argv files have them."""
     words, word, opened, at, begin, operator = [], None, None, 0, 0, None
     while at < len(data):
         if word is None and data.startswith(b"#", at):
@@ -82,7 +82,7 @@ def warn_of_text(found, following, begins, complain):
     text = found[0]
     if text + following == b"$(" or b"`" in text:
         complain(found, b"%s stays text: nothing is executed" % (text + following if text == b"$" else text))
-    elif begins and (text.startswith(b"~/") or text == b"~" and following in b" \t\r\n"):
+    elif begins and (text.startswith(b"~/") or (text == b"~" and following in b" \t\r\n")):
         complain(found, b"~ stays text: write ${HOME} for your home directory")
     elif b"*" in text or b"?" in text:
         complain(found, b"%s stays text: no shell puts names of files in its place" % text)
