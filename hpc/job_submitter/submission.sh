@@ -99,12 +99,29 @@ submission::choose_folders() {
   fact[source_dir]=${fact[run_directory]}/source
   if [[ -n ${options_value[no_snapshot]} ]]; then fact[source_dir]=$1; fi
   fact[working_directory]=${options_value[chdir]:-.}
+  submission::choose_kept_folders
   fact[node_local_directory]=${site[node_local_directory]}
   fact[site]=${site[name]}
   fact[cluster]=${slurm[ClusterName]:-}
   fact[modules]=${site[modules]}
   fact[kill_wait]=${slurm[KillWait]:-30}
   fact[kill_wait]=${fact[kill_wait]%% *}
+}
+
+submission::choose_kept_folders() {
+  local -r given=${options_value[keep_folders]}
+  local name
+  local -a names=()
+  fact[keep_folders]=$given
+  if [[ -z $given ]]; then return; fi
+  if [[ -n ${options_value[no_snapshot]} ]]; then common::die_usage "--keep-folders and --no-snapshot contradict each other: without a copy the program writes into the project itself, and finds it there"; fi
+  [[ ${fact[working_directory]} != /* ]] || common::die_usage "--keep-folders: the program runs in ${fact[working_directory]@Q} (--chdir), which is no copy, and stays"
+  IFS=, read -ra names <<<"$given"
+  for name in "${names[@]}"; do
+    [[ -n ${name//[.\/]/} && /$name/ != */../* && $name != /* ]] ||
+      common::die_usage "--keep-folders ${given@Q}: ${name@Q} is no folder below the one in which the command runs: write  out,checkpoints"
+  done
+  if ((fact[tasks] > 1)); then common::warn "--keep-folders: all of the ${fact[tasks]} tasks write into the same folders: let each have a name of its own, such as  --out_dir out/{seed}"; fi
 }
 
 # submission::write PROJECT DESCRIPTOR   The run directory. DESCRIPTOR: where snapshot::commit prints the commit.
