@@ -311,3 +311,24 @@ command_is() {
   command_is python -u x.py --a=1
   [[ $(tr '\0' ' ' <"$run_directory/task_2/command") == 'python -u x.py --a=2 ' && $(grep -c 'left out' "$BATS_TEST_TMPDIR/said") == 1 ]]
 }
+
+@test "the command that W&B's server hands out on the node" {
+  export RUN_DIRECTORY=$BATS_TEST_TMPDIR/run STOP_FILE=$BATS_TEST_TMPDIR/run/task_1/attempt_0/stop
+  export WANDB_SWEEP_PARAM_PATH=$BATS_TEST_TMPDIR/parameters WANDB_RUN_ID=id
+  local -a words
+  mkdir -p -- "$RUN_DIRECTORY"/task_1/{agent,attempt_0}
+  ln -s -- "$checkout" "$RUN_DIRECTORY/kit"
+  printf 'fact[launcher]=torchrun\nfact[nodes]=2\n' >"$RUN_DIRECTORY/facts"
+  echo $$ >"$RUN_DIRECTORY/task_1/agent/batch"
+  echo 0 >"$RUN_DIRECTORY/task_1/attempt_0/trial_over"
+  : >"$WANDB_SWEEP_PARAM_PATH"
+  bash "$checkout/hpc/job/sweep_trial.sh" torchrun --standalone --nproc_per_node 2 x.py '--a=$HOME 1'
+  run_directory=$RUN_DIRECTORY
+  command_is python -u x.py '--a=$$HOME 1'
+  # One that must stay is an error that the rank's log has.
+  bash "$checkout/hpc/job/sweep_trial.sh" accelerate launch --use_fsdp x.py
+  use_libraries command
+  command::read "$RUN_DIRECTORY/task_1/command" words
+  run -2 "${words[@]}"
+  [[ $output == "the command of the sweep: accelerate's --use_fsdp says more"*'--num_machines ${NNODES} '* ]]
+}
