@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# adopt.sh [--dry-run] [--force] PATH [-- COMMAND...]
+# adopt.sh [--dry-run] [--force] [--package NAME] PATH [-- COMMAND...]
 #
 # Puts the kit beside your program in the folder PATH: hpc/ (with this README), venv/, singularity/, train/, lines of
-# .gitignore, and an experiment_configurations.txt with COMMAND. Run again from a newer kit, it upgrades: a file that you
+# .gitignore, and an experiment_configurations.txt with COMMAND, of which a launcher (torchrun) is left out. Where a train.py or
+# a train/ of yours is there, the Python package train/ is named hpc_train/, or NAME. It looks whether the program knows of several
+# processes, and proposes one or more. Run again from a newer kit, it upgrades: a file that you
 # have changed stays, and the new version is put beside it, with .new at the end of its name. Prints a line for each file
 # that it writes, keeps or removes; --dry-run only prints. PATH/hpc/.installed has the hash of each file that was put
 # there. It refuses an upgrade while queued or running jobs need the old files; --force upgrades all the same. Run by
@@ -15,24 +17,29 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 kit=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/slurm.sh"
+source "$here/lib/launchers.sh"
+source "$here/lib/line.sh"
 source "$here/adopt/installing.sh"
 source "$here/adopt/live_jobs.sh"
 
 readonly -a parts=(hpc venv singularity train)
 
 main() {
-  local path='' dry_run='' force='' first='' stage='' line='' continuing='' lock old
+  local path='' dry_run='' force='' first='' stage='' line='' continuing='' package='' options='--gpus 2 --num-nodes 2' lock old
   local -a command=()
   adopt::read_arguments "$@"
   adopt::check_path
+  adopt::understand_command
   adopt::choose_line
+  if [[ -e $path/hpc/.installed ]]; then installing::read_manifest "$path/hpc/.installed"; fi
+  adopt::choose_package
   if [[ -z $dry_run ]]; then adopt::take_lock; fi
   adopt::list_kit
   adopt::check_folders
   # Only an older kit has this file. Where a site forbids requeueing, a job with a snapshot is continued from there.
   if [[ -e $path/hpc/batch.sh && -z $force ]]; then continuing=$(live_jobs::check "$path" "$dry_run"); fi
   if [[ -n $continuing ]]; then installing_held["hpc/batch.sh"]="job $continuing may need it to continue; run this again when it has ended"; fi
-  if [[ -e $path/hpc/.installed ]]; then installing::read_manifest "$path/hpc/.installed"; else first=1 && installing::recognize "$kit" "$path"; fi
+  if [[ ! -e $path/hpc/.installed ]]; then first=1 && installing::recognize "$kit" "$path"; fi
   adopt::leave_out_parts
   installing::decide "$path"
   if [[ -z $dry_run ]]; then
@@ -54,13 +61,18 @@ adopt::read_arguments() {
     case $1 in
       --dry-run) dry_run=1 ;;
       --force) force=1 ;;
+      --package)
+        [[ ${2:-} =~ ^[A-Za-z_][A-Za-z0-9_]*$ && $2 != @(hpc|venv|singularity) ]] || common::die_usage "--package ${2@Q}: give a name that Python can import, such as hpc_train"
+        package=$2
+        shift
+        ;;
       -h | --help) common::print_header "${BASH_SOURCE[0]}" && exit ;;
       --)
         command=("${@:2}")
         ((${#command[@]} > 0)) || common::die_usage "after -- the command is missing, such as  -- python train.py"
         break
         ;;
-      -*) common::die_usage "unknown option ${1@Q}: adopt.sh [--dry-run] [--force] PATH [-- COMMAND...]" ;;
+      -*) common::die_usage "unknown option ${1@Q}: adopt.sh [--dry-run] [--force] [--package NAME] PATH [-- COMMAND...]" ;;
       *)
         [[ -z $path ]] || common::die_usage "one folder at a time: ${path@Q} and ${1@Q}; a command stands behind --"
         path=$1
@@ -68,7 +80,7 @@ adopt::read_arguments() {
     esac
     shift
   done
-  [[ -n $path ]] || common::die_usage "say where your program is: adopt.sh [--dry-run] [--force] PATH [-- COMMAND...]"
+  [[ -n $path ]] || common::die_usage "say where your program is: adopt.sh [--dry-run] [--force] [--package NAME] PATH [-- COMMAND...]"
   [[ ${command[*]} != *[[:cntrl:]]* ]] || common::die_usage "control characters are not possible in the command"
 }
 
@@ -88,7 +100,7 @@ adopt::check_folders() {
       common::die_usage "${folder@Q} is a link or a file, and the kit needs a folder there: move it away first"
     fi
     [[ ! -e $folder || -w $folder ]] || common::die "${folder@Q} cannot be written: whose is it? (ls -ld)"
-  done < <(printf '%s\n' "${parts[@]}" "${installing_order[@]%/*}" | LC_ALL=C sort -u)
+  done < <(printf '%s\n' "${parts[@]/#train/$package}" "${installing_order[@]%/*}" | LC_ALL=C sort -u)
 }
 
 # Everything is written there first, on the same file system: a full disk leaves the project as it was.
@@ -111,6 +123,7 @@ adopt::list_kit() {
     case $file in
       hpc/adopt.sh | hpc/adopt/* | hpc/quickstart.sh | *.pyc | *.new) ;;
       README.md | LICENSE) installing::offer "$kit" "$file" "hpc/$file" ;;
+      train/*) installing::offer "$kit" "$file" "$package/${file#train/}" ;;
       *) installing::offer "$kit" "$file" "$file" ;;
     esac
   done < <(adopt::files)
@@ -126,24 +139,60 @@ adopt::files() {
   find README.md LICENSE "${parts[@]}" -name __pycache__ -prune -o ! -type d -print0 2>/dev/null || true
 }
 
-# train/ would hide a train.py from  import train ; and a part that somebody has removed stays away.
-adopt::leave_out_parts() {
-  local -r put=" ${!installing_put[*]}"
-  local part why
-  for part in train singularity; do
-    why=''
-    if [[ $put == *" $part/"* ]]; then
-      if [[ ! -e $path/$part ]]; then why="you have removed it"; fi
-    elif [[ $part == train && -e $path/train.py ]]; then
-      why="your train.py would be hidden by it; nothing else of the kit needs it"
-    elif [[ $part == train && -e $path/train ]]; then
-      why="you have a folder of that name; nothing else of the kit needs it"
-    fi
-    if [[ -n $why ]]; then
-      installing_left_out[$part]=1
-      installing::say 'left out' "$part/: $why"
+# Sets package, the name of train/ in the project: as it was put there before, else one that neither hides a train.py from  import train
+# nor mixes with a folder of the user's.
+adopt::choose_package() {
+  local known name
+  for known in "${!installing_put[@]}"; do
+    if [[ $known != @(hpc|venv|singularity)/* && $known == */* ]]; then
+      [[ ${package:-${known%%/*}} == "${known%%/*}" ]] || common::die_usage "--package $package: the package is here as ${known%%/*} already; rename its folder and the imports, or leave the option out"
+      package=${known%%/*}
+      return
     fi
   done
+  for name in ${package:-train hpc_train}; do
+    if [[ ! -e $path/$name.py && ! -e $path/$name ]] || installing::is_ours "$kit" train "$path/$name"; then
+      if [[ $name == hpc_train && -z $package ]]; then
+        installing::say named "train/ is $name/ here, beside your train: read \"from $name.checkpoint import …\", \"python -m $name\" in the README"
+      fi
+      package=$name
+      return
+    fi
+  done
+  common::die_usage "${path@Q} has a $name of its own: give the kit's package another name, by --package NAME"
+}
+
+# A part that somebody has removed stays away.
+adopt::leave_out_parts() {
+  local -r put=" ${!installing_put[*]}"
+  local part
+  for part in "$package" singularity; do
+    if [[ $put == *" $part/"* && ! -e $path/$part ]]; then
+      installing_left_out[$part]=1
+      installing::say 'left out' "$part/: you have removed it"
+    fi
+  done
+}
+
+# The command as a job can run it, or status 2; sets options, to be proposed.
+adopt::understand_command() {
+  local i operator='' launcher=''
+  if ((${#command[@]} == 0)); then return; fi
+  for i in "${!command[@]}"; do
+    if [[ -z $operator && ${command[i]} =~ ^([\;\&\|]+|[0-9]*[\<\>]+.*)$ ]]; then operator=$i; fi
+  done
+  # Who writes the job's own variables for the launcher means -W node, whatever the program.
+  # shellcheck disable=SC2016 # as it stands in the words
+  if [[ ${command[*]} == *'${'@(NNODES|NODE_RANK|MASTER_ADDR)'}'* ]]; then launcher=node options+=' -W node'; fi
+  line::read "$launcher" 1 "$operator" "${command[@]}"
+  [[ -z $line_refusal ]] || common::die_usage "the command: $line_refusal"
+  if ((${#line_left_out[@]} > 0)); then
+    common::note "note: left out of the command, as the job starts the processes itself:  ${line_left_out[*]}"
+    if [[ $line_launcher == srun ]]; then options+=' -W srun'; fi
+  fi
+  line::check_program "$launcher" "$path" .
+  [[ -z $line_refusal ]] || common::die_usage "the command: $line_refusal"
+  command=("${line_words[@]}")
 }
 
 # Sets line, of the configuration.
@@ -202,11 +251,18 @@ adopt::ignore() {
 }
 
 adopt::say_next() {
-  local name
+  local name found='' reason=''
+  local -a words=("${command[@]}")
   printf -v name %q "$path"
+  if ((${#words[@]} == 0)); then read -ra words <<<"$line"; fi
+  # Where there is no python3 that can, nothing is known, and nothing said.
+  if found=$(python3 -I -S "$here/adopt/program.py" "$path" "$package" "${words[@]}" 2>/dev/null) && [[ -n $found && $options != *-W* ]]; then
+    options=${found%%$'\n'*} reason=${found#*$'\n'}
+    common::note "$reason"
+  fi
   common::note "next: look at $name/experiment_configurations.txt, then
   bash $name/venv/create.sh
-  bash $name/hpc/job_submitter.sh --gpus 2 --num-nodes 2"
+  bash $name/hpc/job_submitter.sh $options"
 }
 
 main "$@"

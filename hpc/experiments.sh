@@ -3,6 +3,7 @@
 # experiments.sh why JOB [--task N]
 # experiments.sh logs JOB [--task N] [--rank R | --node N] [--follow]
 # experiments.sh open JOB
+# experiments.sh stop JOB...
 # experiments.sh cancel JOB...
 # experiments.sh resubmit JOB [--mem SIZE] [--time TIME]
 # experiments.sh report [--rate-per-hour X|--rate-per-node-hour X]... [--json] [--html FILE] EXPERIMENT|JOB...
@@ -13,7 +14,8 @@
 # failed or cancelled), attempts, progress, elapsed time, last and best metric, folder. --name takes a part, or a pattern with *.
 # why: how a job ended, or what it waits for, the first rank that failed with the end of its log, and what to do.
 # logs: of all ranks, or of one, or of a node's (its number in the job, or its name).
-# open: prints the paths of a run.
+# open: prints the paths of a run; of one that runs, its STOP_FILE too.
+# stop: asks the program to save and to end, by its STOP_FILE, and starts it no more; resubmit goes on. cancel: ends it at once.
 # resubmit: sends the same again (sources, command, request), from its checkpoints; with other --mem or --time, if given.
 # report: the results of an experiment's tasks; mean, standard deviation and 95 % interval over the seeds of
 # --repeat, and by name each task that has failed or is missing. A task's result is the file result.json in its
@@ -40,11 +42,11 @@ main() {
   case ${1:-list} in
     -h | --help) common::print_header "${BASH_SOURCE[0]}" ;;
     --*) experiments::run experiments.py list "$@" ;;
-    list | why | logs | open | cancel | find) experiments::run experiments.py "${1:-list}" "${@:2}" ;;
+    list | why | logs | open | stop | cancel | find) experiments::run experiments.py "${1:-list}" "${@:2}" ;;
     report) experiments::run report.py "${@:2}" ;;
     resubmit) exec bash "$here/job_submitter/resubmit.sh" "${@:2}" ;;
     nodes) experiments::nodes "${@:2}" ;;
-    *) common::die_usage "unknown command ${1@Q}: list, why, logs, open, cancel, resubmit, report or nodes (see --help)" ;;
+    *) common::die_usage "unknown command ${1@Q}: list, why, logs, open, stop, cancel, resubmit, report or nodes (see --help)" ;;
   esac
 }
 

@@ -17,11 +17,14 @@ source "$here/lib/slurm.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
 source "$here/job_submitter/option_table.sh"
+source "$here/job_submitter/sbatch_names.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
 source "$here/lib/partitions.sh"
 source "$here/lib/command.sh"
+source "$here/lib/launchers.sh"
+source "$here/lib/line.sh"
 source "$here/job_submitter/experiments_file.sh"
 source "$here/lib/run_directory.sh"
 source "$here/lib/node_environment.sh"
@@ -56,6 +59,7 @@ main() {
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
   option_table::define
+  sbatch_names::define
   options::parse "$@"
   if [[ -n ${options_value[help]:-} ]]; then
     common::print_header "${BASH_SOURCE[0]}"
@@ -86,6 +90,7 @@ main() {
   if [[ -z ${options_value[no_preflight]} ]]; then limits::check_request; fi
   submission::choose_folders "$project"
   job_submitter::choose_environment
+  submission::check_modules
   job_submitter::leave_out_bad_nodes
   data::check
   tasks::count

@@ -45,6 +45,7 @@ golden::project() {
   printf 'true 1\n' >"$project/one.txt"
   make_sif "$project/image.sif"
   printf '%s\n' 'experiment_name = "old"' 'gpus = 1' 'compute_mode = "burst"' 'command = "train.py"' >"$project/old.isc"
+  : >"$project/train.py"
   mkdir -p -- "$project/environment/bin"
   printf '#!/bin/sh\n' >"$project/environment/bin/python"
   chmod +x -- "$project/environment/bin/python"

@@ -15,12 +15,13 @@ import sys
 if __name__ == "__main__":
     gc.disable()  # A seventh of the time of imports is a search for garbage, and they make none. Enabled in loop.py.
 
-import train.loop
-import train.tasks
-from train.config import parse
-from train.distributed import DeviceError, choose_device, process_group
-from train.environment import JobEnvironment, JobEnvironmentError
-from train.trials import sweep
+from . import loop, tasks
+from .config import parse
+from .distributed import DeviceError, choose_device, process_group
+from .environment import JobEnvironment, JobEnvironmentError
+from .trials import sweep
+
+PACKAGE = loop.__name__.partition(".")[0]  # train, or as adopt.sh has named it
 
 
 def main(arguments: list[str]) -> int:
@@ -28,20 +29,20 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         arguments = ["digits", *arguments]
     task, *flags = arguments
-    tasks = [module.name for module in pkgutil.iter_modules(train.tasks.__path__)]
-    if task not in tasks:
-        print(f"python -m train: no task {task!r}; the tasks are: {', '.join(tasks)}", file=sys.stderr)
+    names = [module.name for module in pkgutil.iter_modules(tasks.__path__)]
+    if task not in names:
+        print(f"python -m {PACKAGE}: no task {task!r}; the tasks are: {', '.join(names)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"train.tasks.{task}")
-    config = parse(module.Config, flags, f"python -m train {task}")
+    module = importlib.import_module(f"{tasks.__name__}.{task}")
+    config = parse(module.Config, flags, f"python -m {PACKAGE} {task}")
     try:
         environment = JobEnvironment.from_environment()
         device = choose_device("cpu" if config.cpu else config.device, environment)
     except (JobEnvironmentError, DeviceError) as error:
-        print(f"python -m train: {error}", file=sys.stderr)
+        print(f"python -m {PACKAGE}: {error}", file=sys.stderr)
         return 1
     # A task of several trainings has a run of its own.
-    run = getattr(module, "run", None) or functools.partial(train.loop.run, module.Task)
+    run = getattr(module, "run", None) or functools.partial(loop.run, module.Task)
     with process_group(environment, device, backend=config.backend):
         if config.sweep:
             return sweep(run, config, environment, device)

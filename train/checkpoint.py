@@ -34,14 +34,14 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 
-from train import manifest
-from train.environment import JobEnvironment
-from train.files import replaced
-from train.heartbeat import Heartbeat
-from train.interruption import NOT_FINISHED, in_order
-from train.manifest import MANIFEST, InvalidCheckpointError, Manifest
-from train.mirror import Mirror, MirrorError
-from train.state import COMMON, Snapshot, Stage, State, StateError, bytes_of, first_cause, own_file, write
+from . import manifest
+from .environment import JobEnvironment
+from .files import replaced
+from .heartbeat import Heartbeat
+from .interruption import NOT_FINISHED, in_order
+from .manifest import MANIFEST, InvalidCheckpointError, Manifest
+from .mirror import Mirror, MirrorError
+from .state import COMMON, Snapshot, Stage, State, StateError, bytes_of, first_cause, own_file, write
 
 TIMEOUT = timedelta(hours=2)
 """For all ranks to have written, or uploaded, their parts."""

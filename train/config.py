@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Optional, TypeVar
 
-from train.environment import KEYWORD_ONLY
+from .environment import KEYWORD_ONLY
 
 ConfigType = TypeVar("ConfigType")
 

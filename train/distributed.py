@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from train.environment import JobEnvironment
-from train.torch_private import default_store
+from .environment import JobEnvironment
+from .torch_private import default_store
 
 TIMEOUT = timedelta(minutes=10)
 """For the ranks to find each other, and for each collective afterwards."""

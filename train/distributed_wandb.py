@@ -18,8 +18,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
-from train.distributed import broadcast
-from train.environment import JobEnvironment, WandbEnvironment
+from .distributed import broadcast
+from .environment import JobEnvironment, WandbEnvironment
 
 INIT_SECONDS = 30.0
 """For the server's answer at the start."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from train.environment import JobEnvironment
+from .environment import JobEnvironment
 
 TOUCH_SECONDS = 5.0
 """At most so often is the file touched, as it may lie on a file system that all nodes share."""

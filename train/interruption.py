@@ -29,10 +29,10 @@ from typing import Any, Callable
 
 import torch.distributed as dist
 
-from train import notices
-from train.environment import JobEnvironment
-from train.heartbeat import Heartbeat
-from train.torch_private import default_store
+from . import notices
+from .environment import JobEnvironment
+from .heartbeat import Heartbeat
+from .torch_private import default_store
 
 NOT_FINISHED = 75
 """Exit status (EX_TEMPFAIL of sysexits.h): not finished, run me again."""

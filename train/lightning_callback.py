@@ -17,8 +17,8 @@ from typing import Any
 
 from lightning.pytorch import Callback  # type: ignore[import-not-found, unused-ignore]
 
-from train.environment import JobEnvironment
-from train.interruption import NOT_FINISHED, Interruption
+from .environment import JobEnvironment
+from .interruption import NOT_FINISHED, Interruption
 
 
 class Survive(Callback):  # type: ignore[misc, unused-ignore]

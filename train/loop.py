@@ -24,20 +24,20 @@ import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from train import random_state
-from train.checkpoint import CheckpointError, Checkpoints
-from train.distributed import failed_anywhere, shard, sum_over_ranks
-from train.distributed_wandb import DistributedWandb
-from train.environment import JobEnvironment
-from train.files import replaced
-from train.heartbeat import Heartbeat
-from train.interruption import NOT_FINISHED, Interruption
-from train.metrics import MetricsTracker, open_tracking
-from train.parallel import Parallelism, ParallelismError, gradients_kept, take_over_buffers, whole_state
-from train.sampler import ResumableSampler
-from train.save_clock import SaveClock
-from train.task import ConfigType, Task
-from train.torch_private import PrivateNameError
+from . import random_state
+from .checkpoint import CheckpointError, Checkpoints
+from .distributed import failed_anywhere, shard, sum_over_ranks
+from .distributed_wandb import DistributedWandb
+from .environment import JobEnvironment
+from .files import replaced
+from .heartbeat import Heartbeat
+from .interruption import NOT_FINISHED, Interruption
+from .metrics import MetricsTracker, open_tracking
+from .parallel import Parallelism, ParallelismError, gradients_kept, take_over_buffers, whole_state
+from .sampler import ResumableSampler
+from .save_clock import SaveClock
+from .task import ConfigType, Task
+from .torch_private import PrivateNameError
 
 COMPILE_SECONDS = 3600.0
 """How long a step or an evaluation that compiles the model may take before it counts as hung."""
@@ -76,7 +76,7 @@ def run(
         task = task_class(config, environment, device)
     except FileNotFoundError as error:
         folder = config.data_dir or environment.dataset_directory(task_class.name)
-        problem = f"{error}; to make it: python -m train.prepare {task_class.name} {shlex.quote(str(folder))}"
+        problem = f"{error}; to make it: python -m {__package__}.prepare {task_class.name} {shlex.quote(str(folder))}"
     except (OSError, ValueError, ImportError) as error:
         problem = str(error)
     if failed_anywhere(problem, environment) or task is None:

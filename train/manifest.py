@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable
 
-from train.environment import KEYWORD_ONLY
+from .environment import KEYWORD_ONLY
 
 MANIFEST = "manifest.json"
 FORMAT = 1

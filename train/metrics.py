@@ -14,10 +14,10 @@ from typing import Any, Union
 import torch
 import torch.distributed as dist
 
-from train.distributed import sum_over_ranks
-from train.distributed_wandb import DistributedWandb
-from train.environment import JobEnvironment
-from train.files import replaced
+from .distributed import sum_over_ranks
+from .distributed_wandb import DistributedWandb
+from .environment import JobEnvironment
+from .files import replaced
 
 
 class Metrics:

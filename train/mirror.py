@@ -12,7 +12,7 @@ from typing import Callable
 from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
-from train.manifest import MANIFEST, InvalidCheckpointError, Manifest, newest_first
+from .manifest import MANIFEST, InvalidCheckpointError, Manifest, newest_first
 
 
 class MirrorError(RuntimeError):

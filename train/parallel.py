@@ -16,11 +16,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from train.config import TrainingConfig
-from train.distributed import data_parallel
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.state import without_frozen
-from train.torch_private import checkpoint_activations
+from .config import TrainingConfig
+from .distributed import data_parallel
+from .environment import KEYWORD_ONLY, JobEnvironment
+from .state import without_frozen
+from .torch_private import checkpoint_activations
 
 
 class ParallelismError(ValueError):

@@ -2,7 +2,7 @@
 
 import sys
 
-from train.data.prepare import main
+from .data.prepare import main
 
 if __name__ == "__main__":
     sys.exit(main())

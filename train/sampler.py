@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import Sampler
 
-from train.environment import JobEnvironment
+from .environment import JobEnvironment
 
 Item = TypeVar("Item")
 

@@ -12,8 +12,8 @@ from typing import Callable
 
 import torch
 
-from train.distributed import sum_over_ranks
-from train.environment import JobEnvironment
+from .distributed import sum_over_ranks
+from .environment import JobEnvironment
 
 LOOK_SECONDS = 10.0
 

@@ -21,8 +21,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from train import random_state
-from train.torch_private import copy_into, empty_copies, parameter_names
+from . import random_state
+from .torch_private import copy_into, empty_copies, parameter_names
 
 COMMON = "common.pt"
 """What all ranks have alike, written by rank 0."""

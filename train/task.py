@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from train.config import TrainingConfig
-from train.environment import JobEnvironment
+from .config import TrainingConfig
+from .environment import JobEnvironment
 
 ConfigType = TypeVar("ConfigType", bound=TrainingConfig)
 

@@ -11,10 +11,10 @@ from typing import Any, Callable, TypeVar
 import torch
 import yaml
 
-from train.config import TrainingConfig, updated
-from train.distributed import failed_anywhere
-from train.distributed_wandb import DistributedWandb, DistributedWandbError
-from train.environment import JobEnvironment
+from .config import TrainingConfig, updated
+from .distributed import failed_anywhere
+from .distributed_wandb import DistributedWandb, DistributedWandbError
+from .environment import JobEnvironment
 
 ConfigType = TypeVar("ConfigType", bound=TrainingConfig)
 

@@ -94,6 +94,18 @@ installing::read_manifest() {
   done <"$1"
 }
 
+# installing::is_ours KIT PART FOLDER   FOLDER has nothing else than files of that PART, of any version: an adoption was broken off, or they
+# were copied by hand.
+installing::is_ours() {
+  local file
+  [[ -d $3 && ! -L $3 ]] || return 1
+  while IFS= read -r -d '' file; do
+    # Git knows an empty file always.
+    cmp --quiet -- "$1/$2/$file" "$3/$file" || { [[ -s $3/$file ]] &&
+      git --git-dir="$1/.git" cat-file -e "$(git hash-object --no-filters -- "$3/$file")" 2>/dev/null; } || return 1
+  done < <(cd -- "$3" && find . -name __pycache__ -prune -o ! -type d -print0)
+}
+
 # installing::decide ROOT   Fills installing_writes, installing_removals and installing_manifest, and says so.
 installing::decide() {
   local path

@@ -85,6 +85,15 @@ class Attempt:
         return self._line("doubt")
 
     @property
+    def stop_file(self):
+        return os.path.join(self.folder, "stop")
+
+    @property
+    def is_stopped_for_good(self):
+        """By `experiments.sh stop`: the kit does not start the task again (job/lib/restart.sh)."""
+        return bool(self._line("stop"))
+
+    @property
     def nodes(self):
         return self._line("nodes")
 

@@ -1,6 +1,6 @@
 """The table of a project's experiments, their logs and paths. Called by experiments.sh.
 
-experiments.py OUTPUTS list|logs|open|cancel|find|why ...
+experiments.py OUTPUTS list|logs|open|stop|cancel|find|why ...
 """
 
 import argparse
@@ -168,6 +168,7 @@ def show_paths(outputs, options):
         rows.append((f"task {task.number}", task.folder))
         rows += [(f"  {what}", path) for what, path in (("log", task.log), ("output", task.output)) if changed(path)]
         rows += [("  rank", path) for path in why.rank_files(task)]
+        rows += [("  STOP_FILE", attempt.stop_file) for attempt in task.attempts[-1:] if attempt.is_running]
         checkpoints = run.facts.get("checkpoint_directory")
         if checkpoints:
             own = os.path.join(checkpoints, *run.lines.get(task.number, ())[:1])
@@ -177,6 +178,36 @@ def show_paths(outputs, options):
     for what, path in rows:
         print(f"{what:<14}{path}")
     return 0
+
+
+def stop(outputs, options):
+    """Asks programs to save and end, by their stop files; restart.sh starts none again whose file has words."""
+    slurm, status = Slurm(), 0
+    for word in options.jobs:
+        run, number = find(word, outputs, slurm)
+        tasks = run.tasks if number is None else [the_task(run, number)]
+        running = [task.attempts[-1] for task in tasks if task.attempts and task.attempts[-1].is_running]
+        if not running:
+            waits = any(task.live for task in tasks)
+            what = f"waits in the queue, and nothing runs that could save: end it by  cancel {word}"
+            say(f"{word}: {what if waits else 'has ended: nothing to stop'}")
+            continue
+        for attempt in running:
+            try:
+                with open(attempt.stop_file, "a") as file:
+                    file.write("for good\n")
+            except OSError as error:
+                say(f"{word}: {attempt.stop_file} cannot be written: {error.strerror}")
+                status = 1
+            else:
+                say(f"{word}: task {attempt.task.number} is asked to save and stop, by {attempt.stop_file}")
+        say(
+            f"{word}: when the program has saved it ends with status 75, and is not started again; "
+            f"to go on from there:  bash hpc/experiments.sh resubmit {word}\n"
+            f"{word}: a program that does not look at STOP_FILE runs on: "
+            f"bash hpc/experiments.sh cancel {word}  ends it at once"
+        )
+    return status
 
 
 def cancel(outputs, options):
@@ -237,9 +268,13 @@ def parser():
         if name == "why":
             one.add_argument("--task", type=int, metavar="N")
         one.set_defaults(call=call)
-    several = commands.add_parser("cancel", help="ends jobs")
-    several.add_argument("jobs", nargs="+", metavar="job")
-    several.set_defaults(call=cancel)
+    for name, call, text in (
+        ("stop", stop, "asks programs to save and end, for good"),
+        ("cancel", cancel, "ends jobs"),
+    ):
+        several = commands.add_parser(name, help=text)
+        several.add_argument("jobs", nargs="+", metavar="job")
+        several.set_defaults(call=call)
     return top
 
 

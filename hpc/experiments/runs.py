@@ -60,8 +60,12 @@ class Task:
         noted, slurm = self.noted, self.run.slurm
         if noted == "completed":
             return noted
+        if noted == "failed" and self.attempts:
+            last = self.attempts[-1]
+            by_user = last.cause == "cancelled" or (last.kind == "notice request" and last.is_stopped_for_good)
+            return "cancelled" if by_user else noted
         if noted == "failed":
-            return "cancelled" if self.attempts and self.attempts[-1].cause == "cancelled" else noted
+            return noted
         if slurm.silence:
             return noted
         if self.live and self.live.state in ("SUSPENDED", "STOPPED"):

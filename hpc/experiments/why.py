@@ -313,6 +313,18 @@ def explain(run, task):
             print("note: {}: {}; {}".format(*filled(rule, known)))
 
 
+def say_written(run):
+    """Of files where no other run looks for them (job/lib/sources.sh)."""
+    names = [name for name in read(os.path.join(run.folder, "written")).split("\0") if name]
+    if names:
+        shown = ", ".join(names[:3]) + ", …" * (len(names) > 3)
+        print(
+            f"note: {len(names)} files were written into the run's own copy of the sources ({shown}), in "
+            f"{run.facts.get('source_dir', '-')}; a later run does not see them: save below CHECKPOINT_DIRECTORY or "
+            "OUTPUT_PATH, or submit with --keep-folders"
+        )
+
+
 def main(outputs, options):
     run, number = find(options.job, outputs, Slurm())
     run.slurm.say_silence()
@@ -320,6 +332,7 @@ def main(outputs, options):
     tasks = run.tasks if number is None else [the_task(run, number)]
     if len(tasks) == 1:
         explain(run, tasks[0])
+        say_written(run)
         return 0
     # Of several, each state once: its tasks by number, and the first in full.
     groups = {}
@@ -331,6 +344,7 @@ def main(outputs, options):
             + f"{len(alike)} of {len(tasks)} tasks {state}: {listed([task.number for task in alike])}"
         )
         explain(run, alike[0])
+    say_written(run)
     return 0
 
 

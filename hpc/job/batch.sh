@@ -179,6 +179,7 @@ batch::end_cycle() {
 }
 
 batch::conclude() {
+  sources::note_written "$run_directory" || true # nothing to fail by
   interruption::record "$attempt_directory" "$cause"
   printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
   printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$cause"

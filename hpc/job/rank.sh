@@ -24,7 +24,7 @@ main() {
     # this shell stays to take its status. ABRT: the program shows its stacks (interruption.sh). PIPE: the writer
     # of the log was killed with the program.
     trap : TERM INT HUP USR1 USR2 ABRT PIPE
-    "${words[@]}" {launchers}>&- || status=$?
+    PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}${source_dir:?} "${words[@]}" {launchers}>&- || status=$? # for a program in a folder of the project
   else
     status=2
   fi

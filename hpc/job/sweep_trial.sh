@@ -10,6 +10,8 @@ shopt -s inherit_errexit
 kit=${RUN_DIRECTORY:?is not set: sweep_trial.sh belongs to W&B\'s agent, inside a job of the kit}/kit
 source "$kit/hpc/lib/common.sh"
 source "$kit/hpc/lib/command.sh"
+source "$kit/hpc/lib/launchers.sh"
+source "$kit/hpc/lib/line.sh"
 
 attempt_directory=${STOP_FILE%/*}
 task_directory=${attempt_directory%/*}
@@ -43,10 +45,25 @@ sweep_trial::record() {
     command::escape escaped "$word"
     words+=("$escaped")
   done
+  sweep_trial::understand
   common::write_atomically "$task_directory/parameters.yaml" <"$WANDB_SWEEP_PARAM_PATH"
   printf '%s\0' "${environment[@]}" | common::write_atomically "$task_directory/environment"
   command::write "$task_directory/command.partial" "${words[@]}"
   mv -T -- "$task_directory/command.partial" "$task_directory/command"
+}
+
+# The server's command is known here first: its launcher is left out; one that must stay is an error of each rank, as of a program.
+sweep_trial::understand() {
+  local -A fact=()
+  # shellcheck source=/dev/null
+  source "$RUN_DIRECTORY/facts"
+  line::read "${fact[launcher]}" "${fact[nodes]}" '' "${words[@]}"
+  if [[ -n $line_refusal ]]; then
+    # shellcheck disable=SC2016 # for that shell
+    words=(bash -c 'printf "the command of the sweep: %s\n" "$$1" >&2 && exit 2' sweep "${line_refusal//\$/\$\$}")
+  else
+    words=("${line_words[@]}")
+  fi
 }
 
 # SIGTERM comes when the job ends, to all of its processes, and from the agent when the server wants the run stopped. At

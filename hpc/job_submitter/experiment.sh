@@ -24,7 +24,7 @@ experiment::claim() {
     fi
   fi
   if ! experiment::has_checkpoints; then
-    if [[ $mode == resume ]]; then common::note "note: ${fact[exp_name]} has no checkpoints yet: it begins anew"; fi
+    if [[ $mode == resume ]]; then common::note "note: ${fact[exp_name]} has no checkpoints yet: it begins anew$(experiment::say_written "$folder")"; fi
   elif [[ $mode == new ]]; then
     common::die_usage "the experiment ${fact[exp_name]@Q} has checkpoints in ${fact[checkpoint_directory]@Q}: give --resume to go on from them, --fresh to begin anew (they are moved aside), or another --exp-name"
   fi
@@ -46,6 +46,17 @@ experiment::settle() {
     printf '%s\n' "$found" >>"$run/job_id"
   fi
   rm -f -- "$1/.sending"
+}
+
+# experiment::say_written FOLDER   What the last run has written where this one does not look (sources::note_written).
+experiment::say_written() {
+  local run=''
+  local -a written=()
+  if [[ -r $1/runs ]]; then run=${fact[scratch_dir]}/hpc_outputs/$(tail -n 1 -- "$1/runs"); fi
+  if [[ -z $run || ! -r $run/written ]]; then return; fi
+  mapfile -d '' -t written <"$run/written"
+  printf '. Its last run has written %s files, such as %s, into its own copy of the sources, %s/source: a program that saves beside itself goes on with --keep-folders FOLDER' \
+    "${#written[@]}" "${written[0]@Q}" "$run"
 }
 
 experiment::has_checkpoints() {

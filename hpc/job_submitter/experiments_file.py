@@ -3,8 +3,9 @@
 
 experiments_file.py FILE PROGRAM   PROGRAM is whom messages come from
 
-Prints the number of words of each experiment, with spaces between, and all the words; behind each of these a NUL. Exit
-status 2, and one line that says why, when FILE is wrong. All is bytes, whatever the user's locale.
+Prints a word for each experiment, with spaces between: LINE:WORDS:INDEX, its line in the file, how many words it has,
+and the index of the first word with an operator of the shell, or nothing; then all the words. Behind each is a NUL.
+Exit status 2, and one line that says why, when FILE is wrong. All is bytes, whatever the user's locale.
 """
 
 import os
@@ -15,7 +16,7 @@ COMMON = rb"""
     (?P<quote>")
     | (?P<variable>\$\{[A-Za-z_]\w*\})
     | (?P<dollar>\$)
-    | (?<!\$)\{(?P<place>nodes|gpus|seed)\}  # behind a quoted dollar they are text
+    | (?<!\$)\{(?P<place>nodes|gpus|processes|seed)\}  # behind a quoted dollar they are text
 """
 OUTSIDE_PARTS = rb"""
     | (?P<blank>[ \t]+)
@@ -24,7 +25,8 @@ OUTSIDE_PARTS = rb"""
     | \\(?P<escaped>.)
     | '(?P<single>[^']*)'
     | (?P<open>')
-    | (?P<text>[^ \t\r\n\\'"${]+|[\r{])
+    | (?P<operator>[;&|<>]+)
+    | (?P<text>[^ \t\r\n\\'"${;&|<>]+|[\r{])
 """
 INSIDE_PARTS = rb"""
     | (?P<continued>\\\n)
@@ -33,28 +35,31 @@ INSIDE_PARTS = rb"""
 """
 OUTSIDE, INSIDE = (re.compile(COMMON + parts, re.VERBOSE | re.DOTALL) for parts in (OUTSIDE_PARTS, INSIDE_PARTS))
 NAME = re.compile(rb"[A-Za-z_]\w*")
-PLACES = {b"nodes": b"${NNODES}", b"gpus": b"${N_PROC}", b"seed": b"${SEED}"}  # of system 004, and of --repeat
-OPERATORS = (b"&&", b"||", b"|", b";", b"&", b"<", b">", b">>")
+# Of system 004, and of --repeat.
+PLACES = {b"nodes": b"${NNODES}", b"gpus": b"${N_PROC}", b"processes": b"${N_PROCESSES}", b"seed": b"${SEED}"}
 
 
 def experiments(data, complain):
-    """The words of each line that has any, as argv files have them (lib/command.sh)."""
-    words, word, opened, at = [], None, None, 0
+    """(begin, words, index of an operator or None) of each line that has words, as argv files have them."""
+    words, word, opened, at, begin, operator = [], None, None, 0, 0, None
     while at < len(data):
         if word is None and data.startswith(b"#", at):
             at = data.index(b"\n", at)
         found = (INSIDE if opened else OUTSIDE).match(data, at)
         at, kind = found.end(), found.lastgroup
         if kind in ("blank", "end"):
-            if word in OPERATORS:
-                complain(found, b"%s is passed to the program as it stands: no shell reads the command" % word)
             if word is not None:
                 words.append(word)
             word = None
             if kind == "end" and words:
-                yield words
-                words = []
-        elif kind == "quote":
+                yield begin, words, operator
+                words, operator = [], None
+            continue
+        if word is None and not words:
+            begin = found.start()
+        if kind == "operator" and operator is None:
+            operator = len(words)
+        if kind == "quote":
             word, opened = word or b"", None if opened else found
         elif kind == "open":
             complain(found, b"a quote (') that is never closed", 2)
@@ -65,15 +70,28 @@ def experiments(data, complain):
             name = NAME.match(data, at) if kind == "dollar" else None
             if name:
                 complain(found, b"$%s stays text: write ${%s} to have it replaced" % (name[0], name[0]))
+            elif not opened and kind in ("dollar", "text"):
+                warn_of_text(found, data[at : at + 1], word is None, complain)
             word = (word or b"") + piece(kind, found[kind])
     if opened:
         complain(opened, b'a quote (") that is never closed', 2)
 
 
+def warn_of_text(found, following, begins, complain):
+    """Of what a shell would have replaced. Not of [ ], in which lists are written more often than patterns."""
+    text = found[0]
+    if text + following == b"$(" or b"`" in text:
+        complain(found, b"%s stays text: nothing is executed" % (text + following if text == b"$" else text))
+    elif begins and (text.startswith(b"~/") or (text == b"~" and following in b" \t\r\n")):
+        complain(found, b"~ stays text: write ${HOME} for your home directory")
+    elif b"*" in text or b"?" in text:
+        complain(found, b"%s stays text: no shell puts names of files in its place" % text)
+
+
 def piece(kind, text):
     if kind == "place":
         return PLACES[text]
-    if kind in ("variable", "text"):
+    if kind in ("variable", "text", "operator"):
         return text
     return text.replace(b"$", b"$$")
 
@@ -94,7 +112,12 @@ def main(file, program):
     if data.partition(b"\n")[0].endswith(b"\r"):
         data = data.replace(b"\r\n", b"\n")
     found = list(experiments(data, complain))
-    fields = [b" ".join(b"%d" % len(words) for words in found)] + [word for words in found for word in words]
+    heads, line, counted = [], 1, 0
+    for begin, words, operator in found:
+        line += data.count(b"\n", counted, begin)
+        counted = begin
+        heads.append(b"%d:%d:%s" % (line, len(words), b"" if operator is None else b"%d" % operator))
+    fields = [b" ".join(heads)] + [word for _, words, _ in found for word in words]
     sys.stdout.buffer.write(b"".join(field + b"\0" for field in fields))
 
 

@@ -43,5 +43,5 @@ isc::count_gpus_of_a_node() {
 # isc::use_command   As the only experiment.
 isc::use_command() {
   # shellcheck disable=SC2034 # experiments_file.sh
-  experiment_words=("${isc_command[@]}") experiment_lengths=("${#isc_command[@]}")
+  experiment_words=("${isc_command[@]}") experiment_lengths=("${#isc_command[@]}") experiment_lines=() experiment_operators=()
 }

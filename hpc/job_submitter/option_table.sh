@@ -29,6 +29,7 @@ option_table::define() {
   options::add bind list '' '--bind' 'files and folders to show inside the container: SOURCE[:DESTINATION[:ro]]'
   options::add chdir path '' '--chdir' "folder in which the command runs, from the project's (default: the project's)"
   options::add output_path path '' '--output-path' 'folder in which a link to the run directory is made, by the name of the run'
+  options::add keep_folders text '' '--keep-folders' "folders that the program writes to beside itself, such as out,checkpoints: they lie with the experiment's checkpoints, where its next run finds them"
   options::add no_snapshot flag '' '--no-snapshot' 'run the project as it is when the job starts, not a copy of it as it is now'
 
   options::heading 'Sweeps'

@@ -2,8 +2,10 @@
 # What a submission decides by its options and writes down, wherever it is sent: for job_submitter.sh and sky.sh.
 
 declare -gA options_value+=() fact+=() site+=() slurm+=()
-declare -ga experiment_lengths+=() options_list_collect+=() staging_plan+=() staging_paths+=() tasks_to_send+=()
-declare -ga run_links+=()
+declare -ga experiment_words+=() experiment_lengths+=() experiment_lines+=() experiment_operators+=() options_list_collect+=() staging_plan+=() staging_paths+=() tasks_to_send+=()
+declare -ga run_links+=() line_words+=() line_left_out+=()
+declare -g line_refusal line_module
+declare -gA submission_modules+=() # modules of python -m that the project has not -> where they are named
 declare -g run_unfinished
 
 # submission::read_experiments PROJECT   A sweep needs no configuration, and an .isc file is one.
@@ -17,6 +19,68 @@ submission::read_experiments() {
     experiments_file::read "$file"
   fi
   fact[experiments]=${#experiment_lengths[@]}
+  submission::understand_lines "$1"
+}
+
+# submission::understand_lines PROJECT   Each line becomes what a job can run, or is refused.
+submission::understand_lines() {
+  local -r folder=${options_value[chdir]:-.}
+  local -a words=("${experiment_words[@]}")
+  local -i i offset=0 length
+  local where path said=''
+  experiment_words=()
+  for ((i = 0; i < ${#experiment_lengths[@]}; i++)); do
+    length=${experiment_lengths[i]}
+    where="line ${experiment_lines[i]:-}"
+    if [[ -n ${options_value[isc]} ]]; then where="the command of ${options_value[isc]@Q}"; fi
+    submission::understand "$where" "${experiment_operators[i]:-}" "${words[@]:offset:length}"
+    offset+=length
+    line::check_program "${options_value[launcher]}" "$1" "$folder"
+    [[ -z $line_refusal ]] || common::die_usage "$where: $line_refusal"
+    if [[ -n $line_module ]]; then submission_modules[$line_module]=$where; fi
+    if [[ -z ${options_value[no_snapshot]} && $folder != /* ]]; then
+      while IFS= read -r path; do
+        common::warn "$where: ${path@Q} leads out of the project, and the job runs in a copy of it: write  $(realpath -m -- "$1/$folder/$path")"
+      done < <(line::list_outside "$folder")
+    fi
+    experiment_words+=("${line_words[@]}")
+    experiment_lengths[i]=${#line_words[@]}
+  done
+}
+
+# submission::understand WHERE OPERATOR WORD...   Sets line_words. What is left out is told once: an array has it in each line. `said` is
+# the caller's.
+submission::understand() {
+  line::read "${options_value[launcher]/script/torchrun}" "$((10#${options_value[num_nodes]}))" "${@:2}"
+  [[ -z $line_refusal ]] || common::die_usage "$1: $line_refusal"
+  if ((${#line_left_out[@]} > 0)) && [[ ${line_left_out[*]} != "$said" ]]; then
+    said=${line_left_out[*]}
+    common::note "note: $1: left out, as the job starts the processes itself (--gpus, --num-nodes; -W node keeps it):  $said  ; what each process runs:  ${line_words[*]}"
+  fi
+}
+
+# submission::understand_points DIRECTORY   The commands of a sweep's points (sweep.py).
+submission::understand_points() {
+  local -a words
+  local -i task
+  local said=''
+  for ((task = 1; task <= fact[tasks]; task++)); do
+    mapfile -d '' -t words <"$1/task_$task/command"
+    submission::understand "the command of ${fact[sweep_config]@Q}" '' "${words[@]}"
+    if ((${#line_left_out[@]} > 0)); then command::write "$1/task_$task/command" "${line_words[@]}"; fi
+  done
+}
+
+# submission::check_modules   Of python -m, those that the project has not: does the environment have them?
+submission::check_modules() {
+  local module
+  if [[ -n ${fact[container]} ]]; then return; fi
+  for module in "${!submission_modules[@]}"; do
+    # A folder of pip's, an egg link or the standard library: only its own python knows.
+    if ! "${fact[environment]}/bin/python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)' "${module%%.*}" 2>/dev/null; then
+      common::warn "${submission_modules[$module]}: python -m $module: neither the project nor the environment ${fact[environment]@Q} has a module ${module%%.*}"
+    fi
+  done
 }
 
 # submission::choose_folders PROJECT
@@ -37,6 +101,7 @@ submission::choose_folders() {
   fact[source_dir]=${fact[run_directory]}/source
   if [[ -n ${options_value[no_snapshot]} ]]; then fact[source_dir]=$1; fi
   fact[working_directory]=${options_value[chdir]:-.}
+  submission::choose_kept_folders
   fact[node_local_directory]=${site[node_local_directory]}
   fact[site]=${site[name]}
   fact[cluster]=${slurm[ClusterName]:-}
@@ -47,6 +112,22 @@ submission::choose_folders() {
   fact[sbatch_on_nodes]=${site[sbatch_on_nodes]}
   fact[kill_wait]=${slurm[KillWait]:-30}
   fact[kill_wait]=${fact[kill_wait]%% *}
+}
+
+submission::choose_kept_folders() {
+  local -r given=${options_value[keep_folders]}
+  local name
+  local -a names=()
+  fact[keep_folders]=$given
+  if [[ -z $given ]]; then return; fi
+  if [[ -n ${options_value[no_snapshot]} ]]; then common::die_usage "--keep-folders and --no-snapshot contradict each other: without a copy the program writes into the project itself, and finds it there"; fi
+  [[ ${fact[working_directory]} != /* ]] || common::die_usage "--keep-folders: the program runs in ${fact[working_directory]@Q} (--chdir), which is no copy, and stays"
+  IFS=, read -ra names <<<"$given"
+  for name in "${names[@]}"; do
+    [[ -n ${name//[.\/]/} && /$name/ != */../* && $name != /* ]] ||
+      common::die_usage "--keep-folders ${given@Q}: ${name@Q} is no folder below the one in which the command runs: write  out,checkpoints"
+  done
+  if ((fact[tasks] > 1)); then common::warn "--keep-folders: all of the ${fact[tasks]} tasks write into the same folders: let each have a name of its own, such as  --out_dir out/{seed}"; fi
 }
 
 # submission::write PROJECT DESCRIPTOR   The run directory. DESCRIPTOR: where snapshot::commit prints the commit.
@@ -66,6 +147,7 @@ submission::write() {
   read -r 'fact[commit]' <&"$descriptor" || fact[commit]=''
   exec {descriptor}<&-
   tasks::write "$run_unfinished"
+  if [[ -n ${fact[sweep_config]} ]]; then submission::understand_points "$run_unfinished"; fi
   tasks::show "$run_unfinished"
   submission::choose_tasks
   if ((${#staging_plan[@]} > 0)); then staging::write "$run_unfinished/staging"; fi

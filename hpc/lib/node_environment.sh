@@ -6,7 +6,7 @@ declare -gA fact+=()
 # shellcheck disable=SC2034 # job_submitter.sh removes these when it is called inside a job
 declare -ga node_environment_names=(source_dir project_name scratch_dir exp_name RUN_DIRECTORY
   CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH LOSSY_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR
-  MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
+  MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC N_PROCESSES RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
   VIRTUAL_ENV_DIRECTORY SEED WANDB_RUN_ID WANDB_SWEEP_ID WANDB_SWEEP_PARAM_PATH WANDB_RESUME)
 
 # node_environment::export RUN_DIRECTORY ATTEMPT_DIRECTORY   For one node. ATTEMPT, MASTER_ADDR and
@@ -20,7 +20,7 @@ node_environment::export() {
   export CHECKPOINT_DIRECTORY
   mkdir -p -- "$CHECKPOINT_DIRECTORY"
   export CHECKPOINT_ARTIFACT_PATH=$CHECKPOINT_DIRECTORY LOSSY_ARTIFACT_PATH=$OUTPUT_PATH
-  export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]}
+  export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]} N_PROCESSES=$((fact[nodes] * fact[processes_per_node]))
   # A program that hangs is ended by SIGABRT, at which Python then prints its stacks.
   export PYTHONFAULTHANDLER=${PYTHONFAULTHANDLER:-1}
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]}

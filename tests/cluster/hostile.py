@@ -315,7 +315,7 @@ def quoted(value, dice):
     """VALUE as a user could write it in the file."""
     ways = [shlex.quote]
     # In double quotes these stand for numbers.
-    if "{nodes}" not in value and "{gpus}" not in value:
+    if not any(place in value for place in ("{nodes}", "{gpus}", "{processes}")):
         ways.append(in_double_quotes)
     # A backslash takes the end of a line away.
     if value and "\n" not in value and len(value) < 1000:

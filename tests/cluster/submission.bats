@@ -87,7 +87,7 @@ edit_program() {
   use_programs report.py
   mv -- "$project/experiment_configurations.txt" "$project/inner.txt"
   experiments 'srun --overlap --nodes=1 --ntasks=1 --cpus-per-task=1 --cpu-bind=map_cpu:0 bash programs/submit_inside.sh'
-  OUTER_PROJECT=$project OMP_NUM_THREADS=1 submit -W srun --gpus 3 --num-nodes 1 --exp-name outer --nodelist node1
+  OUTER_PROJECT=$project OMP_NUM_THREADS=1 submit -W node --gpus 3 --num-nodes 1 --exp-name outer --nodelist node1
   ended "$job" 30 COMPLETED 0:0
   job_log | grep -E '^bound by .*map_cpu:(0x)?0, 1 threads$'
   local -r outer=$job

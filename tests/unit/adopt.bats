@@ -10,8 +10,8 @@ setup() {
   program=$BATS_TEST_TMPDIR/'it'\''s "mine" $(touch canary)'
   mkdir -p -- "$kit"/hpc/{lib,adopt,job/shims,clusters,old} "$kit"/{venv,singularity,train,tests} "$program"
   cp -- "$checkout/hpc/adopt.sh" "$kit/hpc/"
-  cp -- "$checkout"/hpc/lib/{common,slurm}.sh "$kit/hpc/lib/"
-  cp -- "$checkout"/hpc/adopt/*.sh "$kit/hpc/adopt/"
+  cp -- "$checkout"/hpc/lib/{common,slurm,launchers,line}.sh "$kit/hpc/lib/"
+  cp -- "$checkout"/hpc/adopt/*.{sh,py} "$kit/hpc/adopt/"
   local file
   for file in hpc/job/batch.sh hpc/job/sweep_trial.sh hpc/clusters/plai.sh hpc/old/one.sh hpc/old/two.sh venv/requirements.txt \
     singularity/run.sh train/loop.py tests/test.sh README.md LICENSE; do
@@ -64,11 +64,11 @@ upstream() {
 
 @test "the first time: the parts, the README beside them, a configuration; not the kit's tests, nor what is there" {
   adopt "$program" >"$BATS_TEST_TMPDIR/said"
-  [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/clusters/plai.sh ./hpc/job/batch.sh ./hpc/job/shims/python ./hpc/job/sweep_trial.sh ./hpc/lib/common.sh ./hpc/lib/slurm.sh ./hpc/old/one.sh ./hpc/old/two.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
+  [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/clusters/plai.sh ./hpc/job/batch.sh ./hpc/job/shims/python ./hpc/job/sweep_trial.sh ./hpc/lib/common.sh ./hpc/lib/launchers.sh ./hpc/lib/line.sh ./hpc/lib/slurm.sh ./hpc/old/one.sh ./hpc/old/two.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
   [[ $(stat --format=%a -- "$program/hpc/job/sweep_trial.sh") == 755 && $(readlink -- "$program/hpc/job/shims/python") == ../sweep_trial.sh ]]
   has 'run me.py' 'print("mine")'
   grep -qx 'new       hpc/job/batch.sh' "$BATS_TEST_TMPDIR/said"
-  [[ $(wc -l <"$BATS_TEST_TMPDIR/said") == 14 ]]
+  [[ $(wc -l <"$BATS_TEST_TMPDIR/said") == 16 ]]
   run ! grep -v '^#' "$program/experiment_configurations.txt"
 }
 
@@ -152,7 +152,7 @@ upstream() {
   says -- "$program"
 }
 
-@test "train/ hides no train.py, and mixes with no folder of that name; a part that was removed stays away" {
+@test "train/ hides no train.py, and mixes with no folder of that name: it is hpc_train/ there, or what --package says; a part that was removed stays away" {
   adopt "$program" >/dev/null
   rm -r -- "$program/singularity" "$program/train"
   upstream singularity/run.sh
@@ -160,14 +160,99 @@ upstream() {
   says 'left out  train/: you have removed it' 'left out  singularity/: you have removed it' -- "$program"
   [[ ! -e $program/singularity && ! -e $program/train ]]
 
+  # Beside a train of the user's the package has another name.
   mkdir -- "$BATS_TEST_TMPDIR/b" "$BATS_TEST_TMPDIR/c" "$BATS_TEST_TMPDIR/c/train"
-  touch -- "$BATS_TEST_TMPDIR/b/train.py"
+  touch -- "$BATS_TEST_TMPDIR"/{b/train.py,c/train/loop.py}
   adopt "$BATS_TEST_TMPDIR/b" >"$BATS_TEST_TMPDIR/said"
-  grep -q '^left out  train/: your train.py would be hidden by it' "$BATS_TEST_TMPDIR/said"
+  grep -q '^named     train/ is hpc_train/ here, beside your train: read "from hpc_train.checkpoint import …"' "$BATS_TEST_TMPDIR/said"
   [[ ! -e $BATS_TEST_TMPDIR/b/train && $(grep -v '^#' "$BATS_TEST_TMPDIR/b/experiment_configurations.txt") == 'python train.py' ]]
+  diff -r "$kit/train" "$BATS_TEST_TMPDIR/b/hpc_train"
   adopt "$BATS_TEST_TMPDIR/c" >"$BATS_TEST_TMPDIR/said"
-  grep -q '^left out  train/: you have a folder of that name' "$BATS_TEST_TMPDIR/said"
-  [[ -z $(ls -A -- "$BATS_TEST_TMPDIR/c/train") ]]
+  [[ $(find "$BATS_TEST_TMPDIR/c/train" -type f -size -1) == */loop.py && -e $BATS_TEST_TMPDIR/c/hpc_train/loop.py ]]
+  # An upgrade keeps the name, whatever was added since, and it is not changed by the way.
+  upstream train/loop.py
+  says 'upgraded  hpc_train/loop.py' -- "$BATS_TEST_TMPDIR/b"
+  fails_with 2 'the package is here as hpc_train already' adopt --package other "$BATS_TEST_TMPDIR/b"
+  mkdir -- "$BATS_TEST_TMPDIR/d"
+  fails_with 2 'give a name that Python can import' adopt --package 'no-name' "$BATS_TEST_TMPDIR/d"
+  touch -- "$BATS_TEST_TMPDIR/d/taken.py"
+  fails_with 2 'has a taken of its own' adopt --package taken "$BATS_TEST_TMPDIR/d"
+  adopt --package survival "$BATS_TEST_TMPDIR/d" >/dev/null
+  [[ -e $BATS_TEST_TMPDIR/d/survival/loop.py && ! -e $BATS_TEST_TMPDIR/d/train ]]
+}
+
+@test "the kit's package works under another name, beside a train.py" {
+  mkdir -- "$BATS_TEST_TMPDIR/b"
+  rm -r -- "$kit/train"
+  cp -R -- "$checkout/train" "$kit/"
+  echo 'raise SystemExit("the wrong train")' >"$BATS_TEST_TMPDIR/b/train.py"
+  adopt "$BATS_TEST_TMPDIR/b" >/dev/null
+  # All of it that needs no other package is imported under its name, and nothing of it as train.
+  run grep -rnE '^ *(from|import) train\b' "$BATS_TEST_TMPDIR/b/hpc_train"
+  [[ $status == 1 ]]
+  local python
+  for python in "$checkout"/.venv/*/bin/python; do
+    if "$python" -c 'import torch' 2>/dev/null; then break; fi
+  done
+  cd -- "$BATS_TEST_TMPDIR/b"
+  "$python" -c '
+import sys
+from hpc_train.checkpoint import Checkpoints
+from hpc_train.environment import JobEnvironment
+from hpc_train.interruption import NOT_FINISHED, Interruption
+from hpc_train.sampler import ResumableSampler
+assert "train" not in sys.modules and NOT_FINISHED == 75'
+  run -2 "$python" -m hpc_train no_such_task
+  [[ $output == "python -m hpc_train: no task 'no_such_task'; the tasks are: "* ]]
+}
+
+@test "the command as people have it: a launcher is left out, what cannot run is refused; a launcher with the job's own variables stays" {
+  local -r folder=$BATS_TEST_TMPDIR/b
+  mkdir -- "$folder"
+  touch -- "$folder/x.py"
+  fails_with 2 "error: the command: there is no 'missing.py' in " adopt "$folder" -- python missing.py
+  fails_with 2 "error: the command: 'export' is the shell's" adopt "$folder" -- export A=1
+  fails_with 2 "error: the command: 'cd' is the shell's.*--chdir src" adopt "$folder" -- cd src '&&' python x.py
+  fails_with 2 "error: the command: '>' has an operator" adopt "$folder" -- python x.py '>' log
+  fails_with 2 "accelerate must stay: give -W node" adopt "$folder" -- accelerate launch --use_fsdp x.py
+  [[ $(ls -- "$folder") == x.py ]]
+  run -0 --separate-stderr adopt "$folder" -- torchrun --standalone --nproc_per_node=4 x.py 50
+  [[ $stderr == *'note: left out of the command, as the job starts the processes itself:  torchrun --standalone --nproc_per_node=4'* ]]
+  [[ $(grep -v '^#' "$folder/experiment_configurations.txt") == 'python -u x.py 50' ]]
+  run -0 --separate-stderr adopt "$folder" -- torchrun --standalone --nproc_per_node=4 x.py 50 # again
+  rm -r -- "$folder"/{hpc,experiment_configurations.txt}
+  run -0 --separate-stderr adopt "$folder" -- torchrun '--nnodes=${NNODES}' x.py
+  [[ $stderr == *'job_submitter.sh --gpus 2 --num-nodes 2 -W node' ]]
+  [[ $(grep -v '^#' "$folder/experiment_configurations.txt") == 'torchrun "--nnodes=${NNODES}" x.py' ]]
+}
+
+@test "it looks whether the program knows of several processes, also in what it imports, and proposes one or more" {
+  local wanted program wrong=0
+  local -i number=0
+  while IFS='|' read -r wanted program; do
+    number+=1
+    mkdir -- "$BATS_TEST_TMPDIR/p$number"
+    printf '%b\n' "$program" >"$BATS_TEST_TMPDIR/p$number/x.py"
+    printf 'import torch.distributed as dist\ndef begin():\n    dist.init_process_group("gloo")\n' >"$BATS_TEST_TMPDIR/p$number/helper.py"
+    run -0 --separate-stderr adopt "$BATS_TEST_TMPDIR/p$number" -- python x.py
+    if [[ $stderr != *"/hpc/job_submitter.sh $wanted" ]]; then echo "$program: $stderr" >&2 && wrong=1; fi
+  done <<'PROGRAMS'
+--gpus 1|import torch\nmodel = torch.nn.Linear(1, 1)
+--gpus 1|text = "init_process_group()"  # DistributedDataParallel(
+--gpus 1|import lightning as L\nL.Trainer(max_epochs=3)
+--gpus 1|import torch.distributed
+--gpus 2 --num-nodes 2 -W lightning|from lightning.pytorch import Trainer\nTrainer(num_nodes=2)
+--gpus 2 --num-nodes 2|import torch.distributed as dist\ndist.init_process_group()
+--gpus 2 --num-nodes 2|import helper\nhelper.begin()
+--gpus 2 --num-nodes 2|from accelerate import Accelerator\nAccelerator()
+--gpus 2 --num-nodes 2|from torch.nn.parallel import DistributedDataParallel as DDP\nDDP(None)
+--gpus 2 --num-nodes 2|from torch.distributed.fsdp import fully_shard\nfully_shard(None)
+--gpus 2 --num-nodes 2|from transformers import Trainer\nTrainer(model=None)
+--gpus 2 --num-nodes 2|from train import distributed\nwith distributed.process_group(1, 2): pass
+--gpus 1|from train.checkpoint import Checkpoints
+--gpus 2 --num-nodes 2|not python (
+PROGRAMS
+  ((wrong == 0 && number == 14))
 }
 
 @test "the command: each word as it was given, and never over a configuration that is there" {
@@ -180,10 +265,11 @@ upstream() {
   wanted=$(sed 's/\$(/$&/; s/{nodes}/${NNODES}/' <<<"$wanted")
   [[ ${#experiment_lengths[@]} == 1 && ${experiment_words[*]@Q} == "$wanted" ]]
   says -- "$program" -- "${words[@]}"
-  fails_with 2 'experiment_configurations.txt. is there, without this command' adopt "$program" -- python other.py
+  fails_with 2 'experiment_configurations.txt. is there, without this command' adopt "$program" -- python 'run me.py' other
   fails_with 2 'control characters' adopt "$program" -- $'a\nb'
   # A variable of the job stays one.
   mkdir -- "$BATS_TEST_TMPDIR/b"
+  touch -- "$BATS_TEST_TMPDIR/b/x.py"
   adopt "$BATS_TEST_TMPDIR/b" -- python x.py '--data=${SLURM_TMPDIR}/d' >/dev/null
   [[ $(grep -v '^#' "$BATS_TEST_TMPDIR/b/experiment_configurations.txt") == 'python x.py "--data=${SLURM_TMPDIR}/d"' ]]
 }
@@ -430,7 +516,7 @@ commit() {
   said 'removed   hpc/shims/python: it is hpc/job/shims/python now'
   said 'upgraded  hpc/sweep.sh'
   said 'kept      hpc/lib/common.sh: it is not as the kit left it; the new version is hpc/lib/common.sh.new'
-  said 'left out  train/: you have a folder of that name; nothing else of the kit needs it'
+  said 'named     train/ is hpc_train/ here, beside your train: read "from hpc_train.checkpoint import …", "python -m hpc_train" in the README'
   grep -q "^note: this version of the kit does not use .* && rm -- hpc/batch.sh hpc/up.sh$" "$BATS_TEST_TMPDIR/noted"
   has_new_layout batch.sh up.sh lib/common.sh.new lib/gone.sh clusters/my.sh
   has hpc/batch.sh mine

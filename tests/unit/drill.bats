@@ -243,6 +243,7 @@ PLAN
   fails_with 2 'max-restarts 0: the drill is about restarts' "${drill[@]}" --max-restarts 0
   fails_with 2 'unknown option .*--gpu-number' "${drill[@]}" --gpu-number 1
   experiments 'python one.py' 'python two.py'
+  touch -- "$project"/{one,two}.py
   fails_with 2 'the drill takes one experiment' "${drill[@]}"
   [[ ! -e $RECORD && -z $(ls -A -- "$SCRATCH") ]]
   [[ $(bash "$project/hpc/drill.sh" --help) == *'drill.sh [--tolerance T]'*'--at N'* ]]

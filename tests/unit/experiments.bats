@@ -371,3 +371,49 @@ shown() {
   PATH=$(path_without python3) run -0 command_of list
   shown well completed
 }
+
+@test "stop: the stop file of what runs, for good; what waits or has ended is told; open shows the file" {
+  made_run going 2 1
+  state 1 running
+  attempt 1 0 preempted
+  attempt 1 1 ''
+  queued 2 N/A RUNNING None
+  local -r stop=$run/task_1/attempt_1/stop
+  run -0 --separate-stderr command_of open going
+  [[ $output == *"  STOP_FILE   $stop"* ]]
+  made_run waiting 3 1
+  queued 3 N/A PENDING Priority
+  made_run over 4 1
+  state 1 completed
+  attempt 1 0 finished
+  run -0 --separate-stderr command_of stop 2 waiting over
+  [[ -s $stop && ! -e ${stop%_1/stop}_0/stop && -z $output ]]
+  [[ $stderr == "2: task 1 is asked to save and stop, by $stop"*'is not started again; to go on from there:  bash hpc/experiments.sh resubmit 2'* ]]
+  [[ $stderr == *'waiting: waits in the queue, and nothing runs that could save: end it by  cancel waiting'*'over: has ended: nothing to stop' ]]
+  # When it has saved, it was the user who ended it, and nothing failed.
+  echo 'notice request' >"${stop%/stop}/cause"
+  made=0
+  echo failed >"$outputs/going_20260101-000001_1/task_1/state"
+  : >"$STUB/queue"
+  run -0 --separate-stderr command_of list --name going
+  [[ $output == *' cancelled '* ]]
+  : >"$stop"
+  run -0 --separate-stderr command_of list --name going
+  [[ $output == *' failed '* ]]
+  fails_with 1 'is neither a job' command_of stop 99
+}
+
+@test "a task that was stopped for good is not due for a restart" {
+  use_libraries common slurm restart
+  interruption::id() { echo 1; }
+  printf '#!/bin/sh\necho JobState=RUNNING\n' >"$STUB/scontrol"
+  declare -A fact=([max_restarts]=5)
+  made_run going 2 1
+  export ATTEMPT=0 SLURM_JOB_ID=2
+  attempt 1 0 'notice request'
+  : >"$run/task_1/attempt_0/stop"
+  restart::is_due "$run/task_1" 'notice request'
+  echo 'for good' >"$run/task_1/attempt_0/stop"
+  run -1 restart::is_due "$run/task_1" 'notice request'
+  [[ $output == *'not started again, as it was stopped by'* ]]
+}

@@ -130,10 +130,10 @@ words_are() {
   done
 }
 
-@test "{nodes} and {gpus} are those of the job, outside of single quotes" {
-  export NNODES=3 N_PROC=4
-  read_file "run --num_nodes {nodes} --gpus={gpus} \"{nodes}x{gpus}\" '{nodes}' \\{nodes} {node} \\\${nodes}"
-  words_are run --num_nodes 3 --gpus=4 3x4 '{nodes}' '{nodes}' '{node}' '${nodes}'
+@test "{nodes}, {gpus} and {processes} are those of the job, outside of single quotes" {
+  export NNODES=3 N_PROC=4 N_PROCESSES=12
+  read_file "run --num_nodes {nodes} --gpus={gpus} --all {processes} \"{nodes}x{gpus}\" '{nodes}' \\{nodes} {node} \\\${nodes}"
+  words_are run --num_nodes 3 --gpus=4 --all 12 3x4 '{nodes}' '{nodes}' '{node}' '${nodes}'
 }
 
 @test "settings in front of a command are env's" {
@@ -143,13 +143,29 @@ words_are() {
   words_are run SEED=1
 }
 
-@test "shell operators are passed on, with a warning" {
-  local operator
-  for operator in '&&' '|' ';' '>'; do
-    run --separate-stderr read_file "run a $operator b"
-    [[ $status == 0 && $stderr == *"line 1: $operator is passed to the program as it stands"* ]]
-    read_file "run a $operator b"
-    words_are run a "$operator" b
+@test "shell operators are found, in whichever place of a word; in quotes they are text" {
+  local line
+  while IFS='|' read -r line index; do
+    read_file "$line"
+    [[ ${experiment_operators[0]} == "$index" ]] || { echo "$line: ${experiment_operators[0]@Q}" >&2 && return 1; }
+  done < <(printf '%s\n' 'run a && b|2' 'run a; b|1' 'a & b|1' 'run a >b|2' 'run a 2>&1|2' 'run x<y c|1' "run 'a && b' \"c;d\" e\\;f '>' g|" 'run a "b" | tee|3' | sed 's/ | tee|/ \&\& tee|/')
+  read_file $'one\n\nrun a \\\n| b\n# c\ntwo "x\ny"\nthree'
+  [[ ${experiment_operators[*]@Q} == "'' '2' '' ''" && ${experiment_lines[*]} == '1 3 6 8' ]]
+  read_file $'# plain\none\n\ntwo'
+  [[ ${experiment_operators[*]@Q} == "'' ''" && ${experiment_lines[*]} == '2 4' ]]
+}
+
+@test "what a shell would replace is text, with a warning; not in quotes" {
+  local line words
+  while IFS='#' read -r line words; do
+    run --separate-stderr read_file "$line"
+    [[ $status == 0 && $stderr == *"line 1: $words" ]] || { echo "$line: $stderr" >&2 && return 1; }
+  done < <(printf '%s\n' 'run ~/data#~ stays text: write ${HOME} for your home directory' 'run ~ a#~ stays text: write ${HOME} for your home directory' \
+    'run data/*.bin#data/*.bin stays text: no shell puts names of files in its place' 'run a?#a? stays text: no shell puts names of files in its place' \
+    'run --n=$(nproc)#$( stays text: nothing is executed' 'run `nproc`#`nproc` stays text: nothing is executed')
+  for line in "run '~/a' \"*.py\" \\* '\$(x)' \\~ a~b lr=[1,2] ~user" 'run --x=1'; do
+    run --separate-stderr read_file "$line"
+    [[ $status == 0 && -z $stderr ]] || { echo "$line: $stderr" >&2 && return 1; }
   done
 }
 

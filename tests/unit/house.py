@@ -34,7 +34,7 @@ ON_NODES = ("hpc/doctor/doctor_node.sh", "hpc/clean_nodes/clean_node.sh")
 PREFIXES = {"hpc/completion.bash": "hpc_completion"}
 # They ask Slurm once: of a cluster of their own, to bring a fault, or for the eyes of a newcomer.
 ASK_ONCE = ("hpc/pocket_cluster", "hpc/drill.sh", "hpc/quickstart.sh")
-FILES_IN_HPC, FILES_IN_LIB = 16, 22
+FILES_IN_HPC, FILES_IN_LIB = 16, 24
 
 NAME = re.compile(r"(?<![\w:$])([a-z][a-z0-9_]*::[a-z][a-z0-9_]*)(?![\w:])")
 DYNAMIC = re.compile(r"(?<![\w:$])([a-z][a-z0-9_]*)::[\"$]")

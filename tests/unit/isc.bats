@@ -11,6 +11,7 @@ setup() {
   export SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default
   mkdir -- "$SCRATCH"
   file=$project/file.isc
+  touch -- "$project"/{train,a}.py # a program that is not there is refused
 }
 
 # isc LINE...   The file, with a command unless one of the lines is it.
@@ -186,6 +187,9 @@ only() {
 @test "the command runs in the file's folder; --output-path leads to the run, and to nothing when the job is refused" {
   mkdir -- "$project/demos"
   file=$project/demos/d.isc
+  isc 'command = "train.py $OUTPUT_PATH"' 'compute_mode = "burst"'
+  fails_with 2 "the command of .*d.isc'.*: there is no 'train.py' in .*demos'.* \(it is in the project's folder: --chdir 'demos' " submitter --isc "$file"
+  touch -- "$project/demos/train.py"
   isc "output_path = '$BATS_TEST_TMPDIR/out put'" 'command = "train.py $OUTPUT_PATH"'
   submit --no-snapshot --isc "$file" --rapid-cycle none
   [[ $(tr '\0' '\n' <"$run_directory/task_1/command") == $'python\ntrain.py\n${OUTPUT_PATH}' ]]

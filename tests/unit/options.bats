@@ -115,9 +115,44 @@ define_submitters() {
     fi
   done <<<"$wanted"
   fails_with 2 "unknown option '--gpsu': did you mean --gpus\?" options::parse --gpsu=1
-  fails_with 2 "unknown option '-x' \\(see" options::parse -x
+  fails_with 2 "unknown option '-x' \\(see" options::parse -x # without the table of sbatch's names
   fails_with 2 "unknown option '-x' \\(see" options::parse -xyz
   fails_with 2 "unknown option '--' \\(see" options::parse --
+}
+
+@test "each option of sbatch is one here, or is told what says the same" {
+  local name wanted
+  define_submitters
+  use_libraries sbatch_names
+  sbatch_names::define
+  while IFS='|' read -r name wanted; do
+    fails_with 2 "unknown option '$name': that is an option of sbatch; here .*$wanted" options::parse "$name" 1
+  done <<'NAMES'
+-q|--qos
+-x|--exclude
+-J|--exp-name
+-o|experiments.sh logs JOB
+--output|experiments.sh logs JOB
+--array|each line of the configuration file
+--ntasks-per-node|--num-nodes N and --gpus N
+--gpus-per-node|-g, --gpus N
+--gres|-g, --gpus N
+--cpus-per-task|-c, --cpus N
+--mem-per-cpu|--mem-per-gpu SIZE
+--signal|--grace-seconds N
+--exclusive|--sbatch-arg=--exclusive
+--requeue|--max-restarts N
+--comment|--sbatch-arg=--comment=VALUE
+NAMES
+  fails_with 2 "'--gres': that is an option of sbatch" options::parse --gres=gpu:2
+  common::has_command sbatch || skip 'no sbatch on this machine'
+  printf 'ClusterName=x\nSlurmctldHost=localhost\nNodeName=x\nPartitionName=x Nodes=x\n' >"$BATS_TEST_TMPDIR/slurm.conf"
+  local -i known=0
+  while read -r name; do
+    [[ -n ${options_owner[$name]:-}${options_instead[$name]:-} ]] || { echo "nothing is said of $name" >&2 && return 1; }
+    known+=1
+  done < <(SLURM_CONF=$BATS_TEST_TMPDIR/slurm.conf sbatch --help 2>&1 | sed -nE 's/^ {2}(-[A-Za-z]),? +(--[a-z-]+).*/\1\n\2/p; s/^ {6}(--[a-z-]+).*/\1/p')
+  ((known > 100))
 }
 
 @test "an unknown option of odd characters or 10 kB is told on one short line" {

@@ -10,6 +10,7 @@ setup() {
   attempt=$task/attempt_0
   mkdir -p -- "$attempt"
   export NNODES=1 NODE_RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 NODE_ADDRESS=127.0.0.1
+  export source_dir=$BATS_TEST_TMPDIR/'the sources'
 }
 
 # rank RANK WORD...   Runs this command as that rank.
@@ -18,6 +19,18 @@ rank() {
   shift
   command::write "$task/command" "$@"
   RANK=$number bash "$checkout/hpc/job/rank.sh" "$checkout" "$attempt" 3>&-
+}
+
+@test "a program in a folder of the project imports the project's packages; what PYTHONPATH has comes first" {
+  mkdir -p -- "$source_dir"/{sub,kit} "$BATS_TEST_TMPDIR/first/kit"
+  echo 'where = "sources"' | tee -- "$source_dir/only_here.py" >"$source_dir/kit/__init__.py"
+  echo 'where = "first"' >"$BATS_TEST_TMPDIR/first/kit/__init__.py"
+  printf 'import kit, only_here\nprint(kit.where, only_here.where)\n' >"$source_dir/sub/main.py"
+  cd -- "$source_dir"
+  run -0 rank 0 python3 sub/main.py
+  [[ ${lines[1]} == 'sources sources' ]]
+  PYTHONPATH=$BATS_TEST_TMPDIR/first run -0 rank 0 python3 sub/main.py
+  [[ ${lines[1]} == 'first sources' ]]
 }
 
 @test "it says who it is, and hands on arguments and output, which are in its own file, too" {

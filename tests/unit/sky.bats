@@ -88,6 +88,7 @@ make_tasks() {
 @test "an .isc file goes there as well" {
   printf '%s\n' 'experiment_name = "x"' 'gpus = 16' 'output_path = "/nowhere"' 'compute_mode = "burst"' 'command = "train.py"' >"$project/x.isc"
   export CHECKPOINT_URL=gs://bucket/runs
+  : >"$project/train.py"
   [[ $(task --isc "$project/x.isc" -G H100 | field '[t["num_nodes"], t["resources"]["accelerators"]]') == '[2, "H100:8"]' ]]
 }
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from train.data.images import ImageError, load_rgb, resized, to_tensor
+from ..data.images import ImageError, load_rgb, resized, to_tensor
 
 BACKGROUND, VOID = 0, 255
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Callable
 import torch
 from torch.utils.data import Dataset
 
-from train.data.images import SUFFIXES, load_rgb
+from ..data.images import SUFFIXES, load_rgb
 
 if TYPE_CHECKING:
     from PIL import Image

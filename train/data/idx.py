@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train.files import replaced
+from ..files import replaced
 
 if TYPE_CHECKING:
     import torch

@@ -23,10 +23,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from train.data.fetch import FetchError
-from train.data.idx import encode
-from train.environment import JobEnvironment
-from train.files import replaced
+from ..data.fetch import FetchError
+from ..data.idx import encode
+from ..environment import JobEnvironment
+from ..files import replaced
 
 SPLIT_SEED = 0
 TEST_EVERY = 5
@@ -37,6 +37,8 @@ CHECKSUMS = {
     "t10k-images-idx3-ubyte": "329ac9dd3d56b292c27097d9be622a394c8fed66de523c4c6c1c7bf6e01c585c",
     "t10k-labels-idx1-ubyte": "af0e157444436a6f4c6c184b08225568841ab47f5a6eafdb79797c7e5017a116",
 }
+
+COMMAND = f"python -m {__name__.partition('.')[0]}.prepare"
 
 
 class PrepareError(RuntimeError):
@@ -89,7 +91,7 @@ def _digits_csv() -> str:
             return gzip.decompress(path.read_bytes()).decode("ascii")
     raise PrepareError(
         "the digits come with scikit-learn, which this Python does not find: pip install --no-deps --target FOLDER "
-        "scikit-learn, then PYTHONPATH=FOLDER python -m train.prepare digits"
+        f"scikit-learn, then PYTHONPATH=FOLDER {COMMAND} digits"
     )
 
 
@@ -106,7 +108,7 @@ def prepare_published(name: str, destination: Path, url: str | None, verify_only
         ValueError: a file is unsound, or not the published one: the readers' own errors, and VerifyError.
         OSError: a file cannot be read or written.
     """
-    from train.data.published import DATA_SETS, fetch_missing
+    from ..data.published import DATA_SETS, fetch_missing
 
     published = DATA_SETS[name]
     try:
@@ -138,7 +140,7 @@ def _refuse_several(environment: JobEnvironment) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m train.prepare",
+        prog=COMMAND,
         description="Bring a data set to its place and look through it, once, at set-up.",
     )
     fetched, put = ["mnist", "fashion_mnist", "cifar10", "cifar100"], ["imagenet", "coco", "ag_news"]
@@ -161,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
             told = "written" if prepare_digits(destination) else "already there"
     # The readers' errors are all ValueErrors, and so is JobEnvironmentError.
     except (PrepareError, FetchError, ValueError, OSError) as error:
-        print(f"python -m train.prepare: {error}", file=sys.stderr)
+        print(f"{COMMAND}: {error}", file=sys.stderr)
         return 1
     print(f"{options.dataset}: {told}", file=sys.stderr)
     print(destination)

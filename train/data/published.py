@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
-from train.data import cifar, idx
-from train.data.fetch import fetch, md5_of
+from ..data import cifar, idx
+from ..data.fetch import fetch, md5_of
 
 
 class VerifyError(ValueError):
@@ -91,8 +91,8 @@ def _match(path: Path, published: str) -> None:
 
 
 def _verify_imagenet(folder: Path) -> str:
-    from train.data.folders import ClassFolders
-    from train.data.images import ResizedCentreCrop, load_rgb
+    from ..data.folders import ClassFolders
+    from ..data.images import ResizedCentreCrop, load_rgb
 
     train = ClassFolders(folder / "train", ResizedCentreCrop())
     val = ClassFolders(folder / "val", ResizedCentreCrop(), classes=train.classes)
@@ -109,8 +109,8 @@ def _verify_imagenet(folder: Path) -> str:
 
 
 def _verify_coco(folder: Path) -> str:
-    from train.data.coco import Coco
-    from train.data.images import load_rgb
+    from ..data.coco import Coco
+    from ..data.images import load_rgb
 
     counts = []
     for split, published in (("train2017", 118_287), ("val2017", 5_000)):
@@ -125,7 +125,7 @@ def _verify_coco(folder: Path) -> str:
 
 
 def _verify_ag_news(folder: Path) -> str:
-    from train.data import text
+    from ..data import text
 
     counts = []
     for split, published in (("train", 120_000), ("test", 7_600)):

@@ -30,7 +30,7 @@ from typing import Any, Callable, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from train.environment import JobEnvironment
+from ..environment import JobEnvironment
 
 Sample = TypeVar("Sample")
 

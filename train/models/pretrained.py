@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from train.data.tokenizer import Tokenizer, Words
+from ..data.tokenizer import Tokenizer, Words
 
 PACKAGES = {"transformers": "transformers", "peft": "transformers peft", "scipy": "transformers scipy"}
 

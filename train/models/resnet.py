@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from train.config import TrainingConfig
+from ..config import TrainingConfig
 
 
 class Bottleneck(nn.Module):

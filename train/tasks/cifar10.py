@@ -12,14 +12,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from train.config import TrainingConfig
-from train.data.augment import random_crop_flip
-from train.data.cifar import read_cifar10
-from train.data.images import normalise
-from train.data.tensors import Tensors
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.models.resnet import channels_last, decayed_but_norms, laid_out
-from train.task import Classification, cosine_with_warmup
+from ..config import TrainingConfig
+from ..data.augment import random_crop_flip
+from ..data.cifar import read_cifar10
+from ..data.images import normalise
+from ..data.tensors import Tensors
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..models.resnet import channels_last, decayed_but_norms, laid_out
+from ..task import Classification, cosine_with_warmup
 
 # cifarnet: https://pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html, and ten epochs, as 002 has it.
 # resnet: Page, "How to Train Your ResNet", and Coleman et al., DAWNBench: 94 % after 24 epochs.

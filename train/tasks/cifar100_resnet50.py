@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from train.config import TrainingConfig
-from train.data.augment import random_crop_flip
-from train.data.cifar import read_cifar100
-from train.data.images import normalise
-from train.data.tensors import Tensors
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.models.resnet import ResNet, decayed_but_norms, laid_out
-from train.task import Classification, cosine_with_warmup
+from ..config import TrainingConfig
+from ..data.augment import random_crop_flip
+from ..data.cifar import read_cifar100
+from ..data.images import normalise
+from ..data.tensors import Tensors
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..models.resnet import ResNet, decayed_but_norms, laid_out
+from ..task import Classification, cosine_with_warmup
 
 MEAN, DEVIATION = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 

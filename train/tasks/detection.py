@@ -16,13 +16,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from train.config import TrainingConfig
-from train.data.coco import Coco
-from train.data.folders import sample_generator
-from train.data.images import normalise
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.models import pretrained
-from train.task import Task as BaseTask
+from ..config import TrainingConfig
+from ..data.coco import Coco
+from ..data.folders import sample_generator
+from ..data.images import normalise
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..models import pretrained
+from ..task import Task as BaseTask
 
 BINS = 1000
 """Of scores from 0 to 1, in which detections are counted: see `average_precision`."""

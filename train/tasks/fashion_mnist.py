@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from train.config import TrainingConfig
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.task import Classification
-from train.tasks.mnist import load
+from ..config import TrainingConfig
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..task import Classification
+from ..tasks.mnist import load
 
 
 @dataclass(frozen=True, **KEYWORD_ONLY)

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from train.config import TrainingConfig
-from train.data.augment import cutmix, mixup
-from train.data.folders import ClassFolders
-from train.data.images import RandomResizedCrop, ResizedCentreCrop, normalise
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.models.lamb import Lamb
-from train.models.resnet import ResNet, decayed_but_norms, laid_out
-from train.task import Classification, cosine_with_warmup
+from ..config import TrainingConfig
+from ..data.augment import cutmix, mixup
+from ..data.folders import ClassFolders
+from ..data.images import RandomResizedCrop, ResizedCentreCrop, normalise
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..models.lamb import Lamb
+from ..models.resnet import ResNet, decayed_but_norms, laid_out
+from ..task import Classification, cosine_with_warmup
 
 # lamb: by the square root of the batch from the 0.005 for 512 of You et al., table 4.
 LEARNING_RATES = {"lamb": 2e-3, "sgd": 0.01}

@@ -23,13 +23,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from train.config import TrainingConfig
-from train.data.tokenizer import Tokenizer
-from train.data.tokens import Tokens
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.files import replaced
-from train.models import pretrained
-from train.task import Task as BaseTask
+from ..config import TrainingConfig
+from ..data.tokenizer import Tokenizer
+from ..data.tokens import Tokens
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..files import replaced
+from ..models import pretrained
+from ..task import Task as BaseTask
 
 IGNORED = -100
 TINY = {

@@ -19,19 +19,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from train import loop
-from train.config import TrainingConfig
-from train.data import cifar
-from train.data.augment import random_crop_flip
-from train.data.folders import ClassFolders
-from train.data.images import RandomResizedCrop, ResizedCentreCrop, normalise
-from train.data.tensors import Tensors
-from train.distributed import sum_over_ranks
-from train.distributed_wandb import DistributedWandb
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.metrics import Metrics
-from train.models import pretrained
-from train.task import Classification
+from .. import loop
+from ..config import TrainingConfig
+from ..data import cifar
+from ..data.augment import random_crop_flip
+from ..data.folders import ClassFolders
+from ..data.images import RandomResizedCrop, ResizedCentreCrop, normalise
+from ..data.tensors import Tensors
+from ..distributed import sum_over_ranks
+from ..distributed_wandb import DistributedWandb
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..metrics import Metrics
+from ..models import pretrained
+from ..task import Classification
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from train.config import TrainingConfig
-from train.data import idx
-from train.data.tensors import Tensors
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.task import Classification
-from train.tasks import digits
+from ..config import TrainingConfig
+from ..data import idx
+from ..data.tensors import Tensors
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..task import Classification
+from ..tasks import digits
 
 SIDE = 28
 MEAN, DEVIATION = 0.1307, 0.3081

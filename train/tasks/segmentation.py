@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from train.config import TrainingConfig
-from train.data.coco import VOID, Coco, Masks
-from train.data.images import normalise
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.models import pretrained
-from train.task import Task as BaseTask
+from ..config import TrainingConfig
+from ..data.coco import VOID, Coco, Masks
+from ..data.images import normalise
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..models import pretrained
+from ..task import Task as BaseTask
 
 TINY = {
     **{"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]},

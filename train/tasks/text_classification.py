@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from train.config import TrainingConfig
-from train.data import text
-from train.data.tokenizer import Tokenizer
-from train.environment import KEYWORD_ONLY, JobEnvironment
-from train.models import pretrained
-from train.task import Classification
+from ..config import TrainingConfig
+from ..data import text
+from ..data.tokenizer import Tokenizer
+from ..environment import KEYWORD_ONLY, JobEnvironment
+from ..models import pretrained
+from ..task import Classification
 
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 

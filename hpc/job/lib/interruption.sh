@@ -2,7 +2,7 @@
 # batch.sh's side of the interruption protocol: each attempt of a task ends for a cause that is written down (restart.sh
 # decides what follows from it).
 #
-#   attempt_K/stop    STOP_FILE: who makes it asks the program to save and to end with status 75
+#   attempt_K/stop    STOP_FILE: who makes it asks the program to save and to end with status 75; with a word in it, for good
 #   attempt_K/times   lines `began EPOCH` and `ended EPOCH`, the last where the batch script could write it
 #   attempt_K/cause   how the attempt ended: one of
 #       finished

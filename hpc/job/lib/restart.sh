@@ -13,6 +13,10 @@ restart::is_due() {
     notice* | hung | preempted) ;;
     *) return 1 ;;
   esac
+  if [[ -s $1/attempt_$ATTEMPT/stop ]]; then
+    common::note "job $SLURM_JOB_ID: not started again, as it was stopped by  experiments.sh stop"
+    return 1
+  fi
   # A job that is ending has been taken out of our hands. No answer is no reason to give up: the requeue itself asks again.
   slurm::ask shown 60 scontrol --oneliner show job "$(interruption::id)" || status=$?
   if ((status == 0)) && [[ " $shown " != *' JobState=RUNNING '* ]]; then return 1; fi

@@ -17,6 +17,49 @@ sources::unpack() {
     mkdir -p -- "$partial/$(dirname -- "$name")"
     ln -s -- "${fact[project_directory]}/$name" "$partial/$name"
   done <"$1/source.tar.ignored"
+  sources::keep_folders "$partial"
   chmod 755 -- "$partial"
-  mv -T -- "$partial" "$folder" 2>/dev/null || rm -rf -- "$partial"
+  : >"$partial.unpacked" # all that changes from here on is the program's
+  if mv -T -- "$partial" "$folder" 2>/dev/null; then
+    mv -T -- "$partial.unpacked" "$1/unpacked"
+  else
+    rm -rf -- "$partial" "$partial.unpacked"
+  fi
+}
+
+# sources::keep_folders SOURCES   Those of --keep-folders lie with the experiment's checkpoints, where --resume and --fresh know of them: a program
+# that saves beside itself finds there what the run before has saved.
+sources::keep_folders() {
+  local name kept here real
+  local -a names=()
+  real=$(realpath -- "$1")
+  IFS=, read -ra names <<<"${fact[keep_folders]:-}"
+  for name in "${names[@]}"; do
+    name=${name%/}
+    kept=${fact[checkpoint_directory]}/$name
+    here=$1/${fact[working_directory]}/$name
+    # A folder that git ignores is a link to the project's own, in which nothing is to be changed.
+    [[ $(realpath -m -- "${here%/*}")/ == "$real"/* ]] ||
+      common::die "--keep-folders ${name@Q}: git ignores the folder that it is in, so the program writes into the project's own, which stays: leave it out, or name that folder"
+    mkdir -p -- "$kept" "${here%/*}"
+    # What the project has in it comes along, but over nothing that is there.
+    if [[ -d $here && ! -L $here ]]; then tar --create --directory="$here" . | tar --extract --skip-old-files --directory="$kept"; fi
+    rm -rf -- "$here"
+    ln -sT -- "$kept" "$here"
+  done
+}
+
+# sources::note_written RUN_DIRECTORY   Names the files that the program has written into the run's own copy, where no other run looks for
+# them; and leaves their names in RUN_DIRECTORY/written, each with a NUL.
+sources::note_written() {
+  local -r folder=${fact[source_dir]}
+  local -a found=()
+  local more=''
+  if [[ ! -e $1/unpacked || ! -d $folder ]]; then return; fi
+  mapfile -d '' -t found < <(find "$folder" \( -name __pycache__ -o -name '.*_cache' -o -name .git \) -prune -o \
+    -type f -cnewer "$1/unpacked" -printf '%P\0' | LC_ALL=C sort -z)
+  if ((${#found[@]} == 0)); then return; fi
+  printf '%s\0' "${found[@]}" | common::write_atomically "$1/written"
+  if ((${#found[@]} > 3)); then more=', …'; fi
+  common::note "files that were written into the run's own copy of the sources: ${#found[@]} ($(IFS=, && printf '%s' "${found[*]:0:3}")$more), in $folder. A later run does not see them: save below CHECKPOINT_DIRECTORY or OUTPUT_PATH, or name their folders by --keep-folders"
 }
