@@ -4,7 +4,8 @@
 # Looks at the site, once: what Slurm allows, the folders and their room, the keys, and, by one job of a minute, what a
 # compute node has. Prints a line for each thing: ok, note (it may hinder some jobs) or problem, with the value and how
 # to mend it; the last line is `ready`, or `not ready`. What was found is kept for a week, and job_submitter.sh warns
-# of what concerns a request. Run by people, on a login node. Ctrl-C cancels the job. Exit status: 0 ready, 1 not
+# of what concerns a request. Run by people, on a login node. Ctrl-C cancels the job. With --profile it
+# writes a first profile of the site instead, and sends no job. Exit status: 0 ready, 1 not
 # ready, 2 the request is wrong.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -25,6 +26,7 @@ source "$here/lib/findings.sh"
 source "$here/doctor/probe_slurm.sh"
 source "$here/doctor/probe_login.sh"
 source "$here/doctor/probe_node.sh"
+source "$here/doctor/probe_profile.sh"
 source "$project/venv/environment.sh"
 
 main() {
@@ -34,6 +36,7 @@ main() {
   options::add json flag '' '--json' 'print it as JSON'
   options::add quick flag '' '--quick' 'send no job: what a compute node has is not looked at'
   options::add wait count 120 '--wait' 'seconds for which that job may wait in the queue'
+  options::add profile 'optional name stdout' '' '--profile' 'write a first profile of this site, which none describes: on standard output, or as NAME into ~/.config/hpc_kit/clusters'
   options::add gpu_type text '' '--gpu-type -G' 'type of GPU that your jobs ask for'
   options::add_placement partition account qos cluster
   options::add help flag '' '--help -h' 'print this'
@@ -48,6 +51,11 @@ main() {
   fi
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   options::complete site
+  if [[ -n ${options_value[profile]} ]]; then
+    [[ -n $answers ]] || exit 1
+    probe_profile::print "$here" "${options_value[profile]/#stdout/}"
+    return
+  fi
   if [[ -n $answers ]]; then probe_slurm::all partition one_gpu; fi
   probe_login::all scratch "$project"
   if [[ -n $answers ]]; then

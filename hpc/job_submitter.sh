@@ -184,11 +184,11 @@ job_submitter::confirm() {
   [[ $answer == [yY]* ]] || common::die "not submitted"
 }
 
-# Bad nodes are not left out where no others can run the job. Without what the jobs wait for: that is not there yet. The kit's link in the run directory neither.
+# Bad nodes are not left out where no others can run the job, or only some that are away. Without what the jobs wait for: that is not there yet. The kit's link in the run directory neither.
 job_submitter::ask_slurm() {
   local -a job_argv=()
   request::sbatch_argv job_argv "${tasks_lists[0]}" 0
-  if [[ -n $left_out ]] && ! (preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}") 2>/dev/null; then
+  if [[ -n $left_out ]] && ! (preflight_all=() && preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}") 2>/dev/null; then
     common::warn 'without these nodes Slurm would refuse the job: they are not left out'
     options_value[exclude]=$exclude
     request::sbatch_argv job_argv "${tasks_lists[0]}" 0

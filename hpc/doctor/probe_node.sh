@@ -77,7 +77,7 @@ probe_node::judge() {
     note "neither apptainer nor singularity on $node: no --singularity-container" "if the site has it as a module: site[modules]=apptainer in $profile"
   findings::judge "${told[internet]}" internet "$node reaches $server" \
     note "$node does not reach $server" 'W&B with --offline, then  bash hpc/sync_wandb.sh  here; download data and weights before you submit'
-  if [[ -n ${site[internet]} && ${site[internet]} != "${told[internet]:-no}" ]]; then
+  if [[ -n ${site[internet]} && ${site[internet]/proxy/yes} != "${told[internet]:-no}" ]]; then
     common::note "note: the profile ${site[name]} says otherwise: site[internet]=${site[internet]}"
   fi
 }

@@ -94,9 +94,10 @@ probe_slurm::gpus() {
   unset 'gpus[all]'
   known=$(printf '%s\n' "${!gpus[@]}" | LC_ALL=C sort | paste -sd ' ')
   # shellcheck disable=SC2034 # the caller's
-  case $((most > 0)):${site[gpu_request]} in
-    1:gpus_per_node) gpus_option=--gpus-per-node=${known:+${known%% *}:}1 ;;
+  case $((most > 0)):${site[gpu_request]:-} in
+    0:* | 1:constraint | 1:partition | 1:none) ;;
     1:gres) gpus_option=--gres=gpu:${known:+${known%% *}:}1 ;;
+    *) gpus_option=--gpus-per-node=${known:+${known%% *}:}1 ;;
   esac
   if [[ -n $known ]]; then fix="set site[gpu_type]=${known%% *}"; fi
   if ((most == 0)); then

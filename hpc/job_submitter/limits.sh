@@ -20,6 +20,7 @@ limits::check_options() {
     case ${options_source[$name]} in
       option) given="--${name//_/-}${value:+ $value}" ;;
       environment) given="HPC_${name^^}=$value of the environment (Slurm's own SBATCH_ variables count, too)" ;;
+      file) given="--${name//_/-}${value:+ $value} of ${options_value[isc]}" ;;
       site) given="site[$name]=$value of the profile" ;;
       *) continue ;;
     esac
@@ -38,8 +39,10 @@ limits::check_request() {
   limits::check_gpus
   limits::check_quanta
   limits::check_time
-  if [[ -n ${site[usable_cpus]} ]] && ((fact[cpus] > 10#${site[usable_cpus]})); then
-    limits::refuse usable_cpus "--cpus ${fact[cpus]}: a job may have ${site[usable_cpus]} cores of a node"
+  local cpus=${fact[cpus]}
+  if [[ ${site[threads_per_core]} == [0-9]* ]]; then cpus=$((cpus / site[threads_per_core])); fi
+  if [[ -n ${site[usable_cpus]} ]] && ((cpus > 10#${site[usable_cpus]})); then
+    limits::refuse usable_cpus "--cpus $cpus: a job may have ${site[usable_cpus]} cores of a node"
   fi
   if [[ ${site[requeue]} == continue && ${site[sbatch_on_nodes]} == no ]] && ((fact[max_restarts] > 0)); then
     common::warn "jobs at ${site[name]} can neither be put back into the queue nor send another: after an interruption submit again with --resume"

@@ -3,8 +3,8 @@
 # site's plugins; sinfo says what a refusal does not.
 
 declare -gA options_value fact slurm site
-declare -ga preflight_all+=() # the groups of all partitions
-declare -g preflight_answer
+declare -ga preflight_all+=()                                  # the groups of all partitions
+declare -g request_type_as preflight_answer preflight_waits='' # partitions whose nodes take no jobs, as was said
 
 # preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
 preflight::begin() {
@@ -57,9 +57,10 @@ preflight::warn_of_time() {
 
 # preflight::warn_of_types GROUP...   The ranks of a job of several nodes would work at the pace of the slower kind.
 preflight::warn_of_types() {
-  local group partition names
+  local group partition names by=--gpu-type
   local -A types=() kinds=()
   if ((fact[gpus] == 0 || fact[nodes] == 1)) || [[ -n ${options_value[gpu_type]}${options_value[constraint]}${options_value[nodelist]} ]]; then return; fi
+  if [[ $request_type_as == @(partition|none) ]]; then by=--constraint; fi
   for group in "$@"; do
     partition=${group%%|*}
     kinds=()
@@ -71,7 +72,7 @@ preflight::warn_of_types() {
   done
   for partition in "${!types[@]}"; do
     if [[ ${types[$partition]} == *' '* ]]; then
-      common::warn "partition ${partition%\*} has GPUs of several types: ${types[$partition]}; the ${fact[nodes]} nodes may get different ones: say which by --gpu-type"
+      common::warn "partition ${partition%\*} has GPUs of several types: ${types[$partition]}; the ${fact[nodes]} nodes may get different ones: say which by $by"
     fi
   done
 }
@@ -117,15 +118,18 @@ preflight::ask_slurm() {
 preflight::die() {
   if (($1 == 2)); then common::die "Slurm does not answer: $2"; fi
   shift
-  local answer=$1 accounts partition group with_gpus=' '
+  local answer=$1 accounts partition group with_gpus=' ' option=--partition name
   local -a groups=("${preflight_all[@]}")
   local -r said=${answer,,}
   preflight::option partition partition "${@:2}"
+  for name in cycle_partition pack_partition; do
+    if [[ -n $partition && $partition == "${options_value[$name]}" && $partition != "${options_value[partition]}" ]]; then option=--${name/_/-}; fi
+  done
   if ((${#groups[@]} > 0)); then
     if partitions::choose partition groups; then
       answer+="; partition $partition has $(partitions::offers "${groups[@]}")"
     else
-      answer+="; $partition"
+      answer+="; ${partition/#--partition/$option}"
     fi
     for group in "${preflight_all[@]}"; do
       partition=${group%%|*}
@@ -169,11 +173,13 @@ preflight::may_wait() {
     all+=number
   done
   ((all >= nodes)) || return 1
-  slurm::ask shown 15 sinfo --all --noheader --exact --partition="$partition" --format='%D|%T' || return 1
+  slurm::ask shown 15 sinfo --noheader --exact --partition="$partition" --format='%D|%T' || return 1
   while IFS='|' read -r number state; do
     if ! partitions::takes_jobs "$state"; then away+=$number; fi
   done <<<"$shown"
   ((away > 0)) || return 1
+  if [[ $preflight_waits == *" $partition "* ]]; then return; fi # the job that packs, too
+  preflight_waits+=" $partition "
   common::warn "Slurm cannot start the job now: $away of $all nodes of partition $partition take no jobs; it waits in the queue until enough are back (sinfo -R)"
 }
 
@@ -182,7 +188,8 @@ preflight::may_wait() {
 # preflight::ask, of the task alone that is tried last.
 preflight::room() {
   local -n preflight_room=$1 preflight_why=$2
-  local -ir room_most=${slurm[MaxArraySize]//[!0-9]/}-1
+  local room_most=${slurm[MaxArraySize]:-}
+  room_most=$((10#0${room_most//[!0-9]/} - 1)) # below 1 where it is not known
   local -i room_low=0 room_high=$3+1 room_try=$3 room_jobs room_status=0
   local -a room_argv=()
   local room_answer

@@ -32,6 +32,8 @@ request::resolve() {
   if [[ ${site[whole_nodes]} == yes && -n ${site[usable_cpus]} ]]; then fact[cpus]=$((10#${site[usable_cpus]} / fact[tasks_per_node] * fact[tasks_per_node])); fi
   if [[ -n ${options_value[cpus]} ]]; then fact[cpus]=$((10#${options_value[cpus]})); fi
   request::check_cpus
+  # From here on they are what Slurm counts: cores, or their hardware threads.
+  if [[ ${site[threads_per_core]} == [0-9]* ]]; then fact[cpus]=$((fact[cpus] * site[threads_per_core])); fi
   request::resolve_gpu_type
   request::resolve_memory
 
@@ -296,17 +298,15 @@ request::sbatch_argv() {
   local -ra first=("${@:4}")
   # shellcheck disable=SC2178 # the name of an array
   local -n argv=$1
-  local threads=${site[threads_per_core]//[!0-9]/}
-  threads=${threads:-1}
   local name value
   argv=(
     sbatch --parsable
     --job-name="${fact[job_name]}"
     --nodes="${fact[nodes]}"
     --ntasks-per-node="${fact[tasks_per_node]}"
-    --cpus-per-task="$((fact[cpus] * threads / fact[tasks_per_node]))"
+    --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))"
   )
-  request::add_memory argv "$threads"
+  request::add_memory argv
   if [[ ${options_source[time]} != ignored ]]; then argv+=(--time="${fact[time]}"); fi
   if [[ ${site[threads_per_core]} == nomultithread ]]; then argv+=(--hint=nomultithread); fi
   request::add_gpus argv
@@ -342,10 +342,10 @@ request::sbatch_argv() {
   argv+=("$run_directory/kit/hpc/job/batch.sh" "$run_directory" "${words[@]}")
 }
 
-# request::add_memory ARGV THREADS   As the site wants it to be asked for. THREADS: those of a core that Slurm counts.
+# request::add_memory ARGV   As the site wants it to be asked for.
 request::add_memory() {
   local -n memory_argv=$1
-  local -ir all=${fact[mem_megabytes]} cpus=$((fact[cpus] * $2))
+  local -ir all=${fact[mem_megabytes]} cpus=${fact[cpus]}
   case ${fact[memory_request]} in
     none) ;;
     mem_per_cpu) if ((all > 0)); then memory_argv+=(--mem-per-cpu="$(((all + cpus - 1) / cpus))M"); else memory_argv+=(--mem=0); fi ;;

@@ -76,6 +76,9 @@ resubmit::look() {
 
 # resubmit::change OLD   The facts of the new run. Its kit is that of now: the old one may be what failed.
 resubmit::change() {
+  if [[ -n $mem && ${fact[memory_request]:-mem} == @(none|zero) ]]; then
+    common::die_usage "--mem $mem: at the site of this run (profile ${fact[site]}) memory is not asked for"
+  fi
   run::name
   if [[ ${fact[source_dir]} == "$1"/* ]]; then fact[source_dir]=${fact[run_directory]}/source; fi
   if [[ -n $mem ]]; then fact[mem_megabytes]=$(checks::megabytes "$mem"); fi
@@ -140,7 +143,7 @@ resubmit::read_argv() {
   for word in "${words[@]}"; do
     case $word in
       --dependency=* | --begin=* | --kill-on-invalid-dep=*) continue ;;
-      --mem=*) word=--mem=${fact[mem_megabytes]}M ;;
+      --mem=* | --mem-per-gpu=* | --mem-per-cpu=*) if [[ -n $mem ]]; then word=--mem=${fact[mem_megabytes]}M; fi ;; # else as the site wants it
       --time=*) word=--time=${fact[time]} ;;
       --array=*)
         if [[ -n $task ]]; then

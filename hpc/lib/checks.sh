@@ -50,6 +50,7 @@ checks::placeholder() {
     memory | node_memory) printf ' SIZE' ;;
     duration) printf ' TIME' ;;
     path) printf ' PATH' ;;
+    optional\ name*) printf ' [NAME]' ;;
     optional\ cycles*) printf ' [CYCLESxSECONDS]' ;;
     optional\ choice\ *) local -r answers=${1#optional choice } && printf ' [%s]' "${answers// /|}" ;;
     choice\ *) local -r choices=${1#choice } && printf ' %s' "${choices// /|}" ;;

@@ -90,15 +90,16 @@ ask_to_stop() {
   went_on 60 1 2
 }
 
-@test "where the site forbids to requeue, a new job continues the old one; --follow follows it" {
+# is_continued NAME [OPTION...]   A new job continues one of these options, and --follow follows it.
+is_continued() {
   local follower
   use_programs 'steps.py 60'
-  submitter --exclude 'node[3-4]' -W srun --exp-name continued --sbatch-arg=--no-requeue --follow \
+  submitter --exclude 'node[3-4]' -W srun --exp-name "$1" --follow "${@:2}" \
     >"$BATS_TEST_TMPDIR/id" 2>"$BATS_TEST_TMPDIR/messages" &
   follower=$!
   wait_until 20 test -s "$BATS_TEST_TMPDIR/id"
   job=$(<"$BATS_TEST_TMPDIR/id")
-  run_directory=$(echo "$SCRATCH/${project##*/}"/hpc_outputs/continued_*)
+  run_directory=$(echo "$SCRATCH/${project##*/}/hpc_outputs/$1"_*)
   has_begun
   ask_to_stop
   wait_status "$follower"
@@ -108,6 +109,19 @@ ask_to_stop() {
   went_on 60 1
   [[ $(<"$run_directory/job_id") != "$job" ]]
   grep -q "job $job: job $(<"$run_directory/job_id") continues it" "$BATS_TEST_TMPDIR/messages"
+}
+
+@test "where the site forbids to requeue, a new job continues the old one; --follow follows it" {
+  is_continued forbidden --sbatch-arg=--no-requeue
+  [[ $(job_log) == *'scontrol requeue: '* ]]
+}
+
+@test "where the profile says that a job must be continued, a new job does, and Slurm is not asked to requeue" {
+  export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  printf 'source "$site_clusters/pocket.sh"\nsite[requeue]=continue\n' >"$XDG_CONFIG_HOME/hpc_kit/clusters/pocket.sh"
+  is_continued continued
+  [[ $(job_log) != *'scontrol requeue: '* ]]
 }
 
 @test "a requeue that ends scontrol before it has answered: the job goes on once" {

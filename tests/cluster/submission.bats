@@ -258,6 +258,24 @@ leaves_nothing() {
   same "$(tree)" "$before"
 }
 
+@test "all nodes are drained: the job and that which packs are queued, and cancelled together; what no node can do is refused" {
+  mkdir -p -- "$SCRATCH/${project##*/}/data"
+  scontrol update nodename="node[1-4]" state=drain reason=test
+  run -0 --separate-stderr submitter -W srun --gpus 0 --exp-name waits --data data --pack-in-job --pack-time 5
+  local -r sent=$stderr
+  run -1 --separate-stderr submitter -W srun --gpus 5 --exp-name never
+  local -r refused=$stderr
+  local queued cancelled
+  queued=$(squeue --noheader --format='%j %l' | sort)
+  cancelled=$(bash "$project/hpc/experiments.sh" cancel waits 2>&1)
+  wait_until 10 no_jobs
+  scontrol update nodename="node[1-4]" state=resume # the other tests need them
+  [[ $sent == *'warning: Slurm cannot start the job now: 4 of 4 nodes of partition main take no jobs'* ]]
+  [[ $refused == *'Slurm refused the job: '*'configuration is not available' ]]
+  same "$queued" $'pack_waits 5:00\nwaits 1:00:00'
+  [[ $cancelled =~ ^'waits: cancelled '[0-9]+' '[0-9]+$ ]]
+}
+
 @test "a cluster that is down: one line, nothing submitted" {
   sed -E "s/^SlurmctldPort=.*/SlurmctldPort=9/" "$SLURM_CONF" >"$BATS_TEST_TMPDIR/slurm.conf"
   local -r before=$(tree)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; ../helpers
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; ../helpers
 # Nodes that fail twice within a day are left out of new jobs.
 
 load ../helpers
@@ -54,7 +54,9 @@ failure() {
   stub_slurm
   failure node2 2
   failure node2 3
-  sed -i 's/--test-only ]; then exit 0/--test-only ]; then case "$*" in *--exclude=*node2*) echo "sbatch: error: not available" >\&2; exit 1 ;; esac; exit 0/' "$stub/sbatch"
+  sed -i 's/--test-only ]; then exit 0/--test-only ]; then case "$*" in *--exclude=*node2*) echo "allocation failure: Requested node configuration is not available" >\&2; exit 1 ;; esac; exit 0/' "$stub/sbatch"
+  # Another node is drained: the job would wait for that one.
+  printf '#!/bin/sh\ncase $* in *%%T*) echo "1|drained" ;; *) cat -- "$STUB/partitions" ;; esac\n' >"$stub/sinfo"
   run -0 --separate-stderr submitter
   [[ $stderr == *'without these nodes Slurm would refuse the job: they are not left out'* ]]
   run ! grep -zq -- --exclude "$RECORD"

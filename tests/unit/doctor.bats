@@ -348,3 +348,40 @@ warned() {
   findings::save pocket
   warned 'refused'
 }
+
+@test "--profile: a first profile from what Slurm refuses, with which a job is taken" {
+  make_project
+  stub_slurm
+  export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config PSCRATCH=$BATS_TEST_TMPDIR/scratch
+  unset -v SCRATCH
+  mkdir -- "$PSCRATCH"
+  local -r profile=$XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh
+  # A site that wants an account and a type, and no --mem.
+  cat >"$stub/sbatch" <<'STUB'
+#!/bin/sh
+echo "$*" >>"$STUB/asked"
+case " $* " in
+  *' --account='*) ;;
+  *) echo 'sbatch: error: You are associated with multiple accounts' >&2; exit 1 ;;
+esac
+case " $* " in
+  *' --mem'*) echo 'sbatch: error: memory comes with the GPUs' >&2; exit 1 ;;
+  *' --gpus-per-node=1 '*) echo 'sbatch: error: give a type of GPU' >&2; exit 1 ;;
+esac
+echo 4711
+STUB
+  SCRATCH=$PSCRATCH fails_with 1 'multiple accounts' bash "$project/hpc/job_submitter.sh" --dry-run
+
+  run -0 --separate-stderr bash "$project/hpc/doctor.sh" --profile
+  [[ $output == *"site[scratch]='\$PSCRATCH'"* && $output == *'# a small job is refused: You are associated with multiple accounts'* ]]
+  [[ $output == *'site[required]=account # yours: mine ours'* && $output == *$'# with --mem=256M is refused: memory comes with the GPUs\nsite[memory_request]=none'* ]]
+  [[ $output == *'site[gpus_per_node]=4 # types: v100l'* && $output == *$'\nsite[gpu_type]=v100l # '* && $output == *'# Not found out:'* ]]
+  [[ ! -e $profile ]] && (($(wc -l <"$stub/asked") <= 8))
+
+  run -0 --separate-stderr bash "$project/hpc/doctor.sh" --profile stub
+  [[ -z $output && $stderr == "$profile: read it, correct it, and try it:  bash hpc/doctor.sh --cluster 'stub'" ]]
+  fails_with 1 "there is '$profile' already" bash "$project/hpc/doctor.sh" --profile stub
+  fails_with 1 '^job_submitter.sh: error: --account must be given here .*; your accounts: mine ours: yours: mine ours \(site' bash "$project/hpc/job_submitter.sh"
+  run -0 --separate-stderr bash "$project/hpc/job_submitter.sh" --account mine --no-snapshot
+  [[ $output == 4711 && $(tail -n 1 "$stub/asked") == *' --gpus-per-node=v100l:1 --account=mine '* ]]
+}

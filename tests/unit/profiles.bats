@@ -122,6 +122,15 @@ LINES
   site::expand value /mnt/bb/me && [[ $value == /mnt/bb/me ]]
 }
 
+@test "clean_nodes.sh looks where the variable of the node says, and tells where there is none" {
+  local -r disk=$BATS_TEST_TMPDIR/disk report=$BATS_TEST_TMPDIR/report
+  mkdir -p -- "$disk/$(id -un)_images"
+  JOB_DISK=$disk bash "$checkout/hpc/clean_nodes/clean_node.sh" "$checkout/hpc" '$JOB_DISK' "$report" --dry-run
+  [[ $(<"$report") =~ ^'found '[0-9]+' '.*_images$ ]]
+  run -1 env -u JOB_DISK bash "$checkout/hpc/clean_nodes/clean_node.sh" "$checkout/hpc" '$JOB_DISK' "$report" --dry-run
+  [[ $(<"$report") == '$JOB_DISK is not set on this node: correct site[node_local_directory]' ]]
+}
+
 @test "clusters/default.sh, and the table of clusters/README.md, say what the table of facts says" {
   use_libraries common site
   site::define_facts
@@ -257,24 +266,24 @@ asks() {
   at_site '# nothing'
   asks '4 --mem=20480M --time=0-01:00:00 --gpus-per-node=2' -g 2
   asks '4 --mem=0 --time=0-01:00:00 --gpus-per-node=2' -g 2 --mem 0
-  at_site site[gpu_request]=gres site[memory_request]=mem_per_gpu
+  at_site 'site[gpu_request]=gres' 'site[memory_request]=mem_per_gpu'
   asks '4 --mem-per-gpu=2560M --time=0-01:00:00 --gres=gpu:a100:2' -g 2 -G a100 --mem 5G
   asks '2 --mem=5120M --time=0-01:00:00' -g 0 --mem 5G
-  at_site site[gpu_request]=gres site[gpu_type_request]=constraint site[memory_request]=mem_per_cpu "site[local_disk_request]='gres=tmpfs:10g constraint=nvme tmp=5G'"
+  at_site 'site[gpu_request]=gres' 'site[gpu_type_request]=constraint' 'site[memory_request]=mem_per_cpu' "site[local_disk_request]='gres=tmpfs:10g constraint=nvme tmp=5G'"
   asks '4 --mem-per-cpu=5120M --time=0-01:00:00 --tmp=5G --gres=gpu:2,tmpfs:10g --constraint=a100&nvme' -g 2 -G a100
   asks '4 --mem-per-cpu=5120M --time=0-01:00:00 --tmp=5G --gres=gpu:2,tmpfs:10g,shard:1 --constraint=(x|y)&a100&nvme' -g 2 -G a100 --constraint 'x|y' --sbatch-arg=--gres=shard:1
-  at_site site[constraint]=gpu site[gpu_type_request]=constraint site[threads_per_core]=2
+  at_site 'site[constraint]=gpu' 'site[gpu_type_request]=constraint' 'site[threads_per_core]=2'
   asks '8 --mem=20480M --time=0-01:00:00 --gpus-per-node=2 --constraint=gpu&hbm80g' -g 2 -G hbm80g
   asks '4 --mem=20480M --time=0-01:00:00 --gpus-per-node=2 --constraint=gpu' -g 2 -W srun
-  at_site site[gpu_request]=partition site[memory_request]=none site[partition]=gh site[threads_per_core]=nomultithread
+  at_site 'site[gpu_request]=partition' 'site[memory_request]=none' 'site[partition]=gh' 'site[threads_per_core]=nomultithread'
   asks '2 --time=0-01:00:00 --hint=nomultithread --partition=gh' -g 1
   fails_with 2 '--gpu-type h100: at stub the partition chooses the GPU: say --partition' submitter -G h100
-  at_site site[memory_request]=zero site[whole_nodes]=yes site[usable_cpus]=56 site[gpus_per_node]=8
+  at_site 'site[memory_request]=zero' 'site[whole_nodes]=yes' 'site[usable_cpus]=56' 'site[gpus_per_node]=8'
   asks '56 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8
   asks '18 --mem=0 --time=0-01:00:00 --gpus-per-node=3' -g 3 -W srun
   [[ $stderr == *'warning: --gpus 3: a job at stub gets, and pays, whole nodes of 8 GPUs' ]]
   asks '14 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8 -c 14
-  at_site site[gpu_type_request]=none
+  at_site 'site[gpu_type_request]=none'
   fails_with 2 '--gpu-type h100: at stub Slurm knows no types of GPU there' submitter -G h100
 }
 
@@ -326,7 +335,7 @@ RULES
 @test "what a site's rules allow is not refused; what is billed is said" {
   local line options
   while IFS='|' read -r line options; do
-    at_site "$line"
+    at_site "${line// site/$'\n'site}"
     # shellcheck disable=SC2086 # words
     run -0 --separate-stderr submitter --dry-run $options
     [[ -z $stderr ]]
@@ -336,6 +345,7 @@ site[gpu_counts]='1 4'|-g 4
 site[gpu_counts]='1 4'|-g 0
 site[gpu_counts]='h100:4 h200:8'|-g 8
 site[usable_cpus]=56|-c 56
+site[usable_cpus]=56 site[threads_per_core]=2|-c 56
 site[quanta]='18 120G billed'|-g 2 -c 36 --mem 240G
 site[time_maximum]='91:2:00:00 183:6:00:00'|-t 9:00:00 -n 184
 RULES

@@ -137,7 +137,7 @@ REQUESTS
 # states LINE...   What sinfo says of the nodes, NUMBER|STATE.
 states() {
   printf '%s\n' "$@" >"$stub/states"
-  printf '#!/bin/sh\ncase $* in *%%T*) cat -- "$STUB/states" ;; *) cat -- "$STUB/partitions" ;; esac\n' >"$stub/sinfo"
+  printf '#!/bin/sh\ncase $* in *--all*--partition*) exit 1 ;; *%%T*) cat -- "$STUB/states" ;; *) cat -- "$STUB/partitions" ;; esac\n' >"$stub/sinfo"
 }
 
 @test "nodes that are drained: the job is queued, and that is said; what no node could do is not" {

@@ -93,6 +93,70 @@ finish() {
   [[ $stderr == *"error: Slurm takes no more of your jobs: QOSMaxSubmitJobPerUserLimit. Tasks from 9 on are not sent: later, with --exp-name 'many' --only-missing" ]]
 }
 
+# room JOBS   A Slurm in which the user may have so many jobs more; its words are those of 22.05.
+room() {
+  printf '%s\n' "$1" >"$stub/room"
+  cat >"$stub/sbatch" <<'STUB'
+#!/bin/bash
+count=1
+for word in "$@"; do
+  if [[ $word == --array=* ]]; then
+    count=0
+    IFS=, read -ra parts <<<"${word#*=}"
+    for part in "${parts[@]%%%*}"; do count=$((count + ${part#*-} - ${part%-*} + 1)); done
+  fi
+done
+left=$(($(<"$STUB/room") - count))
+if ((left < 0)); then
+  printf 'sbatch: error: QOSMaxSubmitJobPerUserLimit\nallocation failure: Job violates accounting/QOS policy (job submit limit)\n' >&2
+  exit 1
+fi
+if [[ $1 == --test-only ]]; then echo asked >>"$STUB/asked" && exit; fi
+echo "$left" >"$STUB/room"
+printf '%s ' sbatch "$@" | tr '\n' ' ' >>"$STUB/calls"
+echo >>"$STUB/calls"
+echo 4711
+STUB
+}
+
+@test "some of the user's jobs are queued already: a smaller array is sent, and the rest is said" {
+  room 7
+  run -1 --separate-stderr submitter --no-snapshot --repeat 10 --exp-name many
+  [[ $output == 4711 && $(<"$stub/calls") == *' --array=1-7 '* && $(<"$stub/room") == 0 ]]
+  [[ $stderr == *"error: Slurm takes no more of your jobs: QOSMaxSubmitJobPerUserLimit; "*". Tasks from 8 on are not sent: later, with --exp-name 'many' --only-missing" ]]
+  [[ $(tail -n +1 "$SCRATCH"/*/hpc_outputs/many_*/sbatch_argv | tr '\0' '\n') == *--array=1-7* ]]
+  # No room at all, and another refusal.
+  fails_with 1 'would refuse the job: QOSMaxSubmitJobPerUserLimit' submitter --no-snapshot --repeat 10
+  # A dry run says it, too.
+  room 3
+  run -0 --separate-stderr submitter --dry-run --repeat 10
+  [[ $output == *"'--array=1-3'"* && $stderr == *'Tasks from 4 on are not sent'* ]]
+}
+
+@test "with --rapid-cycle each task is two jobs; a job that packs is one more; of a second array, what there is room for" {
+  room 7
+  run -1 --separate-stderr submitter --no-snapshot --repeat 10 --exp-name cycles --rapid-cycle
+  mapfile -t calls <"$stub/calls"
+  [[ ${#calls[@]} == 2 && ${calls[0]} == *' --job-name=cycle_cycles '*' --array=1-3 '* && ${calls[1]} == *' --array=1-3 '* && $stderr == *'Tasks from 4 on '* ]]
+  room 6
+  rm -- "$stub/calls"
+  sed -i 's/MaxArraySize            = 1001/MaxArraySize = 5/' "$stub/scontrol"
+  run -1 --separate-stderr submitter --no-snapshot --repeat 10 --exp-name several
+  mapfile -t calls <"$stub/calls"
+  [[ ${#calls[@]} == 2 && ${calls[0]} == *' --array=1-4 '* && ${calls[1]} == *' --array=1-2 '*'offset=4'* && $stderr == *'Tasks from 7 on '* ]]
+  # All fit: Slurm is asked once for each array.
+  room 10
+  rm -- "$stub/calls" "$stub/asked"
+  run -0 --separate-stderr submitter --no-snapshot --repeat 10 --exp-name all
+  mapfile -t calls <"$stub/calls"
+  [[ ${#calls[@]} == 3 && $(wc -l <"$stub/asked") == 3 && $stderr != *error* ]]
+  sed -i 's/MaxArraySize = 5/MaxArraySize = 1001/' "$stub/scontrol"
+  mkdir -p -- "$SCRATCH/${project##*/}/data"
+  room 5
+  run -0 --separate-stderr submitter --dry-run --repeat 5 --data data --pack-in-job
+  [[ $output == *"'--array=1-4'"* ]]
+}
+
 @test "--only-missing: what no run has completed, and nothing twice" {
   experiments 'a' 'b'
   sent --repeat 3 --exp-name half

@@ -29,6 +29,10 @@ restart::is_due() {
 restart::again() {
   local answer shown status=0
   common::note "job $SLURM_JOB_ID: to be started again"
+  if [[ ${fact[requeue]:-} == continue ]]; then
+    restart::continue "$@"
+    return
+  fi
   slurm::ask answer 600 scontrol requeue "$(interruption::id)" || status=$?
   case $status in
     0)
@@ -46,10 +50,14 @@ restart::again() {
   # Slurm, which ends all that this script runs, may have ended scontrol before its answer.
   if slurm::ask shown 60 scontrol --oneliner show job "$(interruption::id)" && [[ " $shown " != *' JobState=RUNNING '* ]]; then return; fi
   common::note "scontrol requeue: $answer"
-  if ! restart::in_new_job "$1" "$3"; then
-    interruption::set_state "$2" failed
-    return 1
-  fi
+  restart::continue "$@"
+}
+
+# restart::continue RUN_DIRECTORY TASK_DIRECTORY OFFSET   By another job.
+restart::continue() {
+  if restart::in_new_job "$1" "$3"; then return; fi
+  interruption::set_state "$2" failed
+  return 1
 }
 
 # restart::in_new_job RUN_DIRECTORY OFFSET   Of an array, this task alone.
