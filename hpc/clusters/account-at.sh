@@ -6,6 +6,6 @@ site[gpu_request]=gres
 site[gpu_type_request]=constraint
 site[memory_request]=none
 site[forbidden]='mem mem_per_gpu' # memory comes with the CPUs
-site[required]=account # abc@v100 or abc@h100, by the kind of GPU
+site[required]=account            # abc@v100 or abc@h100, by the kind of GPU
 site[time_maximum]=100:00:00
 site[internet]=no

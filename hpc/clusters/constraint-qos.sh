@@ -3,7 +3,7 @@
 
 source "$site_clusters/pocket.sh"
 site[constraint]=gpu
-site[gpu_type_request]=constraint # hbm80g: -C 'gpu&hbm80g'
+site[gpu_type_request]=constraint   # hbm80g: -C 'gpu&hbm80g'
 site[required]='account constraint' # accounts for GPUs end with _g
 site[whole_nodes]=yes
 site[threads_per_core]=2
