@@ -23,8 +23,9 @@ source "$project/hpc/lib/packages.sh"
 passed=0 failed=0 skipped=0
 run_workers=()
 # What takes long comes first, so that the workers end at about the same time.
-run_longest=(tests/faults/weights.bats tests/train tests/cluster/interruptions.bats tests/cluster/containers.bats tests/unit
-  tests/cluster/sweeps.bats tests/cluster/staging.bats tests/cluster/drill.bats tests/cluster/training.bats tests/cluster/jobs.bats)
+run_longest=(tests/faults/weights.bats tests/train tests/cluster/sites.bats tests/cluster/shapes.bats
+  tests/cluster/interruptions.bats tests/cluster/containers.bats tests/unit tests/cluster/sweeps.bats tests/cluster/staging.bats
+  tests/cluster/drill.bats tests/cluster/training.bats tests/cluster/jobs.bats)
 reports=$(mktemp -d)
 
 main() {

@@ -17,10 +17,19 @@ source "$hpc/pocket_cluster/shape.sh"
 source "$hpc/pocket_cluster/processes.sh"
 source "$hpc/pocket_cluster/network.sh"
 
-# `down` ends the controller first: what comes later is of no use. Sets `etc`, and holds the lock.
+# `down` ends the controller first: what comes later is of no use. Holds the lock to the end.
 elastic::lock() {
   cluster::lock
   if ! cluster::exists || ! processes::live slurmctld; then exit; fi
+}
+
+# elastic::stop NAME
+elastic::stop() {
+  local -r hosts=${cluster[dir]}/etc/hosts
+  local pid rest
+  if pid=$(processes::pid "$1"); then kill -KILL -- "$pid" 2>/dev/null || true; fi
+  rest=$(awk -v name="$1" '$2 != name' "$hosts")
+  printf '%s\n' "$rest" >"$hosts"
 }
 
 elastic::resume() {
@@ -40,6 +49,8 @@ elastic::resume() {
     count+=1
     printf '%d\n' "$count" >"$starts"
     if ((how[fail_each] > 0 && count % how[fail_each] == 0)); then continue; fi
+    # Of a node that Slurm gave up, the process may live.
+    elastic::stop "$name"
     address=$(network::address "$name")
     # In place: it is mounted on the nodes' own.
     printf '%s %s\n' "$address" "$name" >>"$etc/hosts"
@@ -50,13 +61,10 @@ elastic::resume() {
 }
 
 elastic::suspend() {
-  local -r hosts=${cluster[dir]}/etc/hosts
-  local name pid rest
+  local name
   elastic::lock
   while IFS= read -r name; do
-    if pid=$(processes::pid "$name"); then kill -KILL -- "$pid"; fi
-    rest=$(awk -v name="$name" '$2 != name' "$hosts")
-    printf '%s\n' "$rest" >"$hosts"
+    elastic::stop "$name"
   done < <(cluster::slurm scontrol show hostnames "$1")
 }
 

@@ -34,6 +34,8 @@ shape::require() {
   if [[ " ${known[*]} " == *" $1 "* ]]; then
     cluster[shape]=$1
     shape::refuse_options
+    # What is recorded of a cluster that is up counts: cluster::locate.
+    cluster[shape]=''
     return
   fi
   nearest=$(options::nearest "$1" "${known[@]}" 2>/dev/null) || true

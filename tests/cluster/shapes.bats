@@ -262,12 +262,13 @@ says() {
   port=$(scontrol --oneliner show node jwb0002 | sed -E 's/.* Port=([0-9]+) .*/\1/')
   completes --nodes 2 --ntasks-per-node 2 --cpus-per-task 2 --gres=gpu:2 "$ranks"'
     srun sh -c "echo \"cpus \${SLURM_CPUS_PER_TASK-none} \${SLURM_CPU_BIND-unbound}\""
+    echo "handed on" | srun -n1 -N1 cat
     srun --overlap true; srun --gpu-bind=none true
     ls /sys/class/net; hostname -i
     bash -c "exec 3<>/dev/tcp/jwb0002i/'"$port"'" && echo "right reached"
     timeout 2 bash -c "exec 3<>/dev/tcp/jwb0002/'"$port"'" || echo "plain not reached"'
   ranks_saw none
-  says 'cpus none unbound' "unrecognized option '--overlap'" "unrecognized option '--gpu-bind=none'"
+  says 'handed on' 'cpus none unbound' "unrecognized option '--overlap'" "unrecognized option '--gpu-bind=none'"
   says ib0 10.100.0.1 'right reached' 'plain not reached'
 }
 

@@ -45,9 +45,14 @@ main_job() {
   local rank
   send "${@:2}"
   for ((rank = 0; rank < ranks; rank++)); do
-    wait_until 60 test -s "$run_directory/task_1/output/rank_$rank" || { job_log >&2 && return 1; }
+    wait_until 60 began_or_ended "$rank"
+    [[ -s $run_directory/task_1/output/rank_$rank ]] || { job_log >&2 && return 1; }
   done
   ${INTERRUPT:-ask_to_stop}
+}
+
+began_or_ended() {
+  [[ -s $run_directory/task_1/output/rank_$1 ]] || job_has_ended "$job"
 }
 
 ask_to_stop() {
@@ -71,7 +76,7 @@ three_points() {
   wait_for_job "$job" 90
   same "$(cat -- "$run_directory"/task_*/state | sort | uniq -c | xargs)" '2 completed 1 failed' || { head -n 50 "$run_directory"/task_*/log.txt >&2 && return 1; }
   run -0 bash "$project/hpc/experiments.sh" why "$run_directory"
-  [[ $output == *'exit status 4'* ]] || { printf '%s\n' "$output" >&2 && return 1; }
+  [[ $output == *'ended with status 4'* ]] || { printf '%s\n' "$output" >&2 && return 1; }
 }
 
 # all_of RANKS SWEEP_OPTIONS OPTION...   The main job, the sweep beside it.
@@ -146,7 +151,7 @@ forbidden() {
   local digits
   site foreign-launcher
   export SBATCH_ACCOUNT=budget
-  forbidden 'gpu_type' --gpus 1 --gpu-type a100
+  forbidden 'knows no types of GPU' --gpus 1 --gpu-type a100
   all_of 4 '--gpus 1' --gpus 2 --num-nodes 2
   cp -- "$checkout/experiment_configurations.txt" "$project/"
   digits=$SCRATCH/${project##*/}/datasets/digits
@@ -158,7 +163,9 @@ forbidden() {
 @test "quanta-and-disk: shares of a node, a disk by gres" {
   site quanta-and-disk
   forbidden 'quarters of a node' --gpus 1 --mem-per-gpu 20G
-  all_of 4 '--gpus 1' --gpus 2 --num-nodes 2
+  # By default a job has the name of the project, which is an odd one here.
+  forbidden 'use letters, digits and . _ / -' --gpus 1
+  all_of 4 '--gpus 1' --gpus 2 --num-nodes 2 --exp-name main
 }
 
 preempt() {
