@@ -368,7 +368,13 @@ setup() {
 }
 
 @test "A6: sbatch times out as the controller is stopped" {
-  [[ $(<"$BATS_FILE_TMPDIR/A6_stopped") == *'squeue shows it'* ]]
+  # What sbatch has asked of a controller that was stopped meanwhile is done later, but by a controller of 26.05 it is dropped.
+  if [[ $(sbatch --version) == *' '@(22.05|24.11).* ]]; then
+    [[ $(<"$BATS_FILE_TMPDIR/A6_stopped") == *'squeue shows it'* ]]
+  else
+    [[ $(<"$BATS_FILE_TMPDIR/A6_stopped") == *'squeue shows no job of '*': the run directory stays; '*'submit again'* ]]
+    begin A6_stopped <<<'true'
+  fi
   over A6_stopped COMPLETED 0 finished
 }
 
