@@ -197,8 +197,14 @@ batch::wait_for_step() {
 
 # Slurm's warning before the time limit (--grace-seconds).
 batch::heed_warning() {
-  common::note "job $SLURM_JOB_ID: the time limit is near: asking the program to save and stop"
   ending=warned
+  if [[ -n $step && ! -e $attempt_directory/begun ]]; then
+    # srun asks again only each minute or two; a controller that was away can cost it all of the job's time.
+    common::note "job $SLURM_JOB_ID: the time limit is near, and Slurm has not started the ranks: nothing to save"
+    kill -s TERM "$step" 2>/dev/null || true
+    return 0
+  fi
+  common::note "job $SLURM_JOB_ID: the time limit is near: asking the program to save and stop"
   interruption::ask "$attempt_directory"
   if [[ ${fact[interrupt]} == kill ]]; then
     (trap - EXIT && common::sleep "$((fact[grace_seconds] / 2))" && kill -s RTMIN+1 "$$") &

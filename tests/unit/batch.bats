@@ -100,6 +100,38 @@ cancelled|[2026-11-29T12:48:56.742] error: *** JOB 2 ON node1 CANCELLED AT 2026-
 WORDS
 }
 
+@test "told to end while the controller is silent, and the program has saved: who ended the job decides, by Slurm's words" {
+  local words
+  # shellcheck disable=SC2016 # sh expands it
+  printf '#!/bin/sh\ncase $* in *hostnames*) echo node1 ;; *) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1 ;; esac\n' >"$stub/scontrol"
+  for words in ' DUE TO TIME LIMIT:time_limit' ' DUE TO PREEMPTION:preempted' ':cancelled'; do
+    rm -rf -- "$task"/{attempt_*,log.txt} "$stub/began"
+    # shellcheck disable=SC2016 # sh expands it
+    srun_does "echo 'slurmstepd-node1: error: *** JOB 1 ON node1 CANCELLED AT 2026-11-29T12:00:00${words%%:*} ***'"'
+: >"$STUB/began"; '"$heeds"
+    start_batch
+    wait_until 20 test -e "$stub/began"
+    kill -s TERM "$batch"
+    wait_until 30 grep -q 'exit status 75' "$task/log.txt"
+    kill -s KILL -- "-$batch" 2>/dev/null || true # at the end of KillWait, if it runs still
+    wait_status "$batch"
+    [[ $(cause) == "${words#*:}" && -e $task/attempt_0/doubt ]]
+  done
+}
+
+@test "warned of the time limit before Slurm has started the ranks: the job is started again" {
+  # shellcheck disable=SC2016 # sh expands it
+  srun_does 'echo "srun: Job 1 step creation temporarily disabled, retrying (Requested nodes are busy)" >&2
+: >"$STUB/began"; exec sleep 60'
+  start_batch
+  wait_until 20 test -e "$stub/began"
+  kill -s USR1 "$batch"
+  wait_until 20 test -e "$stub/requeued"
+  [[ $(cause) == 'notice time_limit' && $(<"$task/state") == paused ]]
+  kill -s TERM "$batch" # Slurm ends it now
+  wait_status "$batch"
+}
+
 group_is_gone() {
   [[ -z $(pgrep -g "$1") ]]
 }

@@ -186,15 +186,23 @@ interruption::cause() {
 # interruption::own_cause ATTEMPT_DIRECTORY STATUS ENDING   As far as it is seen without Slurm.
 interruption::own_cause() {
   local -r directory=$1 status=$2 ending=$3
-  local rank=- node=-
+  local rank=- node=- own
   if ((status == 0)); then
     echo finished
   elif [[ $ending == @(hung|ignored_stop) ]]; then
     printf '%s\n' "$ending"
+  elif [[ $ending == warned && ! -e $directory/begun ]]; then
+    echo notice time_limit # nothing has run that could have failed
   elif ((status == interruption_again)) || [[ ${fact[interrupt]} == kill && $ending == @(warned|cycle) ]]; then
     case $ending in
       warned) echo notice time_limit ;;
       cycle) echo notice cycle ;;
+      told_to_end)
+        # It has saved, and that does not make it go on: whoever ended the job decides.
+        own='notice request'
+        if interruption::log_has "$directory" '[*][*][*] JOB .* CANCELLED AT [^ ]+ [*][*][*]'; then own=cancelled; fi
+        interruption::cause_of_slurm "$directory" "$own"
+        ;;
       *) if [[ -e $directory/stop ]]; then echo notice request; else echo notice signal; fi ;;
     esac
   elif [[ $ending == told_to_end ]]; then
