@@ -102,13 +102,19 @@ roots::make() {
 # roots::run VERSION TEST...   Runs them in the root. Of the checkout the tests get a copy of what git does not ignore.
 roots::run() {
   local -r version=$1
-  local root work
+  local root work environments
   root=$(roots::folder "$version")
   work=$(mktemp -d "$roots_cache/run.XXXXXX")
   trap 'roots::end; rm -rf --one-file-system -- "$work"' EXIT
   trap 'exit 130' INT TERM
-  mkdir -p -- "$work"/{merged,work,upper"$project",environments/{upper,work}}
-  chmod 755 -- "$work" "$work/upper"
+  environments=$(realpath -- "$project/.venv")
+  mkdir -p -- "$work"/{merged,work,upper"$project",lower"${environments%/*}"}
+  chmod 755 -- "$work" "$work"/{upper,lower}
+  # In a layer that nothing writes to, links to the checkout's files will do. All is one file system, as on this machine.
+  cp --archive --link -- "$environments" "$work/lower${environments%/*}/" 2>/dev/null || {
+    rm -rf -- "$work/lower$environments"
+    cp --archive -- "$environments" "$work/lower${environments%/*}/"
+  }
   git -C "$project" ls-files -z --cached --others --exclude-standard |
     tar --directory="$project" --create --null --files-from=- --ignore-failed-read 2>/dev/null |
     tar --directory="$work/upper$project" --extract
@@ -140,7 +146,7 @@ roots::inside() {
   mapfile -t shown < <(roots::python_paths)
   if [[ -d /opt/hpc_kit_apptainer ]]; then shown+=(/opt/hpc_kit_apptainer); fi
 
-  mount -t overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/work" overlay "$merged"
+  mount -t overlay -o "lowerdir=$work/lower:$root,upperdir=$work/upper,workdir=$work/work" overlay "$merged"
   mount --rbind /dev "$merged/dev"
   mount -t tmpfs -o mode=1777 tmpfs "$merged/dev/shm"
   mount -t proc proc "$merged/proc"
@@ -151,8 +157,6 @@ roots::inside() {
     if [[ -d $path ]]; then mkdir -p -- "$merged$path"; else : >>"$merged$path"; fi
     mount --bind -o ro "$path" "$merged$path"
   done
-  mkdir -p -- "$merged$environments"
-  mount -t overlay -o "lowerdir=$environments,upperdir=$work/environments/upper,workdir=$work/environments/work" overlay "$merged$environments"
   if [[ $environments != "$project/.venv" ]]; then ln -sfn -- "$environments" "$merged$project/.venv"; fi
 
   # Not chroot: in one no user may make a namespace, as Apptainer does.

@@ -582,7 +582,7 @@ make_environment() {
   real=$(realpath -- "$environment")
   rm -- "$project/.venv"
   mkdir -- "$project/.venv"
-  python3 -m venv --without-pip "$environment"
+  "$real/bin/python" -m venv --without-pip "$environment" # torch is for that Python
   "$real/bin/python" - "$environment" <<'PYTHON'
 import pathlib, site, sys
 from pip._vendor.distlib.scripts import ScriptMaker

@@ -142,7 +142,7 @@ make_shims() {
     shim "$name" ln <<<'if [[ " $*" != *" -s"* ]]; then echo "ln: Operation not permitted" >&2; exit 1; fi'
   done
   shim A2_bucket ln <<<'echo "ln: Operation not permitted" >&2; exit 1'
-  shim A3_keeper tar <<<'if [[ -n $SLURM_STEP_ID ]]; then says_and_waits A3_keeper.brings A3_keeper.end; fi'
+  shim A3_keeper tar <<<'if [[ $SLURM_STEP_ID == 0 ]]; then says_and_waits A3_keeper.brings A3_keeper.end; fi'
   shim A3_keeper squeue <<<'if [[ $* == *--jobs=$SLURM_JOB_ID* ]]; then says_and_waits A3_keeper.asks A3_keeper.answer; fi'
   shim A5_before sbatch <<<'printf "%s\n" ----- "  Welcome to 12 nodes" 2026 -----'
   shim A5_behind sbatch <<<'"$real" "$@" || exit; printf "%s\n" "" "project | hours left" "abc     | 5000" 5000; exit'
@@ -368,7 +368,13 @@ setup() {
 }
 
 @test "A6: sbatch times out as the controller is stopped" {
-  [[ $(<"$BATS_FILE_TMPDIR/A6_stopped") == *'squeue shows it'* ]]
+  # What sbatch has asked of a controller that was stopped meanwhile is done later, but by a controller of 26.05 it is dropped.
+  if [[ $(sbatch --version) == *' '@(22.05|24.11).* ]]; then
+    [[ $(<"$BATS_FILE_TMPDIR/A6_stopped") == *'squeue shows it'* ]]
+  else
+    [[ $(<"$BATS_FILE_TMPDIR/A6_stopped") == *'squeue shows no job of '*': the run directory stays; '*'submit again'* ]]
+    begin A6_stopped <<<'true'
+  fi
   over A6_stopped COMPLETED 0 finished
 }
 

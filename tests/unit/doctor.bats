@@ -234,7 +234,7 @@ found() {
   stub scontrol "JobId=7 StartTime=$((now - 5)) "
   found ok 'within' probe_node::clock n1 $((now - 4)) $((now - 5))
   found problem 'n1 is 9[0-9] s behind' probe_node::clock n1 $((now - 100)) $((now - 5))
-  found problem 'n1 is (99|100) s ahead' probe_node::clock n1 $((now + 100)) $((now - 5))
+  found problem 'n1 is (9[0-9]|100) s ahead' probe_node::clock n1 $((now + 100)) $((now - 5))
   found ok '/local, 488 GB free of 878 GB, xfs' probe_node::local_disk n1 profile '/local|500000|900000|xfs'
   found note "a network's" probe_node::local_disk n1 profile '/local|500000|900000|lustre'
   found note 'it is memory' probe_node::local_disk n1 profile '/dev/shm|500000|900000|tmpfs'
