@@ -28,14 +28,14 @@ pruning::prune() {
 }
 
 # pruning::list ARRAY OUTPUTS   The user's own runs with unpacked sources that can be unpacked again, and in which no task has changed
-# its state for an hour.
+# its state for an hour. Not those of earlier kits: what their programs have written there cannot be told.
 pruning::list() {
   local -n list_runs=$1
   local list_run list_folder
   for list_run in "$2"/*/; do
     list_run=${list_run%/}
     for list_folder in "$list_run"/source{,.*}; do
-      if [[ -d $list_folder && ! -L $list_folder && -O $list_run && -e $list_run/source.tar && ! -e $list_run/source.kept &&
+      if [[ -d $list_folder && ! -L $list_folder && -O $list_run && -e $list_run/source.tar && -e $list_run/unpacked && ! -e $list_run/source.kept &&
         -z $(find "$list_run" -maxdepth 2 -name state -mmin -60 -print -quit 2>&1) ]]; then
         list_runs+=("$list_run")
         break
@@ -44,14 +44,14 @@ pruning::list() {
   done
 }
 
-# pruning::remove RUN   Status 1 when the program has changed them: then they stay. The name goes first: a job that starts at this
+# pruning::remove RUN   Status 1 when the program has written there: then they stay. The name goes first: a job that starts at this
 # moment finds none, and unpacks.
 pruning::remove() {
   local -r run=$1
   local folder changed
   changed=$(pruning::count_changes "$run")
   if ((changed > 0)); then
-    common::note "kept $run/source: the program has written or removed $changed files there (what is to stay belongs into OUTPUT_PATH or CHECKPOINT_DIRECTORY)"
+    common::note "kept $run/source: the program has written $changed files there (what is to stay belongs into OUTPUT_PATH or CHECKPOINT_DIRECTORY)"
     { : >"$run/source.kept"; } 2>/dev/null
     return 1
   fi
@@ -66,18 +66,11 @@ pruning::remove() {
   done
 }
 
-# pruning::count_changes RUN   Prints how many files of its unpacked sources are newer than the run, more or fewer than were unpacked
-# and linked. What Python has compiled does not count.
+# pruning::count_changes RUN   Prints how many files in its unpacked sources the program has written (job/lib/sources.sh leaves
+# `unpacked`). What Python has compiled does not count.
 pruning::count_changes() {
-  local -r run=$1
-  local newer there unpacked linked=0 differ
-  if [[ ! -d $run/source ]]; then echo 0 && return; fi
-  newer=$(find "$run/source" -name __pycache__ -prune -o -type f ! -name '*.pyc' -newer "$run/facts" -printf . | wc -c)
-  there=$(find "$run/source" -name __pycache__ -prune -o ! -type d ! -name '*.pyc' -printf . | wc -c)
-  unpacked=$(LC_ALL=C tar --list --quoting-style=escape --file="$run/source.tar" | LC_ALL=C grep -cvE '(^|/)__pycache__/|\.pyc$')
-  if [[ -e $run/source.tar.ignored ]]; then linked=$(tr -cd '\0' <"$run/source.tar.ignored" | wc -c); fi
-  differ=$((there - unpacked - linked))
-  echo $((newer > ${differ#-} ? newer : ${differ#-}))
+  if [[ ! -d $1/source ]]; then echo 0 && return; fi
+  find "$1/source" -name __pycache__ -prune -o -type f ! -name '*.pyc' -cnewer "$1/unpacked" -printf . | wc -c
 }
 
 # pruning::forget_archives STORE   Those that no run has a link to any more, and that no submission has looked at for a day; where there

@@ -3,8 +3,8 @@
 #
 #   facts               fact[NAME]='value', one a line
 #   kit                 the version of the kit that it runs (job_submitter/kit.sh); profile.sh, the user's own profile of the site
-#   source.tar          the project as it was, unpacked into source/ when the job starts; that goes when the run has ended
-#                       (job_submitter/pruning.sh). source.kept: it does not, as the program has written there
+#   source.tar          the project as it was, unpacked into source/ when the job starts (unpacked: since then); that goes when the run has ended
+#                       (job_submitter/pruning.sh). source.kept: it does not, as the program has written there (written: what)
 #   jobs                each job that was sent for it, "ID NAME" (sending.sh)
 #   job_id              of each array, and of jobs that continue tasks of one
 #   sbatch_argv         the exact sbatch command, words that end in NUL; sbatch_argv_OFFSET of further arrays

@@ -35,8 +35,7 @@ ended() {
   unpack "$1"
   echo "$2" >"$run/job_id"
   echo "$3" >"$run/task_1/state"
-  find "$run" -exec touch --no-dereference -d '2 hours ago' -- {} +
-  touch -d '3 hours ago' -- "$run/source/"*
+  touch -d '2 hours ago' -- "$run/task_1/state"
 }
 
 unpack() {
@@ -56,7 +55,7 @@ prune() {
   touch -- "$outputs/failed/source.AbCdEf/a.py" "$outputs/finished/source/__pycache__/a.pyc"
   prune
   [[ $stderr == 'removed the unpacked sources of 2 runs that have ended; each keeps its source.tar' ]]
-  [[ $(cd -- "$outputs" && printf '%s ' */*) == 'failed/facts failed/job_id failed/source.tar failed/source.tar.ignored failed/task_1 finished/facts finished/job_id finished/source.tar finished/source.tar.ignored finished/task_1 ' ]]
+  [[ $(cd -- "$outputs" && printf '%s ' */*) == 'failed/facts failed/job_id failed/source.tar failed/source.tar.ignored failed/task_1 failed/unpacked finished/facts finished/job_id finished/source.tar finished/source.tar.ignored finished/task_1 finished/unpacked ' ]]
   [[ -e $project/weights && -e $project/key.pem ]]
   unpack finished
   [[ $(<"$outputs/finished/source/sub/"$'b\n.py') == 'print(1)' && -L $outputs/finished/source/weights && -L $outputs/finished/source/link ]]
@@ -101,18 +100,20 @@ prune() {
   [[ ! -e $outputs/last/source && ! -e $outputs/hidden/source ]]
 }
 
-@test "what the program has written or removed there stays, and is told once" {
+@test "what the program has written there stays, and is told once; what it has removed is in the archive; an earlier kit's run stays" {
   ended wrote 7 completed
   ended copied 8 completed
   ended changed 9 completed
   ended deleted 10 completed
+  ended earlier 11 completed
+  rm -- "$outputs/earlier/unpacked"
   touch -- "$outputs/wrote/source/sub/out.pt"
   cp -p -- "$outputs/copied/source/a.py" "$outputs/copied/source/"$'best\n.py' # with its time
   echo more >>"$outputs/changed/source/a.py"
   rm -- "$outputs/deleted/source/a.py"
   prune
-  [[ ${#stderr_lines[@]} == 4 && $stderr == *"kept $outputs/wrote/source: the program has written or removed 1 files there"* ]]
-  [[ -d $outputs/wrote/source && -d $outputs/copied/source && -d $outputs/changed/source && -d $outputs/deleted/source ]]
+  [[ ${#stderr_lines[@]} == 4 && $stderr == *"kept $outputs/wrote/source: the program has written 1 files there"* ]]
+  [[ -d $outputs/wrote/source && -d $outputs/copied/source && -d $outputs/changed/source && -d $outputs/earlier/source && ! -e $outputs/deleted/source ]]
   prune
   [[ -z $stderr && -d $outputs/wrote/source ]]
 }
