@@ -30,7 +30,7 @@ main() {
     doctor_node::say modules "$message"
   fi
   doctor_node::local_disk
-  doctor_node::say python "$(python3 -c 'import sys; assert sys.version_info >= (3, 9); print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null || true)"
+  doctor_node::say python "$(python3 -c 'import sys; assert sys.version_info >= (3, 6); print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null || true)"
   if name=$(container_runtime::find); then
     version=$(timeout 15 "$name" --version 2>/dev/null) || version="$name that does not run"
   fi

@@ -121,9 +121,13 @@ probe_login::file_system() {
 
 probe_login::environment() {
   local version environment
-  if ! version=$(python3 -c 'import sys; assert sys.version_info >= (3, 9); print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null); then
-    findings::add problem environment 'no python3 of 3.9 or later on this machine' 'load one before you submit (module load python), or put it into PATH'
-  elif environment=${site[environment]:-$(environment::find "$1" 2>/dev/null)} && [[ -x $environment/bin/python ]]; then
+  environment=${site[environment]:-$(environment::find "$1" 2>/dev/null || true)}
+  if ! version=$(common::first_python 9 python3 ${environment:+"$environment/bin/python"}); then
+    findings::add problem environment 'no python3 of 3.9 or later, neither on this machine nor in an environment' 'load one before you submit (module load python), or put it into PATH'
+    return
+  fi
+  version=$("$version" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
+  if [[ -x $environment/bin/python ]]; then
     findings::add ok environment "python $version; $environment"
   else
     findings::add note environment "python $version; no virtual environment for $1" "make it once, unless your jobs run in a container:  bash venv/create.sh"

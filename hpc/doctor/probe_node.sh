@@ -72,7 +72,7 @@ probe_node::judge() {
   findings::judge "${told[modules_loaded]}" modules "${site[modules]:-none to load}" \
     problem "${told[modules]}" "correct site[modules] or node_setup in $profile (module spider shows what there is)"
   findings::judge "${told[python]}" python "${told[python]} on $node" \
-    problem "no python3 of 3.9 or later on $node" "load one: site[modules]=python/… in $profile"
+    note "no python3 of 3.6 or later on $node: jobs take that of their environment" "to load one: site[modules]=python/… in $profile"
   findings::judge "${told[container]}" container "${told[container]}" \
     note "neither apptainer nor singularity on $node: no --singularity-container" "if the site has it as a module: site[modules]=apptainer in $profile"
   findings::judge "${told[internet]}" internet "$node reaches $server" \

@@ -27,7 +27,7 @@ node_job::close() {
 # node_job::send JOB REPORT OPTION... SCRIPT ARGUMENT...   To one node, in the partition, account and QOS of the options.
 # The variable JOB becomes its id, or why there is none; statuses as of sending::send.
 node_job::send() {
-  local -a argv=(sbatch --parsable --nodes=1 --ntasks=1 --cpus-per-task=1 --chdir="$node_job_folder" --output=/dev/null)
+  local -a argv=(sbatch --parsable --nodes=1 --ntasks=1 --cpus-per-task=1 --propagate=NONE --chdir="$node_job_folder" --output=/dev/null)
   local name status=0
   case ${site[memory_request]} in
     none) ;;

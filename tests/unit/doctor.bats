@@ -241,7 +241,7 @@ found() {
   found problem '/local cannot be written on n1' probe_node::local_disk n1 profile '/local|||'
   printf '%s\t%s\n' node n1 time $((now - 4)) modules 'error: module load cuda/99 failed' server https://example.org internet yes >"$file"
   found problem 'cuda/99' probe_node::judge "$file" 7 main
-  found problem 'no python3' probe_node::judge "$file" 7 main
+  found note 'no python3' probe_node::judge "$file" 7 main
   found note 'neither apptainer' probe_node::judge "$file" 7 main
   found ok 'reaches https://example.org' probe_node::judge "$file" 7 main
   found ok 'n1 sees the project and scratch; job 7' probe_node::judge "$file" 7 main
