@@ -86,7 +86,8 @@ class Case:
 
     def fullest_node(self):
         """From Slurm 26.05 on its own accounting does not name the node: the only one of the attempt, or the only one
-        that was seen above half of what a node may take; None where there is no such node."""
+        that was seen above half of what a node may take; None where there is no such node.
+        """
         if not self.attempt:
             return None
         if re.fullmatch(r"[^][,\s]+", self.attempt.nodes):
