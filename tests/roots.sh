@@ -190,7 +190,10 @@ roots::table() {
     /^(in [0-9]+ s|Failed:)$/ { file = "" }
     file != "" && /^ok / { $0 ~ /# skip/ ? skipped[file, FILENAME]++ : passed[file, FILENAME]++ }
     file != "" && /^not ok / { failed[file, FILENAME]++; bad[++bads] = file ": " FILENAME ": " $0 }
+    /: the runner itself, status [0-9]+$/ { wrong++; bad[++bads] = FILENAME ": " $0 }
+    /^[0-9]+ passed, [0-9]+ failed/ { ended[FILENAME] = 1 }
     END {
+      for (i = 1; i <= count; i++) if (!ended[version[i] ".log"]) { wrong++; bad[++bads] = version[i] ".log: the run has no end" }
       printf "\n| tests |"; for (i = 1; i <= count; i++) printf " %s |", version[i]
       printf "\n| --- |"; for (i = 1; i <= count; i++) printf " --- |"
       for (l = 1; l <= lines; l++) {

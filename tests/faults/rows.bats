@@ -508,7 +508,10 @@ change_kit() {
     scontrol requeue "$job"
   done
   for name in A17 A17_stopped; do
-    over "$name" COMPLETED 1 finished
+    recall "$name"
+    wait_for_job "$job" 120
+    same "$job_states; $(causes); $(job_field "$job" Restarts)" 'COMPLETED; finished; 1'
+    nothing_of "$name"
     [[ ! -e $run_directory/task_1/attempt_1 && $(<"$run_directory/task_1/state") == completed ]]
   done
 }
