@@ -76,6 +76,12 @@ says() {
   done
 }
 
+# Slurm shows its plugin the jobs as they were, until a second in which one has changed later: a change for it to see.
+show_plugin() {
+  sleep 1.1
+  scontrol update jobid="$(squeue --noheader --format=%A --sort=i | sed -n 1p)" comment=seen
+}
+
 @test "no such shape, and options that a shape cannot have, are said in one line with status 2" {
   fails_with 2 "'routd': no such shape: did you mean routed\\?" pocket up --shape routd
   fails_with 2 "'x': no such shape \\(there are: account-at .*routed\\)" pocket up --shape=x
@@ -137,9 +143,9 @@ says() {
   says 'slice 2'
   refused 'job submit limit' --time 60 --array 0-20:2
   job --time 60 --begin=now+1hour --array=1-8,10%2 true
-  sleep 1.1 # of several jobs within a second, Slurm shows the plugin the first
+  show_plugin
   job --time 60 --begin=now+1hour true
-  sleep 1.1
+  show_plugin
   refused 'job submit limit' --time 60
 }
 
@@ -192,10 +198,10 @@ says() {
   says 'No space left on device' /big
   [[ ! -e ~/big && -e here ]]
   job "${asked[@]}" --nodes 1 --begin=now+1hour true
-  sleep 1.1 # of several jobs within a second, Slurm shows the plugin the first
+  show_plugin
   refused 'more than 3 jobs in the queues' "${asked[@]}" --nodes 1 --array 1-3
   job "${asked[@]}" --nodes 1 --begin=now+1hour --array 1-2 true
-  sleep 1.1
+  show_plugin
   refused 'more than 3 jobs in the queues' "${asked[@]}" --nodes 1
 }
 
