@@ -24,7 +24,7 @@ declare -i failed=0
 reports=''
 
 main() {
-  local scratch silence
+  local scratch silence why
   site::leave_enclosing_job
   options::add dry_run flag '' '--dry-run' 'only show what would be removed: node, folder and size'
   options::add_placement partition account qos cluster
@@ -35,7 +35,10 @@ main() {
   options::complete site
   clean_nodes::choose_nodes
   site::scratch scratch
-  [[ -n $scratch ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
+  if [[ -z $scratch ]]; then
+    site::no_scratch why
+    common::die "$why"
+  fi
   node_job::open reports "$scratch" clean_nodes || common::die "cannot write into SCRATCH=${scratch@Q}"
   trap clean_nodes::leave EXIT
   clean_nodes::send

@@ -16,10 +16,11 @@ probe_login::all() {
 # probe_login::scratch SCRATCH PROJECT   Sets the variable where it can be used.
 probe_login::scratch() {
   local -n scratch_found=$1
-  local folder
+  local folder why
   site::scratch folder
   if [[ -z $folder ]]; then
-    findings::add problem scratch 'SCRATCH is not set' "add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
+    site::no_scratch why
+    findings::add problem scratch "${why%%: *}" "${why#*: }"
   elif [[ $folder != /* || ! -d $folder || ! -w $folder ]]; then
     findings::add problem scratch "SCRATCH=$folder is not a folder in which you can write" 'set it to one of your own that all nodes share, from / on'
   else

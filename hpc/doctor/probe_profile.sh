@@ -1,11 +1,13 @@
 # shellcheck shell=bash
 # doctor.sh --profile: a first profile for a site that nobody has described, from what its Slurm, the login environment and
-# a few `sbatch --test-only` calls tell. At most twelve questions to the controller, and no job.
+# a few `sbatch --test-only` calls tell: fourteen at most, and no job. Where two ways are taken, the first counts.
 
 declare -gA options_value slurm
 declare -ga probe_profile_lines+=()   # of the profile
 declare -ga probe_profile_unknown+=() # what was not found out
-declare -g probe_profile_script probe_profile_said
+declare -ga probe_profile_place+=()   # the account, partition and QOS of each try
+declare -g probe_profile_script probe_profile_said=''
+declare -gi probe_profile_left=14 # of the tries
 
 # probe_profile::print HPC_FOLDER [NAME]   On standard output, or with NAME into the user's own profile of that name, if there is none.
 probe_profile::print() {
@@ -46,110 +48,264 @@ probe_profile::add() {
   probe_profile_lines+=("$1")
 }
 
-# Where SCRATCH is not set, a variable of the login shell that is like it.
+# Where SCRATCH is not set, the variables of the login shell that are like it: the usual names, then what is called or lies in
+# a scratch, then the others. The first becomes a fact.
 probe_profile::scratch() {
-  local name found=''
+  local name words found=' '
   if [[ -n ${SCRATCH:-} ]]; then
     probe_profile::add "# SCRATCH is set here: $SCRATCH"
     return
   fi
-  for name in PSCRATCH SCRATCHDIR SCRATCH_DIR GSCRATCH MYSCRATCH CSCRATCH FAST WORK WORKDIR; do
-    if [[ ${!name:-} != /* || ! -w ${!name} ]]; then continue; fi
-    probe_profile::add "${found:+# }site[scratch]='\$$name' # ${!name}"
-    found=1
+  for name in PSCRATCH SCRATCHDIR SCRATCH_DIR GSCRATCH MYSCRATCH CSCRATCH FAST WORK WORKDIR; do probe_profile::add_scratch "$name"; done
+  for words in '*scratch*' '*@(scratch|work|fast|project|lustre)*'; do
+    while IFS= read -r name; do
+      # shellcheck disable=SC2053 # a pattern
+      if [[ ${name,,}=${!name,,} == $words ]]; then probe_profile::add_scratch "$name"; fi
+    done < <(compgen -e | LC_ALL=C sort)
   done
-  if [[ -z $found ]]; then probe_profile_unknown+=('scratch: no SCRATCH, and no variable like it, names a folder in which you can write'); fi
+  if [[ $found == ' ' ]]; then probe_profile_unknown+=('scratch: no SCRATCH, and no variable like it, names a folder in which you can write'); fi
+}
+
+# probe_profile::add_scratch NAME   If it is a folder in which one can write, and none of the home, of a program or of a shell. Its
+# caller's found has those that are written already.
+probe_profile::add_scratch() {
+  local -r folder=${!1:-}
+  if [[ $1 == @(HOME|PWD|OLDPWD|SCRATCH|TMPDIR|TMP|TEMP|TEMPDIR|PYTHON*|VIRTUAL_ENV|CONDA_*|XDG_*|BATS_*|POCKET_*|*HOME) ]]; then return; fi
+  if [[ $folder != /* || ! -d $folder || ! -w $folder || $found == *" $1 "* ]]; then return; fi
+  if [[ $folder/ == "${HOME:-/nowhere}/"* || $folder/ == "${probe_profile_script%/hpc/*}/"* ]]; then return; fi
+  probe_profile::add "$([[ $found == ' ' ]] || echo '# ')site[scratch]='\$$1' # $folder"
+  found+="$1 "
 }
 
 probe_profile::slurm() {
-  local partition=${options_value[partition]} account accounts
-  local -a groups=() place=()
-  local -A gpus=()
-  if ! partitions::read groups || ! partitions::choose partition groups; then
-    probe_profile_unknown+=("GPUs, memory: ${partition:-${groups[0]:-sinfo shows no partition}}")
+  local partition name default='' best=''
+  local -a groups=() candidates=()
+  if ! partitions::read groups; then
+    probe_profile_unknown+=("GPUs, memory: ${groups[0]:-sinfo shows no partition}")
+    return
+  fi
+  for name in account qos; do
+    if [[ -n ${options_value[$name]} ]]; then probe_profile_place+=("--$name=${options_value[$name]}"); fi
+  done
+  if ! probe_profile::choose_partitions; then
+    probe_profile_unknown+=("GPUs, memory: $partition")
     if [[ $partition == *'no default partition'* ]]; then probe_profile::add 'site[required]=partition # there is no default one'; fi
     return
   fi
-  probe_profile::add "# partition $partition: $(partitions::offers "${groups[@]}")"
-  if [[ -n ${options_value[partition]} ]]; then
-    probe_profile::add "site[partition]=$partition"
-    place+=(--partition="$partition")
+  for partition in "${candidates[@]}"; do
+    if probe_profile::try_partition "$partition"; then return; fi
+  done
+  if ! probe_profile::try_partition "$best" other; then
+    probe_profile_unknown+=('GPUs, memory: no job is taken, see above; give --account, --partition, --qos here')
   fi
-  probe_profile::shares "$partition"
-  if [[ -n ${options_value[account]} ]]; then place+=(--account="${options_value[account]}"); fi
-  if ! probe_profile::takes 'a small job' "${place[@]}"; then
-    if [[ ${probe_profile_said,,} == *account* ]] && slurm::ask_accounts accounts && [[ -n $accounts ]]; then
-      account=${accounts%% *}
-      if [[ -z ${options_value[account]} ]] && probe_profile::takes "with --account $account" --account="$account" "${place[@]}"; then
-        probe_profile::add "site[required]=account # yours: $accounts"
-        place+=(--account="$account")
-      fi
-    fi
-    if [[ -n $probe_profile_said ]]; then
-      probe_profile_unknown+=('GPUs, memory: no small job is taken; give --account, --partition, --qos here')
-      return
-    fi
-  fi
-  probe_profile::memory "${groups[0]}" "${place[@]}"
-  partitions::gpus gpus "${groups[@]}"
-  probe_profile::gpus "${place[@]}"
 }
 
-# probe_profile::shares PARTITION   Whether jobs get whole nodes.
-probe_profile::shares() {
-  local shown
-  slurm::ask shown 10 scontrol --oneliner show partition "${1%%,*}" || return 0
+# probe_profile::choose_partitions   Of the caller's groups into its candidates: the partition that is given; else the default, if it
+# shows GPUs or none does, and those that show GPUs, the most nodes first (best). Status 1: its partition says why there is none.
+probe_profile::choose_partitions() {
+  local group nodes
+  local -a own_groups=("${groups[@]}")
+  local -A counts=()
+  partition=${options_value[partition]}
+  for group in "${groups[@]}"; do
+    IFS='|' read -r name nodes _ <<<"$group"
+    if [[ $name == *\* ]]; then default=${name%\*}; fi
+    if [[ $group == *'|gpu:'*'|up' ]]; then counts[${name%\*}]=$((${counts[${name%\*}]:-0} + 10#0${nodes//[!0-9]/})); fi
+  done
+  if [[ -n $partition ]] || ((${#counts[@]} == 0)); then
+    if ! partitions::choose partition own_groups; then return 1; fi
+    candidates=("$partition") best=$partition
+    return
+  fi
+  if [[ -n $default && -n ${counts[$default]:-} ]]; then candidates=("$default"); fi
+  while read -r _ name; do
+    if [[ $name != "$default" ]]; then candidates+=("$name"); fi
+  done < <(for name in "${!counts[@]}"; do printf '%s %s\n' "${counts[$name]}" "$name"; done | LC_ALL=C sort -k 1,1nr -k 2)
+  candidates=("${candidates[@]:0:3}")
+  best=${candidates[0]}
+  if [[ $best == "$default" ]]; then best=${candidates[1]:-$best}; fi
+}
+
+# probe_profile::try_partition PARTITION [other]   Whether a job is taken there, and then what it must say. With `other`, after all
+# ways to ask for GPUs by number have been refused: by the two others. The first partition also tells whether an account is needed.
+probe_profile::try_partition() {
+  local partition=$1 shown='' small='' said=''
+  local -a own_groups=("${groups[@]}") request=() facts=()
+  local -A gpus=()
+  local -ra place=("${probe_profile_place[@]}")
+  partitions::choose partition own_groups || return 1
+  partitions::gpus gpus "${own_groups[@]}"
+  slurm::ask shown 10 scontrol --oneliner show partition "${1%%,*}" || shown=''
+  if [[ -z ${2:-} ]]; then probe_profile::add "# partition $1: $(partitions::offers "${own_groups[@]}")"; fi
+  if [[ $1 != "$default" ]]; then probe_profile_place+=(--partition="$1"); fi
+  # Some partitions take no job without GPUs.
+  if ((gpus[all] == 0)) || [[ $1 == "${candidates[0]}" && -z ${2:-} ]]; then
+    if probe_profile::takes_small 'a small job'; then small=1; fi
+  fi
+  said=$probe_profile_said
+  if ((gpus[all] > 0)); then
+    if [[ $said == *@(ccount|ot asked)* ]] || ! probe_profile::request "${2:-}"; then
+      probe_profile_place=("${place[@]}")
+      return 1
+    fi
+  elif [[ -n $small ]]; then
+    probe_profile::add "# site[gpu_request]=partition # this partition shows no GPUs: others may (-p), or they come with it, or by a constraint"
+  else
+    return 1
+  fi
+  if [[ $1 != "$default" || -n ${options_value[partition]} ]]; then
+    probe_profile::add "site[partition]=$1${default:+ # the default is $default}"
+  fi
   if [[ $shown == *' OverSubscribe=EXCLUSIVE '* ]]; then probe_profile::add 'site[whole_nodes]=yes # OverSubscribe=EXCLUSIVE'; fi
+  if ((${#facts[@]} > 0)); then probe_profile_lines+=("${facts[@]}"); fi
+  probe_profile::memory "${own_groups[0]}"
+  probe_profile::several_nodes
 }
 
 # probe_profile::takes WHAT OPTION...   Whether Slurm takes a small job with these: its words, if not, are in the profile.
 probe_profile::takes() {
-  local status=0
+  local status=0 words
   # shellcheck disable=SC2034 # it prints nothing there
   local answer
-  slurm::call answer probe_profile_said 30 sbatch --test-only --nodes=1 --ntasks=1 --time=10 "${@:2}" "$probe_profile_script" || status=$?
+  if ((probe_profile_left == 0)); then
+    probe_profile_said='not asked'
+    probe_profile::add "# $1: not asked, as there were enough questions"
+    return 1
+  fi
+  probe_profile_left+=-1
+  slurm::call answer words 30 sbatch --test-only --nodes=1 --ntasks=1 --time=10 "${probe_profile_place[@]}" "${@:2}" "$probe_profile_script" || status=$?
   if ((status == 0)); then
     probe_profile_said=''
     return
   fi
-  probe_profile_said=${probe_profile_said//sbatch: error: /}
-  probe_profile::add "# $1 is refused: ${probe_profile_said//[[:cntrl:]]/; }"
+  if slurm::is_silence "$status" "$words"; then common::die "Slurm does not answer: ${words:-nothing for 30 s}: try again later"; fi
+  words=${words//sbatch: error: /}
+  words=${words//[[:cntrl:]]/; }
+  if [[ $words == "$probe_profile_said" ]]; then probe_profile::add "# $1 is refused, too"; else probe_profile::add "# $1 is refused: $words"; fi
+  probe_profile_said=$words
   return 1
 }
 
-# probe_profile::memory GROUP OPTION...
-probe_profile::memory() {
-  local megabytes
-  IFS='|' read -r _ _ _ megabytes _ <<<"$1"
-  if ! probe_profile::takes 'with --mem=256M' --mem=256M "${@:2}"; then
-    probe_profile::add 'site[memory_request]=none'
-  elif [[ $megabytes == 1 ]]; then
-    probe_profile::add 'site[memory_request]=none # the nodes tell Slurm no memory'
+# probe_profile::takes_small WHAT OPTION...   As probe_profile::takes. Where the words are of an account or a QOS, also with those
+# of the user and of the partition: the first that is taken stays.
+probe_profile::takes_small() {
+  local accounts name allowed
+  if probe_profile::takes "$@"; then return; fi
+  if [[ ${probe_profile_said,,} == *account* && " ${probe_profile_place[*]}" != *' --account='* ]] && slurm::ask_accounts accounts; then
+    allowed=$(slurm::field AllowAccounts "$shown")
+    for name in $accounts; do
+      if [[ $allowed != @(ALL|unknown) && ,$allowed, != *",$name,"* ]]; then continue; fi
+      if probe_profile::takes "with --account $name" --account="$name" "${@:2}"; then
+        probe_profile::add "site[required]=account # yours: $accounts"
+        probe_profile_place+=(--account="$name")
+        return
+      fi
+      break
+    done
   fi
+  if [[ ${probe_profile_said,,} != *qos* ]] || ! probe_profile::find_qos name "${@:2}"; then return 1; fi
+  probe_profile::add "site[qos]=$name # without it a job is refused"
+  probe_profile_place+=(--qos="$name")
 }
 
-# probe_profile::gpus OPTION...   By the caller's array gpus.
-probe_profile::gpus() {
-  local type
-  local -a types=()
+# probe_profile::find_qos VARIABLE OPTION...   VARIABLE becomes the first QOS that the partition allows by name and with which the job
+# is taken. Status 1 when there is none.
+probe_profile::find_qos() {
+  local allowed word
+  allowed=$(slurm::field AllowQos "$shown")
+  if [[ $allowed == @(ALL|unknown) || " ${probe_profile_place[*]}" == *' --qos='* ]]; then return 1; fi
+  for word in ${allowed//,/ }; do
+    if [[ $word == normal ]]; then continue; fi # what jobs have that name none
+    if probe_profile::takes "with --qos $word" --qos="$word" "${@:2}"; then
+      printf -v "$1" '%s' "$word"
+      return
+    fi
+  done
+  return 1
+}
+
+probe_profile::request() {
+  if [[ -n $1 ]]; then probe_profile::other_request; else probe_profile::gpu_request; fi
+}
+
+# probe_profile::gpu_request   How one GPU is asked for, into the caller's request and facts. Status 1 when no way is taken. Goes on to
+# another partition at once where the words are of this one.
+probe_profile::gpu_request() {
+  local type way
+  local -a types=() ways=()
   local -r most=${gpus[all]}
   unset 'gpus[all]'
   mapfile -t types < <(printf '%s\n' "${!gpus[@]}" | LC_ALL=C sort)
   type=${types[0]}
-  if ((most == 0)); then
-    probe_profile::add "# site[gpu_request]=partition # this partition shows no GPUs: others may (-p), or they come with it, or by a constraint"
-    return
-  fi
-  probe_profile::add "site[gpus_per_node]=$most${type:+ # types: ${types[*]}}"
-  if probe_profile::takes 'with --gpus-per-node=1' --gpus-per-node=1 "$@"; then
-    return
-  elif [[ -n $type ]] && probe_profile::takes "with --gpus-per-node=$type:1" --gpus-per-node="$type:1" "$@"; then
-    probe_profile::add "site[gpu_type]=$type # without a type a job is refused"
-  elif probe_profile::takes 'with --gres=gpu:1' --gres=gpu:1 "$@"; then
-    probe_profile::add 'site[gpu_request]=gres'
-  elif ((most > 1)) && probe_profile::takes "with --gpus-per-node=$most" --gpus-per-node="$most" "$@"; then
-    probe_profile::add "site[gpu_counts]=$most # one is refused"
-  else
+  ways=(--gpus-per-node=1 ${type:+--gpus-per-node="$type:1"} --gres=gpu:1 ${type:+--gres=gpu:"$type:1"})
+  if ((most > 1)); then ways+=(--gpus-per-node="$most"); fi
+  facts+=("site[gpus_per_node]=$most${type:+ # types: ${types[*]}}")
+  for way in "${ways[@]}"; do
+    if [[ $way == --gpus-per-node=[!0-9]* && $probe_profile_said == *--gres* ]]; then continue; fi # Slurm names the other
+    if probe_profile::takes_small "with $way" "$way"; then
+      request=("$way")
+      if [[ $way == --gres=* ]]; then facts+=('site[gpu_request]=gres'); fi
+      if [[ $way == *"${type:-no type}:1" ]]; then facts+=("site[gpu_type]=$type # without a type a job is refused"); fi
+      if [[ $way == --gpus-per-node="$most" ]] && ((most > 1)); then facts+=("site[gpu_counts]=$most # one is refused"); fi
+      return
+    fi
+    if [[ ${probe_profile_said,,} == *@( in partition|invalid partition|not allowed|permission|not asked)* ]]; then return 1; fi
+  done
+  return 1
+}
+
+# probe_profile::other_request   The same by a constraint, or not at all.
+probe_profile::other_request() {
+  local type
+  local -a types=()
+  unset 'gpus[all]'
+  mapfile -t types < <(printf '%s\n' "${!gpus[@]}" | LC_ALL=C sort)
+  type=${types[0]}
+  if [[ -n $type ]] && probe_profile::takes "with --constraint=$type" --constraint="$type"; then
+    request=(--constraint="$type")
+    facts+=('site[gpu_request]=constraint' "site[gpu_type]=$type")
+  elif probe_profile::takes "a job without GPUs"; then
+    facts+=('site[gpu_request]=none # a guess: each way to ask for GPUs is refused, a job that does not ask is taken')
     probe_profile_unknown+=('gpu_request: each way is refused, see above')
+  else
+    return 1
+  fi
+}
+
+# probe_profile::memory GROUP   For the caller's request, which is taken without any.
+probe_profile::memory() {
+  local megabytes way
+  local -a ways=(mem=--mem=256M mem_per_cpu=--mem-per-cpu=256M)
+  IFS='|' read -r _ _ _ megabytes _ <<<"$1"
+  if [[ ${request[*]} == --g* ]]; then ways+=(mem_per_gpu=--mem-per-gpu=256M); fi
+  ways+=(zero=--mem=0)
+  for way in "${ways[@]}"; do
+    if probe_profile::takes "with ${way#*=}" "${request[@]}" "${way#*=}"; then
+      if [[ $way != mem=* ]]; then
+        probe_profile::add "site[memory_request]=${way%%=*}"
+      elif [[ $megabytes == 1 ]]; then
+        probe_profile::add 'site[memory_request]=none # the nodes tell Slurm no memory'
+      fi
+      return
+    fi
+    if [[ $probe_profile_said == 'not asked' ]]; then
+      probe_profile_unknown+=('memory_request: see above')
+      return
+    fi
+  done
+  probe_profile::add 'site[memory_request]=none'
+}
+
+# probe_profile::several_nodes   Whether two nodes of the partition need a QOS. One that a single node may not have is no default.
+probe_profile::several_nodes() {
+  local name
+  if [[ $(slurm::field AllowQos "$shown") == @(ALL|unknown) || " ${probe_profile_place[*]}" == *' --qos='* ]]; then return; fi
+  if probe_profile::takes 'a job of two nodes' "${request[@]}" --nodes=2 --ntasks=2 || [[ ${probe_profile_said,,} != *qos* ]]; then return; fi
+  if ! probe_profile::find_qos name "${request[@]}" --nodes=2 --ntasks=2; then
+    probe_profile_unknown+=("qos: the partition allows $(slurm::field AllowQos "$shown"), and two nodes are refused")
+  elif probe_profile::takes "one node with --qos $name" "${request[@]}" --qos="$name"; then
+    probe_profile::add "site[qos]=$name # several nodes need it, and one may have it"
+  else
+    probe_profile::add "# site[qos]=$name # for several nodes only: give --qos $name with -n 2 and more"
   fi
 }

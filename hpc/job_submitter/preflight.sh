@@ -118,15 +118,17 @@ preflight::ask_slurm() {
 preflight::die() {
   if (($1 == 2)); then common::die "Slurm does not answer: $2"; fi
   shift
-  local answer=$1 accounts partition group with_gpus=' ' option=--partition name
+  local answer=$1 accounts partition group with_gpus=' ' option=--partition name asked shown allowed
   local -a groups=("${preflight_all[@]}")
   local -r said=${answer,,}
   preflight::option partition partition "${@:2}"
   for name in cycle_partition pack_partition; do
     if [[ -n $partition && $partition == "${options_value[$name]}" && $partition != "${options_value[partition]}" ]]; then option=--${name/_/-}; fi
   done
+  asked=$partition
   if ((${#groups[@]} > 0)); then
     if partitions::choose partition groups; then
+      asked=$partition
       answer+="; partition $partition has $(partitions::offers "${groups[@]}")"
     else
       answer+="; ${partition/#--partition/$option}"
@@ -142,6 +144,10 @@ preflight::die() {
         answer+="; GPUs are in:${with_gpus% }"
       fi
     fi
+  fi
+  if [[ $said == *qos* && $asked == [!-]* && $asked != *' '* ]] && slurm::ask shown 10 scontrol --oneliner show partition "${asked%%,*}"; then
+    allowed=$(slurm::field AllowQos "$shown")
+    answer+="; partition ${asked%%,*} allows the QOS: ${allowed//,/ }: say which by --qos, or in a profile: site[qos]"
   fi
   if [[ $said == *account* ]] && slurm::ask_accounts accounts; then answer+="; your accounts: $accounts"; fi
   if [[ $said == *mem* || ${groups[0]:-} == *'|'*'|'*'|1|'* ]]; then

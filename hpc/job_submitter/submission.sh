@@ -85,9 +85,12 @@ submission::check_modules() {
 
 # submission::choose_folders PROJECT
 submission::choose_folders() {
-  local scratch
+  local scratch why
   site::scratch scratch
-  [[ -n $scratch ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"
+  if [[ -z $scratch ]]; then
+    site::no_scratch why
+    common::die "$why"
+  fi
   [[ $scratch == /* && -d $scratch && -w $scratch ]] || common::die "SCRATCH=${scratch@Q} is not a folder in which you can write (it must be an absolute path)"
   fact[project_directory]=$1
   fact[project_name]=${1##*/}

@@ -100,10 +100,31 @@ site::load() {
 # site::load_from HPC_FOLDER PROFILE   The default profile, then this one.
 site::load_from() {
   site_clusters=$1/clusters site_profile=$2
+  site::try "$1/clusters/default.sh" "$2"
   # shellcheck source=../clusters/default.sh
   source "$1/clusters/default.sh"
   # shellcheck source=/dev/null
   source "$2"
+}
+
+# site::try DEFAULT PROFILE   Ends with status 2 where bash does not come to the end of PROFILE. In a shell of its own, as an `exit`, an unknown command or an
+# unset variable would end this one without a word of what to do.
+site::try() {
+  local -a site_words=()
+  mapfile -t site_words < <(
+    exec 2>&1
+    set -euo pipefail
+    # shellcheck source=../clusters/default.sh
+    source "$1"
+    # shellcheck source=/dev/null
+    source "$2"
+    printf '\nloaded\n'
+  )
+  if ((${#site_words[@]} > 0)) && [[ ${site_words[-1]} == loaded ]]; then return; fi
+  local site_said
+  printf -v site_said '%s; ' "${site_words[@]//"$2: "/}"
+  site_said=${site_said%; }
+  common::die_usage "the profile $2 does not load (correct it; its lines are site[NAME]=VALUE, with quotes around a value that has spaces): ${site_said:-it ends before its last line, by an exit or a command that fails}"
 }
 
 # site::check OPTION...   After site::load: ends with status 2 at a name that is neither a fact nor among these options, or at
@@ -225,6 +246,17 @@ site::scratch() {
   site::expand "$1" "${SCRATCH:-${site[scratch]}}"
 }
 
+# site::no_scratch VARIABLE   Where site::scratch finds none: VARIABLE becomes why, and what to do.
+site::no_scratch() {
+  local scratch_line
+  if [[ ${site[scratch]} == \$* ]]; then
+    site::where scratch_line scratch
+    printf -v "$1" '%s' "neither SCRATCH is set nor ${site[scratch]#\$}, which $scratch_line names (site[scratch]='${site[scratch]}'): correct the name there, or export the variable in ~/.bashrc"
+  else
+    printf -v "$1" '%s' "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER  (or say it in a profile: site[scratch])"
+  fi
+}
+
 site::name() {
   local -r cluster=${slurm[ClusterName]:-}
   local host folder profile line pattern
@@ -259,8 +291,11 @@ site::name() {
 site::outputs() {
   dotenv::each "$2/.env" secrets::take_setting
   site::load "$2/hpc" "${HPC_CLUSTER:-}"
-  local scratch
+  local scratch why
   site::scratch scratch
-  [[ -n $scratch ]] || common::die "SCRATCH is not set: export it, or write it into the project's .env; a run directory can be named without it"
+  if [[ -z $scratch ]]; then
+    site::no_scratch why
+    common::die "$why; a run directory can be named without it"
+  fi
   printf -v "$1" '%s' "${scratch%/}/${2##*/}/hpc_outputs"
 }

@@ -392,9 +392,9 @@ STUB
 
   run -0 --separate-stderr bash "$project/hpc/doctor.sh" --profile
   [[ $output == *"site[scratch]='\$PSCRATCH'"* && $output == *'# a small job is refused: You are associated with multiple accounts'* ]]
-  [[ $output == *'site[required]=account # yours: mine ours'* && $output == *$'# with --mem=256M is refused: memory comes with the GPUs\nsite[memory_request]=none'* ]]
+  [[ $output == *'site[required]=account # yours: mine ours'* && $output == *$'# with --mem=256M is refused: memory comes with the GPUs\n# with --mem-per-cpu=256M is refused, too\n# with --mem-per-gpu=256M is refused, too\n# with --mem=0 is refused, too\nsite[memory_request]=none'* ]]
   [[ $output == *'site[gpus_per_node]=4 # types: v100l'* && $output == *$'\nsite[gpu_type]=v100l # '* && $output == *'# Not found out:'* ]]
-  [[ ! -e $profile ]] && (($(wc -l <"$stub/asked") <= 8))
+  [[ ! -e $profile ]] && (($(wc -l <"$stub/asked") <= 9)) # with that of the submitter
 
   run -0 --separate-stderr bash "$project/hpc/doctor.sh" --profile stub
   [[ -z $output && $stderr == "$profile: read it, correct it, and try it:  bash hpc/doctor.sh --cluster 'stub'" ]]
@@ -402,4 +402,98 @@ STUB
   fails_with 1 '^job_submitter.sh: error: --account must be given here .*; your accounts: mine ours: yours: mine ours \(site' bash "$project/hpc/job_submitter.sh"
   run -0 --separate-stderr bash "$project/hpc/job_submitter.sh" --account mine --no-snapshot
   [[ $output == 4711 && $(tail -n 1 "$stub/asked") == *' --gpus-per-node=v100l:1 --account=mine '* ]]
+}
+
+# unknown_site   GPUs in the partition gpu alone, with their type; memory by core; several nodes by a QOS.
+unknown_site() {
+  make_project
+  stub_slurm
+  export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config HBWORK=$BATS_TEST_TMPDIR/scratch/group
+  unset -v SCRATCH PSCRATCH
+  mkdir -p -- "$HBWORK"
+  printf '%s\n' 'std*|40|16|64000|(null)|3-00:00:00|up' 'test|1|16|64000|gpu:t4:1|1:00:00|up' 'old|9|16|64000|gpu:k80:2|1:00:00|inact' \
+    'gpu|4|16|64000|gpu:l40s:2|1-00:00:00|up' >"$stub/partitions"
+  cat >"$stub/scontrol" <<'STUB'
+#!/bin/sh
+case "$*" in
+  *'show partition gpu') echo 'PartitionName=gpu AllowAccounts=ALL AllowQos=normal,odd,wide OverSubscribe=NO' ;;
+  *'show partition'*) echo 'PartitionName=std AllowAccounts=ALL AllowQos=ALL OverSubscribe=NO' ;;
+  *) echo 'ClusterName             = stub' ;;
+esac
+STUB
+  cat >"$stub/sbatch" <<'STUB'
+#!/bin/sh
+echo "$*" >>"$STUB/asked"
+refuse() { echo "sbatch: error: $*" >&2; exit 1; }
+case " $* " in *' --gpus-per-node='*) refuse 'use --gres=gpu:TYPE:N' ;; esac
+case " $* " in
+  *' --partition=gpu '*'--gres=gpu:l40s:'* | *' --gres=gpu:l40s:'*'--partition=gpu '*) ;;
+  *' --partition=gpu '*) refuse 'use --gres=gpu:TYPE:N' ;;
+  *--gres*) refuse 'gres/gpu not available in partition std' ;;
+esac
+case " $* " in *' --mem='* | *' --mem-per-gpu='*) refuse 'memory is allocated per core (--mem-per-cpu)' ;; esac
+case " $* " in
+  *' --qos=odd '*) refuse 'Invalid qos specification' ;;
+  *' --nodes=2 '*'--qos=wide '* | *' --qos=wide '*'--nodes=2 '*) ;;
+  *' --nodes=2 '*) refuse QOSMaxNodePerJobLimit ;;
+  *' --qos=wide '*) refuse QOSMinNode ;;
+esac
+echo 4711
+STUB
+}
+
+@test "--profile: the partition with the most GPUs, a typed --gres, memory by core, a QOS for several nodes" {
+  local line
+  unknown_site
+  run -0 --separate-stderr bash "$project/hpc/doctor.sh" --profile
+  for line in "site[scratch]='\$HBWORK' # $HBWORK" 'site[partition]=gpu # the default is std' 'site[gpus_per_node]=2 # types: l40s' 'site[gpu_request]=gres' \
+    'site[gpu_type]=l40s # without a type a job is refused' '# with --gres=gpu:1 is refused, too' \
+    '# with --mem=256M is refused: memory is allocated per core (--mem-per-cpu)' 'site[memory_request]=mem_per_cpu' \
+    '# a job of two nodes is refused: QOSMaxNodePerJobLimit' '# site[qos]=wide # for several nodes only: give --qos wide with -n 2 and more'; do
+    grep -qxF -- "$line" <<<"$output" || { printf 'not there: %s\n%s\n' "$line" "$output" && return 1; }
+  done
+  (($(wc -l <"$stub/asked") <= 14))
+  # Also where the default partition shows the GPUs, and refuses them.
+  sed -i '/^std/s/(null)/gpu:l40s:2/' "$stub/partitions"
+  : >"$stub/asked"
+  run -0 --separate-stderr bash "$project/hpc/doctor.sh" --profile stub
+  (($(wc -l <"$stub/asked") <= 14))
+  grep -qxF 'site[partition]=gpu # the default is std' "$XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh"
+  run -0 --separate-stderr bash "$project/hpc/job_submitter.sh" --no-snapshot
+  [[ $output == 4711 && $(tail -n 1 "$stub/asked") == *' --mem-per-cpu='*' --gres=gpu:l40s:'* ]]
+}
+
+@test "--profile: every way is refused, one is not: a constraint, none, a whole node, a QOS, and never more than 14 questions" {
+  local taken fact
+  unknown_site
+  while IFS='~' read -r taken fact; do
+    printf '#!/bin/sh\necho "$*" >>"$STUB/asked"\ncase " $* " in %s) exit 0 ;; esac\necho "sbatch: error: no $(wc -l <"$STUB/asked"): ${QOS_WORDS:-}" >&2\nexit 1\n' "$taken" >"$stub/sbatch"
+    : >"$stub/asked"
+    run -0 --separate-stderr env QOS_WORDS="$([[ $taken != *qos* ]] || echo 'Invalid qos')" bash "$project/hpc/doctor.sh" --profile
+    [[ $output == *$'\n'"$fact"* ]] || { printf '%s: not there: %s\n%s\n' "$taken" "$fact" "$output" && return 1; }
+    (($(wc -l <"$stub/asked") <= 14))
+  done <<'LINES'
+*'=gpu --constraint=l40s '*~site[gpu_request]=constraint
+*'--partition=gpu /'*~site[gpu_request]=none # a guess
+*'--partition=gpu --gpus-per-node=2 '*~site[gpu_counts]=2 # one is refused
+*'=gpu --qos=wide --gpus-per-node=1 '*~site[qos]=wide # without it a job is refused
+nothing~#   GPUs, memory: no job is taken
+*=gpu*--gpus-per-node=1*--mem-per-gpu=* | *=gpu*=1\ /*~site[memory_request]=mem_per_gpu
+*=gpu*--gpus-per-node=1*--mem=0* | *=gpu*=1\ /*~site[memory_request]=zero
+LINES
+  printf '#!/bin/sh\necho "sbatch: error: Unable to contact slurm controller" >&2; exit 1\n' >"$stub/sbatch"
+  fails_with 1 'Slurm does not answer: .*Unable to contact' bash "$project/hpc/doctor.sh" --profile stub
+  [[ ! -e $XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh ]]
+}
+
+@test "--profile: variables that may be the scratch, and those that are not" {
+  use_libraries common probe_profile
+  local -r top=$BATS_TEST_TMPDIR
+  mkdir -p -- "$HOME/work" "$top"/{lustre/me,fast,closed,home2}
+  unset -v SCRATCH PSCRATCH SCRATCHDIR SCRATCH_DIR GSCRATCH MYSCRATCH CSCRATCH FAST WORK WORKDIR
+  probe_profile_script=/kit/hpc/doctor/doctor_node.sh
+  export ZDATA=$top/lustre/me A_FAST_DISK=$top/fast MY_Scratch=$top/home2 TMPDIR=$top/fast OLD_WORK=$HOME/work NO_SCRATCH=$top/none
+  probe_profile::scratch
+  [[ ${probe_profile_lines[0]} == "site[scratch]='\$MY_Scratch' # $top/home2" && " ${probe_profile_lines[*]} " == *"# site[scratch]='\$A_FAST_DISK' "*"# site[scratch]='\$ZDATA' "* ]]
+  [[ "${probe_profile_lines[*]}" != *@(TMPDIR|OLD_WORK|NO_SCRATCH)* ]]
 }

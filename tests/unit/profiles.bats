@@ -122,6 +122,33 @@ LINES
   site::expand value /mnt/bb/me && [[ $value == /mnt/bb/me ]]
 }
 
+@test "a scratch of the profile whose variable is not set: the line and the variable" {
+  fake_slurm stub
+  unset -v SCRATCH HBWROK
+  user_profile stub '# a comment' "site[scratch]='\$HBWROK'"
+  fails_with 1 "neither SCRATCH is set nor HBWROK, which $users/stub.sh:2 names \(site\[scratch\]='.HBWROK'\): correct the name there, or export" \
+    bash "$project/hpc/job_submitter.sh" --no-preflight
+  XDG_STATE_HOME=$BATS_TEST_TMPDIR/state run bash "$project/hpc/doctor.sh" --quick
+  [[ $output == *"problem  scratch         neither SCRATCH is set nor HBWROK, which $users/stub.sh:2 names "* ]]
+}
+
+@test "a profile that bash cannot read to its end: one line with the file, the place, and what is right" {
+  local line pattern
+  fake_slurm stub
+  while IFS='|' read -r line pattern; do
+    user_profile stub '# a comment' "$line" 'site[max_submit]=5'
+    fails_with 2 "the profile $users/stub.sh does not load .*quotes around a value that has spaces\): $pattern" bash "$project/hpc/job_submitter.sh" --no-preflight
+    fails_with 2 "the profile $users/stub.sh does not load" bash "$project/hpc/clean_nodes.sh"
+  done <<'LINES'
+site[gpu_request]=gres gpu|.*line 2: gpu: command not found$
+sites[x]=1|line 2: x: unbound variable$
+exit 3|it ends before its last line
+exit 0|it ends before its last line
+false|it ends before its last line
+site[modules]="a|line 2: unexpected EOF
+LINES
+}
+
 @test "clean_nodes.sh looks where the variable of the node says, and tells where there is none" {
   local -r disk=$BATS_TEST_TMPDIR/disk report=$BATS_TEST_TMPDIR/report
   mkdir -p -- "$disk/$(id -un)_images"
@@ -157,7 +184,7 @@ LINES
 }
 
 @test "the profile of the pocket cluster needs that cluster's variables" {
-  fails_with 1 'POCKET_CLUSTER_DIR: run  eval "\$\(bash hpc/pocket_cluster.sh env\)"$' chosen pocket anywhere
+  fails_with 2 'pocket.sh does not load .*POCKET_CLUSTER_DIR: run  eval "\$\(bash hpc/pocket_cluster.sh env\)"$' chosen pocket anywhere
   export POCKET_CLUSTER_DIR=/p
   use_libraries common site
   site::load "$checkout/hpc" pocket

@@ -140,6 +140,14 @@ states() {
   printf '#!/bin/sh\ncase $* in *--all*--partition*) exit 1 ;; *%%T*) cat -- "$STUB/states" ;; *) cat -- "$STUB/partitions" ;; esac\n' >"$stub/sinfo"
 }
 
+@test "a refusal for the QOS: those that the partition allows, and the option" {
+  printf '#!/bin/sh\necho "PartitionName=main AllowQos=normal,wide State=UP"\n' >"$stub/scontrol"
+  test_only_refuses 'sbatch: error: QOSMaxNodePerJobLimit'
+  refuses <<<'1|-n 2|QOSMaxNodePerJobLimit; .*; partition main allows the QOS: normal wide: say which by --qos, or in a profile: site.qos.$'
+  test_only_refuses 'sbatch: error: Batch job submission failed: Invalid qos specification'
+  refuses <<<'1|-p big --qos x|Invalid qos specification; .*; partition big allows the QOS: normal wide: say which by --qos'
+}
+
 @test "nodes that are drained: the job is queued, and that is said; what no node could do is not" {
   test_only_refuses 'allocation failure: Requested node configuration is not available'
   states '3|drained' '1|down*'
@@ -256,7 +264,7 @@ REQUESTS
   mkdir -- "$BATS_TEST_TMPDIR/folder"
   local -r where=$SCRATCH
   unset SCRATCH
-  fails_with 1 'SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER$' submitter
+  fails_with 1 'SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER  \(or say it in a profile: site\[scratch\]\)$' submitter
   SCRATCH=$where/none fails_with 1 'is not a folder in which you can write' submitter
   SCRATCH=folder fails_with 1 'it must be an absolute path' submitter
   [[ ! -e $RECORD ]]
