@@ -39,7 +39,7 @@ class Case:
         self.log = tail(task.log, 1 << 18)
         self.cause = self.attempt.cause if self.attempt else ""
         self.slurm_says = ""
-        if not self.cause or (task.state == "cancelled" and self.cause != "cancelled"):
+        if not self.cause or (task.state == "cancelled" and self.cause != "cancelled" and not task.was_stopped):
             self.cause = self.ask_slurm()
         self.rank, self.node, self.status = self.first_to_fail()
         own = os.path.join(task.folder, f"rank_{self.rank}.txt")
@@ -246,6 +246,9 @@ def describe(run, task):
             return ("paused" if task.attempts else "pending"), f"{waits}: {explain_reason(live)}", None, None
         return task.state, waits, None, None
     case = Case(run, task)
+    if task.was_stopped:
+        told = f"it has saved and stopped, as experiments.sh stop told it to, after {duration(task.elapsed)}"
+        return "stopped", told, fields(case)["again"], None
     if task.state == "cancelled" and re.match(r"(?:lost|not_started) (?!\w*FAIL|OUT_OF|TIMEOUT|PREEMPTED)", case.cause):
         when = f"while it waited to go on, after: {before}" if task.attempts else "before it began"
         return "cancelled", f"it was taken out of the queue {when}", fields(case)["again"], None

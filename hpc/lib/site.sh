@@ -259,8 +259,12 @@ site::name() {
 site::outputs() {
   dotenv::each "$2/.env" secrets::take_setting
   site::load "$2/hpc" "${HPC_CLUSTER:-}"
-  local scratch
+  local scratch silent
   site::scratch scratch
+  if [[ -z $scratch && -z ${HPC_CLUSTER:-} ]] && common::has_command sbatch && site::query silent; then
+    site::load "$2/hpc" # that of Slurm's name for the cluster
+    site::scratch scratch
+  fi
   [[ -n $scratch ]] || common::die "SCRATCH is not set: export it, or write it into the project's .env; a run directory can be named without it"
   printf -v "$1" '%s' "${scratch%/}/${2##*/}/hpc_outputs"
 }
