@@ -161,7 +161,9 @@ CHECK
 }
 
 @test "a request that is refused packs nothing" {
-  refused 1 '--partition .nowhere.: this cluster has' --data data -p nowhere
+  printf '#!/bin/sh\n[ "$1" != --test-only ] || { echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1; }\n' >"$stub/sbatch"
+  refused 1 'Slurm would refuse the job: invalid partition specified: nowhere' --data data -p nowhere
+  [[ ! -e $scratch/.staging ]]
   # When Slurm refuses the job itself, the archive is there for the next try, and the run is not.
   printf '#!/bin/sh\n[ "$1" = --test-only ] || { echo no >&2; exit 1; }\n' >"$stub/sbatch"
   run -1 --separate-stderr submitter --no-snapshot --data data
