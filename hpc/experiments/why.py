@@ -88,16 +88,19 @@ class Case:
         return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
 
     def fullest_node(self):
-        """From Slurm 26.05 on its own accounting does not name the node: the only one of the attempt, or the only one
-        that was seen above half of what a node may take; None where there is no such node.
+        """Since Slurm 26.05 its own accounting does not name the node: the only one of the attempt, or the only one that
+        was seen above what a node may take, else above half of that; None where there is no such node.
         """
         if not self.attempt:
             return None
         if re.fullmatch(r"[^][,\s]+", self.attempt.nodes):
             return self.attempt.nodes
         limit = self.run.number_in("mem_megabytes") << 20
-        full = [usage.node for usage in self.attempt.usage if 0 < limit < 2 * usage.peak_memory_bytes]
-        return full[0] if len(full) == 1 else None
+        for most in (limit, limit / 2):
+            full = [usage.node for usage in self.attempt.usage if 0 < most < usage.peak_memory_bytes]
+            if len(full) == 1:
+                return full[0]
+        return None
 
     @property
     def text(self):
