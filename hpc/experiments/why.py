@@ -88,8 +88,8 @@ class Case:
         return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
 
     def fullest_node(self):
-        """Since Slurm 26.05 its own accounting does not name the node: the only one of the attempt, or the only one that
-        was seen above what a node may take, else above half of that; None where there is no such node.
+        """Since Slurm 26.05 its own accounting does not name the node: the only one of the attempt, or the only one
+        that was seen above what a node may take, else above half of that; None where there is no such node.
         """
         if not self.attempt:
             return None
