@@ -92,9 +92,11 @@ site::load() {
     site::load_from "$1" "$profile"
     return
   done
-  local -a known=("$kits"/*.sh)
-  known=("${known[@]##*/}")
-  common::die_usage "--cluster ${name@Q}: no such profile: the kit has ${known[*]%.sh}; your own go to $users"
+  local known=''
+  for profile in "$kits"/*.sh "$users"/*.sh; do
+    if [[ -r $profile ]]; then profile=${profile##*/} known+=" ${profile%.sh}"; fi
+  done
+  common::die_usage "--cluster ${name@Q}: no such profile: there are$known; your own go to $users"
 }
 
 # site::load_from HPC_FOLDER PROFILE   The default profile, then this one.

@@ -44,7 +44,7 @@ refuses() {
 2|-W srun --gpus 4 --cpus 6|--cpus 6 cannot be shared evenly by the 4 processes of a node: take 4 or 8
 2|-W lightning --gpus 3 --cpus 2|cannot be shared evenly by the 3 processes of a node: take 3
 2|--exp-name ../other|cannot name a folder
-2|--cluster nowhere|--cluster 'nowhere': no such profile: the kit has .*default
+2|--cluster nowhere|--cluster 'nowhere': no such profile: there are .*default
 2|--sbatch-arg=--nodes=3|--sbatch-arg='--nodes=3': the kit decides this itself
 2|--sbatch-arg=--array=1-5|the kit decides this itself
 2|--sbatch-arg=--export=NONE|the kit decides this itself
