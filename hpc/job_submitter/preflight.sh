@@ -118,10 +118,16 @@ preflight::ask_slurm() {
 preflight::die() {
   if (($1 == 2)); then common::die "Slurm does not answer: $2"; fi
   shift
-  local answer=$1 accounts partition group with_gpus=' ' option=--partition name
+  local answer=$1 accounts partition group with_gpus=' ' option=--partition name job whose='' instead=''
+  local -i asked=${fact[gpus]}
   local -a groups=("${preflight_all[@]}")
   local -r said=${answer,,}
   preflight::option partition partition "${@:2}"
+  preflight::option job job-name "${@:2}"
+  case $job in
+    "pack_${fact[job_name]}") asked=0 whose=' that packs (--pack-in-job)' instead='; another partition for it, one that takes jobs without GPUs: --pack-partition' ;;
+    "cycle_${fact[job_name]}") whose=' of the cycles (--rapid-cycle)' instead='; another partition for it: --cycle-partition' ;;
+  esac
   for name in cycle_partition pack_partition; do
     if [[ -n $partition && $partition == "${options_value[$name]}" && $partition != "${options_value[partition]}" ]]; then option=--${name/_/-}; fi
   done
@@ -135,7 +141,7 @@ preflight::die() {
       partition=${group%%|*}
       if [[ $group == *'|gpu:'* && $with_gpus != *" ${partition%\*} "* ]]; then with_gpus+="${partition%\*} "; fi
     done
-    if ((fact[gpus] > 0)) && [[ ${site[gpu_request]} == @(gpus_per_node|gres) ]]; then
+    if ((asked > 0)) && [[ ${site[gpu_request]} == @(gpus_per_node|gres) ]]; then
       if [[ $with_gpus == ' ' ]]; then
         answer+="; no partition shows GPUs: where they come with a partition or a constraint, a profile says so: site[gpu_request]"
       elif [[ -z ${groups[*]} || "${groups[*]}" != *'|gpu:'* ]]; then
@@ -147,7 +153,8 @@ preflight::die() {
   if [[ $said == *mem* || ${groups[0]:-} == *'|'*'|'*'|1|'* ]]; then
     answer+="; where memory is asked for otherwise, or not at all, a profile says so: site[memory_request]"
   fi
-  common::die "Slurm would refuse the job: $answer"
+  if [[ -n $instead && $answer == *"${instead##* }"* ]]; then instead=''; fi # it is said already
+  common::die "Slurm would refuse the job$whose: $answer$instead"
 }
 
 # preflight::option VARIABLE NAME ARGV...   VARIABLE becomes the value of --NAME=VALUE, or empty.

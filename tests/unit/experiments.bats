@@ -311,6 +311,19 @@ shown() {
   [[ $output == *'nothing was cancelled' ]]
 }
 
+@test "resubmit --mem where memory is asked for by CPUs" {
+  stub_slurm
+  printf '#!/bin/sh\n' >"$stub/squeue"
+  export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  echo 'site[memory_request]=mem_per_cpu' >"$XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh"
+  submitter --gpus 0 --cpus 4 --mem 1G --exp-name again 2>/dev/null
+  [[ $(tr '\0' '\n' <"$RECORD") == *'--mem-per-cpu=256M'* ]]
+  : >"$RECORD"
+  run -0 --separate-stderr command_of resubmit "$(echo "$outputs"/again_*)" --mem 3G
+  [[ $(tr '\0' '\n' <"$RECORD" | grep '^--mem') == --mem-per-cpu=768M ]]
+}
+
 @test "resubmit: the same content in a folder of its own, the request changed where it is asked for" {
   local new
   stub_slurm

@@ -209,7 +209,7 @@ CHECK
   # The first is.
   printf '#!/bin/sh\ncase "$*" in --test-only*) ;; *) echo no >&2; exit 1 ;; esac\n' >"$stub/sbatch"
   run -1 --separate-stderr submitter --no-snapshot --data data --pack-in-job --exp-name refused
-  [[ $stderr == *'Slurm refused the job that packs: no' && -z $(compgen -G "$scratch/hpc_outputs/refused*") ]]
+  [[ $stderr == *'Slurm refused the job that packs (--pack-in-job): no; another partition for it: --pack-partition' && -z $(compgen -G "$scratch/hpc_outputs/refused*") ]]
 }
 
 @test "patterns of --collect come as they are" {
