@@ -3,7 +3,7 @@
 #
 # Removes what your jobs have left on the nodes' own disks. A job that ends well removes its folder itself;
 # after a crash of a node, or a scancel that was not waited for, it stays. Sends one small job to each node of
-# the partition (one CPU, no GPU), waits for all, and prints a table. Only folders of your own, of jobs that
+# the partition (one CPU; a GPU only where no job is taken without), waits for all, and prints a table. Only folders of your own, of jobs that
 # have ended, are touched; --dry-run shows them. Run by people, on a login node. Ctrl-C cancels the jobs that
 # are not done. Exit status: 0 every node that is up is clean, 1 some are not, 2 the request is wrong.
 set -euo pipefail
@@ -20,6 +20,7 @@ source "$here/lib/partitions.sh"
 source "$here/lib/node_job.sh"
 
 declare -a nodes=() open=() # all that take jobs; those that have not reported
+declare -A gpu_options=()   # node -> how a job asks for GPUs there, if it has any
 declare -i failed=0
 reports=''
 
@@ -49,15 +50,22 @@ main() {
 
 # A job for a node that is down, drained or switched off would wait for ever.
 clean_nodes::choose_nodes() {
-  local partition=${options_value[partition]} node state shown
-  local -a groups=()
+  local partition=${options_value[partition]} node state gres shown
+  local -a groups=() types
+  local -A gpus=()
   partitions::read groups || common::die "sinfo: ${groups[0]}"
   partitions::choose partition groups || common::die "$partition"
   options_value[partition]=$partition
-  slurm::ask shown 15 sinfo --noheader --Node --partition="$partition" --format='%N|%T' || common::die "sinfo: $shown"
-  while IFS='|' read -r node state; do
+  slurm::ask shown 15 sinfo --noheader --Node --partition="$partition" --format='%N|%T|%G' || common::die "sinfo: $shown"
+  while IFS='|' read -r node state gres; do
     if partitions::takes_jobs "$state" && [[ $state != *[~#!%] && $state != reserved ]]; then
       nodes+=("$node")
+      partitions::gpus gpus "||||$gres|"
+      if ((gpus[all] > 0)); then
+        unset 'gpus[all]'
+        types=("${!gpus[@]}")
+        node_job::gpu_option "gpu_options[$node]" "${types[0]:-}"
+      fi
     else
       common::note "skipped $node: it is $state"
     fi
@@ -68,7 +76,7 @@ clean_nodes::choose_nodes() {
 clean_nodes::send() {
   local node answer
   for node in "${nodes[@]}"; do
-    if node_job::send answer "$node" --job-name=clean_nodes --nodelist="$node" --time=30 --no-requeue \
+    if node_job::send answer "$node" "${gpu_options[$node]:-}" --job-name=clean_nodes --nodelist="$node" --time=30 --no-requeue \
       "$here/clean_nodes/clean_node.sh" "$here" "${site[node_local_directory]}" "$reports/$node" ${options_value[dry_run]:+--dry-run}; then
       open+=("$node")
     else

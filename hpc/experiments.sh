@@ -37,6 +37,7 @@ source "$here/lib/bad_nodes.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
+source "$here/lib/slurm.sh"
 
 main() {
   case ${1:-list} in

@@ -17,6 +17,7 @@ source "$here/lib/files.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
+source "$here/lib/slurm.sh"
 source "$here/lib/wandb_client.sh"
 
 declare -a recordings=()   # files to send, those of a task in the order of its attempts

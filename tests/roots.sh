@@ -28,7 +28,8 @@ readonly -a roots_packages=(
   python3 python3-venv util-linux procps rsync curl strace openssh-client ca-certificates
 )
 readonly roots_cache=${XDG_CACHE_HOME:-$HOME/.cache}/hpc_kit_roots
-roots_run='' # the process group that holds the namespaces, while there is one
+roots_logs='' # the folder of this call: another may run the same version meanwhile
+roots_run=''  # the process group that holds the namespaces, while there is one
 
 main() {
   local name
@@ -46,6 +47,8 @@ main() {
   ((EUID == 0)) || common::die 'the roots of other releases are made and entered by root: run this as root'
 
   roots::prepare "${tests[@]}"
+  roots_logs=$(mktemp -d "$roots_cache/logs.XXXXXX")
+  trap 'rm -rf -- "$roots_logs"' EXIT
   for name in "${versions[@]}"; do
     roots::make "$name"
     roots::run "$name" "${tests[@]}"
@@ -105,7 +108,7 @@ roots::run() {
   local root work environments
   root=$(roots::folder "$version")
   work=$(mktemp -d "$roots_cache/run.XXXXXX")
-  trap 'roots::end; rm -rf --one-file-system -- "$work"' EXIT
+  trap 'roots::end; rm -rf --one-file-system -- "$work" "$roots_logs"' EXIT
   trap 'exit 130' INT TERM
   environments=$(realpath -- "$project/.venv")
   mkdir -p -- "$work"/{merged,work,upper"$project",lower"${environments%/*}"}
@@ -126,9 +129,11 @@ roots::run() {
   set +m
   wait || true
   roots::end
-  mv -f -- "$work/log" "$roots_cache/$version.log"
+  cp -- "$work/log" "$roots_cache/$version.log"
+  mv -- "$work/log" "$roots_logs/$version.log"
   rm -rf --one-file-system -- "$work"
-  trap - EXIT INT TERM
+  trap 'rm -rf -- "$roots_logs"' EXIT
+  trap - INT TERM
 }
 
 roots::end() {
@@ -183,7 +188,7 @@ PYTHON
 
 # roots::table VERSION...   Which tests passed where, by file.
 roots::table() {
-  (cd -- "$roots_cache" && awk -v versions="$*" '
+  (cd -- "$roots_logs" && awk -v versions="$*" '
     BEGIN { count = split(versions, version) }
     FNR == 1 { file = "" }
     /^== .*, [0-9]+ s$/ { file = substr($2, 1, length($2) - 1); if (!seen[file]++) files[++lines] = file }

@@ -19,12 +19,9 @@ probe_node::all() {
 
 # probe_node::send JOB HPC_FOLDER GPU_OPTION FILE   Where only jobs with GPUs are taken, with one.
 probe_node::send() {
-  local refusal
   local -a argv=(--job-name=doctor --time=1 --requeue "$2/doctor/doctor_node.sh" "$2" "${site[name]}" "${site[modules]}" "${site[node_local_directory]}" "$4")
-  if node_job::send "$1" report "${argv[@]}"; then return; fi
-  refusal=${!1}
-  if [[ -n $3 ]] && node_job::send "$1" report "$3" "${argv[@]}"; then return; fi
-  findings::add problem node "Slurm takes no small job: $refusal" 'what it asks for is an option here too: --account, --qos, --partition'
+  if node_job::send "$1" report "$3" "${argv[@]}"; then return; fi
+  findings::add problem node "Slurm takes no small job: ${!1}" 'what it asks for is an option here too: --account, --qos, --partition'
   return 1
 }
 

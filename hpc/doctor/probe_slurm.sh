@@ -84,21 +84,19 @@ probe_slurm::partition() {
 
 # probe_slurm::gpus GPU_OPTION PARTITION GROUP...   Sets the variable: how a job asks for one, empty where there is none.
 probe_slurm::gpus() {
-  local -n gpus_option=$1
   local -r asked=${options_value[gpu_type]}
   local -A gpus=()
-  local known fix='leave site[gpu_type] empty'
+  local known name type fix='leave site[gpu_type] empty'
   local -rA whose=([option]='--gpu-type says' [environment]='HPC_GPU_TYPE says' [site]="the profile ${site[name]} says")
   partitions::gpus gpus "${@:3}"
   local -r most=${gpus[all]}
   unset 'gpus[all]'
   known=$(printf '%s\n' "${!gpus[@]}" | LC_ALL=C sort | paste -sd ' ')
-  # shellcheck disable=SC2034 # the caller's
-  case $((most > 0)):${site[gpu_request]:-} in
-    0:* | 1:constraint | 1:partition | 1:none) ;;
-    1:gres) gpus_option=--gres=gpu:${known:+${known%% *}:}1 ;;
-    *) gpus_option=--gpus-per-node=${known:+${known%% *}:}1 ;;
-  esac
+  type=${known%% *}
+  for name in $known; do
+    if [[ ${name,,} == "${asked,,}" ]]; then type=$name; fi
+  done
+  if ((most > 0)); then node_job::gpu_option "$1" "$type"; fi
   if [[ -n $known ]]; then fix="set site[gpu_type]=${known%% *}"; fi
   if ((most == 0)); then
     findings::add note gpus "none in partition $2" 'for jobs without GPUs give --gpus 0; for others another --partition'

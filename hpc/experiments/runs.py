@@ -54,6 +54,12 @@ class Task:
         """The state in its file."""
         return (read(os.path.join(self.folder, "state")) or "unknown").strip()
 
+    @property
+    def was_stopped(self):
+        """By `experiments.sh stop`, and has saved."""
+        last = self.attempts[-1] if self.attempts else None
+        return bool(last) and self.noted == "failed" and last.kind == "notice request" and last.is_stopped_for_good
+
     @functools.cached_property
     def state(self):
         """As system 000 named them, and `cancelled` and `suspended`."""
@@ -61,9 +67,7 @@ class Task:
         if noted == "completed":
             return noted
         if noted == "failed" and self.attempts:
-            last = self.attempts[-1]
-            by_user = last.cause == "cancelled" or (last.kind == "notice request" and last.is_stopped_for_good)
-            return "cancelled" if by_user else noted
+            return "cancelled" if self.attempts[-1].cause == "cancelled" or self.was_stopped else noted
         if noted == "failed":
             return noted
         if slurm.silence:

@@ -39,7 +39,7 @@ class Case:
         self.log = tail(task.log, 1 << 18)
         self.cause = self.attempt.cause if self.attempt else ""
         self.slurm_says = ""
-        if not self.cause or (task.state == "cancelled" and self.cause != "cancelled"):
+        if not self.cause or (task.state == "cancelled" and self.cause != "cancelled" and not task.was_stopped):
             self.cause = self.ask_slurm()
         self.rank, self.node, self.status = self.first_to_fail()
         own = os.path.join(task.folder, f"rank_{self.rank}.txt")
@@ -88,16 +88,19 @@ class Case:
         return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
 
     def fullest_node(self):
-        """From Slurm 26.05 on its own accounting does not name the node: the only one of the attempt, or the only one
-        that was seen above half of what a node may take; None where there is no such node.
+        """Since Slurm 26.05 its own accounting does not name the node: the only one of the attempt, or the only one
+        that was seen above what a node may take, else above half of that; None where there is no such node.
         """
         if not self.attempt:
             return None
         if re.fullmatch(r"[^][,\s]+", self.attempt.nodes):
             return self.attempt.nodes
         limit = self.run.number_in("mem_megabytes") << 20
-        full = [usage.node for usage in self.attempt.usage if 0 < limit < 2 * usage.peak_memory_bytes]
-        return full[0] if len(full) == 1 else None
+        for most in (limit, limit / 2):
+            full = [usage.node for usage in self.attempt.usage if 0 < most < usage.peak_memory_bytes]
+            if len(full) == 1:
+                return full[0]
+        return None
 
     @property
     def text(self):
@@ -246,6 +249,9 @@ def describe(run, task):
             return ("paused" if task.attempts else "pending"), f"{waits}: {explain_reason(live)}", None, None
         return task.state, waits, None, None
     case = Case(run, task)
+    if task.was_stopped:
+        told = f"it has saved and stopped, as experiments.sh stop told it to, after {duration(task.elapsed)}"
+        return "stopped", told, fields(case)["again"], None
     if task.state == "cancelled" and re.match(r"(?:lost|not_started) (?!\w*FAIL|OUT_OF|TIMEOUT|PREEMPTED)", case.cause):
         when = f"while it waited to go on, after: {before}" if task.attempts else "before it began"
         return "cancelled", f"it was taken out of the queue {when}", fields(case)["again"], None

@@ -118,17 +118,23 @@ preflight::ask_slurm() {
 preflight::die() {
   if (($1 == 2)); then common::die "Slurm does not answer: $2"; fi
   shift
-  local answer=$1 accounts partition group with_gpus=' ' option=--partition name asked shown allowed
+  local answer=$1 accounts partition group with_gpus=' ' option=--partition name job whose='' instead='' asked_in shown allowed
+  local -i asked=${fact[gpus]}
   local -a groups=("${preflight_all[@]}")
   local -r said=${answer,,}
   preflight::option partition partition "${@:2}"
+  preflight::option job job-name "${@:2}"
+  case $job in
+    "pack_${fact[job_name]}") asked=0 whose=' that packs (--pack-in-job)' instead='; another partition for it, one that takes jobs without GPUs: --pack-partition' ;;
+    "cycle_${fact[job_name]}") whose=' of the cycles (--rapid-cycle)' instead='; another partition for it: --cycle-partition' ;;
+  esac
   for name in cycle_partition pack_partition; do
     if [[ -n $partition && $partition == "${options_value[$name]}" && $partition != "${options_value[partition]}" ]]; then option=--${name/_/-}; fi
   done
-  asked=$partition
+  asked_in=$partition
   if ((${#groups[@]} > 0)); then
     if partitions::choose partition groups; then
-      asked=$partition
+      asked_in=$partition
       answer+="; partition $partition has $(partitions::offers "${groups[@]}")"
     else
       answer+="; ${partition/#--partition/$option}"
@@ -137,7 +143,7 @@ preflight::die() {
       partition=${group%%|*}
       if [[ $group == *'|gpu:'* && $with_gpus != *" ${partition%\*} "* ]]; then with_gpus+="${partition%\*} "; fi
     done
-    if ((fact[gpus] > 0)) && [[ ${site[gpu_request]} == @(gpus_per_node|gres) ]]; then
+    if ((asked > 0)) && [[ ${site[gpu_request]} == @(gpus_per_node|gres) ]]; then
       if [[ $with_gpus == ' ' ]]; then
         answer+="; no partition shows GPUs: where they come with a partition or a constraint, a profile says so: site[gpu_request]"
       elif [[ -z ${groups[*]} || "${groups[*]}" != *'|gpu:'* ]]; then
@@ -145,15 +151,16 @@ preflight::die() {
       fi
     fi
   fi
-  if [[ $said == *qos* && $asked == [!-]* && $asked != *' '* ]] && slurm::ask shown 10 scontrol --oneliner show partition "${asked%%,*}"; then
+  if [[ $said == *qos* && $asked_in == [!-]* && $asked_in != *' '* ]] && slurm::ask shown 10 scontrol --oneliner show partition "${asked_in%%,*}"; then
     allowed=$(slurm::field AllowQos "$shown")
-    answer+="; partition ${asked%%,*} allows the QOS: ${allowed//,/ }: say which by --qos, or in a profile: site[qos]"
+    answer+="; partition ${asked_in%%,*} allows the QOS: ${allowed//,/ }: say which by --qos, or in a profile: site[qos]"
   fi
   if [[ $said == *account* ]] && slurm::ask_accounts accounts; then answer+="; your accounts: $accounts"; fi
   if [[ $said == *mem* || ${groups[0]:-} == *'|'*'|'*'|1|'* ]]; then
     answer+="; where memory is asked for otherwise, or not at all, a profile says so: site[memory_request]"
   fi
-  common::die "Slurm would refuse the job: $answer"
+  if [[ -n $instead && $answer == *"${instead##* }"* ]]; then instead=''; fi # it is said already
+  common::die "Slurm would refuse the job$whose: $answer$instead"
 }
 
 # preflight::option VARIABLE NAME ARGV...   VARIABLE becomes the value of --NAME=VALUE, or empty.

@@ -246,14 +246,8 @@ request::pack_argv() {
   # shellcheck disable=SC2178 # the name of an array
   local -n argv=$1
   local name
-  argv=(
-    sbatch --parsable --job-name="pack_${fact[job_name]}" --nodes=1 --ntasks=1 --cpus-per-task=4
-  )
-  case ${fact[memory_request]} in
-    none) ;;
-    zero) argv+=(--mem=0) ;;
-    *) argv+=(--mem=4G) ;;
-  esac
+  argv=(sbatch --parsable --job-name="pack_${fact[job_name]}" --nodes=1 --ntasks=1 --cpus-per-task=4)
+  site::add_memory argv "${fact[memory_request]}" 4096 4 0
   argv+=(--time="${fact[pack_time]}")
   local -r partition=${options_value[pack_partition]:-${options_value[partition]}}
   if [[ -n $partition ]]; then argv+=(--partition="$partition"); fi
@@ -306,7 +300,7 @@ request::sbatch_argv() {
     --ntasks-per-node="${fact[tasks_per_node]}"
     --cpus-per-task="$((fact[cpus] / fact[tasks_per_node]))"
   )
-  request::add_memory argv
+  site::add_memory argv "${fact[memory_request]}" "${fact[mem_megabytes]}" "${fact[cpus]}" "${fact[gpus]}"
   if [[ ${options_source[time]} != ignored ]]; then argv+=(--time="${fact[time]}"); fi
   if [[ ${site[threads_per_core]} == nomultithread ]]; then argv+=(--hint=nomultithread); fi
   request::add_gpus argv
@@ -343,37 +337,16 @@ request::sbatch_argv() {
   argv+=("$run_directory/kit/hpc/job/batch.sh" "$run_directory" "${words[@]}")
 }
 
-# request::add_memory ARGV   As the site wants it to be asked for.
-request::add_memory() {
-  local -n memory_argv=$1
-  local -ir all=${fact[mem_megabytes]} cpus=${fact[cpus]}
-  case ${fact[memory_request]} in
-    none) ;;
-    mem_per_cpu) if ((all > 0)); then memory_argv+=(--mem-per-cpu="$(((all + cpus - 1) / cpus))M"); else memory_argv+=(--mem=0); fi ;;
-    *)
-      if ((all == 0)); then
-        memory_argv+=(--mem=0)
-      elif [[ ${fact[memory_request]} == mem_per_gpu ]] && ((fact[gpus] > 0)); then
-        memory_argv+=(--mem-per-gpu="$(((all + fact[gpus] - 1) / fact[gpus]))M")
-      else
-        memory_argv+=(--mem="${all}M")
-      fi
-      ;;
-  esac
-}
-
 # request::add_gpus ARGV   As the site wants them to be asked for, and with them all else that is a gres: sbatch reads the last
 # --gres alone.
 request::add_gpus() {
   local -n gpus_argv=$1
-  local word type='' gres=''
-  if ((fact[gpus] > 0)); then
-    if [[ $request_type_as == type ]]; then type=${options_value[gpu_type]:+${options_value[gpu_type]}:}; fi
-    case ${site[gpu_request]} in
-      gpus_per_node) gpus_argv+=(--gpus-per-node="$type${fact[gpus]}") ;;
-      gres) gres=gpu:$type${fact[gpus]} ;;
-    esac
-  fi
+  local word='' gres=''
+  if ((fact[gpus] > 0)); then site::gpu_option word "${fact[gpus]}" "${options_value[gpu_type]}"; fi
+  case $word in
+    --gres=*) gres=${word#*=} ;;
+    ?*) gpus_argv+=("$word") ;;
+  esac
   for word in ${site[local_disk_request]}; do
     case $word in
       gres=*) gres+=${gres:+,}${word#*=} ;;

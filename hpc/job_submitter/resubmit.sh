@@ -144,7 +144,12 @@ resubmit::read_argv() {
   for word in "${words[@]}"; do
     case $word in
       --dependency=* | --begin=* | --kill-on-invalid-dep=*) continue ;;
-      --mem=* | --mem-per-gpu=* | --mem-per-cpu=*) if [[ -n $mem ]]; then word=--mem=${fact[mem_megabytes]}M; fi ;; # else as the site wants it
+      --mem=* | --mem-per-gpu=* | --mem-per-cpu=*)
+        if [[ -n $mem ]]; then
+          site::add_memory new_argv "${fact[memory_request]:-mem}" "${fact[mem_megabytes]}" "${fact[cpus]}" "${fact[gpus]}"
+          continue
+        fi
+        ;;
       --time=*) word=--time=${fact[time]} ;;
       --array=*)
         if [[ -n $task ]]; then

@@ -55,7 +55,8 @@ run::remove() {
 run::send() {
   local -n run_job=$1
   local -r name=$2 offset=$3
-  local -rA whose=([pack]=' that packs' [cycle]=' of the cycles' [train]='')
+  local -rA whose=([pack]=' that packs (--pack-in-job)' [cycle]=' of the cycles (--rapid-cycle)' [train]='')
+  local -rA instead=([pack]='; another partition for it: --pack-partition' [cycle]='; another partition for it: --cycle-partition' [train]='')
   local answer file=sbatch_argv status=0
   if ((offset > 0)); then file+=_$offset; fi
   trap '' HUP INT TERM
@@ -79,7 +80,7 @@ run::send() {
       # Arrays that Slurm has taken stay.
       if ((${#run_jobs[@]} > 0)); then return 1; fi
       if ((${#run_others[@]} > 0)) && slurm::ask answer 60 scancel "${run_others[@]}"; then trap run::remove EXIT; fi
-      common::die "Slurm refused the job${whose[$name]}: $run_refused"
+      common::die "Slurm refused the job${whose[$name]}: $run_refused${instead[$name]}"
       ;;
     *)
       trap - EXIT

@@ -27,7 +27,9 @@ submission::understand_lines() {
   local -r folder=${options_value[chdir]:-.}
   local -a words=("${experiment_words[@]}")
   local -i i offset=0 length
-  local where path said=''
+  local where path said='' starter=${options_value[launcher]}
+  # A script may start what it wants where it runs once.
+  if ((10#${options_value[num_nodes]} == 1 && 10#${options_value[gpus]} <= 1)); then starter=node; fi
   experiment_words=()
   for ((i = 0; i < ${#experiment_lengths[@]}; i++)); do
     length=${experiment_lengths[i]}
@@ -35,7 +37,7 @@ submission::understand_lines() {
     if [[ -n ${options_value[isc]} ]]; then where="the command of ${options_value[isc]@Q}"; fi
     submission::understand "$where" "${experiment_operators[i]:-}" "${words[@]:offset:length}"
     offset+=length
-    line::check_program "${options_value[launcher]}" "$1" "$folder"
+    line::check_program "$starter" "$1" "$folder"
     [[ -z $line_refusal ]] || common::die_usage "$where: $line_refusal"
     if [[ -n $line_module ]]; then submission_modules[$line_module]=$where; fi
     if [[ -z ${options_value[no_snapshot]} && $folder != /* ]]; then

@@ -24,22 +24,51 @@ node_job::close() {
   trap - EXIT HUP INT TERM
 }
 
-# node_job::send JOB REPORT OPTION... SCRIPT ARGUMENT...   To one node, in the partition, account and QOS of the options.
+# node_job::gpu_option VARIABLE TYPE   How such a job asks for GPUs: for one, or the fewest that the site takes, of this type, which may
+# be empty. VARIABLE becomes empty where their number is not asked for.
+node_job::gpu_option() {
+  local node_job_word
+  local -i node_job_gpus=0
+  for node_job_word in ${site[gpu_counts]:-}; do
+    if [[ $node_job_word == *:* && -n $2 && ${node_job_word%:*} != "${2,,}" ]]; then continue; fi
+    if ((node_job_gpus == 0 || ${node_job_word##*:} < node_job_gpus)); then node_job_gpus=${node_job_word##*:}; fi
+  done
+  site::gpu_option "$1" "$((node_job_gpus > 0 ? node_job_gpus : 1))" "$2"
+}
+
+# node_job::send JOB REPORT GPU_OPTION OPTION... SCRIPT ARGUMENT...   To one node, in the partition, account and QOS of the options. Where
+# it is refused, once more with GPU_OPTION (node_job::gpu_option), if that is not empty: some partitions take only jobs with GPUs.
 # The variable JOB becomes its id, or why there is none; statuses as of sending::send.
 node_job::send() {
+  local node_job_first node_job_status=0
+  node_job::try "$1" "$2" '' "${@:4}" || node_job_status=$?
+  # Where Slurm has not told (2), it may have the job.
+  if ((node_job_status == 1)) && [[ -n $3 ]]; then
+    node_job_first=${!1} node_job_status=0
+    node_job::try "$1" "$2" "$3" "${@:4}" || node_job_status=$?
+    if ((node_job_status == 1)) && [[ ${!1} != "$node_job_first" ]]; then
+      printf -v "$1" '%s' "${!1} (with $3; without GPUs: $node_job_first)"
+    fi
+  fi
+  return "$node_job_status"
+}
+
+# node_job::try JOB REPORT GPU_OPTION OPTION...   As node_job::send, once.
+node_job::try() {
   local -a argv=(sbatch --parsable --nodes=1 --ntasks=1 --cpus-per-task=1 --propagate=NONE --chdir="$node_job_folder" --output=/dev/null)
-  local name status=0
-  case ${site[memory_request]} in
-    none) ;;
-    zero) argv+=(--mem=0) ;;
-    *) argv+=(--mem=256M) ;;
-  esac
+  local name memory=${site[memory_request]:-mem} gpus=0 status=0
+  if [[ -n $3 ]]; then
+    argv+=("$3")
+    gpus=${3##*[:=]}
+  fi
+  if [[ " ${site[ignored]:-} " == *' mem_per_gpu '* ]]; then memory=none; fi # as for any other job that says nothing of it
+  site::add_memory argv "$memory" 256 1 "$gpus"
   if [[ -n ${site[constraint]:-} ]]; then argv+=(--constraint="${site[constraint]}"); fi
   for name in partition account qos; do
     if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
   done
   trap '' HUP INT TERM # until its id is known
-  sending::send "$1" "$node_job_folder" "$2" "${argv[@]}" "${@:3}" || status=$?
+  sending::send "$1" "$node_job_folder" "$2" "${argv[@]}" "${@:4}" || status=$?
   if ((status == 0)); then node_job_id[$2]=${!1}; fi
   common::end_on_signals
   return "$status"

@@ -4,40 +4,26 @@
 # directory, which is the run directory. RUN_DIRECTORY/jobs has each job that was sent, a line `ID NAME`.
 
 # sending::send VARIABLE RUN_DIRECTORY NAME ARGV...   NAME: train, pack, cycle or continue. VARIABLE becomes the job's id, or
-# why there is none. Status 1 when Slurm refuses, 2 when it does not tell whether it has the job. A controller that was silent
-# for as long as sbatch waits takes the job late, or not at all (26.05): nobody is there to send the job that continues
-# another, which is sent again when Slurm answers and does not have it.
+# why there is none. Status 1 when Slurm refuses, 2 when it does not tell whether it has the job.
 sending::send() {
   local -n sending_result=$1
   local -r sending_run=$2 sending_name=$3
-  local sending_output='' sending_errors='' sending_status=0 sending_found=0
-  local -i sending_tries=1
-  if [[ $sending_name == continue ]]; then sending_tries=3; fi
-  while :; do
-    sending_status=0
-    slurm::call sending_output sending_errors 120 "${@:4}" || sending_status=$?
-    sending_errors=${sending_errors//sbatch: error: /}
-    if ((sending_status != 0)) && ! slurm::is_silence "$sending_status" "$sending_errors"; then
-      sending_result=${sending_errors:-${sending_output:-sbatch: exit status $sending_status}}
-      sending_result=${sending_result//$'\n'/; }
-      return 1
-    fi
-    if ((sending_status == 0)) && sending_result=$(slurm::job_id "$sending_output"); then break; fi
-    sending_found=0
-    sending::find sending_result "$sending_run" "$(cut -d ' ' -f 1 -- "$sending_run/jobs" 2>/dev/null)" "${@:4}" || sending_found=$?
-    if ((sending_found == 0)); then
-      sending_result=${sending_result##*$'\n'}
-      common::note "sbatch did not print the id of its job; squeue shows it: $sending_result"
-      break
-    fi
-    sending_tries=$((sending_tries - 1))
-    # With status 0 sbatch has sent it, whatever squeue shows.
-    if ((sending_status == 0 || sending_found == 2 || sending_tries == 0)); then
+  local sending_output='' sending_errors='' sending_status=0
+  slurm::call sending_output sending_errors 120 "${@:4}" || sending_status=$?
+  sending_errors=${sending_errors//sbatch: error: /}
+  if ((sending_status != 0)) && ! slurm::is_silence "$sending_status" "$sending_errors"; then
+    sending_result=${sending_errors:-${sending_output:-sbatch: exit status $sending_status}}
+    sending_result=${sending_result//$'\n'/; }
+    return 1
+  fi
+  if ((sending_status != 0)) || ! sending_result=$(slurm::job_id "$sending_output"); then
+    sending::find sending_result "$sending_run" "$(cut -d ' ' -f 1 -- "$sending_run/jobs" 2>/dev/null)" "${@:4}" || {
       sending_result="sbatch did not print a job id (${sending_errors:-${sending_output:-no answer for 120 s}}), and squeue shows no job of $sending_run so far"
       return 2
-    fi
-    common::note "sbatch failed ($sending_errors), and Slurm does not have the job: it is sent again"
-  done
+    }
+    sending_result=${sending_result##*$'\n'}
+    common::note "sbatch did not print the id of its job; squeue shows it: $sending_result"
+  fi
   if [[ -n ${sending_errors//[[:space:]]/} ]]; then common::note "$sending_errors"; fi # what the site says
   { printf '%s %s\n' "$sending_result" "$sending_name" >>"$sending_run/jobs"; } 2>/dev/null ||
     common::warn "job $sending_result was sent, and cannot be written down: ${sending_run@Q}/jobs (is the disk or the quota full?)"

@@ -92,9 +92,11 @@ site::load() {
     site::load_from "$1" "$profile"
     return
   done
-  local -a known=("$kits"/*.sh)
-  known=("${known[@]##*/}")
-  common::die_usage "--cluster ${name@Q}: no such profile: the kit has ${known[*]%.sh}; your own go to $users"
+  local known=''
+  for profile in "$kits"/*.sh "$users"/*.sh; do
+    if [[ -r $profile ]]; then profile=${profile##*/} known+=" ${profile%.sh}"; fi
+  done
+  common::die_usage "--cluster ${name@Q}: no such profile: there are$known; your own go to $users"
 }
 
 # site::load_from HPC_FOLDER PROFILE   The default profile, then this one.
@@ -257,6 +259,35 @@ site::no_scratch() {
   fi
 }
 
+# site::add_memory ARGV REQUEST MEGABYTES CPUS GPUS   For so much memory of a node, of which a job has so many CPUs and GPUs. REQUEST:
+# as site[memory_request]; 0 megabytes are all of it. A job without GPUs cannot ask by them.
+site::add_memory() {
+  local -n site_argv=$1
+  local -ir site_all=$3 site_cpus=$4 site_gpus=$5
+  if [[ $2 == none ]]; then return; fi
+  if [[ $2 == zero ]] || ((site_all == 0)); then
+    site_argv+=(--mem=0)
+  elif [[ $2 == mem_per_cpu ]]; then
+    site_argv+=(--mem-per-cpu="$(((site_all + site_cpus - 1) / site_cpus))M")
+  elif [[ $2 == mem_per_gpu ]] && ((site_gpus > 0)); then
+    site_argv+=(--mem-per-gpu="$(((site_all + site_gpus - 1) / site_gpus))M")
+  else
+    site_argv+=(--mem="${site_all}M")
+  fi
+}
+
+# site::gpu_option VARIABLE GPUS TYPE   VARIABLE becomes the option that asks for so many GPUs of a node, empty where their number is
+# not asked for. TYPE may be empty.
+site::gpu_option() {
+  local site_type=${3:+$3:}
+  if [[ ${site[gpu_type_request]:-type} != type ]]; then site_type=''; fi
+  case ${site[gpu_request]:-} in
+    constraint | partition | none) printf -v "$1" '%s' '' ;;
+    gres) printf -v "$1" '%s' "--gres=gpu:$site_type$2" ;;
+    *) printf -v "$1" '%s' "--gpus-per-node=$site_type$2" ;;
+  esac
+}
+
 site::name() {
   local -r cluster=${slurm[ClusterName]:-}
   local host folder profile line pattern
@@ -291,8 +322,12 @@ site::name() {
 site::outputs() {
   dotenv::each "$2/.env" secrets::take_setting
   site::load "$2/hpc" "${HPC_CLUSTER:-}"
-  local scratch why
+  local scratch silent why
   site::scratch scratch
+  if [[ -z $scratch && -z ${HPC_CLUSTER:-} ]] && common::has_command sbatch && site::query silent; then
+    site::load "$2/hpc" # that of Slurm's name for the cluster
+    site::scratch scratch
+  fi
   if [[ -z $scratch ]]; then
     site::no_scratch why
     common::die "$why; a run directory can be named without it"

@@ -19,7 +19,6 @@ setup_file() {
   send hello_world --gpus 1
   send chess
   send deepseek
-  send cifar100 --grace-seconds 8
   send first_arc24
   send loop -p main
 }
@@ -111,6 +110,7 @@ escaped() {
 }
 
 @test "interruptible: killed at the warning before the time limit, it goes on from its last save, under the same id" {
+  send cifar100 --grace-seconds 8 # here: on a busy machine it would be over before this test
   sent cifar100
   wait_until 60 test -e "$SCRATCH/${project##*/}/cifar100-resnet50/checkpoints/latest_1"
   scancel --batch --signal=USR1 "$job" # as Slurm does then
@@ -126,6 +126,6 @@ escaped() {
   ended "$job" 120 COMPLETED 0:0
   same "$(cat -- "$run_directory"/task_1/attempt_*/cause)" $'notice cycle\nnotice cycle\nfinished'
   mapfile -t starts <"$run_directory/task_1/output/starts_0"
-  ((${#starts[@]} == 3 && starts[0] == 0 && starts[1] > 10 && starts[2] > starts[1]))
+  ((${#starts[@]} == 3 && starts[0] == 0 && starts[1] > 0 && starts[2] > starts[1]))
   [[ $(<"$run_directory/task_1/state") == completed ]]
 }

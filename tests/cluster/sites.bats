@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # The kit's jobs on each shape of the pocket cluster, with that shape's profile alone (hpc/clusters/SHAPE.sh): the main job of
 # ranks on two nodes, which is interrupted and goes on; a sweep of three points, one of which fails, and why; a request that
-# the site forbids, and the words for that. What the shapes themselves do: shapes.bats.
+# the site forbids, and the words for that. What the shapes themselves do: shapes.bats. With SITES_DIGITS=1 in the environment
+# the README's first job trains on each shape, too; else on foreign-launcher alone.
 # shellcheck disable=SC2030,SC2031 # each test is a subshell, and is meant to be
 # shellcheck disable=SC2154 # `checkout`, `project`, `run_directory`, `stderr`, `job` come from helpers and bats
 
@@ -89,6 +90,17 @@ all_of() {
   three_points "${of_sweep[@]}"
   job=$main_id run_directory=$main_directory
   main_job_went_on "$1"
+  if [[ -n ${SITES_DIGITS:-} ]]; then digits_job "${@:3}"; fi
+}
+
+# digits_job OPTION...   The README's first job, by torchrun and torch.
+digits_job() {
+  local -r digits=$SCRATCH/${project##*/}/datasets/digits
+  cp -- "$checkout/experiment_configurations.txt" "$project/"
+  if [[ ! -d $digits ]]; then prepare_digits "$digits"; fi
+  submit "$@"
+  wait_for_job "$job" 180
+  [[ $job_states == COMPLETED ]] || { job_log >&2 && return 1; }
 }
 
 # forbidden WORDS OPTION...   The request is refused, by the site's rule in these words.
@@ -123,6 +135,7 @@ forbidden() {
   main_job 2 --num-nodes 2
   main_job_went_on 2
   three_points
+  if [[ -n ${SITES_DIGITS:-} ]]; then digits_job --num-nodes 2; fi
 }
 
 @test "constraint-qos: a constraint, an account, a QOS" {
@@ -148,16 +161,11 @@ forbidden() {
 }
 
 @test "foreign-launcher: an srun of its own; torchrun finds the head by its name with an i" {
-  local digits
   site foreign-launcher
   export SBATCH_ACCOUNT=budget
   forbidden 'knows no types of GPU' --gpus 1 --gpu-type a100
   all_of 4 '--gpus 1' --gpus 2 --num-nodes 2
-  cp -- "$checkout/experiment_configurations.txt" "$project/"
-  digits=$SCRATCH/${project##*/}/datasets/digits
-  prepare_digits "$digits"
-  submit --gpus 2 --num-nodes 2
-  ended "$job" 120 COMPLETED 0:0
+  digits_job --gpus 2 --num-nodes 2
 }
 
 @test "quanta-and-disk: shares of a node, a disk by gres" {

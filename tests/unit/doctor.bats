@@ -280,16 +280,16 @@ small_jobs() {
   printf '#!/bin/sh\necho "$@" >"$0.called"\n' >"$stubs/scancel"
   stub squeue
   stub sbatch '*** Welcome ***' 4711 'Balance | 10'
-  node_job::send job one script && [[ $job == 4711 ]]
+  node_job::send job one '' script && [[ $job == 4711 ]]
   # Sent, and the number is not shown: the job of this folder that is not known yet.
   stub sbatch 'no number'
   stub squeue "4711|N/A|$folder" "4700|N/A|/elsewhere" "4712|N/A|$folder"
-  node_job::send job two script && [[ $job == 4712 ]]
+  node_job::send job two '' script && [[ $job == 4712 ]]
   printf '#!/bin/sh\necho "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1\n' >"$stubs/sbatch"
   stub squeue "4713|N/A|$folder" "4711|N/A|$folder" "4712|N/A|$folder"
-  node_job::send job three script && [[ $job == 4713 ]]
+  node_job::send job three '' script && [[ $job == 4713 ]]
   printf '#!/bin/sh\necho "sbatch: error: no account" >&2; exit 1\n' >"$stubs/sbatch"
-  if node_job::send job four script; then return 1; fi
+  if node_job::send job four '' script; then return 1; fi
   [[ $job == 'no account' ]]
 
   stub squeue '4711|RUNNING|None' '4712|PENDING|Priority'
@@ -308,9 +308,71 @@ small_jobs() {
   [[ ${states[two]} == 'gone|' && ${#states[@]} == 1 ]]
   if node_job::poll states; then return 1; fi
   stub sbatch 4715
-  node_job::send job five script
+  node_job::send job five '' script
   node_job::close
   [[ ! -e $folder && $(<"$stubs/scancel.called") == '--quiet 4715' ]]
+}
+
+# gpu_partition   A Slurm whose partition takes only jobs that ask for memory by CPUs, and for a GPU by its type, as --gres: why it
+# refuses others, and in the file `sent` what it was given.
+gpu_partition() {
+  stub sbatch 4711
+  cat >"$stubs/sbatch" <<'SBATCH'
+#!/bin/sh
+echo "$*" >>"$0.sent"
+case "$*" in *--mem=* | *--mem-per-gpu=*) echo 'sbatch: error: ask by --mem-per-cpu' >&2 && exit 1 ;; esac
+case "$*" in *--mem-per-cpu=256M*--gres=gpu:l40s:1* | *--gres=gpu:l40s:1*--mem-per-cpu=256M*) ;; *) echo 'sbatch: error: only jobs with GPUs' >&2 && exit 1 ;; esac
+if [ -e "$0.closed" ]; then echo 'sbatch: error: QOSMaxGRESPerUser' >&2 && exit 1; fi
+for word; do case $word in --chdir=*) folder=${word#*=} ;; --nodelist=*) node=${word#*=} ;; esac; done
+if [ -n "$node" ]; then echo 'removed 5 a' >"$folder/$node"; fi
+echo 4711
+SBATCH
+  stub squeue
+  stub scancel
+}
+
+asks_for_a_gpu() {
+  local job folder option=''
+  options_value=([partition]=gpu [account]='' [qos]=wide [gpu_type]=L40S)
+  site[memory_request]=mem_per_cpu site[gpu_request]=gres
+  found ok 'l40s' probe_slurm::gpus option gpu 'gpu|2|16|64000|gpu:a100:2,gpu:l40s:4|1:00:00|up'
+  [[ $option == --gres=gpu:l40s:1 ]]
+  node_job::open folder "$BATS_TEST_TMPDIR" small
+  probe_node::send job /kit "$option" "$folder/report"
+  [[ $job == 4711 && $(wc -l <"$stubs/sbatch.sent") == 2 ]]
+  # No GPU is free for this user: the last try counts, and the first is told too.
+  touch -- "$stubs/sbatch.closed"
+  found problem 'no small job: QOSMaxGRESPerUser \(with --gres=gpu:l40s:1; without GPUs: only jobs with GPUs\)' probe_node::send job /kit "$option" "$folder/report"
+  # Nothing is asked for twice where there is no GPU, or where Slurm may have the job.
+  : >"$stubs/sbatch.sent"
+  found problem 'no small job: only jobs with GPUs	' probe_node::send job /kit '' "$folder/report"
+  [[ $(wc -l <"$stubs/sbatch.sent") == 1 ]]
+  printf '#!/bin/sh\necho "$*" >>"$0.sent"; echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1\n' >"$stubs/sbatch"
+  : >"$stubs/sbatch.sent"
+  found problem 'did not print a job id' probe_node::send job /kit "$option" "$folder/report"
+  [[ $(wc -l <"$stubs/sbatch.sent") == 1 ]]
+  node_job::close
+}
+
+@test "a small job where memory is asked for by CPUs, and only jobs with GPUs are taken" {
+  probes
+  gpu_partition
+  (asks_for_a_gpu)
+}
+
+@test "clean_nodes.sh there" {
+  make_project
+  gpu_partition
+  stub scontrol 'ClusterName             = mine'
+  stub sinfo
+  printf '#!/bin/sh\ncase "$*" in *--Node*) echo "g1|idle|gpu:l40s:4(S:0-1)"; echo "g2|mixed|gpu:l40s:2" ;; *) echo "gpu*|2|16|64000|gpu:l40s:4|1:00:00|up" ;; esac\n' >"$stubs/sinfo"
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  printf 'site[%s\n' memory_request]=mem_per_cpu gpu_request]=gres qos]=wide >"$XDG_CONFIG_HOME/hpc_kit/clusters/mine.sh"
+  SCRATCH=$BATS_TEST_TMPDIR run -0 --separate-stderr bash "$project/hpc/clean_nodes.sh"
+  [[ -z $stderr && ${lines[1]} =~ ^g1\ +1\ +5$ && ${lines[2]} =~ ^g2\ +1\ +5$ ]]
+  touch -- "$stubs/sbatch.closed"
+  SCRATCH=$BATS_TEST_TMPDIR run -1 --separate-stderr bash "$project/hpc/clean_nodes.sh"
+  [[ $stderr == *'g2: QOSMaxGRESPerUser (with --gres=gpu:l40s:1; without GPUs: only jobs with GPUs)'* ]]
 }
 
 @test "a small job: its id among a banner, hidden, or refused; a silent controller is no end; what is left is cancelled" {

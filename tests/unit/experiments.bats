@@ -311,6 +311,19 @@ shown() {
   [[ $output == *'nothing was cancelled' ]]
 }
 
+@test "resubmit --mem where memory is asked for by CPUs" {
+  stub_slurm
+  printf '#!/bin/sh\n' >"$stub/squeue"
+  export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  echo 'site[memory_request]=mem_per_cpu' >"$XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh"
+  submitter --gpus 0 --cpus 4 --mem 1G --exp-name again 2>/dev/null
+  [[ $(tr '\0' '\n' <"$RECORD") == *'--mem-per-cpu=256M'* ]]
+  : >"$RECORD"
+  run -0 --separate-stderr command_of resubmit "$(echo "$outputs"/again_*)" --mem 3G
+  [[ $(tr '\0' '\n' <"$RECORD" | grep '^--mem') == --mem-per-cpu=768M ]]
+}
+
 @test "resubmit: the same content in a folder of its own, the request changed where it is asked for" {
   local new
   stub_slurm
@@ -397,6 +410,8 @@ shown() {
   : >"$STUB/queue"
   run -0 --separate-stderr command_of list --name going
   [[ $output == *' cancelled '* ]]
+  run -0 --separate-stderr command_of why 2
+  [[ $output == *'stopped: it has saved and stopped, as experiments.sh stop told it to'*'experiments.sh resubmit 2'* ]]
   : >"$stop"
   run -0 --separate-stderr command_of list --name going
   [[ $output == *' failed '* ]]
@@ -416,4 +431,23 @@ shown() {
   echo 'for good' >"$run/task_1/attempt_0/stop"
   run -1 restart::is_due "$run/task_1" 'notice request'
   [[ $output == *'not started again, as it was stopped by'* ]]
+}
+
+@test "without SCRATCH the profile of this cluster, by the name that Slurm has for it, says where the runs are" {
+  export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config SITES_WORK=$SCRATCH
+  made_run well 1 1
+  state 1 completed
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  # shellcheck disable=SC2016 # of the site
+  printf "site[scratch]='\$SITES_WORK'\n" >"$XDG_CONFIG_HOME/hpc_kit/clusters/harbour.sh"
+  printf 'ClusterName             = harbour\n' >"$STUB/job"
+  printf '#!/bin/sh\n' >"$STUB/sbatch"
+  chmod +x -- "$STUB/sbatch"
+  unset SCRATCH
+  run -0 command_of list
+  shown well completed
+  # Slurm is not asked where it is known.
+  SCRATCH=$SITES_WORK run -0 command_of list
+  : >"$STUB/job"
+  fails_with 1 'SCRATCH is not set' command_of list
 }

@@ -276,6 +276,10 @@ command_is() {
   fails_with 2 "error: line 1: 'cd' is the shell's.*--chdir src" submitter
   experiments 'python missing.py'
   fails_with 2 "error: line 1: there is no 'missing.py' in " submitter --dry-run
+  printf 'torchrun --standalone x.py\n' >"$project/run.sh"
+  experiments 'bash run.sh'
+  fails_with 2 "error: line 1: run.sh starts 'torchrun', and would do so in each" submitter --gpus 2
+  run -0 submitter --dry-run # once: as it likes
   experiments 'python x.py > log'
   fails_with 2 "error: line 1: '>' has an operator" submitter
   [[ -z $(ls -- "$SCRATCH") ]]

@@ -149,6 +149,45 @@ site[modules]="a|line 2: unexpected EOF
 LINES
 }
 
+@test "memory and GPUs as the profile says: by nodes, CPUs or GPUs, typed or not, and the fewest that a small job may have" {
+  use_libraries common site node_job
+  local request words option
+  local -a argv
+  # shellcheck disable=SC2034 # read by the library
+  declare -A site=()
+  while IFS='|' read -r request words; do
+    argv=()
+    # shellcheck disable=SC2086 # words
+    site::add_memory argv $request
+    [[ ${argv[*]} == "$words" ]] || { echo "$request: ${argv[*]}" && return 1; }
+  done <<'MEMORY'
+mem 4096 4 0|--mem=4096M
+mem_per_cpu 4096 4 2|--mem-per-cpu=1024M
+mem_per_cpu 1000 3 0|--mem-per-cpu=334M
+mem_per_cpu 0 3 0|--mem=0
+mem_per_gpu 1001 4 2|--mem-per-gpu=501M
+mem_per_gpu 1001 4 0|--mem=1001M
+zero 1001 4 1|--mem=0
+none 1001 4 1|
+MEMORY
+  while IFS='|' read -r 'site[gpu_request]' 'site[gpu_type_request]' 'site[gpu_counts]' request words; do
+    node_job::gpu_option option "$request"
+    [[ $option == "$words" ]] || { echo "${site[*]} $request: $option" && return 1; }
+  done <<'GPUS'
+gpus_per_node|||l40s|--gpus-per-node=l40s:1
+gpus_per_node||||--gpus-per-node=1
+gres|||l40s|--gres=gpu:l40s:1
+gres|constraint||l40s|--gres=gpu:1
+gres|none||l40s|--gres=gpu:1
+gpus_per_node||h100:4 h200:8|h200|--gpus-per-node=h200:8
+gpus_per_node||h100:4 h200:8||--gpus-per-node=4
+gpus_per_node||4 1|h100|--gpus-per-node=h100:1
+partition|||l40s|
+constraint|type|1|l40s|
+none|||l40s|
+GPUS
+}
+
 @test "clean_nodes.sh looks where the variable of the node says, and tells where there is none" {
   local -r disk=$BATS_TEST_TMPDIR/disk report=$BATS_TEST_TMPDIR/report
   mkdir -p -- "$disk/$(id -un)_images"

@@ -44,7 +44,7 @@ refuses() {
 2|-W srun --gpus 4 --cpus 6|--cpus 6 cannot be shared evenly by the 4 processes of a node: take 4 or 8
 2|-W lightning --gpus 3 --cpus 2|cannot be shared evenly by the 3 processes of a node: take 3
 2|--exp-name ../other|cannot name a folder
-2|--cluster nowhere|--cluster 'nowhere': no such profile: the kit has .*default
+2|--cluster nowhere|--cluster 'nowhere': no such profile: there are .*default
 2|--sbatch-arg=--nodes=3|--sbatch-arg='--nodes=3': the kit decides this itself
 2|--sbatch-arg=--array=1-5|the kit decides this itself
 2|--sbatch-arg=--export=NONE|the kit decides this itself
@@ -219,7 +219,32 @@ REQUESTS
   [[ $stderr == *'warning: --pack-time 0-01:30:00: partition short allows 0-01:00:00 at most'* ]]
   fails_with 2 '--pack-time is about --pack-in-job: give both' submitter --pack-time 20
   printf '#!/bin/sh\ncase $* in *--job-name=pack_*) echo "sbatch: error: no packing here" >&2; exit 1 ;; esac\n' >"$stub/sbatch"
-  fails_with 1 'would refuse the job: no packing here; partition cpu has ' submitter --data data --pack-in-job --pack-partition cpu
+  fails_with 1 'would refuse the job that packs \(--pack-in-job\): no packing here; partition cpu has [^;]*; another partition for it, .*: --pack-partition$' submitter --data data --pack-in-job --pack-partition cpu
+}
+
+@test "the job that packs, and that of the cycles, ask for memory as the site wants it; a refusal says whose it is" {
+  mkdir -p -- "$SCRATCH/${project##*/}/data"
+  export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
+  local -r profile=$XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh
+  local how wanted
+  mkdir -p -- "${profile%/*}"
+  while IFS='|' read -r how wanted; do
+    printf 'site[memory_request]=%s\n' "$how" >"$profile"
+    run -0 --separate-stderr submitter --dry-run --data data --pack-in-job
+    [[ " ${lines[0]} " == *" '--cpus-per-task=4' $wanted'--time="* ]] || { echo "$how: ${lines[0]}" && return 1; }
+  done <<'HOW'
+mem|'--mem=4096M' 
+mem_per_cpu|'--mem-per-cpu=1024M' 
+mem_per_gpu|'--mem=4096M' 
+zero|'--mem=0' 
+none|
+HOW
+  printf '#!/bin/sh\ncase $* in *--job-name=pack_*) echo "sbatch: error: only GPU jobs" >&2; exit 1 ;; *) echo 4711 ;; esac\n' >"$stub/sbatch"
+  fails_with 1 'would refuse the job that packs \(--pack-in-job\): only GPU jobs; partition main has .*: --pack-partition$' submitter --data data --pack-in-job
+  run -1 --separate-stderr submitter --no-snapshot --no-preflight --data data --pack-in-job
+  [[ $stderr == *'refused the job that packs (--pack-in-job): only GPU jobs; another partition for it: --pack-partition' ]]
+  printf '#!/bin/sh\ncase $* in *--job-name=cycle_*) echo "sbatch: error: not here" >&2; exit 1 ;; *) echo 4711 ;; esac\n' >"$stub/sbatch"
+  fails_with 1 'would refuse the job of the cycles \(--rapid-cycle\): not here; .*: --cycle-partition$' submitter --rapid-cycle
 }
 
 @test "requests that it can just meet" {

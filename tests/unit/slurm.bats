@@ -110,27 +110,6 @@ SCRIPT
   sending::send id "$run" continue sbatch --array=1 script 2>/dev/null || status=$?
   [[ $status == 2 && $id == *'squeue shows no job of '* ]]
 
-  # A controller of Slurm 26.05 has dropped what it was sent while it was silent: the job that continues another is sent again,
-  # and no other job; nor one that sbatch has sent, by its status.
-  export SENT=$BATS_TEST_TMPDIR/sent
-  # shellcheck disable=SC2016 # bash expands it
-  printf '%s\n' '#!/bin/bash' 'echo sent >>"$SENT"; if (($(wc -l <"$SENT") > 1)); then echo 12; exit; fi' \
-    'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1' >"$BATS_TEST_TMPDIR/stubs/sbatch"
-  controller "printf '%s\n' '7|1|$run'"
-  sending::send id "$run" continue sbatch --array=1 script 2>/dev/null
-  [[ $id == 12 && $(wc -l <"$SENT") == 2 && $(tail -n 1 "$run/jobs") == '12 continue' ]]
-  rm -- "$SENT"
-  status=0
-  sending::send id "$run" train sbatch script 2>/dev/null || status=$?
-  [[ $status == 2 && $(wc -l <"$SENT") == 1 ]]
-  # shellcheck disable=SC2016 # bash expands it
-  printf '%s\n' '#!/bin/bash' 'echo sent >>"$SENT"; echo hello' >"$BATS_TEST_TMPDIR/stubs/sbatch"
-  rm -- "$SENT"
-  status=0
-  sending::send id "$run" continue sbatch --array=1 script 2>/dev/null || status=$?
-  [[ $status == 2 && $(wc -l <"$SENT") == 1 ]]
-
-  printf '%s\n' '#!/bin/bash' 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1' >"$BATS_TEST_TMPDIR/stubs/sbatch"
   controller "printf '%s\n' '11|N/A|$run'"
   sending::send id "$run" train sbatch script 2>/dev/null
   [[ $id == 11 ]]

@@ -161,7 +161,9 @@ CHECK
 }
 
 @test "a request that is refused packs nothing" {
-  refused 1 '--partition .nowhere.: this cluster has' --data data -p nowhere
+  printf '#!/bin/sh\n[ "$1" != --test-only ] || { echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1; }\n' >"$stub/sbatch"
+  refused 1 'Slurm would refuse the job: invalid partition specified: nowhere' --data data -p nowhere
+  [[ ! -e $scratch/.staging ]]
   # When Slurm refuses the job itself, the archive is there for the next try, and the run is not.
   printf '#!/bin/sh\n[ "$1" = --test-only ] || { echo no >&2; exit 1; }\n' >"$stub/sbatch"
   run -1 --separate-stderr submitter --no-snapshot --data data
@@ -207,7 +209,7 @@ CHECK
   # The first is.
   printf '#!/bin/sh\ncase "$*" in --test-only*) ;; *) echo no >&2; exit 1 ;; esac\n' >"$stub/sbatch"
   run -1 --separate-stderr submitter --no-snapshot --data data --pack-in-job --exp-name refused
-  [[ $stderr == *'Slurm refused the job that packs: no' && -z $(compgen -G "$scratch/hpc_outputs/refused*") ]]
+  [[ $stderr == *'Slurm refused the job that packs (--pack-in-job): no; another partition for it: --pack-partition' && -z $(compgen -G "$scratch/hpc_outputs/refused*") ]]
 }
 
 @test "patterns of --collect come as they are" {
