@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import re
 from collections.abc import Iterator
 
@@ -21,20 +21,21 @@ PRIVATE = "train.torch_private"
 UNDOCUMENTED = {"torch.distributed.distributed_c10d", "torch.distributed.nn"}
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """What is imported, in functions too, as full names: `from a import b` is a.b."""
+def imports(tree: ast.AST, package: str = "train.tasks") -> Iterator[str]:
+    """What a module of the package imports, in functions too, as full names: `from a import b` is a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def modules(name: str) -> set[str]:
     """The modules of train/ that the module imports."""
     found = set()
-    for imported in imports(ast.parse(FILES[name].read_text())):
+    package = name if FILES[name].stem == "__init__" else name.rpartition(".")[0]
+    for imported in imports(ast.parse(FILES[name].read_text()), package):
         parts = imported.split(".")
         prefixes = [".".join(parts[:count]) for count in range(len(parts), 1, -1)]
         found.update([prefix for prefix in prefixes if prefix in FILES][:1])
