@@ -358,7 +358,7 @@ show_plugin() {
   failed_start() { [[ $(sinfo --noheader --format='%t %N') == *down*gpu-dy-big-2* ]]; }
   wait_until 40 failed_start
   sed -i 's/^fail_each=.*/fail_each=0/' "$POCKET_CLUSTER_DIR/etc/elastic"
-  wait_for_job "$first" 40
+  wait_for_job "$first" 150 # another start may fail before the file is read
   output=$(sort -- "log.$first")
   ranks_saw 0,1
   says 'attempt 1'

@@ -98,7 +98,7 @@ digits_job() {
   local -r digits=$SCRATCH/${project##*/}/datasets/digits
   cp -- "$checkout/experiment_configurations.txt" "$project/"
   if [[ ! -d $digits ]]; then prepare_digits "$digits"; fi
-  submit "$@"
+  submit "$@" --exp-name digits
   wait_for_job "$job" 180
   [[ $job_states == COMPLETED ]] || { job_log >&2 && return 1; }
 }
