@@ -38,7 +38,7 @@ local_disk::wait_until_free() {
   local -r deadline=$((SECONDS + $1))
   local status=0
   flock --timeout "$1" "$SLURM_TMPDIR/.hpc_kit" true 2>/dev/null || status=$?
-  if ((status <= 1)); then return; fi # free, or late
+  if ((status <= 1)); then return 0; fi # free, or late (in a trap a bare return has the status from before it)
   # A file system without locks: whoever has the folder open (local_disk::hold).
   while ((SECONDS < deadline)) && [[ -n $(find /proc/[0-9]*/fd -lname "${SLURM_TMPDIR//[\\*?[]/?}/.hpc_kit" -print -quit 2>/dev/null) ]]; do common::sleep 1; done
 }
