@@ -25,7 +25,7 @@ source "$here/adopt/live_jobs.sh"
 readonly -a parts=(hpc venv singularity train)
 
 main() {
-  local path='' dry_run='' force='' first='' stage='' line='' continuing='' package='' options='--gpus 2 --num-nodes 2' lock old
+  local path='' dry_run='' force='' first='' stage='' line='' continuing='' package='' named='' options='--gpus 2 --num-nodes 2' lock old
   local -a command=()
   adopt::read_arguments "$@"
   adopt::check_path
@@ -40,6 +40,7 @@ main() {
   if [[ -e $path/hpc/batch.sh && -z $force ]]; then continuing=$(live_jobs::check "$path" "$dry_run"); fi
   if [[ -n $continuing ]]; then installing_held["hpc/batch.sh"]="job $continuing may need it to continue; run this again when it has ended"; fi
   if [[ ! -e $path/hpc/.installed ]]; then first=1 && installing::recognize "$kit" "$path"; fi
+  if [[ -n $named ]]; then installing::say named "$named"; fi
   adopt::leave_out_parts
   installing::decide "$path"
   if [[ -z $dry_run ]]; then
@@ -153,7 +154,7 @@ adopt::choose_package() {
   for name in ${package:-train hpc_train}; do
     if [[ ! -e $path/$name.py && ! -e $path/$name ]] || installing::is_ours "$kit" train "$path/$name"; then
       if [[ $name == hpc_train && -z $package ]]; then
-        installing::say named "train/ is $name/ here, beside your train: read \"from $name.checkpoint import …\", \"python -m $name\" in the README"
+        named="train/ is $name/ here, beside your train: read \"from $name.checkpoint import …\", \"python -m $name\" in the README"
       fi
       package=$name
       return

@@ -154,6 +154,7 @@ def expected_argv(option, value, run_directory):
             *(f"--{name}={handed_on[name]}" for name in HANDED_ON if name in handed_on),
             *([f"--signal=B:USR1@{grace}"] if grace else []),
             "--requeue" if restarts else "--no-requeue",
+            "--propagate=NONE",
             *(f"--chdir={run_directory}", "--open-mode=append"),
             *([f"--array=1-{min(1000, tasks - offset)}"] if tasks > 1 else []),
             f"--output={folder}task_{'%a' if tasks > 1 else 1}/log.txt",
