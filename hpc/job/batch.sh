@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# batch.sh RUN_DIRECTORY [offset=N] [rapid_cycle]
+# batch.sh RUN_DIRECTORY [offset=N] [rapid_cycle] [continues=ATTEMPT]
 #
 # The batch script: Slurm runs it on the job's head node, once for each attempt. It chooses where the
 # ranks meet, has each node's disk made ready (keep_node.sh), starts node.sh on all nodes in one step,
@@ -9,10 +9,11 @@
 set -euo pipefail
 shopt -s inherit_errexit
 
-run_directory=$1 offset=0 purpose=''
+run_directory=$1 offset=0 purpose='' continues=''
 for word in "${@:2}"; do
   case $word in
     offset=*) offset=${word#offset=} ;;
+    continues=*) continues=${word#continues=} ;;
     *) purpose=$word ;;
   esac
 done
@@ -26,6 +27,7 @@ declare -A fact
 source "$run_directory/facts"
 kit=$run_directory/kit
 source "$kit/hpc/lib/common.sh"
+source "$kit/hpc/lib/files.sh"
 source "$kit/hpc/lib/slurm.sh"
 source "$kit/hpc/lib/site.sh"
 source "$kit/hpc/lib/sending.sh"
@@ -48,6 +50,7 @@ main() {
     common::note "job $SLURM_JOB_ID: this task has completed before: nothing is left to do"
     return
   fi
+  if [[ -n $continues ]] && ! restart::take_over "$run_directory" "$task_directory" "$continues"; then return; fi
   trap batch::break_off EXIT
   sources::unpack "$run_directory"
   if [[ $purpose == rapid_cycle ]]; then

@@ -177,3 +177,31 @@ done
   wait_status "$batch"
   [[ $status == 0 && $(cause) == finished ]]
 }
+
+@test "a continuing job whose request got no answer is sent again; if Slurm does both requests, one job goes on" {
+  local number
+  # shellcheck disable=SC2016 # sh expands it
+  srun_does 'case $ATTEMPT in 0) exit 75 ;; *) echo "$SLURM_JOB_ID" >>"$STUB/ran" ;; esac'
+  # shellcheck disable=SC2016 # sh expands it
+  printf '#!/bin/sh
+echo "$@" >>"$STUB/sent"
+if [ "$(wc -l <"$STUB/sent")" -lt 2 ]; then echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1; fi
+echo "Submitted batch job 8"\n' >"$stub/sbatch"
+  printf '#!/bin/sh\n' >"$stub/squeue"
+  chmod +x -- "$stub"/*
+  printf 'fact[requeue]=continue\n' >>"$run_directory/facts"
+  mkdir -p -- "$BATS_TEST_TMPDIR/x"
+  printf '%s\0' sbatch --time=5 "$checkout/hpc/job/batch.sh" "$run_directory" >"$run_directory/sbatch_argv"
+  start_batch
+  wait_status "$batch"
+  [[ $(uniq --count <"$stub/sent") == *" 2 --dependency=afterany:1 --time=5 $checkout/hpc/job/batch.sh $run_directory continues=0" ]]
+  [[ $(<"$run_directory/job_id") == 8 ]]
+  for number in 9 8 9; do # the last: job 9 is requeued
+    SLURM_JOB_ID=$number bash "$checkout/hpc/job/batch.sh" "$run_directory" continues=0 >>"$task/log.txt" 2>&1
+    if ((number == 9)); then echo enqueued >"$task/state"; fi
+  done
+  [[ $(<"$stub/ran") == $'9\n9' ]]
+  grep -q 'job 8: job 9 has continued this task' "$task/log.txt"
+  [[ $(<"$run_directory/job_id")$(<"$BATS_TEST_TMPDIR/x/.job") == 99 ]]
+  [[ $(<"$run_directory/jobs") == $'1 train\n8 continue\n9 continue' ]]
+}

@@ -64,41 +64,75 @@ restart::continue() {
   return 1
 }
 
-# restart::in_new_job RUN_DIRECTORY OFFSET   Of an array, this task alone.
+# restart::in_new_job RUN_DIRECTORY OFFSET   Of an array, this task alone. A request that got no answer, and of which squeue shows no
+# job, may be lost (Slurm 26.05) or be done later: it is sent again, as only one job takes over the task (restart::take_over).
 restart::in_new_job() {
-  local -r run_directory=$1 offset=$2 holder=${fact[checkpoint_directory]%/*}/.job
+  local -r run_directory=$1 offset=$2
   local -a argv=() words=()
-  local word job status=0
+  local word job try status
   mapfile -d '' words <"$run_directory/sbatch_argv$( ((offset == 0)) || echo "_$offset")"
   for word in "${words[@]}"; do
     case $word in
       --dependency=* | --begin=*) continue ;;
       --array=*) word=--array=$SLURM_ARRAY_TASK_ID ;;
+      continues=*) continue ;;
     esac
     argv+=("$word")
     if [[ $word == sbatch ]]; then argv+=(--dependency="afterany:$SLURM_JOB_ID"); fi
   done
+  argv+=(continues="$ATTEMPT")
   # A submitter that was killed has not written this job down, which would be taken for the new one.
-  if ! grep -q "^${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} " -- "$run_directory/jobs" 2>/dev/null; then
-    printf '%s train\n' "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}" >>"$run_directory/jobs"
-  fi
-  job=$(
-    site::leave_enclosing_job
-    unset "${node_environment_names[@]}"
-    sending::send job "$run_directory" continue "${argv[@]}" || status=$?
-    printf '%s\n' "$job"
-    exit "$status"
-  ) || status=$?
+  restart::record_job "$run_directory/jobs" "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} train"
+  # If this script is killed meanwhile, the next submission of the experiment looks for the job (experiment::settle).
+  printf '%s\n' "$run_directory" >"${fact[checkpoint_directory]%/*}/.sending"
+  for try in 1 2 3; do
+    status=0
+    job=$(
+      site::leave_enclosing_job
+      unset "${node_environment_names[@]}"
+      sending::send job "$run_directory" continue "${argv[@]}" || status=$?
+      printf '%s\n' "$job"
+      exit "$status"
+    ) || status=$?
+    if ((status != 2)); then break; fi
+    common::note "job $SLURM_JOB_ID: try $try of 3: $job"
+  done
   if ((status != 0)); then
-    if ((status == 2)); then printf '%s\n' "$run_directory" >"${holder%/.job}/.sending"; fi # experiment::settle looks for it
     common::warn "no job continues job $SLURM_JOB_ID: $job; submit again with --resume"
     return 1
   fi
   common::note "job $SLURM_JOB_ID: job $job continues it"
-  if ((fact[tasks] == 1)); then
-    printf '%s\n' "$job" | common::write_atomically "$run_directory/job_id"
-    printf '%s\n' "$job" | common::write_atomically "$holder"
-  else
-    printf '%s\n' "$job" | tee -a -- "$holder" >>"$run_directory/job_id"
+  if ((fact[tasks] == 1)); then rm -f -- "${fact[checkpoint_directory]%/*}/.sending"; fi # another task may be in doubt
+  restart::hold_experiment "$run_directory" "$job"
+}
+
+# restart::take_over RUN_DIRECTORY TASK_DIRECTORY ATTEMPT   For this job, which continues that attempt; status 1 when another job does.
+restart::take_over() {
+  local -r taken=$2/attempt_$3/continued_by job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
+  local status=0
+  files::create_once "$taken" <<<"$job" || status=$?
+  if ((status == 1)) && [[ $(<"$taken") != "$job" ]]; then # it was itself, if it has been requeued
+    common::note "job $SLURM_JOB_ID: job $(<"$taken") has continued this task: nothing is left to do"
+    return 1
   fi
+  restart::record_job "$1/jobs" "$job continue"
+  restart::hold_experiment "$1" "$job"
+}
+
+# restart::hold_experiment RUN_DIRECTORY JOB   From here on the run and its experiment are this job's.
+restart::hold_experiment() {
+  local -r holder=${fact[checkpoint_directory]%/*}/.job
+  local file
+  for file in "$1/job_id" "$holder"; do
+    if ((fact[tasks] == 1)); then
+      printf '%s\n' "$2" | common::write_atomically "$file"
+    else
+      restart::record_job "$file" "$2"
+    fi
+  done
+}
+
+# restart::record_job FILE LINE   Adds it, unless the job, its first word, is there.
+restart::record_job() {
+  if ! grep -sqE "^${2%% *}( |$)" -- "$1"; then printf '%s\n' "$2" >>"$1"; fi
 }
