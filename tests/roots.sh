@@ -18,6 +18,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$project/hpc/lib/common.sh"
 source "$project/hpc/lib/packages.sh"
+source "$project/venv/environment.sh"
 source "$here/mirror.bash"
 
 declare -rA roots_release=([24.11]=trixie [26.05]=unstable)
@@ -84,9 +85,11 @@ roots::folder() {
 roots::make() {
   local -r version=$1
   local root lock include mirror
+  local -a options=()
   root=$(roots::folder "$version")
   mirror=$(mirror::debian)
   printf -v include '%s,' "${roots_packages[@]}"
+  mapfile -t options < <(printf '%s\n' "${mirror_options[@]}" | sed 's/\(.*\)=\(.*\)/--aptopt=\1 "\2"/') # as apt.conf has them
   exec {lock}>"$root.lock"
   flock "$lock"
   if [[ ! -d $root ]]; then
@@ -94,7 +97,7 @@ roots::make() {
     rm -rf --one-file-system -- "$root.partial"
     # What mmdebstrap mounts is gone with the namespaces, however it ends.
     unshare --mount --pid --fork --kill-child --mount-proc -- \
-      mmdebstrap --quiet --mode=root --variant=minbase --include="${include%,}" "${mirror_options[@]/#/--aptopt=}" \
+      mmdebstrap --quiet --mode=root --variant=minbase --include="${include%,}" "${options[@]}" \
       "${roots_release[$version]}" "$root.partial" "$mirror" >&2 {lock}>&- ||
       common::die "mmdebstrap could not make the root of Debian's ${roots_release[$version]} (its words are above)"
     mv -T -- "$root.partial" "$root"
@@ -162,6 +165,9 @@ roots::inside() {
     if [[ -d $path ]]; then mkdir -p -- "$merged$path"; else : >>"$merged$path"; fi
     mount --bind -o ro "$path" "$merged$path"
   done
+  # Its name tells the C library of this machine; under the name without one it is taken where it works.
+  path=$(environment::folder "$project" cpu '')
+  ln -sfn -- "$(environment::made "$project" cpu)" "$merged$environments/${path##*/}"
   if [[ $environments != "$project/.venv" ]]; then ln -sfn -- "$environments" "$merged$project/.venv"; fi
 
   # Not chroot: in one no user may make a namespace, as Apptainer does.

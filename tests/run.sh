@@ -94,7 +94,7 @@ PROGRAMS
   # The tools live in an environment of their own that sees the kit's: nothing is installed twice.
   local kit_environment key
   kit_environment=$(bash venv/create.sh cpu)
-  key=$(cat -- tests/requirements.txt <(printf '%s\n' "$kit_environment") | sha256sum)
+  key=$(cat -- tests/requirements.txt <(realpath -- "$kit_environment") | sha256sum)
   tools=$project/.venv/tests-${key:0:12}
   if [[ ! -e $tools/complete ]]; then
     rm -rf -- "$tools"
