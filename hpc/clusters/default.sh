@@ -21,6 +21,7 @@ site[threads_per_core]=''       # nomultithread: --hint=nomultithread; a number:
 site[quanta]=''                 # CPUs and memory that come with each GPU, and what happens to more: '18 120G billed' or '18 120G refused'
 site[time_minimum]=''           # the shortest --time that is taken
 site[time_maximum]=''           # the longest --time that is taken; by nodes '91:2:00:00 183:6:00:00': up to 91 nodes, up to 183
+site[qos_by_nodes]=''           # the QOS of a job without --qos, by the nodes that it has: '2:wide 65:huge', from so many nodes on
 site[max_submit]=''             # jobs that a user may have queued and running; each task of an array is one
 site[required]=''               # options that must be given there, by name: account partition
 site[forbidden]=''              # options that may not be given there

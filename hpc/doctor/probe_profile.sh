@@ -306,6 +306,6 @@ probe_profile::several_nodes() {
   elif probe_profile::takes "one node with --qos $name" "${request[@]}" --qos="$name"; then
     probe_profile::add "site[qos]=$name # several nodes need it, and one may have it"
   else
-    probe_profile::add "# site[qos]=$name # for several nodes only: give --qos $name with -n 2 and more"
+    probe_profile::add "site[qos_by_nodes]=2:$name # several nodes need it, and one may not have it"
   fi
 }

@@ -17,6 +17,7 @@ request::resolve() {
   fact[nodes]=$((10#${options_value[num_nodes]}))
   fact[processes_per_node]=$((gpus > 0 ? gpus : 1))
   request::resolve_job_type
+  request::resolve_qos
   request::resolve_tasks
 
   # torchrun starts the processes of a node itself, as a command of the launcher `node` does; the others are started
@@ -48,6 +49,16 @@ request::resolve() {
   request::resolve_cycles
   request::resolve_data
   sbatch_argument::check
+}
+
+# The word of the most nodes that the job has.
+request::resolve_qos() {
+  local word
+  local -i from=0
+  if [[ -n ${options_value[qos]} ]]; then return; fi
+  for word in ${site[qos_by_nodes]}; do
+    if ((${word%%:*} <= fact[nodes] && ${word%%:*} > from)); then from=${word%%:*} options_value[qos]=${word#*:} options_source[qos]=site; fi
+  done
 }
 
 request::resolve_gpu_type() {

@@ -29,6 +29,7 @@ site::define_facts() {
   site::fact quanta quanta '' "CPUs and memory that come with each GPU, and what happens to more: '18 120G billed' or '18 120G refused'"
   site::fact time_minimum duration '' 'the shortest --time that is taken'
   site::fact time_maximum limits '' "the longest --time that is taken; by nodes '91:2:00:00 183:6:00:00': up to 91 nodes, up to 183"
+  site::fact qos_by_nodes qualities '' "the QOS of a job without --qos, by the nodes that it has: '2:wide 65:huge', from so many nodes on"
   site::fact max_submit positive '' 'jobs that a user may have queued and running; each task of an array is one'
   site::fact required options '' 'options that must be given there, by name: account partition'
   site::fact forbidden options '' 'options that may not be given there'
@@ -71,7 +72,7 @@ site::query() {
   common::has_command sbatch ||
     common::die "no sbatch on this machine: run this on a login node of a Slurm cluster, or start one here: bash hpc/pocket_cluster.sh up"
   if ! slurm::ask answer 10 scontrol show config; then
-    printf -v "$1" '%s' "Slurm does not answer${answer:+ ($answer)}: is the cluster up? The pocket cluster tells with  bash hpc/pocket_cluster.sh status"
+    printf -v "$1" '%s' "Slurm does not answer${answer:+ ($answer)}: is the cluster up?${POCKET_CLUSTER_DIR:+ The pocket cluster tells with  bash hpc/pocket_cluster.sh status}"
     return 1
   fi
   for name in ClusterName MaxArraySize AccountingStorageType KillWait JobRequeue PreemptType MaxJobCount SLURM_VERSION; do
@@ -188,6 +189,10 @@ site::accept() {
       [[ $value =~ ^[1-9][0-9]*\ [1-9][0-9]*[MGT]\ (billed|refused)$ ]] ||
         common::die_usage "$what: ${value@Q} is not CPUS MEMORY billed|refused, for each GPU: write '18 120G billed'"
       ;;
+    qualities)
+      for word in "${words[@]}"; do [[ $word =~ ^[1-9][0-9]{0,5}:[^:,[:space:]]+$ ]] || wrong=$word; done
+      [[ -z $wrong ]] || common::die_usage "$what: ${wrong@Q} is not NODES:QOS: write '2:wide 65:huge', from so many nodes on"
+      ;;
     limits)
       for word in "${words[@]}"; do site::read_limit "$word" >/dev/null || wrong=$word; done
       [[ -z $wrong ]] || common::die_usage "$what: ${wrong@Q} is no limit: write a time (2-00:00:00), or NODES:TIME (91:2:00:00)"
@@ -245,7 +250,7 @@ site::expand() {
 
 # site::scratch VARIABLE   VARIABLE becomes the folder that all nodes share: SCRATCH of the environment, else the profile's.
 site::scratch() {
-  site::expand "$1" "${SCRATCH:-${site[scratch]}}"
+  if [[ -n ${SCRATCH:-} ]]; then printf -v "$1" '%s' "$SCRATCH"; else site::expand "$1" "${site[scratch]}"; fi
 }
 
 # site::no_scratch VARIABLE   Where site::scratch finds none: VARIABLE becomes why, and what to do.

@@ -511,7 +511,7 @@ STUB
   for line in "site[scratch]='\$HBWORK' # $HBWORK" 'site[partition]=gpu # the default is std' 'site[gpus_per_node]=2 # types: l40s' 'site[gpu_request]=gres' \
     'site[gpu_type]=l40s # without a type a job is refused' '# with --gres=gpu:1 is refused, too' \
     '# with --mem=256M is refused: memory is allocated per core (--mem-per-cpu)' 'site[memory_request]=mem_per_cpu' \
-    '# a job of two nodes is refused: QOSMaxNodePerJobLimit' '# site[qos]=wide # for several nodes only: give --qos wide with -n 2 and more'; do
+    '# a job of two nodes is refused: QOSMaxNodePerJobLimit' 'site[qos_by_nodes]=2:wide # several nodes need it, and one may not have it'; do
     grep -qxF -- "$line" <<<"$output" || { printf 'not there: %s\n%s\n' "$line" "$output" && return 1; }
   done
   (($(wc -l <"$stub/asked") <= 14))

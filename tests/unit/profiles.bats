@@ -89,6 +89,7 @@ site[scratch]='$A/b'|'\$A/b' is neither an absolute path
 site[gpu_counts]='h100:4 all'|'all' is no number of GPUs
 site[quanta]='18 120G'|'18 120G' is not CPUS MEMORY billed.refused
 site[time_maximum]='91:2:00:00 banana'|'banana' is no limit
+site[qos_by_nodes]='2:wide long'|'long' is not NODES:QOS
 site[time_minimum]=soon|'soon' is not a time
 site[usable_cpus]=most|'most' is not a whole number
 site[required]='account partiton'|'partiton': no such fact or option: did you mean partition\?
@@ -119,6 +120,7 @@ LINES
   unset -v PSCRATCH
   site::scratch value && [[ -z $value ]]
   SCRATCH=/mine site::scratch value && [[ $value == /mine ]]
+  SCRATCH='$PSCRATCH' site::scratch value && [[ $value == '$PSCRATCH' ]] # a name only in a profile
   site::expand value /mnt/bb/me && [[ $value == /mnt/bb/me ]]
 }
 
@@ -278,6 +280,19 @@ GPUS
   [[ $output == *"--gpus-per-node=v100l:1"* && $output != *--account* ]]
   HPC_ACCOUNT=def-mine run --separate-stderr submitter --dry-run --no-preflight -G p100
   [[ $output == *"--gpus-per-node=p100:1"* && $output == *"--account=def-mine"* ]]
+}
+
+@test "a QOS by the number of nodes; one that the user gives comes first" {
+  local nodes qos
+  at_site "site[qos_by_nodes]='65:huge 2:wide'"
+  while read -r nodes qos; do
+    run -0 --separate-stderr submitter --dry-run -n "$nodes"
+    [[ $output == *"$qos"* ]]
+  done <<<$'2 --qos=wide\n64 --qos=wide\n65 --qos=huge'
+  run -0 --separate-stderr submitter --dry-run
+  [[ $output != *--qos* ]]
+  run -0 --separate-stderr submitter --dry-run -n 2 --qos mine
+  [[ $output == *--qos=mine* ]]
 }
 
 @test "what means nothing at a site is left out, and the user is told" {
