@@ -7,10 +7,22 @@ declare -gA site
 # probe_login::all SCRATCH PROJECT   The variable becomes the folder that all nodes share; empty when it is of no use.
 probe_login::all() {
   findings::about
+  probe_login::profile "$2"
   probe_login::space home "$HOME" 200
   probe_login::scratch "$@"
   probe_login::environment "$2"
   probe_login::wandb_key "$2"
+}
+
+# probe_login::profile PROJECT   As job_submitter.sh checks it, whose options it may have.
+probe_login::profile() {
+  local said
+  said=$(
+    exec 2>&1
+    source "$1/hpc/job_submitter/option_table.sh"
+    option_table::define
+    site::check "${!options_kind[@]}"
+  ) || findings::add problem profile "${said#*error: }" 'correct that line: hpc/clusters/README.md lists what a profile may say'
 }
 
 # probe_login::scratch SCRATCH PROJECT   Sets the variable where it can be used.

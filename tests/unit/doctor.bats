@@ -429,6 +429,18 @@ warned() {
   warned 'refused'
 }
 
+@test "a mistake in the site's profile is a problem, with its file and line" {
+  make_project
+  stub_slurm
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  printf '# a comment\nsite[%s\n' mem_per_gpu]=4G >"$XDG_CONFIG_HOME/hpc_kit/clusters/mine.sh"
+  run bash "$project/hpc/doctor.sh" --quick --cluster mine
+  [[ $output != *"  profile "* ]]
+  printf 'site[partiton]=gpu\n' >>"$XDG_CONFIG_HOME/hpc_kit/clusters/mine.sh"
+  run -1 bash "$project/hpc/doctor.sh" --quick --cluster mine
+  [[ $output == *"problem  profile         $XDG_CONFIG_HOME/hpc_kit/clusters/mine.sh:3: site[partiton]: no such fact or option: did you mean partition?"* ]]
+}
+
 @test "--profile: a first profile from what Slurm refuses, with which a job is taken" {
   make_project
   stub_slurm
