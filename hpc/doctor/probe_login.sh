@@ -2,7 +2,7 @@
 # What doctor.sh looks at on the login node: folders, room, keys, python. Each function looks at one thing, and says
 # what it found.
 
-declare -gA site
+declare -gA site options_kind
 
 # probe_login::all SCRATCH PROJECT   The variable becomes the folder that all nodes share; empty when it is of no use.
 probe_login::all() {
