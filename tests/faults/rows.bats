@@ -233,7 +233,7 @@ nothing_of() {
 continued() {
   recall "$1"
   wait_for_job "$job" 60
-  grep -q 'continues it$' "$run_directory/task_$2/log.txt"
+  grep -q 'continues it$' "$run_directory/task_$2/log.txt" || { cat -- "$run_directory/task_$2/log.txt" >&2 && return 1; }
   job=$(sed -nE 's/.*job ([0-9]+) continues it$/\1/p' "$run_directory/task_$2/log.txt")
   keep "$1"
 }

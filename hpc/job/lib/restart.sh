@@ -67,7 +67,7 @@ restart::continue() {
 # restart::in_new_job RUN_DIRECTORY OFFSET   Of an array, this task alone. A request that got no answer, and of which squeue shows no
 # job, may be lost (Slurm 26.05) or be done later: it is sent again, as only one job takes over the task (restart::take_over).
 restart::in_new_job() {
-  local -r run_directory=$1 offset=$2
+  local -r run_directory=$1 offset=$2 intent=${fact[checkpoint_directory]%/*}/.sending
   local -a argv=() words=()
   local word job try status
   mapfile -d '' words <"$run_directory/sbatch_argv$( ((offset == 0)) || echo "_$offset")"
@@ -83,9 +83,9 @@ restart::in_new_job() {
   argv+=(continues="$ATTEMPT")
   # A submitter that was killed has not written this job down, which would be taken for the new one.
   restart::record_job "$run_directory/jobs" "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} train"
-  # If this script is killed meanwhile, the next submission of the experiment looks for the job (experiment::settle).
-  printf '%s\n' "$run_directory" >"${fact[checkpoint_directory]%/*}/.sending"
   for try in 1 2 3; do
+    # While it is there the next submission of the experiment looks for the job (experiment::settle). (Another task may have removed it.)
+    printf '%s\n' "$run_directory" >"$intent"
     status=0
     job=$(
       site::leave_enclosing_job
@@ -97,13 +97,14 @@ restart::in_new_job() {
     if ((status != 2)); then break; fi
     common::note "job $SLURM_JOB_ID: try $try of 3: $job"
   done
-  if ((status != 0)); then
+  if ((status == 0)); then
+    common::note "job $SLURM_JOB_ID: job $job continues it"
+    restart::hold_experiment "$run_directory" "$job"
+  else
     common::warn "no job continues job $SLURM_JOB_ID: $job; submit again with --resume"
-    return 1
   fi
-  common::note "job $SLURM_JOB_ID: job $job continues it"
-  if ((fact[tasks] == 1)); then rm -f -- "${fact[checkpoint_directory]%/*}/.sending"; fi # another task may be in doubt
-  restart::hold_experiment "$run_directory" "$job"
+  if ((status != 2)); then rm -f -- "$intent"; fi
+  return "$status"
 }
 
 # restart::take_over RUN_DIRECTORY TASK_DIRECTORY ATTEMPT   For this job, which continues that attempt; status 1 when another job does.
