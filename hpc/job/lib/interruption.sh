@@ -63,7 +63,7 @@ interruption::blame_dead_node() {
 interruption::node_states() {
   local -n node_states=$1
   local answer line state
-  slurm::ask answer 20 scontrol --oneliner show node "$2" || return 0
+  slurm::ask answer 60 scontrol --oneliner show node "$2" || return 0
   while read -r line; do
     state=$(slurm::field State "$line")
     # shellcheck disable=SC2034 # the caller's
