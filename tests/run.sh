@@ -133,10 +133,11 @@ run::lint() {
   run::check mypy "$tools/bin/python" -m mypy train
 }
 
-# run::side_by_side ITEM...   Most of the time a test of jobs waits: two workers, each with a cluster of its own, take the
-# items, those that take longest first.
+# run::side_by_side ITEM...   Most of the time a test of jobs waits: one worker more than there are cores (four at most), each with a
+# cluster of its own, take the items, those that take longest first.
 run::side_by_side() {
   local item worker seconds=$SECONDS
+  local -ir most=$(($(nproc) < 4 ? $(nproc) + 1 : 4))
   local -a workers=()
   for item in "${run_longest[@]}" "$@"; do
     if [[ " $* " == *" $item "* ]]; then printf '%s\n' "$item"; fi
@@ -144,7 +145,7 @@ run::side_by_side() {
   chmod 711 -- "$reports" # for jobs of other users
   trap 'exit 130' INT TERM
   set -m # process groups, to be ended with all that they have started
-  for worker in 1 2; do
+  for ((worker = 1; worker <= most; worker++)); do
     run::work "$worker" &
     workers+=("$!")
   done
