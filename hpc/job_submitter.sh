@@ -59,7 +59,7 @@ main() {
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
   option_table::define
-  sbatch_names::define
+  options_tell=sbatch_names::define
   options::parse "$@"
   if [[ -n ${options_value[help]:-} ]]; then
     common::print_header "${BASH_SOURCE[0]}"
@@ -171,7 +171,7 @@ job_submitter::whose_environment() {
 # Nodes named in --nodelist are never excluded.
 job_submitter::leave_out_bad_nodes() {
   local -a bad=()
-  mapfile -t bad < <(bad_nodes::list "${fact[cluster]}")
+  bad_nodes::list bad "${fact[cluster]}"
   if ((${#bad[@]} == 0)); then return; fi
   if [[ -n ${options_value[nodelist]} ]]; then
     common::warn "failed twice within a day: ${bad[*]}; --nodelist decides"

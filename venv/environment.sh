@@ -2,17 +2,16 @@
 # Where the project's environments lie and which one fits its requirements. Sourced by create.sh, run.sh
 # and the submitter.
 
-# environment::requirements PROJECT   The file that says what is needed.
+# environment::requirements PROJECT [VARIABLE]   The file that says what is needed.
 environment::requirements() {
-  local -r project=$1
-  local file
-  for file in "$project/Pipfile" "$project/requirements.txt" "$project/venv/requirements.txt"; do
-    if [[ -f $file ]]; then
-      printf '%s\n' "$file"
+  local requirements_file
+  for requirements_file in "$1/Pipfile" "$1/requirements.txt" "$1/venv/requirements.txt"; do
+    if [[ -f $requirements_file ]]; then
+      common::give "$requirements_file" "${2:-}"
       return
     fi
   done
-  common::die "no Pipfile, requirements.txt or venv/requirements.txt in $project"
+  common::die "no Pipfile, requirements.txt or venv/requirements.txt in $1"
 }
 
 # environment::path PROJECT cpu|gpu   The folder of the environment for the requirements as they are now, and for machines like this
@@ -30,7 +29,7 @@ environment::machine() {
 environment::folder() {
   local -r project=$1 flavour=$2
   local file key
-  file=$(environment::requirements "$project")
+  environment::requirements "$project" file
   local -a content=("$file")
   if [[ -f $file.lock ]]; then content+=("$file.lock"); fi
   if [[ $flavour == cpu ]]; then content+=("$project/venv/constraints-cpu.txt"); fi

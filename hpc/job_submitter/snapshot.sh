@@ -15,10 +15,8 @@ declare -g snapshot_samples='(.*/)?\.env\.(example|sample|template|dist)'
 snapshot::pack() {
   local -r project=$1 store=$2 destination=$3
   local key archive
-  snapshot::list "$project" "$destination.ignored" >"$destination.names"
-  snapshot::leave_out_keys "$destination.names" "$destination.ignored"
+  snapshot::list "$project" "$destination"
   snapshot::describe "$project" <"$destination.names" >"$destination.described"
-  rm -- "$destination.names"
   snapshot::check_size "$project" "$destination.described"
   key=$(sha256sum <"$destination.described")
   archive=$store/${key%% *}.tar
@@ -27,7 +25,7 @@ snapshot::pack() {
     snapshot::make "$project" "$archive" "$destination.described"
     snapshot::take "$archive" "$destination"
   fi
-  rm -- "$destination.described"
+  rm -f -- "$destination".{names,described,keys,nested,untaken}
 }
 
 snapshot::take() {
@@ -48,29 +46,58 @@ snapshot::make() {
   mv -T -- "$partial" "$archive"
 }
 
-# snapshot::list PROJECT IGNORED   Prints the names of the sources, each with a NUL; those of what git ignores
-# become IGNORED. Secrets are in neither: the job reads .env in the project itself.
+# snapshot::list PROJECT DESTINATION   The names of the sources, each with a NUL, become DESTINATION.names; those of what git ignores,
+# or may be keys, DESTINATION.ignored. Secrets are in neither: the job reads .env in the project itself.
 snapshot::list() {
-  local -r project=$1 ignored=$2
-  if snapshot::is_repository "$project"; then
-    snapshot::git "$project" ls-files -z --others --ignored --exclude-standard --directory |
-      snapshot::without "$snapshot_secrets|(.*/)?(__pycache__|\.[^/]*_cache|[^/]*\.egg-info|\.venv)/|.*\.pyc" >"$ignored" &
-    if ! { snapshot::git "$project" ls-files -z --cached --recurse-submodules && snapshot::list_untracked "$project"; } |
-      snapshot::without "$snapshot_secrets" || ! wait "$!"; then
-      common::die "git could not list the files of ${project@Q}; its words are above"
+  # The top of a repository cannot be ignored by it: git need not be asked.
+  if ! { [[ -f $1/.git || -e $1/.git/HEAD ]] && snapshot::list_repository "$@"; }; then
+    if snapshot::is_repository "$1"; then
+      snapshot::list_repository "$@" || common::die "git could not list the files of ${1@Q}; its words are above"
+    else
+      snapshot::list_folder "$@"
     fi
-  else
-    (cd -- "$project" && find . -name __pycache__ -prune -o -path ./.venv -prune -o -path ./.git -prune -o ! -type d -printf '%P\0') |
-      LC_ALL=C sort -z | snapshot::without "$snapshot_secrets"
-    : >"$ignored"
   fi
+  if [[ -s $2.keys ]]; then snapshot::leave_out_keys "$2.keys" "$2.ignored"; fi
+}
+
+snapshot::list_folder() {
+  (cd -- "$1" && find . -name __pycache__ -prune -o -path ./.venv -prune -o -path ./.git -prune -o ! -type d -printf '%P\0') |
+    LC_ALL=C sort -z | snapshot::sort_out "$2" >"$2.names"
+  : >"$2.ignored"
+}
+
+# Status 1 when git fails, whose words are on standard error.
+snapshot::list_repository() {
+  local -a git=() nested=()
+  snapshot::git git "$1"
+  "${git[@]}" ls-files -z --others --ignored --exclude-standard --directory >"$2.untaken" &
+  { "${git[@]}" ls-files -z --cached --recurse-submodules && "${git[@]}" ls-files -z --others --exclude-standard; } |
+    snapshot::sort_out "$2" >"$2.names" || return 1
+  wait "$!" || return 1
+  LC_ALL=C sed -zE "\\~^($snapshot_secrets|(.*/)?(__pycache__|\.[^/]*_cache|[^/]*\.egg-info|\.venv)/|.*\.pyc)\$~d" "$2.untaken" >"$2.ignored" || return 1
+  if [[ ! -s $2.nested ]]; then return 0; fi
+  # To git a repository inside of the project is one name, with a slash behind: its files are listed.
+  mapfile -d '' -t nested <"$2.nested"
+  mv -T -- "$2.keys" "$2.keys.before"
+  (cd -- "$1" && find "${nested[@]/#/./}" -name .git -prune -o ! -type d -print0) | snapshot::sort_out "$2" >>"$2.names" || return 1
+  cat -- "$2.keys.before" >>"$2.keys"
+  rm -- "$2.keys.before"
+}
+
+# snapshot::sort_out DESTINATION   Prints, of the names in standard input, those of the sources. Without secrets; what may be keys
+# goes to DESTINATION.keys, and to DESTINATION.nested the folders with repositories of their own, which end with a slash to git.
+snapshot::sort_out() {
+  LC_ALL=C sed -zE -e "\\~^($snapshot_secrets)\$~d" -e "\\~^($snapshot_samples)\$~b" -e "\\~^($snapshot_keys)\$~{w /dev/fd/3" -e 'd}' \
+    -e '\~/$~{w /dev/fd/4' -e 'd}' 3>"$1.keys" 4>"$1.nested"
 }
 
 # snapshot::is_repository PROJECT   Status 1 when git knows nothing of it: it lies in no repository, or in one that ignores it (a home
 # directory under git). Ends when git cannot tell: without it all that it ignores would be taken for sources.
 snapshot::is_repository() {
   local words status=0 folder
-  words=$(LC_ALL=C snapshot::git "$1" check-ignore --quiet . 2>&1) || status=$?
+  local -a git=()
+  snapshot::git git "$1"
+  words=$(LC_ALL=C "${git[@]}" check-ignore --quiet . 2>&1) || status=$?
   case $status in
     0) return 1 ;;
     1) return 0 ;;
@@ -85,48 +112,26 @@ snapshot::is_repository() {
   common::die "git cannot read the repository $folder, and knows what belongs to the sources (exit status $status): ${words:-it says nothing}"$'\n''  mend that, or take another git (module load git), or submit with --no-snapshot'
 }
 
-# snapshot::git PROJECT ARGUMENT...   Also where the project is another user's (a group's folder): whoever submits it runs its
-# scripts anyway. For this call, and for the project's own repository alone.
+# snapshot::git ARRAY PROJECT   ARRAY becomes the words of a git that reads PROJECT also where it is another user's (a group's folder):
+# whoever submits it runs its scripts anyway. For this call, and for the project's own repository alone.
 snapshot::git() {
-  local folder
-  folder=$(cd -- "$1" && pwd -P)
-  git -C "$1" -c safe.directory="$folder" "${@:2}"
+  local -n git_words=$1
+  # shellcheck disable=SC2034 # the caller's
+  git_words=(git -C "$2" -c safe.directory="$(cd -- "$2" && pwd -P)")
 }
 
-# snapshot::leave_out_keys NAMES IGNORED   What may be a key is not copied: a link leads to it, as to what git ignores.
+# snapshot::leave_out_keys KEYS IGNORED   What may be a key is not copied: a link leads to it, as to what git ignores.
 snapshot::leave_out_keys() {
   local -a keys=()
-  LC_ALL=C KEYS="^($snapshot_keys)\$" SAMPLES="^($snapshot_samples)\$" FILE=$1.keys awk 'BEGIN { RS = ORS = "\0" }
-    $0 ~ ENVIRON["KEYS"] && $0 !~ ENVIRON["SAMPLES"] { print >ENVIRON["FILE"]; next }
-    { print }' "$1" >"$1.others"
-  mv -T -- "$1.others" "$1"
-  if [[ ! -e $1.keys ]]; then return; fi
-  mapfile -d '' -t keys <"$1.keys"
-  cat -- "$1.keys" >>"$2"
-  rm -- "$1.keys"
+  mapfile -d '' -t keys <"$1"
+  printf '%s\0' "${keys[@]}" >>"$2"
   common::note "linked, not copied into the snapshot, as they may be keys:$(printf ' %q' "${keys[@]:0:5}")$( ((${#keys[@]} <= 5)) || printf ' and %d more' $((${#keys[@]} - 5)))"
-}
-
-# To git a repository inside of the project is one name, with a slash behind: its files are listed.
-snapshot::list_untracked() {
-  local name
-  snapshot::git "$1" ls-files -z --others --exclude-standard | while IFS= read -r -d '' name; do
-    if [[ $name == */ ]]; then
-      (cd -- "$1" && find "./$name" -name .git -prune -o ! -type d -print0)
-    else
-      printf '%s\0' "$name"
-    fi
-  done
-}
-
-snapshot::without() {
-  LC_ALL=C grep -zvxE "$1" || (($? == 1)) # 1: nothing is left
 }
 
 # Size, time, mode and name of each file: the state of the sources, without reading them. A deleted file is
 # tracked still: what is not there any more is passed over.
 snapshot::describe() {
-  (cd -- "$1" && xargs -0 --no-run-if-empty stat --printf '%s %.9Y %f %n\0' -- 2>/dev/null) || (($? == 123))
+  (cd -- "$1" && exec xargs -0 --no-run-if-empty stat --printf '%s %.9Y %f %n\0' -- 2>/dev/null) || (($? == 123))
 }
 
 snapshot::check_size() {
@@ -143,5 +148,7 @@ snapshot::check_size() {
 
 # snapshot::commit PROJECT   The commit, with a mark when there are changes; nothing outside a repository.
 snapshot::commit() {
-  snapshot::git "$1" describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || true
+  local -a git=()
+  snapshot::git git "$1"
+  "${git[@]}" describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || true
 }

@@ -6,6 +6,7 @@ load ../helpers
 
 setup() {
   use_libraries common snapshot
+  set -o pipefail # as the submitter
   project=$BATS_TEST_TMPDIR/"it's a project"
   store=$BATS_TEST_TMPDIR/store
   packed=$BATS_TEST_TMPDIR/source.tar
