@@ -13,7 +13,7 @@ kit::link() {
   local -r store=${fact[scratch_dir]}/hpc_outputs/.kits users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
   local key='' listed known=''
   # shellcheck disable=SC2086 # patterns
-  listed=$(cd -- "$project" && stat --format='%a %s %.9Y %n' -- $kit_files 2>/dev/null) || true # without what is not there
+  listed=$(cd -- "$project" && exec stat --format='%a %s %.9Y %n' -- $kit_files 2>/dev/null) || true # without what is not there
   # The version that was sent last is known without reading any.
   if [[ -r $store/last ]]; then
     IFS= read -r -d '' known <"$store/last" || true # to its end

@@ -102,9 +102,10 @@ site::load() {
 # site::load_from HPC_FOLDER PROFILE   The default profile, then this one.
 site::load_from() {
   site_clusters=$1/clusters site_profile=$2
-  site::try "$1/clusters/default.sh" "$2"
   # shellcheck source=../clusters/default.sh
   source "$1/clusters/default.sh"
+  if [[ $2 == "$1/clusters/default.sh" ]]; then return; fi
+  site::try "$1/clusters/default.sh" "$2"
   # shellcheck source=/dev/null
   source "$2"
 }

@@ -220,6 +220,23 @@ stops() {
   [[ $(names) == 'a.py sub/b.py ' && -z $(left_out) ]]
 }
 
+@test "a repository inside of the project: its files, without its keys; and nothing else to pack" {
+  make_repository
+  git -C "$project" init --quiet 'two words'
+  git -C "$project" init --quiet sub/inner
+  touch -- "$project/two words/a b.py" "$project/sub/inner/c.py"
+  printf 'SECRET\n' >"$project/two words/server.pem"
+  printf 'SECRET\n' >"$project/other.pem"
+  run -0 pack
+  [[ $(names) == *'two words/a b.py'* && $(names) == *'sub/inner/c.py'* && $(left_out) == './two words/server.pem other.pem ' ]]
+  run ! grep -qa SECRET "$packed"
+
+  git -C "$project" rm --quiet -r --cached .
+  printf '*\n' >"$project/.gitignore"
+  pack
+  [[ -z $(names) ]]
+}
+
 @test "a repository without a commit" {
   git -C "$project" init --quiet
   touch -- "$project/a.py"
