@@ -103,6 +103,7 @@ experiments::drawing_python() {
 
 experiments::nodes() {
   local file cluster time node job cause left_out
+  local -a nodes=()
   local -A bad=()
   if [[ ${1:-} == --clear ]]; then
     experiments::clear_nodes "${@:2}"
@@ -110,11 +111,12 @@ experiments::nodes() {
   fi
   (($# == 0)) || common::die_usage "unexpected ${1@Q}: experiments.sh nodes [--clear [NODE...]]"
   printf '%-10s %-16s %-17s %-10s %-9s %s\n' CLUSTER NODE WHEN JOB 'LEFT OUT' CAUSE
-  for file in "$(bad_nodes::folder)"/*; do
+  for file in "$bad_nodes_folder"/*; do
     if [[ ! -r $file ]]; then continue; fi
     cluster=${file##*/}
     bad=()
-    while read -r node; do bad[$node]=yes; done < <(bad_nodes::list "$cluster")
+    bad_nodes::list nodes "$cluster"
+    for node in "${nodes[@]}"; do bad[$node]=yes; done
     while read -r time node job cause; do
       left_out=${bad[$node]:-no}
       printf '%-10s %-16s %-17s %-10s %-9s %s\n' "$cluster" "$node" "$(date --date="@$time" '+%F %H:%M')" "$job" "$left_out" "$cause"
@@ -125,7 +127,7 @@ experiments::nodes() {
 # experiments::clear_nodes [NODE...]
 experiments::clear_nodes() {
   local file
-  for file in "$(bad_nodes::folder)"/*; do
+  for file in "$bad_nodes_folder"/*; do
     if [[ ! -e $file || $file == *.partial.* ]]; then continue; fi
     if (($# == 0)); then
       rm -f -- "$file"

@@ -17,7 +17,6 @@ source "$here/lib/slurm.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
 source "$here/job_submitter/option_table.sh"
-source "$here/job_submitter/sbatch_names.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
@@ -55,11 +54,11 @@ left_out='' exclude='' # whether bad nodes are left out, and what the user exclu
 room_refusal=''        # why Slurm takes no more of the user's jobs
 
 main() {
-  local silent='' commit
+  local silent='' commit environment
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
   option_table::define
-  sbatch_names::define
+  options_tell=job_submitter::name_sbatch_options
   options::parse "$@"
   if [[ -n ${options_value[help]:-} ]]; then
     common::print_header "${BASH_SOURCE[0]}"
@@ -76,7 +75,9 @@ main() {
     return
   fi
   preflight::begin
-  exec {commit}< <(snapshot::commit "$project") # git looks at all files: meanwhile Slurm is asked
+  if [[ -z ${options_value[no_snapshot]:-}${options_value[dry_run]:-} ]]; then snapshot::begin "$project"; fi
+  exec {environment}< <(environment::find "$project" 2>/dev/null) # hashes what is required
+  exec {commit}< <(snapshot::commit "$project")                   # git looks at all files: meanwhile Slurm is asked
   site::query silent || true
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   site::check "${!options_kind[@]}"
@@ -89,7 +90,7 @@ main() {
   request::resolve
   if [[ -z ${options_value[no_preflight]} ]]; then limits::check_request; fi
   submission::choose_folders "$project"
-  job_submitter::choose_environment
+  job_submitter::choose_environment "$environment"
   submission::check_modules
   job_submitter::leave_out_bad_nodes
   data::check
@@ -138,6 +139,12 @@ job_submitter::leave_snapshot() {
   exec bash "${fact[project_directory]}/hpc/job_submitter.sh" "$@"
 }
 
+# Of an option that is none here.
+job_submitter::name_sbatch_options() {
+  source "$here/job_submitter/sbatch_names.sh"
+  sbatch_names::define
+}
+
 # Inside a job its variables, and ours, would bind the new job to the old one's CPUs, ranks and folders.
 job_submitter::leave_enclosing_job() {
   site::take_sbatch_defaults
@@ -145,7 +152,9 @@ job_submitter::leave_enclosing_job() {
   if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
 }
 
+# job_submitter::choose_environment DESCRIPTOR   DESCRIPTOR: where environment::find prints.
 job_submitter::choose_environment() {
+  local found
   fact[container]='' fact[environment]=''
   if [[ -n ${options_value[singularity_container]} ]]; then
     container::choose "$project"
@@ -153,7 +162,8 @@ job_submitter::choose_environment() {
     return
   fi
   container::refuse_options_of_it
-  fact[environment]=${options_value[environment]:-$(environment::find "$project" || true)}
+  IFS= read -r -d '' found <&"$1" || true # all of it
+  fact[environment]=${options_value[environment]:-${found%$'\n'}}
   if [[ ${fact[environment]} == [!/]* ]]; then fact[environment]=$PWD/${fact[environment]}; fi
   [[ -n ${fact[environment]} ]] ||
     common::die "no virtual environment for $(environment::requirements "$project"): make it once with  bash ${project@Q}/venv/create.sh"
@@ -171,7 +181,7 @@ job_submitter::whose_environment() {
 # Nodes named in --nodelist are never excluded.
 job_submitter::leave_out_bad_nodes() {
   local -a bad=()
-  mapfile -t bad < <(bad_nodes::list "${fact[cluster]}")
+  bad_nodes::list bad "${fact[cluster]}"
   if ((${#bad[@]} == 0)); then return; fi
   if [[ -n ${options_value[nodelist]} ]]; then
     common::warn "failed twice within a day: ${bad[*]}; --nodelist decides"

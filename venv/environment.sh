@@ -2,49 +2,52 @@
 # Where the project's environments lie and which one fits its requirements. Sourced by create.sh, run.sh
 # and the submitter.
 
-# environment::requirements PROJECT   The file that says what is needed.
+# environment::requirements PROJECT [VARIABLE]   The file that says what is needed.
 environment::requirements() {
-  local -r project=$1
-  local file
-  for file in "$project/Pipfile" "$project/requirements.txt" "$project/venv/requirements.txt"; do
-    if [[ -f $file ]]; then
-      printf '%s\n' "$file"
+  local requirements_file
+  for requirements_file in "$1/Pipfile" "$1/requirements.txt" "$1/venv/requirements.txt"; do
+    if [[ -f $requirements_file ]]; then
+      common::give "$requirements_file" "${2:-}"
       return
     fi
   done
-  common::die "no Pipfile, requirements.txt or venv/requirements.txt in $project"
+  common::die "no Pipfile, requirements.txt or venv/requirements.txt in $1"
 }
 
-# environment::path PROJECT cpu|gpu   The folder of the environment for the requirements as they are now, and for machines like this
+# environment::path PROJECT cpu|gpu [VARIABLE]   The folder of the environment for the requirements as they are now, and for machines like this
 # one: a home may be shared with Arm nodes, or with another release of the system.
 environment::path() {
-  environment::folder "$1" "$2" "$(environment::machine)"
+  local path_machine
+  environment::machine path_machine
+  environment::folder "$1" "$2" "$path_machine" "${3:-}"
 }
 
-# environment::machine   Prints what compiled packages depend on.
+# environment::machine [VARIABLE]   What compiled packages depend on.
 environment::machine() {
-  printf '%s, %s\n' "$(uname -m)" "$(getconf GNU_LIBC_VERSION 2>/dev/null || echo 'another libc')"
+  local machine_kind machine_libc
+  machine_kind=$(uname -m)
+  machine_libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || machine_libc='another libc'
+  common::give "$machine_kind, $machine_libc" "${1:-}"
 }
 
-# environment::folder PROJECT cpu|gpu MACHINE
+# environment::folder PROJECT cpu|gpu MACHINE [VARIABLE]
 environment::folder() {
-  local -r project=$1 flavour=$2
-  local file key
-  file=$(environment::requirements "$project")
-  local -a content=("$file")
-  if [[ -f $file.lock ]]; then content+=("$file.lock"); fi
-  if [[ $flavour == cpu ]]; then content+=("$project/venv/constraints-cpu.txt"); fi
-  key=$({ cat -- "${content[@]}" && printf '%s' "$3"; } | sha256sum)
-  printf '%s/.venv/%s-%s\n' "$project" "$flavour" "${key:0:12}"
+  local folder_file folder_key
+  environment::requirements "$1" folder_file
+  local -a folder_content=("$folder_file")
+  if [[ -f $folder_file.lock ]]; then folder_content+=("$folder_file.lock"); fi
+  if [[ $2 == cpu ]]; then folder_content+=("$1/venv/constraints-cpu.txt"); fi
+  folder_key=$({ cat -- "${folder_content[@]}" && printf '%s' "$3"; } | sha256sum)
+  common::give "$1/.venv/$2-${folder_key:0:12}" "${4:-}"
 }
 
 # environment::made PROJECT cpu|gpu   Prints the folder of the one that is there: also of an earlier kit, which knew of no machines, where
 # it works on this one. Status 1 when there is none.
 environment::made() {
   local path
-  path=$(environment::path "$1" "$2")
+  environment::path "$1" "$2" path
   if [[ ! -x $path/bin/python ]]; then
-    path=$(environment::folder "$1" "$2" '')
+    environment::folder "$1" "$2" '' path
     environment::works "$path" || return
   fi
   printf '%s\n' "$path"

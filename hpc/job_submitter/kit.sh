@@ -13,11 +13,12 @@ kit::link() {
   local -r store=${fact[scratch_dir]}/hpc_outputs/.kits users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
   local key='' listed known=''
   # shellcheck disable=SC2086 # patterns
-  listed=$(cd -- "$project" && stat --format='%a %s %.9Y %n' -- $kit_files 2>/dev/null) || true # without what is not there
+  listed=$(cd -- "$project" && exec stat --format='%a %s %.9Y %n' -- $kit_files 2>/dev/null) || true # without what is not there
   # The version that was sent last is known without reading any.
   if [[ -r $store/last ]]; then
-    IFS= read -r key <"$store/last"
-    known=$(<"$store/last")
+    IFS= read -r -d '' known <"$store/last" || true # to its end
+    known=${known%$'\n'}
+    key=${known%%$'\n'*}
   fi
   if [[ $known != "$key"$'\n'"$listed" || ! -d $store/$key ]]; then
     key=$(sha256sum <<<"$listed")

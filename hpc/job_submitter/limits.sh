@@ -74,7 +74,7 @@ limits::check_quanta() {
   if [[ -z ${site[quanta]} ]] || ((fact[gpus] == 0)); then return; fi
   read -r cpus memory what <<<"${site[quanta]}"
   words="--cpus ${fact[cpus]} and ${fact[mem_megabytes]} MB of memory with ${fact[gpus]} GPUs: ${site[name]} has $cpus CPUs and $memory with each"
-  memory=$(checks::megabytes "$memory")
+  checks::megabytes "$memory" memory
   paid=$(((fact[cpus] + cpus - 1) / cpus))
   if ((paid * memory < fact[mem_megabytes])); then paid=$(((fact[mem_megabytes] + memory - 1) / memory)); fi
   if ((paid <= fact[gpus])); then return; fi

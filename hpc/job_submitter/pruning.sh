@@ -8,12 +8,16 @@ declare -gi pruning_seconds=10 # that a submission may spend on it; the next one
 pruning::prune() {
   local -r outputs=$1 stamp=$1/.pruned
   local -r deadline=$((SECONDS + pruning_seconds))
+  local now last=''
   # shellcheck disable=SC2034 # by name
   local -A live=()
   local -a runs=()
   local run
   local -i removed=0
-  if [[ -n $(find "$stamp" -mmin -60 2>/dev/null) ]] || ! { : >"$stamp"; } 2>/dev/null; then return; fi
+  printf -v now '%(%s)T' -1
+  if [[ -r $stamp ]]; then read -r last <"$stamp" || true; fi
+  if [[ $last =~ ^[1-9][0-9]*$ ]] && ((now - last < 3600)); then return; fi
+  if ! { printf '%s\n' "$now" >"$stamp"; } 2>/dev/null; then return; fi
   pruning::forget_archives "$outputs/.sources"
   pruning::list runs "$outputs"
   if ((${#runs[@]} == 0)) || ! run_directory::ask_live live "${runs[@]}"; then return; fi

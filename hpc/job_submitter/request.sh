@@ -9,6 +9,7 @@ declare -g request_type_as='' # what --gpu-type becomes: type (in front of the n
 # Options that depend on each other: the facts that follow from them, or status 2.
 request::resolve() {
   local -r gpus=$((10#${options_value[gpus]}))
+  local seconds
   # Beside the folders of experiments lie those of the kit.
   if [[ ${options_value[exp_name]} == @(.*|hpc_outputs) ]]; then
     common::die_usage "--exp-name ${options_value[exp_name]}: the kit uses this name itself; take another, not one that begins with a dot"
@@ -38,14 +39,15 @@ request::resolve() {
   request::resolve_gpu_type
   request::resolve_memory
 
-  fact[time]=$(checks::duration "$(checks::seconds "${options_value[time]}")")
+  checks::seconds "${options_value[time]}" seconds
+  checks::duration "$seconds" 'fact[time]'
   if [[ ${options_value[time]} =~ ^([0-9]+):[0-9]+$ ]]; then
     common::note "note: to Slurm, --time ${options_value[time]} is ${BASH_REMATCH[1]} minutes; the same in hours is ${options_value[time]}:00"
   fi
   if [[ -n ${options_value[resume]} && -n ${options_value[fresh]} ]]; then
     common::die_usage "--resume and --fresh contradict each other: give one"
   fi
-  request::resolve_interruptions
+  request::resolve_interruptions "$seconds"
   request::resolve_cycles
   request::resolve_data
   sbatch_argument::check
@@ -78,9 +80,10 @@ request::resolve_memory() {
   fact[memory_request]=${site[memory_request]}
   if [[ -n ${options_value[mem]} ]]; then
     if [[ ${options_source[mem_per_gpu]} == option ]]; then common::die_usage "--mem and --mem-per-gpu contradict each other: give one"; fi
-    fact[mem_megabytes]=$(checks::megabytes "${options_value[mem]}")
+    checks::megabytes "${options_value[mem]}" 'fact[mem_megabytes]'
   else
-    fact[mem_megabytes]=$(($(checks::megabytes "${options_value[mem_per_gpu]}") * fact[processes_per_node]))
+    checks::megabytes "${options_value[mem_per_gpu]}" 'fact[mem_megabytes]'
+    fact[mem_megabytes]=$((fact[mem_megabytes] * fact[processes_per_node]))
     if [[ ${options_source[mem_per_gpu]} == ignored ]]; then fact[memory_request]=none; fi
   fi
   if [[ ${fact[memory_request]} != @(none|zero) ]]; then return; fi
@@ -90,10 +93,9 @@ request::resolve_memory() {
   fact[mem_megabytes]=0
 }
 
+# request::resolve_interruptions SECONDS   SECONDS: of --time.
 request::resolve_interruptions() {
-  local -r grace=${options_value[grace_seconds]}
-  local seconds
-  seconds=$(checks::seconds "${options_value[time]}")
+  local -r grace=${options_value[grace_seconds]} seconds=$1
   fact[max_restarts]=$((10#${options_value[max_restarts]}))
   fact[hang_seconds]=$((10#${options_value[hang_minutes]} * 60))
   fact[watch_log]=${options_value[watch_log]}
@@ -124,7 +126,7 @@ request::resolve_cycles() {
   fact[cycle_grace]=$((fact[grace_seconds] > 0 ? fact[grace_seconds] : 120))
   # Nothing is lost by it when the program is killed.
   if [[ ${fact[interrupt]} == kill && -z ${options_value[grace_seconds]} ]]; then fact[cycle_grace]=10; fi
-  fact[cycle_time]=$(checks::duration $((fact[cycles] * (fact[cycle_seconds] + fact[cycle_grace] + 180))))
+  checks::duration $((fact[cycles] * (fact[cycle_seconds] + fact[cycle_grace] + 180))) 'fact[cycle_time]'
   if [[ ${options_value[dependency]} == *\?* ]]; then
     common::die_usage "--dependency ${options_value[dependency]}: with --rapid-cycle all of its conditions must hold, so ',' between them, not '?'"
   fi
@@ -141,7 +143,7 @@ request::resolve_data() {
     fact[stage_image]=never
   fi
   fact[staging_days]=$((10#${options_value[staging_days]}))
-  fact[staging_megabytes]=$(checks::megabytes "${options_value[staging_limit]}")
+  checks::megabytes "${options_value[staging_limit]}" 'fact[staging_megabytes]'
   for pattern in "${options_list_collect[@]}"; do
     case /$pattern/ in
       //* | */../*) common::die_usage "--collect ${pattern@Q}: give a pattern below SLURM_TMPDIR, such as 'results/*.json'" ;;

@@ -10,24 +10,34 @@ declare -g snapshot_secrets='\.env|(.*/)?wandb_credentials\.txt|(.*/)?\.netrc'
 declare -g snapshot_keys='(.*/)?(\.env(\..*)?|[^/]*\.(pem|key|p12|pfx|jks|keystore|kdbx)|id_(rsa|dsa|ecdsa|ed25519)(_sk)?|_netrc|\.git-credentials|\.pypirc|kaggle\.json|\.?credentials(\.(json|csv|ini|txt|ya?ml|toml))?|(client_secret|service[_-]account)[^/]*\.json)'
 declare -g snapshot_samples='(.*/)?\.env\.(example|sample|template|dist)'
 
+declare -ga snapshot_git+=()                     # snapshot::git
+declare -g snapshot_git_of='' snapshot_answer='' # of what project; where git's answer comes
+declare -gi snapshot_since=0
+# Size, time, mode and name of each file: the state of the sources, without reading them. A deleted file is tracked still: what is
+# not there any more is passed over, with status 123.
+declare -ga snapshot_describe=(xargs -0 --no-run-if-empty stat --printf '%s %.9Y %f %n\0' --)
+
+# snapshot::begin PROJECT   Asks git for the names of the files; they come while other things are looked at (snapshot::pack).
+snapshot::begin() {
+  # The top of a repository cannot be ignored by it: git need not be asked whether it is one.
+  if [[ -f $1/.git || -e $1/.git/HEAD ]]; then snapshot::ask_git "$1"; fi
+}
+
 # snapshot::pack PROJECT STORE DESTINATION   DESTINATION becomes the archive, DESTINATION.ignored the
 # names of what is left out, each with a NUL. Status 1 when the sources are too large.
 snapshot::pack() {
   local -r project=$1 store=$2 destination=$3
   local key archive
-  snapshot::list "$project" "$destination.ignored" >"$destination.names"
-  snapshot::leave_out_keys "$destination.names" "$destination.ignored"
-  snapshot::describe "$project" <"$destination.names" >"$destination.described"
-  rm -- "$destination.names"
-  snapshot::check_size "$project" "$destination.described"
+  snapshot::list "$project" "$destination"
   key=$(sha256sum <"$destination.described")
   archive=$store/${key%% *}.tar
   # Another submission may remove it at this moment, as one that no run has (pruning.sh).
   if [[ ! -e $archive ]] || ! snapshot::take "$archive" "$destination" 2>/dev/null; then
+    snapshot::check_size "$project" "$destination.described"
     snapshot::make "$project" "$archive" "$destination.described"
     snapshot::take "$archive" "$destination"
   fi
-  rm -- "$destination.described"
+  rm -f -- "$destination".{described,keys,nested}
 }
 
 snapshot::take() {
@@ -48,29 +58,80 @@ snapshot::make() {
   mv -T -- "$partial" "$archive"
 }
 
-# snapshot::list PROJECT IGNORED   Prints the names of the sources, each with a NUL; those of what git ignores
-# become IGNORED. Secrets are in neither: the job reads .env in the project itself.
+# snapshot::list PROJECT DESTINATION   The sources become DESTINATION.described (snapshot_describe), and DESTINATION.ignored the names of
+# what git ignores, or may be a key, each with a NUL. Secrets are in neither: the job reads .env in the project itself.
 snapshot::list() {
-  local -r project=$1 ignored=$2
-  if snapshot::is_repository "$project"; then
-    snapshot::git "$project" ls-files -z --others --ignored --exclude-standard --directory |
-      snapshot::without "$snapshot_secrets|(.*/)?(__pycache__|\.[^/]*_cache|[^/]*\.egg-info|\.venv)/|.*\.pyc" >"$ignored" &
-    if ! { snapshot::git "$project" ls-files -z --cached --recurse-submodules && snapshot::list_untracked "$project"; } |
-      snapshot::without "$snapshot_secrets" || ! wait "$!"; then
-      common::die "git could not list the files of ${project@Q}; its words are above"
+  # What git has said before a question was answered, or data was packed, is old.
+  if [[ -z $snapshot_answer ]] || ((SECONDS - snapshot_since > 5)); then snapshot::begin "$1"; fi
+  if [[ -z $snapshot_answer ]] || ! snapshot::read_git "$1" "$2"; then
+    if snapshot::is_repository "$1"; then
+      snapshot::ask_git "$1"
+      snapshot::read_git "$1" "$2" || common::die "git could not list the files of ${1@Q}; its words are above"
+    else
+      (cd -- "$1" && find . -name __pycache__ -prune -o -path ./.venv -prune -o -path ./.git -prune -o ! -type d -printf '%P\0' |
+        LC_ALL=C sort -z | { "${snapshot_describe[@]}" 2>/dev/null || (($? == 123)); }) | snapshot::sort_out "$2" >"$2.described"
     fi
-  else
-    (cd -- "$project" && find . -name __pycache__ -prune -o -path ./.venv -prune -o -path ./.git -prune -o ! -type d -printf '%P\0') |
-      LC_ALL=C sort -z | snapshot::without "$snapshot_secrets"
-    : >"$ignored"
   fi
+  if [[ -s $2.keys ]]; then snapshot::leave_out_keys "$2.keys" "$2.ignored"; fi
+}
+
+# snapshot::ask_git PROJECT   Its answer is the sources (snapshot_describe), an empty name, the names of what git ignores, and if all
+# went well one more empty name.
+snapshot::ask_git() {
+  local -a kinds=('--cached --others --exclude-standard')
+  # With submodules it lists no others.
+  if [[ -e $1/.gitmodules || ! -e $1/.git ]]; then kinds=('--cached --recurse-submodules' '--others --exclude-standard'); fi
+  snapshot::git "$1"
+  exec {snapshot_answer}< <(
+    cd -- "$1" || exit
+    for kind in "${kinds[@]}"; do
+      # shellcheck disable=SC2086 # options
+      "${snapshot_git[@]}" ls-files -z $kind | "${snapshot_describe[@]}" 2>/dev/null || [[ ${PIPESTATUS[*]} == '0 123' ]] || exit
+    done
+    printf '\0'
+    "${snapshot_git[@]}" ls-files -z --others --ignored --exclude-standard --directory && printf '\0'
+  )
+  snapshot_since=SECONDS
+}
+
+# snapshot::read_git PROJECT DESTINATION   Status 1 when the answer is not complete: git's words are on standard error.
+snapshot::read_git() {
+  local status=0
+  snapshot::sort_out "$2" <&"$snapshot_answer" >"$2.described" || status=$?
+  exec {snapshot_answer}<&-
+  snapshot_answer=''
+  ((status == 9)) || return 1
+  if [[ -s $2.nested ]]; then snapshot::list_nested "$1" "$2"; fi
+}
+
+# snapshot::sort_out DESTINATION   Of standard input, an answer as of snapshot::ask_git, prints the sources. Without secrets; what may be
+# keys goes to DESTINATION.keys, and to DESTINATION.nested the folders with repositories of their own, which end with a slash to
+# git. The names of what git ignores become DESTINATION.ignored. Status 9 when the answer is complete.
+snapshot::sort_out() {
+  local -r begin='^[^ ]+ [^ ]+ [^ ]+ '
+  LC_ALL=C sed -zEn -e '0,/^$/{' -e '/^$/d' -e "\\~$begin($snapshot_secrets)\$~d" -e "\\~$begin($snapshot_samples)\$~b print" \
+    -e "\\~$begin($snapshot_keys)\$~{w /dev/fd/3" -e 'd}' -e '\~/$~{w /dev/fd/4' -e 'd}' -e ': print' -e 'p' -e 'd}' -e '/^$/Q9' \
+    -e "\\~^($snapshot_secrets|(.*/)?(__pycache__|\.[^/]*_cache|[^/]*\.egg-info|\.venv)/|.*\.pyc)\$~d" -e 'w /dev/fd/5' \
+    3>"$1.keys" 4>"$1.nested" 5>"$1.ignored"
+}
+
+# snapshot::list_nested PROJECT DESTINATION   To git a repository inside of the project is one name: its files are listed.
+snapshot::list_nested() {
+  local -a nested=()
+  mapfile -d '' -t nested <"$2.nested"
+  nested=("${nested[@]#* * * }")
+  (cd -- "$1" && find "${nested[@]/#/./}" -name .git -prune -o ! -type d -print0 | { "${snapshot_describe[@]}" 2>/dev/null || (($? == 123)); }) |
+    snapshot::sort_out "$2.inner" >>"$2.described" || return 1
+  cat -- "$2.inner.keys" >>"$2.keys"
+  rm -- "$2".inner.{keys,nested,ignored}
 }
 
 # snapshot::is_repository PROJECT   Status 1 when git knows nothing of it: it lies in no repository, or in one that ignores it (a home
 # directory under git). Ends when git cannot tell: without it all that it ignores would be taken for sources.
 snapshot::is_repository() {
   local words status=0 folder
-  words=$(LC_ALL=C snapshot::git "$1" check-ignore --quiet . 2>&1) || status=$?
+  snapshot::git "$1"
+  words=$(LC_ALL=C "${snapshot_git[@]}" check-ignore --quiet . 2>&1) || status=$?
   case $status in
     0) return 1 ;;
     1) return 0 ;;
@@ -85,48 +146,20 @@ snapshot::is_repository() {
   common::die "git cannot read the repository $folder, and knows what belongs to the sources (exit status $status): ${words:-it says nothing}"$'\n''  mend that, or take another git (module load git), or submit with --no-snapshot'
 }
 
-# snapshot::git PROJECT ARGUMENT...   Also where the project is another user's (a group's folder): whoever submits it runs its
-# scripts anyway. For this call, and for the project's own repository alone.
+# snapshot::git PROJECT   snapshot_git becomes the words of a git that reads PROJECT also where it is another user's (a group's folder):
+# whoever submits it runs its scripts anyway. For this call, and for the project's own repository alone.
 snapshot::git() {
-  local folder
-  folder=$(cd -- "$1" && pwd -P)
-  git -C "$1" -c safe.directory="$folder" "${@:2}"
+  if [[ $snapshot_git_of == "$1" ]]; then return; fi
+  snapshot_git_of=$1 snapshot_git=(git -C "$1" -c safe.directory="$(cd -- "$1" && pwd -P)")
 }
 
-# snapshot::leave_out_keys NAMES IGNORED   What may be a key is not copied: a link leads to it, as to what git ignores.
+# snapshot::leave_out_keys KEYS IGNORED   What may be a key is not copied: a link leads to it, as to what git ignores.
 snapshot::leave_out_keys() {
   local -a keys=()
-  LC_ALL=C KEYS="^($snapshot_keys)\$" SAMPLES="^($snapshot_samples)\$" FILE=$1.keys awk 'BEGIN { RS = ORS = "\0" }
-    $0 ~ ENVIRON["KEYS"] && $0 !~ ENVIRON["SAMPLES"] { print >ENVIRON["FILE"]; next }
-    { print }' "$1" >"$1.others"
-  mv -T -- "$1.others" "$1"
-  if [[ ! -e $1.keys ]]; then return; fi
-  mapfile -d '' -t keys <"$1.keys"
-  cat -- "$1.keys" >>"$2"
-  rm -- "$1.keys"
+  mapfile -d '' -t keys <"$1"
+  keys=("${keys[@]#* * * }")
+  printf '%s\0' "${keys[@]}" >>"$2"
   common::note "linked, not copied into the snapshot, as they may be keys:$(printf ' %q' "${keys[@]:0:5}")$( ((${#keys[@]} <= 5)) || printf ' and %d more' $((${#keys[@]} - 5)))"
-}
-
-# To git a repository inside of the project is one name, with a slash behind: its files are listed.
-snapshot::list_untracked() {
-  local name
-  snapshot::git "$1" ls-files -z --others --exclude-standard | while IFS= read -r -d '' name; do
-    if [[ $name == */ ]]; then
-      (cd -- "$1" && find "./$name" -name .git -prune -o ! -type d -print0)
-    else
-      printf '%s\0' "$name"
-    fi
-  done
-}
-
-snapshot::without() {
-  LC_ALL=C grep -zvxE "$1" || (($? == 1)) # 1: nothing is left
-}
-
-# Size, time, mode and name of each file: the state of the sources, without reading them. A deleted file is
-# tracked still: what is not there any more is passed over.
-snapshot::describe() {
-  (cd -- "$1" && xargs -0 --no-run-if-empty stat --printf '%s %.9Y %f %n\0' -- 2>/dev/null) || (($? == 123))
 }
 
 snapshot::check_size() {
@@ -143,5 +176,6 @@ snapshot::check_size() {
 
 # snapshot::commit PROJECT   The commit, with a mark when there are changes; nothing outside a repository.
 snapshot::commit() {
-  snapshot::git "$1" describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || true
+  snapshot::git "$1"
+  "${snapshot_git[@]}" describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || true
 }

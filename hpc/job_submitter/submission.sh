@@ -40,7 +40,7 @@ submission::understand_lines() {
     line::check_program "$starter" "$1" "$folder"
     [[ -z $line_refusal ]] || common::die_usage "$where: $line_refusal"
     if [[ -n $line_module ]]; then submission_modules[$line_module]=$where; fi
-    if [[ -z ${options_value[no_snapshot]} && $folder != /* ]]; then
+    if [[ -z ${options_value[no_snapshot]} && $folder != /* && "${line_words[*]}" == *..* ]]; then
       while IFS= read -r path; do
         common::warn "$where: ${path@Q} leads out of the project, and the job runs in a copy of it: write  $(realpath -m -- "$1/$folder/$path")"
       done < <(line::list_outside "$folder")

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What the values of options may be. checks::accept KIND VALUE WHAT ends with status 2 and one clear
-# line when VALUE is not of KIND; WHAT names it to the user. The converters print a canonical form.
+# line when VALUE is not of KIND; WHAT names it to the user. The converters print a canonical form, or give it to a variable,
+# which costs no process.
 
 checks::accept() {
   local -r kind=${1%% *} choices=${1#* } value=$2 what=$3
@@ -58,39 +59,40 @@ checks::placeholder() {
   esac
 }
 
-# checks::seconds TIME   Seconds of a Slurm time (man sbatch, --time); status 1 when it is none.
+# checks::seconds TIME [VARIABLE]   Seconds of a Slurm time (man sbatch, --time); status 1 when it is none.
 # MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS
 checks::seconds() {
-  local -r value=$1
-  local days=0 hours=0 minutes=0 seconds=0
-  [[ $value =~ ^([0-9]{1,6}-)?[0-9]{1,9}(:[0-9]{1,9}){0,2}$ ]] || return 1
-  if [[ $value == *-* ]]; then
-    days=${value%%-*}
-    IFS=: read -r hours minutes seconds <<<"${value#*-}"
-  elif [[ $value == *:*:* ]]; then
-    IFS=: read -r hours minutes seconds <<<"$value"
+  local checks_days=0 checks_hours=0 checks_minutes=0 checks_seconds=0
+  [[ $1 =~ ^([0-9]{1,6}-)?[0-9]{1,9}(:[0-9]{1,9}){0,2}$ ]] || return 1
+  if [[ $1 == *-* ]]; then
+    checks_days=${1%%-*}
+    IFS=: read -r checks_hours checks_minutes checks_seconds <<<"${1#*-}"
+  elif [[ $1 == *:*:* ]]; then
+    IFS=: read -r checks_hours checks_minutes checks_seconds <<<"$1"
   else
-    IFS=: read -r minutes seconds <<<"$value"
+    IFS=: read -r checks_minutes checks_seconds <<<"$1"
   fi
-  local -r total=$((((10#$days * 24 + 10#$hours) * 60 + 10#${minutes:-0}) * 60 + 10#${seconds:-0}))
-  ((total > 0)) || return 1
-  echo "$total"
+  checks_seconds=$((((10#$checks_days * 24 + 10#$checks_hours) * 60 + 10#${checks_minutes:-0}) * 60 + 10#${checks_seconds:-0}))
+  ((checks_seconds > 0)) || return 1
+  common::give "$checks_seconds" "${2:-}"
 }
 
-# checks::duration SECONDS   D-HH:MM:SS
+# checks::duration SECONDS [VARIABLE]   D-HH:MM:SS
 checks::duration() {
-  printf '%d-%02d:%02d:%02d' $(($1 / 86400)) $(($1 / 3600 % 24)) $(($1 / 60 % 60)) $(($1 % 60))
+  local checks_duration
+  printf -v checks_duration '%d-%02d:%02d:%02d' $(($1 / 86400)) $(($1 / 3600 % 24)) $(($1 / 60 % 60)) $(($1 % 60))
+  common::give "$checks_duration" "${2:-}"
 }
 
-# checks::megabytes MEMORY   Slurm's unit is the megabyte of 1,048,576 bytes; kilobytes are rounded up.
+# checks::megabytes MEMORY [VARIABLE]   Slurm's unit is the megabyte of 1,048,576 bytes; kilobytes are rounded up.
 checks::megabytes() {
-  local value=${1%[Bb]}
-  value=${value^^}
-  local -r number=$((10#${value%[KMGT]}))
-  case $value in
-    *K) echo $(((number + 1023) / 1024)) ;;
-    *G) echo $((number * 1024)) ;;
-    *T) echo $((number * 1024 * 1024)) ;;
-    *) echo "$number" ;;
+  local checks_value=${1%[Bb]}
+  checks_value=${checks_value^^}
+  local -i checks_megabytes=10#${checks_value%[KMGT]}
+  case $checks_value in
+    *K) checks_megabytes='(checks_megabytes + 1023) / 1024' ;;
+    *G) checks_megabytes='checks_megabytes * 1024' ;;
+    *T) checks_megabytes='checks_megabytes * 1024 * 1024' ;;
   esac
+  common::give "$checks_megabytes" "${2:-}"
 }

@@ -29,6 +29,11 @@ common::print_error() {
   printf '%s: error: %s\n' "${0##*/}" "$message" >&2
 }
 
+# common::give VALUE [VARIABLE]   VARIABLE becomes VALUE; without one it is printed. (Printing into $(…) costs a process.)
+common::give() {
+  if [[ -n ${2:-} ]]; then printf -v "$2" '%s' "$1"; else printf '%s\n' "$1"; fi
+}
+
 common::has_command() {
   command -v "$1" >/dev/null 2>&1
 }

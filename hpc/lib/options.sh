@@ -10,7 +10,8 @@ declare -gA options_default+=() # name -> default
 declare -gA options_help+=()    # name -> help
 declare -gA options_names+=()   # name -> spellings, the long one that help shows first
 declare -gA options_owner+=()   # spelling -> name
-declare -gA options_instead+=() # what is none of these, and many would type -> what to do in its place
+declare -gA options_instead+=() # what is none of these, and many would type -> what to do in its place; filled by
+declare -g options_tell=''      # this command, if there is one, when it is needed
 declare -ga options_order+=()   # names, and headings as '# Heading'
 
 options::heading() {
@@ -186,6 +187,7 @@ options::die_no_value() {
 
 options::die_unknown() {
   local nearest=''
+  if [[ -n $options_tell ]]; then "$options_tell"; fi
   if [[ -n ${options_instead[$1]:-} ]]; then common::die_usage "unknown option ${1@Q}: ${options_instead[$1]}"; fi
   if [[ $1 == --?* ]]; then nearest=$(options::nearest "$1" "${!options_owner[@]}" 2>/dev/null) || true; fi
   common::die_usage "unknown option ${1@Q}${nearest:+: did you mean $nearest?} (see --help)"

@@ -16,7 +16,7 @@ sending::send() {
     sending_result=${sending_result//$'\n'/; }
     return 1
   fi
-  if ((sending_status != 0)) || ! sending_result=$(slurm::job_id "$sending_output"); then
+  if ((sending_status != 0)) || ! slurm::job_id "$sending_output" sending_result; then
     sending::find sending_result "$sending_run" "$(cut -d ' ' -f 1 -- "$sending_run/jobs" 2>/dev/null)" "${@:4}" || {
       sending_result="sbatch did not print a job id (${sending_errors:-${sending_output:-no answer for 120 s}}), and squeue shows no job of $sending_run so far"
       return 2

@@ -86,7 +86,7 @@ site::query() {
 site::load() {
   local -r kits=$1/clusters users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
   local name=${2:-} profile
-  if [[ -z $name ]]; then name=$(site::name "$users" "$kits"); fi
+  if [[ -z $name ]]; then site::name name "$users" "$kits"; fi
   site[name]=$name
   for profile in "$users/$name.sh" "$kits/$name.sh"; do
     if [[ $name == */* || ! -r $profile ]]; then continue; fi
@@ -103,9 +103,10 @@ site::load() {
 # site::load_from HPC_FOLDER PROFILE   The default profile, then this one.
 site::load_from() {
   site_clusters=$1/clusters site_profile=$2
-  site::try "$1/clusters/default.sh" "$2"
   # shellcheck source=../clusters/default.sh
   source "$1/clusters/default.sh"
+  if [[ $2 == "$1/clusters/default.sh" ]]; then return; fi
+  site::try "$1/clusters/default.sh" "$2"
   # shellcheck source=/dev/null
   source "$2"
 }
@@ -293,33 +294,26 @@ site::gpu_option() {
   esac
 }
 
+# site::name VARIABLE USERS KITS   VARIABLE becomes the name of this site's profile, of those in the two folders.
 site::name() {
-  local -r cluster=${slurm[ClusterName]:-}
-  local host folder profile line pattern
-  local -a patterns
-  for folder in "$@"; do
-    if [[ -n $cluster && -r $folder/$cluster.sh ]]; then
-      printf '%s\n' "$cluster"
-      return
-    fi
-  done
-  host=$(uname -n)
-  for profile in "$1"/*.sh "$2"/*.sh; do
-    if [[ ! -r $profile ]]; then continue; fi
-    while IFS= read -r line; do
-      if [[ $line != '# hosts: '* ]]; then continue; fi
-      read -ra patterns <<<"${line#'# hosts: '}"
-      for pattern in "${patterns[@]}"; do
-        # shellcheck disable=SC2053 # the profile gives a pattern
-        if [[ $host == $pattern ]]; then
-          profile=${profile##*/}
-          printf '%s\n' "${profile%.sh}"
-          return
-        fi
-      done
-    done <"$profile"
-  done
-  echo default
+  local -r site_cluster=${slurm[ClusterName]:-}
+  local site_host site_file site_line site_pattern
+  local -a site_patterns
+  printf -v "$1" '%s' "$site_cluster"
+  if [[ -n $site_cluster && (-r $2/$site_cluster.sh || -r $3/$site_cluster.sh) ]]; then return; fi
+  site_host=$(uname -n)
+  while IFS= read -r -d '' site_file && IFS= read -r site_line; do
+    read -ra site_patterns <<<"${site_line#'# hosts: '}"
+    for site_pattern in "${site_patterns[@]}"; do
+      # shellcheck disable=SC2053 # the profile gives a pattern
+      if [[ $site_host == $site_pattern ]]; then
+        site_file=${site_file##*/}
+        printf -v "$1" '%s' "${site_file%.sh}"
+        return
+      fi
+    done
+  done < <(grep -sZH '^# hosts: ' -- "$2"/*.sh "$3"/*.sh)
+  printf -v "$1" default
 }
 
 # site::outputs VARIABLE PROJECT   VARIABLE becomes the folder of the run directories, by the SCRATCH of the environment, else of the

@@ -80,18 +80,18 @@ slurm::cancel() {
   slurm::ask said "$1" scancel --quiet "${@:2}" || { common::warn "not cancelled ($said): try  scancel ${*:2}" && return 1; }
 }
 
-# slurm::job_id TEXT   Prints the id in what sbatch has printed: the line `N`, `N;CLUSTER` or "Submitted batch job N",
+# slurm::job_id TEXT [VARIABLE]   Prints, or gives to VARIABLE, the id in what sbatch has printed: the line `N`, `N;CLUSTER` or "Submitted batch job N",
 # whatever banner or table the site prints around it. Status 1 when there is none, or when several lines may be it.
 slurm::job_id() {
-  local line id='' several=''
-  local -r number='^[[:blank:]]*(Submitted batch job )?([1-9][0-9]*)(;.+| on cluster .+)?[[:space:]]*$'
-  while IFS= read -r line; do
-    if [[ ! $line =~ $number ]]; then continue; fi
+  local id_line id_found='' id_several=''
+  local -r id_number='^[[:blank:]]*(Submitted batch job )?([1-9][0-9]*)(;.+| on cluster .+)?[[:space:]]*$'
+  while IFS= read -r id_line; do
+    if [[ ! $id_line =~ $id_number ]]; then continue; fi
     # A bare number may also be of the table.
-    several+=${id:+1} id=${BASH_REMATCH[2]}
-    if [[ -n ${BASH_REMATCH[1]}${BASH_REMATCH[3]} ]]; then several='' && break; fi
+    id_several+=${id_found:+1} id_found=${BASH_REMATCH[2]}
+    if [[ -n ${BASH_REMATCH[1]}${BASH_REMATCH[3]} ]]; then id_several='' && break; fi
   done <<<"$1"
-  [[ -n $id && -z $several ]] && printf '%s\n' "$id"
+  [[ -n $id_found && -z $id_several ]] && common::give "$id_found" "${2:-}"
 }
 
 # slurm::field NAME TEXT   Prints the value in a line of scontrol's, or unknown.

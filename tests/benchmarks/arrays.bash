@@ -2,13 +2,13 @@
 # The table `arrays` of run.sh, which sources this: 1,000 tasks where an array ends at 99, sent as repeats, as the points of
 # a sweep, and after they are cancelled once more with --only-missing; beside eleven bare sbatch of arrays.
 
-declare -g here checkout work project results rounds # run.sh's
+declare -g here checkout work other project results rounds # run.sh's
 
 bench::arrays() {
   local -r kit=(bash "$project/hpc/job_submitter.sh" --gpus 0 -W srun --begin now+1hour)
   local round
   bench::limit_arrays
-  echo 'python -m train {seed}' >"$project/experiment_configurations.txt"
+  for round in "$project" ${other:+"$other"}; do echo 'python -m train {seed}' >"$round/experiment_configurations.txt"; done
   printf 'method: grid\nprogram: train.py\nparameters: {a: {min: 1, max: 100}, b: {min: 1, max: 10}}\n' >"$work/sweep.yml"
   for ((round = 0; round < ${rounds:-10}; round++)); do
     bench::time sbatch bench::send_bare_arrays

@@ -10,8 +10,10 @@ bench::containers() {
   image=$(bash "$checkout/tests/make_image.sh")
   environment=$(bash "$checkout/venv/create.sh" cpu)
   cp -R -- "$checkout/singularity" "$project/"
-  cp -- "$here/first_line.py" "$project/"
-  echo 'python first_line.py' >"$project/experiment_configurations.txt"
+  for folder in "$project" ${other:+"$other"}; do
+    cp -- "$here/first_line.py" "$folder/"
+    echo 'python first_line.py' >"$folder/experiment_configurations.txt"
+  done
   for ((round = 0; round < ${rounds:-10}; round++)); do
     for launcher in srun torchrun; do
       bench::container_job "venv_$launcher" -W "$launcher"
@@ -31,9 +33,12 @@ bench::containers() {
 
 # bench::container_job NAME OPTION...
 bench::container_job() {
-  local -r name=$1
+  local name=$1 build
   local job
   shift
-  job=$(bash "$project/hpc/job_submitter.sh" --gpus 2 --time 10 --mem-per-gpu 2G "$@" 2>"$work/error") || bench::die_of job_submitter.sh
-  bench::read_start "$name" "$job" "$(scontrol --oneliner show job "$job" | sed -E 's/.* StdOut=([^ ]+).*/\1/')"
+  for build in "$project" ${other:+"$other"}; do
+    if [[ $build == "$other" ]]; then name+=@other; fi
+    job=$(bash "$build/hpc/job_submitter.sh" --gpus 2 --time 10 --mem-per-gpu 2G "$@" 2>"$work/error") || bench::die_of job_submitter.sh
+    bench::read_start "$name" "$job" "$(scontrol --oneliner show job "$job" | sed -E 's/.* StdOut=([^ ]+).*/\1/')"
+  done
 }

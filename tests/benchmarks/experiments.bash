@@ -1,12 +1,16 @@
 # shellcheck shell=bash
 # The table `experiments` of run.sh, which sources this: experiments.sh over 2,000 run directories, beside `find` over them.
 
-declare -g here project results rounds # run.sh's
+declare -g here other project results rounds # run.sh's
 
 bench::experiments() {
   local -r outputs=$SCRATCH/${project##*/}/hpc_outputs
   local round
   mkdir -p -- "$outputs"
+  if [[ -n $other ]]; then
+    rm -rf -- "$SCRATCH/other"
+    ln -s -- "${project##*/}" "$SCRATCH/other"
+  fi
   python3 "$here/make_runs.py" "$outputs" 2000
   for ((round = 0; round < ${rounds:-10}; round++)); do
     bench::time find find "$outputs" -newermt 2000-01-01 -type f

@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# tests/benchmarks/run.sh [--rounds N] [--base FOLDER] [NAME]...
+# tests/benchmarks/run.sh [--rounds N] [--base FOLDER] [--against COMMIT] [NAME]...
 #
 # Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
 # the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
 # that whatever else the machine does falls on all alike; a ratio is the median of the rounds' own ratios.
 # Run by people; needs what the pocket cluster needs, and the network once, for submitit.
+#
+# --against COMMIT runs each command of the kit as it was at COMMIT too, in turn with today's, and prints the ratios of the two: today's
+# time divided by the other's in the same round. A row that the other build cannot do is left out, and said. (controller: today's
+# alone. Of those that need no cluster, data, cifar, step and interruptions print COMMIT's own table below today's.)
+#
 #   submission   wall of job_submitter.sh, of submitit and of bare sbatch, for the same job (20 rounds)
 #   startup      from the start of the batch script to the program's first line, 2 nodes of 2 ranks each:
 #                the kit, and a batch script as people write it (7 rounds)
@@ -27,6 +32,7 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
+source "$here/against.bash"
 source "$here/arrays.bash"
 source "$here/containers.bash"
 source "$here/controller.bash"
@@ -37,7 +43,7 @@ source "$here/report.bash"
 source "$here/staging.sh"
 source "$here/training.bash"
 
-rounds='' base=''
+rounds='' base='' against='' other='' # other: the folder of the build of COMMIT
 on_a_cluster=(submission startup containers staging recovery controller arrays experiments)
 without=(interruptions report data cifar step)
 work=$(mktemp -d)
@@ -59,6 +65,10 @@ main() {
         base=$2
         shift
         ;;
+      --against)
+        against=$(git -C "$checkout" rev-parse --verify --quiet --short "${2:-}^{commit}") || common::die_usage "--against needs a commit of this repository"
+        shift
+        ;;
       *)
         [[ " ${on_a_cluster[*]} ${without[*]} " == *" $1 "* ]] ||
           common::die_usage "unknown benchmark ${1@Q}: ${on_a_cluster[*]} ${without[*]}"
@@ -68,6 +78,7 @@ main() {
     shift
   done
   if ((${#benchmarks[@]} == 0)); then benchmarks=("${on_a_cluster[@]}" "${without[@]}"); fi
+  if [[ -n $against ]]; then against::prepare; fi
 
   for benchmark in "${benchmarks[@]}"; do
     if [[ " ${on_a_cluster[*]} " == *" $benchmark "* && ! -d $project ]]; then bench::prepare; fi
@@ -90,16 +101,18 @@ bench::prepare() {
 bench::submission() {
   local -r peers=$checkout/.venv/benchmarks-submitit-1.5.4
   local -r kit=(bash "$project/hpc/job_submitter.sh" --num-nodes 2 --gpus 2 --begin now+1hour)
-  local round
+  local round build
   if [[ ! -x $peers/bin/python ]]; then
     python3 -m venv "$peers.partial"
     "$peers.partial/bin/python" -m pip install --quiet --disable-pip-version-check submitit==1.5.4
     mv -T -- "$peers.partial" "$peers" # its python still finds its packages: it looks for them beside itself
   fi
-  bench::make_project_of 1000
-  echo 'python -m train' >"$project/experiment_configurations.txt"
-  git -C "$project" add .
-  git -C "$project" -c user.name=benchmark -c user.email='' commit --quiet --message=benchmark
+  for build in "$project" ${other:+"$other"}; do
+    bench::make_project_of 1000 "$build"
+    echo 'python -m train' >"$build/experiment_configurations.txt"
+    git -C "$build" add .
+    git -C "$build" -c user.name=benchmark -c user.email='' commit --quiet --message=benchmark
+  done
 
   for ((round = 0; round < ${rounds:-20}; round++)); do
     bench::time sbatch sbatch --parsable --nodes=2 --ntasks-per-node=1 --cpus-per-task=4 --mem=20480M \
@@ -107,7 +120,7 @@ bench::submission() {
     bench::time kit "${kit[@]}" --no-snapshot --no-preflight
     bench::time submitit "$peers/bin/python" "$here/submit_with_submitit.py" "$work/submitit"
     printf 'submitit_call %s\n' "$(<"$work/output")" >>"$results"
-    echo "# round $round" >>"$project/files/1/1.py"
+    for build in "$project" ${other:+"$other"}; do echo "# round $round" >>"$build/files/1/1.py"; done
     bench::time kit_first_snapshot "${kit[@]}"
     bench::time kit_same_snapshot "${kit[@]}"
     scancel --user="$(id -un)"
@@ -121,27 +134,36 @@ bench::submission() {
     'submitit_call=submitit 1.5.4, submit() alone, imported before'
 }
 
-# A repository of N files of 4 kB, in folders of 50, the kit's own among them.
+# bench::make_project_of N PROJECT   A repository of N files of 4 kB, in folders of 50, the kit's own among them.
 bench::make_project_of() {
   local -i i have
-  git -C "$project" init --quiet
-  printf '/.venv\n' >"$project/.gitignore"
-  have=$(find "$project" -name .git -prune -o -type f -print | wc -l)
+  git -C "$2" init --quiet
+  printf '/.venv\n' >"$2/.gitignore"
+  have=$(find "$2" \( -name .git -o -name .venv \) -prune -o -type f -print | wc -l)
   for ((i = have; i < $1 - 1; i++)); do # one more is the configuration file
-    mkdir -p -- "$project/files/$((i / 50))"
-    printf '# %4093d\n' "$i" >"$project/files/$((i / 50))/$i.py"
+    mkdir -p -- "$2/files/$((i / 50))"
+    printf '# %4093d\n' "$i" >"$2/files/$((i / 50))/$i.py"
   done
-  mkdir -p -- "$project/files/1"
-  touch -- "$project/files/1/1.py"
+  mkdir -p -- "$2/files/1"
+  touch -- "$2/files/1/1.py"
 }
 
-# bench::time NAME COMMAND...
+# bench::time NAME COMMAND...   With --against also the other build's, as NAME@other.
 bench::time() {
+  if [[ -n $other ]]; then against::time "$@"; else bench::time_one "$@"; fi
+}
+
+# bench::time_one NAME COMMAND...   Status 1, with a word, when the other build's fails.
+bench::time_one() {
   local -r name=$1
   local begun ended
   shift
   begun=${EPOCHREALTIME/[.,]/}
-  "$@" >"$work/output" 2>"$work/error" || bench::die_of "$*"
+  if ! "$@" >"$work/output" 2>"$work/error"; then
+    [[ $name == *@other ]] || bench::die_of "$*"
+    common::note "$against cannot do this: $(tail -n 1 -- "$work/error")"
+    return 1
+  fi
   ended=${EPOCHREALTIME/[.,]/}
   printf '%s %d.%06d\n' "$name" $(((ended - begun) / 1000000)) $(((ended - begun) % 1000000)) >>"$results"
 }
@@ -153,16 +175,22 @@ bench::die_of() {
 
 bench::startup() {
   local -r run=$work/handwritten
-  local round log job environment
+  local round log job environment build name
   environment=$(bash "$checkout/venv/create.sh" cpu)
-  cp -- "$here/first_line.py" "$project/"
-  echo 'python first_line.py' >"$project/experiment_configurations.txt"
+  for build in "$project" ${other:+"$other"}; do
+    cp -- "$here/first_line.py" "$build/"
+    echo 'python first_line.py' >"$build/experiment_configurations.txt"
+  done
   mkdir -- "$run"
   for ((round = 0; round < ${rounds:-7}; round++)); do
-    job=$(bash "$project/hpc/job_submitter.sh" --num-nodes 2 --gpus 2 --time 10 --mem-per-gpu 2G 2>"$work/error") ||
-      bench::die_of job_submitter.sh
-    log=$(scontrol --oneliner show job "$job" | sed -E 's/.* StdOut=([^ ]+).*/\1/')
-    bench::read_start kit "$job" "$log"
+    for build in "$project" ${other:+"$other"}; do
+      name=kit
+      if [[ $build == "$other" ]]; then name=kit@other; fi
+      job=$(bash "$build/hpc/job_submitter.sh" --num-nodes 2 --gpus 2 --time 10 --mem-per-gpu 2G 2>"$work/error") ||
+        bench::die_of job_submitter.sh
+      log=$(scontrol --oneliner show job "$job" | sed -E 's/.* StdOut=([^ ]+).*/\1/')
+      bench::read_start "$name" "$job" "$log"
+    done
 
     log=$run/$round.txt
     job=$(sbatch --parsable --nodes=2 --ntasks-per-node=1 --cpus-per-task=4 --mem=4096M --gpus-per-node=2 --time=10 \
@@ -190,7 +218,7 @@ bench::read_start() {
 bench::interruptions() {
   local environment
   environment=$(bash "$checkout/venv/create.sh" cpu)
-  "$environment/bin/python" "$here/interruptions.py" --rounds "${rounds:-3}" --folder "$work"
+  against::each "$environment/bin/python" "$here/interruptions.py" --rounds "${rounds:-3}" --folder "$work"
 }
 
 bench::data() {
@@ -201,7 +229,7 @@ bench::data() {
     "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$pillow.partial" pillow
     mv -T -- "$pillow.partial" "$pillow"
   fi
-  PYTHONPATH=$pillow "$environment/bin/python" "$here/data.py" --rounds "${rounds:-3}" --folder "$work"
+  PYTHONPATH=$pillow against::each "$environment/bin/python" "$here/data.py" --rounds "${rounds:-3}" --folder "$work"
 }
 
 bench::leave() {

@@ -1,9 +1,11 @@
 """table.py TITLE SCALE PEER RESULTS NAME=DESCRIPTION...   Prints the table of a benchmark, in Markdown.
 
 RESULTS holds lines of NAME SECONDS, as many of each name as there were rounds. A ratio is the median over
-the rounds of NAME's time divided by PEER's in the same round.
+the rounds of NAME's time divided by PEER's in the same round. Where there are times of NAME@other, of the
+build of the commit AGAINST, a second table has its ratios in the same way.
 """
 
+import os
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -24,3 +26,15 @@ for row in rows:
     digits = 1 if float(scale) > 1 else 2
     figures = " | ".join(f"{figure:.{digits}f}" for figure in (median(mine), min(mine), max(mine)))
     print(f"| {description} | {figures} | {ratio:.2f} |")
+
+both = [row.split("=", 1) for row in rows if times[row.split("=", 1)[0] + "@other"]]
+if both:
+    commit = os.environ.get("AGAINST", "the other build")
+    print(f"\n| {title}: today beside {commit} | today | {commit} | ratio | least | most |")
+    print("|---|---|---|---|---|---|")
+    for name, description in both:
+        mine, theirs = times[name], times[name + "@other"]
+        ratios = [a / b for a, b in zip(mine, theirs)]
+        digits = 1 if float(scale) > 1 else 2
+        figures = " | ".join(f"{figure:.{digits}f}" for figure in (median(mine), median(theirs)))
+        print(f"| {description} | {figures} | {median(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f} |")

@@ -5,12 +5,12 @@ bench::cifar() {
   local python
   python=$(bash "$checkout/venv/create.sh" cpu)/bin/python
   mkdir -- "$work/cifar"
-  "$python" "$here/cifar.py" --rounds "${rounds:-5}" --folder "$work/cifar"
+  against::each "$python" "$here/cifar.py" --rounds "${rounds:-5}" --folder "$work/cifar"
 }
 
 bench::step() {
   local python
   python=$(bash "$checkout/venv/create.sh" cpu)/bin/python
-  "$python" -m torch.distributed.run --standalone --nproc-per-node=2 "$here/step.py" --rounds "${rounds:-7}" \
+  against::each "$python" -m torch.distributed.run --standalone --nproc-per-node=2 "$here/step.py" --rounds "${rounds:-7}" \
     --folder "$work/step"
 }

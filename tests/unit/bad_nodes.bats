@@ -14,7 +14,7 @@ setup() {
 failure() {
   bad_nodes::record stub "$1" "$2" node_failed 2>/dev/null
   if [[ -n ${3:-} ]]; then
-    sed -i "\$s/^[0-9]*/$(($(date +%s) - $3))/" "$(bad_nodes::file stub)"
+    sed -i "\$s/^[0-9]*/$(($(date +%s) - $3))/" "$XDG_STATE_HOME/hpc_kit/nodes/stub"
   fi
 }
 
@@ -26,8 +26,10 @@ failure() {
   failure node3 4
   failure node4 5 90000
   failure node4 6
-  [[ $(bad_nodes::list stub) == node2 ]]
-  [[ -z $(bad_nodes::list other) ]]
+  bad_nodes::list bad stub
+  [[ ${bad[*]} == node2 ]]
+  bad_nodes::list bad other
+  ((${#bad[@]} == 0))
 }
 
 @test "new jobs leave them out, and say so; --nodelist decides" {
@@ -80,13 +82,13 @@ noted() {
   printf '%s' "$3" >"$BATS_TEST_TMPDIR/run/jobs"
   printf '#!/bin/sh\nprintf %%s "%s"\n' "$shown" >"$BATS_TEST_TMPDIR/bin/scontrol"
   chmod +x -- "$BATS_TEST_TMPDIR/bin/scontrol"
-  rm -f -- "$(bad_nodes::file stub)"
+  rm -f -- "$XDG_STATE_HOME/hpc_kit/nodes/stub"
   if [[ $2 == node_failed ]]; then
     PATH=$BATS_TEST_TMPDIR/bin:$PATH SLURM_JOB_ID=7 interruption::blame_dead_node "$BATS_TEST_TMPDIR/run/task_1/attempt_0"
   else
     PATH=$BATS_TEST_TMPDIR/bin:$PATH SLURM_JOB_ID=7 SLURM_JOB_NODELIST=$node interruption::blame_node "$BATS_TEST_TMPDIR/run/task_1/attempt_0" "$2"
   fi 2>/dev/null
-  noted=$(cut -d ' ' -f 2- -- "$(bad_nodes::file stub)" 2>/dev/null) || true
+  noted=$(cut -d ' ' -f 2- -- "$XDG_STATE_HOME/hpc_kit/nodes/stub" 2>/dev/null) || true
 }
 
 @test "which node is noted: one that is down; not a cloud's, nor one that is well" {
@@ -134,5 +136,6 @@ noted() {
 @test "a state folder that cannot be written is nothing to fail by" {
   printf 'a file' >"$XDG_STATE_HOME"
   bad_nodes::record stub node1 1 node_failed 2>/dev/null
-  [[ -z $(bad_nodes::list stub) ]]
+  bad_nodes::list bad stub
+  ((${#bad[@]} == 0))
 }

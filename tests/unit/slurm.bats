@@ -5,7 +5,7 @@
 load ../helpers
 
 setup() {
-  use_libraries slurm
+  use_libraries common slurm
   tries=$BATS_TEST_TMPDIR/tries
   PATH=$BATS_TEST_TMPDIR/stubs:$PATH
   mkdir -- "$BATS_TEST_TMPDIR/stubs"

@@ -6,6 +6,7 @@ load ../helpers
 
 setup() {
   use_libraries common snapshot
+  set -o pipefail # as the submitter
   project=$BATS_TEST_TMPDIR/"it's a project"
   store=$BATS_TEST_TMPDIR/store
   packed=$BATS_TEST_TMPDIR/source.tar
@@ -217,6 +218,23 @@ stops() {
   printf '*\n' >"$BATS_TEST_TMPDIR/.gitignore"
   pack
   [[ $(names) == 'a.py sub/b.py ' && -z $(left_out) ]]
+}
+
+@test "a repository inside of the project: its files, without its keys; and nothing else to pack" {
+  make_repository
+  git -C "$project" init --quiet 'two words'
+  git -C "$project" init --quiet sub/inner
+  touch -- "$project/two words/a b.py" "$project/sub/inner/c.py"
+  printf 'SECRET\n' >"$project/two words/server.pem"
+  printf 'SECRET\n' >"$project/other.pem"
+  run -0 pack
+  [[ $(names) == *'two words/a b.py'* && $(names) == *'sub/inner/c.py'* && $(left_out) == './two words/server.pem other.pem ' ]]
+  run ! grep -qa SECRET "$packed"
+
+  git -C "$project" rm --quiet -r --cached .
+  printf '*\n' >"$project/.gitignore"
+  pack
+  [[ -z $(names) ]]
 }
 
 @test "a repository without a commit" {

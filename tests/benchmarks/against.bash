@@ -1,0 +1,44 @@
+# shellcheck shell=bash
+# --against COMMIT of run.sh, which sources this: the kit as it was at COMMIT, beside today's.
+
+declare -g here checkout work project against base other # run.sh's
+declare -g against_first=''                                      # which of the two came first in the last pair
+declare -gA against_cannot=()                                    # names of rows that COMMIT's build cannot do
+
+# Makes the other build's project, in which today's environment has the name that its own has there.
+against::prepare() {
+  local environment path
+  environment=$(bash "$checkout/venv/create.sh" cpu)
+  other=$work/other
+  mkdir -p -- "$other/.venv"
+  git -C "$checkout" archive "$against" | tar --extract --directory="$other"
+  rm -rf -- "$other"/{README.md,.ci,.gitignore} # as today's project, which has the kit alone
+  path=$(bash -c 'source "$1/hpc/lib/common.sh"; source "$1/venv/environment.sh"; environment::path "$1" cpu' - "$other")
+  ln -s -- "$(realpath -- "$environment")" "$path"
+  mv -- "$other/tests" "$work/other_tests"
+  if [[ -z $base ]]; then base=$other; fi
+  export AGAINST=$against # table.py
+}
+
+# against::time NAME COMMAND...   Both, by turns who is first; a command that is none of the kit's once.
+against::time() {
+  local -a theirs=("${@/#"$project/"/"$other/"}")
+  theirs=("${theirs[@]/#"$checkout/hpc/"/"$other/hpc/"}")
+  if [[ "$*" == "${theirs[*]}" || -n ${against_cannot[$1]:-} ]]; then
+    bench::time_one "$@"
+    return
+  fi
+  if [[ $against_first == today ]]; then against_first=theirs; else against_first=today && bench::time_one "$@"; fi
+  bench::time_one "$1@other" "${theirs[@]:1}" || against_cannot[$1]=1
+  if [[ $against_first == theirs ]]; then bench::time_one "$@"; fi
+}
+
+# against::each COMMAND...   A benchmark that prints its own table: today's, then the other build's.
+against::each() {
+  local -a theirs=("${@/#"$here/"/"$other/tests/benchmarks/"}")
+  "$@"
+  if [[ -z $other ]]; then return; fi
+  if [[ ! -e $other/tests ]]; then mv -- "$work/other_tests" "$other/tests"; fi
+  printf '\nThe same at %s:\n' "$against"
+  "${theirs[@]}" || common::note "$against cannot do this"
+}
