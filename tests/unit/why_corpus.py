@@ -1,7 +1,7 @@
 """why_corpus.py EXPERIMENTS CORPUS FOLDER [--show]
 
-Runs `why` over ends of programs as they print them, and measures what it says. EXPERIMENTS: hpc/experiments; CORPUS: a folder of
-ends (tests/why/README.md has their form); FOLDER: an empty one, for the run directories that are made of them.
+Runs `why` over ends of programs as they print them, and measures what it says. EXPERIMENTS: hpc/experiments; CORPUS: a
+folder of ends (tests/why/README.md has their form); FOLDER: an empty one, for their run directories.
 Prints a line for each that is wrong, and the counts. Exit status 1 where fewer are right than must be.
 """
 
@@ -47,7 +47,7 @@ class End:
         (task / "output").mkdir()
         known = {
             **FACTS,
-            **{name: self.name for name in ("exp_name", "job_name")},
+            **dict.fromkeys(("exp_name", "job_name"), self.name),
             "run_id": folder.name,
             "run_directory": folder,
             "launcher": self.head.get("launcher", "srun"),
@@ -99,10 +99,12 @@ class End:
         wanted = self.head["want"].split("|")
         if word not in wanted:
             yield "cause", f"{word!r}, not {' or '.join(wanted)}"
-        for name, pattern in (("rank", r"^first to fail: rank (\S+)"), ("node", r"^first to fail: .* on ([^,\s]+)")):
+        for name, pattern in (("rank", r"^first to fail: rank (\w+)"), ("node", r"^first to fail: .* on ([^,\s]+)")):
             expected = self.head.get(name)
             if expected:
-                found = re.search(pattern, told, re.MULTILINE) or re.search(rf"\b{name} ?(\w+)", rest)
+                found = re.search(pattern, told, re.MULTILINE) or re.search(
+                    rf"\b{'rank' if name == 'rank' else 'on'} (\w+)", rest
+                )
                 if not found or found[1] != expected:
                     yield name, f"{found and found[1]}, not {expected}"
         if "raised" in self.head and self.head["raised"] not in told.partition("\nto do")[0].replace("\n", " "):
@@ -119,7 +121,7 @@ class End:
 
 def main(experiments, corpus, folder, show=None):
     sys.path.insert(0, experiments)
-    import why  # noqa: PLC0415 # it lies where the first argument says
+    import why  # it lies where the first argument says
 
     outputs = Path(folder) / "hpc_outputs"
     paths = sorted(Path(corpus).glob("*.txt"))
