@@ -128,9 +128,10 @@ class Case:
         self.chain = failures.first(self.text)
         # Who starts its own ranks has mixed their lines, and one status for all.
         is_mixed = self.rank is None or self.run.facts.get("launcher") not in ("torchrun", "srun")
-        table = failures.launcher_table(self.text) if is_mixed else None
+        table = failures.told_by_launcher(self.text) if is_mixed and self.cause.startswith("failed") else None
         if table:
-            self.rank, node, self.status = table
+            rank, node, self.status = table
+            self.rank = rank or self.rank
             self.node = self.node or (None if node == "localhost" else node)
             self.cause = f"failed {self.status} - -"
         is_other = bool(table) and bool(self.chain) and self.chain[-1].rank not in (None, self.rank)

@@ -29,14 +29,23 @@ _IGNORED = re.compile(r"Exception ignored|Exception in thread|Error in atexit|^E
 _TAKEN_ALONG = re.compile(
     r"Connection (?:closed by (?:remote )?peer|reset by peer)|[Bb]roken pipe|remote process (?:has )?exited"
     r"|ncclRemoteError|NCCL communicator was aborted|Timed out waiting \d+ms|wait timeout after|Socket Timeout"
-    r"|store->get|got 0 bytes|Watchdog caught|client socket has|process group has been|ChildFailedError"
-    r"|CalledProcessError|SignalException|SIGTERMException|ProcessExitedException|RendezvousClosedError"
-    r"|BrokenProcessPool|non-zero exit status"
+    r"|store->get|got 0 bytes|Watchdog caught|client socket has|process group has been"
+    r"|^(?:\S+\.)?(?:ChildFailedError|SignalException|SIGTERMException|ProcessExitedException|RendezvousClosedError"
+    r"|BrokenProcessPool)\b|^subprocess\.CalledProcessError: Command \W*\S*(?:python|torchrun|accelerate|deepspeed)"
 )
 _TABLE = re.compile(
     r"Root Cause \(first observed failure\):\n\[\d+\]:\n.*\n"
     r" +host +: (\S+)\n +rank +: (\d+) .*\n +exitcode +: (-?\d+)"
 )
+
+
+# One line of a launcher for each program that ended badly: rank or task, node, status or signal.
+_ENDED = re.compile(
+    r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)[-,\d]*: (?:Exited with exit code (?P<status>\d+)"
+    r"|(?P<name>[A-Z][a-z ]+))|(?:return code = |\(exitcode: )-(?P<signal>\d+)|died with <Signals\.\w+: (?P<number>\d+)>",
+    re.MULTILINE,
+)
+_SIGNALS = {"Killed": 137, "Segmentation fault": 139, "Aborted": 134, "Bus error": 135, "Floating point exception": 136}
 
 
 class Raised(NamedTuple):
@@ -94,11 +103,18 @@ def own_frame(chain, source):
     return None
 
 
-def launcher_table(text):
-    """(rank, node, status) in torchrun's own table; None where there is none."""
+def told_by_launcher(text):
+    """(rank, node, status), None for what is not told: by torchrun's own table, or the first line of a launcher."""
     at = text.rfind("Root Cause (first observed failure)")
     found = _TABLE.match(text, at) if at >= 0 else None
-    return found and (found[2], found[1].partition(".")[0], _status(int(found[3])))
+    if found:
+        return found[2], found[1].partition(".")[0], _status(int(found[3]))
+    for found in _ENDED.finditer(text[-(1 << 14) :]):
+        signal = found["signal"] or found["number"]
+        status = found["status"] or (128 + int(signal) if signal else _SIGNALS.get(found["name"]))
+        if status:
+            return found["rank"], found["node"], str(status)
+    return None
 
 
 def _status(code):

@@ -19,7 +19,7 @@ SAID = (
         "GPU out of memory",
         FAILED,
         r"(?:CUDA|HIP) (?:error: )?out of memory(?:\. Tried to allocate (?P<wanted>[\d.]+ \w+))?|OutOfMemoryError"
-        r"|_STATUS_ALLOC_FAILED|RESOURCE_EXHAUSTED",
+        r"|_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)|RESOURCE_EXHAUSTED",
         "{who} asked for more memory than its GPU has{wanted}",
         "take a smaller batch and accumulate gradients, activation checkpointing, FSDP, or larger GPUs "
         "(--gpu-type); where much is reserved and not used: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in "
@@ -227,6 +227,15 @@ SAID = (
         "submit again with  --resume --exclude {node}   and tell the site's support",
     ),
     Rule(
+        "GPU library",
+        FAILED,
+        r"CU(?:DNN|BLAS|SPARSE|FFT|SOLVER|RAND)_(?:STATUS_)?\w*|cuDNN error|cuBLAS error|MIOpen Error|hipErrorUnknown",
+        "a library for the GPU failed under {who}: {error}",
+        "mostly no memory of the GPU is left (a smaller batch tells), the packages are of different CUDA versions "
+        "(bash venv/create.sh; no LD_LIBRARY_PATH to another), or an index before it was wrong "
+        "(CUDA_LAUNCH_BLOCKING=1); then submit again",
+    ),
+    Rule(
         "device-side assert",
         FAILED,
         r"device-side assert|Assertion `.*` failed",
@@ -293,6 +302,13 @@ SAID = (
         "the node may not execute the command: {error} ({who})",
         "chmod +x the file (and git add --chmod=+x), or write its interpreter before it: bash FILE, python FILE; "
         "then submit again",
+    ),
+    Rule(
+        "command not found",
+        FAILED,
+        r"execve\(\): (?P<error>\S+: No such file or directory)|^env: (?P<other>.*: No such file or directory)",
+        "the command is not there on the node ({who}): {error}",
+        "correct the line of the configuration file, or install the program in the environment",
     ),
     Rule(
         "command not found",
@@ -406,8 +422,8 @@ SAID = (
         FAILED,
         r"No working C\+\+ compiler|Failed to find C compiler|InvalidCxxCompiler|CppCompileError|Ninja is required"
         r"|CUDA_HOME environment variable is not set|unable to execute '?\w*(?:gcc|g\+\+|cc|nvcc)"
-        r"|command '\S*(?:gcc|g\+\+|cc|c\+\+|nvcc)\S*' failed|directory: '?(?:\S*/)?(?:gcc|g\+\+|cc|c\+\+|nvcc"
-        r"|ninja)'|Error compiling objects|Python\.h: No such file",
+        r"|[Cc]ommand '?\[?'?\S*(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)\b.* (?:failed|returned)|ld: cannot find -l"
+        r"|directory: '?(?:\S*/)?(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)'|Error compiling objects|Python\.h: No such file",
         "{who} compiles code when it runs (torch.compile, Triton, an extension), and the node has no compiler "
         "for that: {error}",
         "load a compiler in node_setup of the profile (module load gcc; CC and CXX in .env), or compile it once "
