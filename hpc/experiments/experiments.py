@@ -12,6 +12,7 @@ import sys
 import time
 
 import why
+from case import is_on_node, rank_files
 from files import changed
 from finding import UnknownJobError, all_runs, find, matches, the_task
 from measured import chief, direction
@@ -123,7 +124,7 @@ def show_list(outputs, options):
 def is_wanted(path, options):
     if options.rank is not None and os.path.basename(path) != f"rank_{options.rank}.txt":
         return False
-    return options.node is None or why.is_on_node(path, options.node)
+    return options.node is None or is_on_node(path, options.node)
 
 
 def show_logs(outputs, options):
@@ -137,7 +138,7 @@ def show_logs(outputs, options):
     if options.rank is None and options.node is None:
         files = [task.log]
     else:
-        files = [path for path in why.rank_files(task) if is_wanted(path, options)]
+        files = [path for path in rank_files(task) if is_wanted(path, options)]
     files = [path for path in files if changed(path) is not None]
     if not files:
         which = "" if options.rank is None else f" of rank {options.rank}"
@@ -167,7 +168,7 @@ def show_paths(outputs, options):
     for task in [Task(run, number)] if number else run.tasks:
         rows.append((f"task {task.number}", task.folder))
         rows += [(f"  {what}", path) for what, path in (("log", task.log), ("output", task.output)) if changed(path)]
-        rows += [("  rank", path) for path in why.rank_files(task)]
+        rows += [("  rank", path) for path in rank_files(task)]
         rows += [("  STOP_FILE", attempt.stop_file) for attempt in task.attempts[-1:] if attempt.is_running]
         checkpoints = run.facts.get("checkpoint_directory")
         if checkpoints:

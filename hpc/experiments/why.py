@@ -9,114 +9,15 @@ import os
 import re
 import time
 
-from files import names_in, read, tail
+import failures
+from case import Case, attempts_part, rank_files
+from files import read, tail
 from finding import find, the_task
-from slurm import Slurm, ask, duration, seconds_of
-from why_rules import KINDS, NOTES, REASONS, RULES, SIGNALS
+from slurm import Slurm, duration, seconds_of
+from why_messages import SAID
+from why_rules import ENDS, EXCEPTION, KINDS, NOTES, OTHERWISE, REASONS, SIGNALS
 
 SHOWN = 12  # lines of a log
-
-
-def is_on_node(path, node):
-    """Whether the rank of this log runs there; NODE is its number in the job, or its name."""
-    found = re.search(r"^rank \d+ of \d+: node (\d+), (\S+) \(", read(path, 2000), re.MULTILINE)
-    return bool(found) and node in found.groups()
-
-
-def attempts_part(text, number):
-    """What was written since the attempt began."""
-    begun = [match.start() for match in re.finditer(rf"^== (?:job \d+, )?attempt {number}\b", text, re.MULTILINE)]
-    return text[begun[0] :] if begun else text
-
-
-class Case:
-    """What is known of how a task ended."""
-
-    def __init__(self, run, task):
-        self.run, self.task = run, task
-        self.attempt = task.attempts[-1] if task.attempts else None
-        self.job = run.job_of(task.number)
-        self.log = tail(task.log, 1 << 18)
-        self.cause = self.attempt.cause if self.attempt else ""
-        self.slurm_says = ""
-        if not self.cause or (task.state == "cancelled" and self.cause != "cancelled" and not task.was_stopped):
-            self.cause = self.ask_slurm()
-        self.rank, self.node, self.status = self.first_to_fail()
-        own = os.path.join(task.folder, f"rank_{self.rank}.txt")
-        self.own_log = own if self.rank is not None and os.path.exists(own) else None
-
-    def ask_slurm(self):
-        """An end that nobody wrote down, as `lost STATE`, or before the first attempt as `not_started STATE`."""
-        word = "lost" if self.attempt else "not_started"
-        if not self.job:
-            return f"{word} unknown"
-        shown, _ = ask("scontrol", "--oneliner", "show", "job", self.job)
-        state = re.search(r" JobState=(\w+) Reason=(\S+)", shown)
-        if not state:
-            account, _ = ask(
-                "sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={self.job}", "--format=State,ExitCode"
-            )
-            state = re.search(r"^(\w+)[^|]*\|(\S*)", account)
-        if not state:
-            return f"{word} unknown"
-        self.slurm_says = f": Slurm says {state[1]} {state[2]}"
-        return f"{word} {state[1]}"
-
-    def first_to_fail(self):
-        """(rank, node, status), None for what is not known."""
-        words = read(os.path.join(self.attempt.folder, "failed_rank")).split() if self.attempt else []
-        if len(words) >= 3 and words[2] != "75" and not self.cause.startswith(("hung", "ignored_stop")):
-            return words[0], words[1], words[2]
-        words = self.cause.split()
-        if words[0] == "failed" and len(words) == 4:
-            return None, None if words[3] == "-" else words[3], words[1]
-        return self.out_of_memory() if words[0] == "out_of_memory" else (None, None, None)
-
-    def out_of_memory(self):
-        """Who it was, in Slurm's words, which since 26.05 name no node; then by what was measured.
-
-        A task is a rank, where torchrun does not start the ranks.
-        """
-        told = re.search(r"srun: error: (\S+): tasks? (\d+): Out Of Memory", self.log)
-        if told:
-            return told[2] if self.run.facts.get("launcher") != "torchrun" else None, told[1], None
-        told = re.search(
-            r"^slurmstepd-(\S+): error: (?:StepId=\S+ exceeded memory limit|Detected \d+ oom)", self.log, re.MULTILINE
-        )
-        node = told[1] if told else self.fullest_node()
-        ranks = [path for path in rank_files(self.task) if node and is_on_node(path, node)]
-        return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
-
-    def fullest_node(self):
-        """Since Slurm 26.05 its own accounting does not name the node: the only one of the attempt, or the only one
-        that was seen above what a node may take, else above half of that; None where there is no such node.
-        """
-        if not self.attempt:
-            return None
-        if re.fullmatch(r"[^][,\s]+", self.attempt.nodes):
-            return self.attempt.nodes
-        limit = self.run.number_in("mem_megabytes") << 20
-        for most in (limit, limit / 2):
-            full = [usage.node for usage in self.attempt.usage if 0 < most < usage.peak_memory_bytes]
-            if len(full) == 1:
-                return full[0]
-        return None
-
-    @property
-    def text(self):
-        """Of the last attempt: of a failure what the first rank to fail has printed, else all."""
-        whole = tail(self.own_log, 1 << 18) if self.own_log and self.cause.startswith("failed") else self.log
-        return attempts_part(whole, self.attempt.number) if self.attempt else whole
-
-    def peak_bytes(self):
-        """The most memory that a node, else a task of Slurm, has taken in the last attempt; None if nobody measured."""
-        # Slurm's own accounting says it where it ends a step for that.
-        peak = max([0, *map(int, re.findall(r"exceeded memory limit \((\d+) > ", self.log))])
-        peak = max([peak, *(node.peak_memory_bytes for node in (self.attempt.usage if self.attempt else []))])
-        if not peak and self.job:
-            shown, _ = ask("sacct", "--noheader", "--parsable2", "--units=K", f"--jobs={self.job}", "--format=MaxRSS")
-            peak = max([0, *(int(float(size)) * 1024 for size in re.findall(r"^([\d.]+)K$", shown, re.MULTILINE))])
-        return peak or None
 
 
 def fields(case):
@@ -127,7 +28,7 @@ def fields(case):
     who = f"rank {case.rank}" if case.rank is not None else "a rank"
     who += f" on {case.node}" if case.node else ""
     nodes = case.attempt.nodes if case.attempt else ""
-    rate, more_time = pace(case)
+    rate, more_time = pace(case) if re.match("time_limit|lost TIMEOUT", case.cause) else ("", "")
     beat = case.attempt.beat if case.attempt else None
     return {
         "who": who,
@@ -187,24 +88,46 @@ def pace(case):
 
 def judge(case):
     """(word, sentence, remedy) of the first rule that fits."""
-    known, text = fields(case), case.text
-    for rule in RULES:
-        if not re.search(rule.cause, case.cause):
-            continue
-        # The last counts: an exception's own cause stands before it.
-        found = collections.deque(re.finditer(rule.log or "$", text, re.MULTILINE), maxlen=1)
+    known = fields(case)
+    for rule in ENDS:
+        found = re.search(rule.cause, case.cause) and last_match(rule.log or "$", case.text)
         if found:
-            return filled(rule, {**known, **tidy(rule, found[0].groupdict())})
+            return filled(rule, {**known, **tidy(rule, found)})
+    rules = [rule for rule in SAID if re.search(rule.cause, case.cause)]
+    looked_at = [(text, rules) for text in case.evidence()]
+    if case.has_own_exception and re.search(r"CUDA|NCCL|HIP", case.chain[-1].text):
+        looked_at.insert(0, (case.lines, [rule for rule in rules if rule.word == "broken GPU"]))
+    for text, rules in looked_at:
+        for rule in rules:
+            found = last_match(rule.log, text)
+            if found:
+                return filled(rule, {**known, **tidy(rule, found)})
+    if case.chain:
+        return filled(EXCEPTION, {**known, "error": case.chain[-1].headline})
+    for rule in OTHERWISE:
+        if re.search(rule.cause, case.cause):
+            return filled(rule, known)
     return "failed", f"it ended: {case.cause}", known["again"]
 
 
-def tidy(rule, groups):
-    """Of one line, and not without end; what is not known is left out."""
+def last_match(pattern, text):
+    """The last counts: an exception's own cause stands before it."""
+    found = collections.deque(re.finditer(pattern, text, re.MULTILINE), maxlen=1)
+    return found[0] if found else None
+
+
+def tidy(rule, match):
+    """The groups of a match, each of one line, and not without end; the line for `error` where it is no group."""
+    groups = match.groupdict()
+    if "error" not in groups:
+        begin, end = match.string.rfind("\n", 0, match.start()) + 1, match.string.find("\n", match.end())
+        line = match.string[begin : end if end >= 0 else None]
+        groups["error"] = re.sub(r"^(?:\[rank\d+\]:? ?|\d+: )", "", line)
     tidied = {name: " ".join(value.split())[:300] if value else "" for name, value in groups.items()}
     if tidied.get("wanted"):
         tidied["wanted"] = f" (another {tidied['wanted']})"
-    if rule.word == "loader worker killed" and tidied["error"]:
-        tidied["error"] = f" ({tidied['error']})"
+    if rule.word == "loader worker killed":
+        tidied["error"] = f" ({tidied['error']})" if groups["error"] and len(groups["error"]) < 30 else ""
     return tidied
 
 
@@ -270,12 +193,6 @@ def stacks(case):
     return found
 
 
-def rank_files(task):
-    """The logs of its ranks, by their numbers."""
-    names = [name for name in names_in(task.folder) if re.fullmatch(r"rank_\d+\.txt", name)]
-    return [os.path.join(task.folder, name) for name in sorted(names, key=lambda name: int(name[5:-4]))]
-
-
 def ending_of(case):
     """(path, the last lines) of what tells most."""
     shown = stacks(case) if case.cause.startswith(("hung", "ignored_stop")) else None
@@ -289,6 +206,17 @@ def ending_of(case):
     return path, lines[-SHOWN:]
 
 
+def told_of(case):
+    """The exception, its place in the program, and what it came from."""
+    told = case.chain[-1].headline
+    place = failures.own_frame(case.chain, case.run.facts.get("source_dir", "-"))
+    if place:
+        file, line, function = place
+        told += f" ({file}, line {line}{f', in {function}' if function else ''})"
+    before = [raised for raised in case.chain[:-1] if not raised.is_wrapper]
+    return told + (f", after {before[-1].headline}" if before else "")
+
+
 def explain(run, task):
     word, sentence, remedy, case = describe(run, task)
     of = f", task {task.number}" if len(run.numbers) > 1 else ""
@@ -297,7 +225,9 @@ def explain(run, task):
         path, lines = ending_of(case)
         if case.rank is not None:
             status = f", status {case.status}" if case.status else ""
-            print(f"first to fail: rank {case.rank} on {case.node}{status}")
+            print(f"first to fail: rank {case.rank}{f' on {case.node}' if case.node else ''}{status}")
+        if case.chain:
+            print(f"raised: {told_of(case)}")
         heading = "where the ranks stood" if case.cause.startswith(("hung", "ignored_stop")) else "its log ends"
         if lines and word not in ("cancelled", "preempted"):  # the log has nothing to do with that
             print(f"{heading} ({path}):")
@@ -313,7 +243,7 @@ def explain(run, task):
             print(f"{'  ' * several}Slurm did not answer when this ended: {attempt.doubt}")
     text = tail(task.log, 1 << 20)
     for rule in NOTES:
-        count = len(re.findall(rule.log, text, re.MULTILINE))
+        count = len(re.findall(rule.log, text, re.MULTILINE)) if rule.cause in text else 0
         if count:
             known = {"count": count, "scratch": run.facts.get("scratch_dir", "SCRATCH")}
             print("note: {}: {}; {}".format(*filled(rule, known)))

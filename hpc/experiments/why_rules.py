@@ -1,13 +1,19 @@
-"""The tables of why.py. A rule: the cause (job/lib/interruption.sh), what the log says, the sentence, the remedy.
+"""The tables of why.py. A rule: word, cause (job/lib/interruption.sh), what the log says, sentence, remedy.
 
-The first rule that fits counts; {names} are fields of why.py, or groups of the log's pattern.
+ENDS are known by the cause, or by it and the log. Known messages come next (why_messages.py), then any exception, then
+OTHERWISE. In each table the first rule that fits counts; {names} are fields of why.py, or groups of the log's pattern;
+{error} is the line. A remedy proposes to resubmit only what may succeed as it is.
 """
 
 import collections
 
 Rule = collections.namedtuple("Rule", "word cause log sentence remedy")
 
-RULES = (
+
+FAILED = r"^failed"
+ENDED = r"^(?:failed|lost|not_started)"
+
+ENDS = (
     Rule(
         "out of memory",
         r"^out_of_memory|^lost OUT_OF_MEMORY",
@@ -23,145 +29,12 @@ RULES = (
         "{again}   and if it comes again at the same place, with --mem {more_memory}",
     ),
     Rule(
-        "GPU out of memory",
-        r"^failed",
-        r"(?:CUDA|HIP) out of memory\.(?: Tried to allocate (?P<wanted>[\d.]+ \w+))?|OutOfMemoryError",
-        "{who} asked for more memory than its GPU has{wanted}",
-        "take a smaller batch and accumulate gradients, activation checkpointing, FSDP, or larger GPUs (--gpu-type); "
-        "where much is reserved and not used: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in .env",
-    ),
-    Rule(
-        "import error",
-        r"^failed",
-        r"ModuleNotFoundError: No module named '(?P<module>[^'.]+)",
-        "the environment has no Python module {module} ({who})",
-        "add the package of {module} to the project's requirements and run  bash venv/create.sh   (or build the "
-        "container again), then submit; if it is a module of the project: does git ignore it?",
-    ),
-    Rule(
-        "import error",
-        r"^failed",
-        r"(?P<error>ImportError: .*)",
-        "an import failed ({who}): {error}",
-        "the packages do not fit each other: mend their versions in the requirements, then  bash venv/create.sh",
-    ),
-    Rule(
-        "data not staged",
-        r"^failed|^lost",
-        r"error: (?P<error>.*(?:no space on .*: the data (?:need|are)|does not arrive as it was packed"
-        r"|its archive .* is gone|cannot mount |can neither mount an image).*)",
-        "the data of --data did not come to a node's disk: {error}",
-        "do as it says, then submit again",
-    ),
-    Rule(
-        "disk full",
-        r"^failed|^lost|^not_started",
-        r"^(?!.*(?:NOT saved|was not saved)).*(?:No space left on device|Disk quota exceeded)",
-        "a disk is full, or a quota is reached ({who})",
-        "make room: old checkpoints and archives in {scratch}; the site's quota command (quota -s, lfs quota) tells "
-        "whose limit it is. Then  {again}",
-    ),
-    Rule(
-        "too many open files",
-        r"^failed|^lost|^not_started",
-        r"Too many open files",
-        "{who} had more files open than its limit allows (ulimit -n)",
-        "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system') in the program; the "
-        "kit raises the limit to the site's hard one: if that is low, ask the site's support",
-    ),
-    Rule(
-        "GPU number",
-        r"^failed",
-        r"invalid device ordinal",
-        "{who} asked for a GPU by a number that it does not see",
-        "where each rank is shown one GPU alone, or one MIG slice, that is cuda:0: take "
-        "LOCAL_RANK % torch.cuda.device_count(); else do --gpus and the program's own number of processes agree?",
-    ),
-    Rule(
-        "loader worker killed",
-        r"^failed",
-        r"DataLoader worker .* (?:is killed by signal: (?P<error>[^.\n]*)|exited unexpectedly)",
-        "a loader's worker of {who} died{error}: the node's memory, or its /dev/shm, was too small",
-        "{again} --mem {more_memory}   or take fewer workers",
-    ),
-    Rule(
-        "loopback address",
-        r"^failed",
-        r"connectFullMesh.*?\b(?P<error>127\.\d+\.\d+\.\d+)",
-        "gloo listened at {error}, which the node's own name stands for, and no other node can reach that ({who})",
-        "set site[interface] in the profile, or GLOO_SOCKET_IFNAME in .env, to the interface to the other nodes "
-        "(ip address tells its name)",
-    ),
-    Rule(
-        "collective timed out",
-        r"^failed",
-        r"Watchdog caught collective operation timeout|NCCL (?:error|timeout)|ncclSystemError|ncclRemoteError"
-        r"|[Gg]loo.*[Tt]imed? ?out|Timed out waiting \d+ms|Connection closed by peer|wait timeout after|Socket Timeout"
-        r"|DistStoreError|DistNetworkError|The client socket has (?:timed out|failed)",
-        "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out ({who})",
-        "did one rank leave the others behind (uneven data, an exception, a branch of rank 0 alone)?  {logs} --rank R  "
-        "If all waited, it is the network: site[interface] in the profile, or NCCL_SOCKET_IFNAME in .env, "
-        "NCCL_DEBUG=INFO, other nodes (--exclude {node})",
-    ),
-    Rule(
-        "broken GPU",
-        r"^failed",
-        r"(?P<error>uncorrectable ECC.*|.*fallen off the bus.*"
-        r"|CUDA error: (?:unknown error|all CUDA-capable devices are busy|hardware).*)",
-        "a GPU of {node} is broken: {error}",
-        "submit again with  --resume --exclude {node}   and tell the site's support",
-    ),
-    Rule(
-        "command not found",
-        r"^failed 127",
-        r"(?P<error>[^:\n]+: (?:command not found|No such file or directory))",
-        "the command is not there on the node ({who}): {error}",
-        "correct the line of the configuration file, or install the program in the environment",
-    ),
-    Rule(
         "CPU time limit",
         r"^failed 152",
         None,
         "{who} used more CPU time than a limit of the node or of your shell allows (ulimit -t, SIGXCPU)",
         "take  ulimit -t  out of ~/.bashrc and the like; if the site sets it on its nodes, ask its support",
     ),
-    Rule(
-        "crashed",
-        r"^failed (?:134|135|136|139)",
-        None,
-        "{who} crashed in compiled code ({signal})",
-        "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
-        "and if it is always {node}: --exclude {node}",
-    ),
-    Rule(
-        "ended by a signal",
-        r"^failed (?:129|130|143)",
-        None,
-        "{who} was ended by a signal ({signal}) that it does not heed",
-        "{again}   A program that saves at SIGTERM and ends with 75 goes on by itself",
-    ),
-    Rule(
-        "exception",
-        r"^failed",
-        r"^(?P<error>(?!torch\.distributed\.elastic)(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt)\b.*)",
-        "{who} raised {error}",
-        "mend the program, then submit again (with --resume, to go on from its checkpoints)",
-    ),
-    Rule(
-        "wrong arguments",
-        r"^failed 2 ",
-        r"^(?P<error>.*(?:unrecognized arguments|error: argument |invalid choice|arguments are required).*)",
-        "{who} did not understand its command line: {error}",
-        "correct the line of the configuration file, and submit again",
-    ),
-    Rule(
-        "bad request",
-        r"^failed [12] |^not_started",
-        r"^\S*\.sh: error: (?P<error>.*)",
-        "{error} ({who})",
-        "do as it says, then submit again",
-    ),
-    Rule("failed", r"^failed", None, "{who} ended with status {status}", "its log may tell; then  {again}"),
     Rule(
         "time limit",
         r"^time_limit|^lost TIMEOUT",
@@ -198,13 +71,7 @@ RULES = (
         "told by STOP_FILE to save and stop, at the end of a cycle, the program went on",
         'let it look at STOP_FILE at each step and end with 75: "Programs that can be interrupted" in the README',
     ),
-    Rule(
-        "cancelled",
-        r"^cancelled|^\w+ CANCELLED",
-        None,
-        "it was cancelled by the user (scancel)",
-        "{again}",
-    ),
+    Rule("cancelled", r"^cancelled|^\w+ CANCELLED", None, "it was cancelled by the user (scancel)", "{again}"),
     Rule(
         "node failure",
         r"^node_failed|^lost (?:NODE_FAIL|BOOT_FAIL)",
@@ -221,6 +88,46 @@ RULES = (
     ),
     Rule(
         "interrupted", r"^notice", None, "the program saved and stopped ({last}), and was not started again", "{again}"
+    ),
+)
+
+EXCEPTION = Rule(
+    "exception",
+    FAILED,
+    None,
+    "{who} raised {error}",
+    "mend the program, then submit again (with --resume, to go on from its checkpoints)",
+)
+
+OTHERWISE = (
+    Rule(
+        "cannot execute",
+        r"^failed 126",
+        None,
+        "the node cannot execute the command ({who})",
+        "is it a program for this machine (uname -m), and may it be executed (chmod +x)?",
+    ),
+    Rule(
+        "crashed",
+        r"^failed (?:134|135|136|139)",
+        None,
+        "{who} crashed in compiled code ({signal})",
+        "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
+        "and if it is always {node}: --exclude {node}",
+    ),
+    Rule(
+        "ended by a signal",
+        r"^failed (?:129|130|143)",
+        None,
+        "{who} was ended by a signal ({signal}) that it does not heed",
+        "{again}   A program that saves at SIGTERM and ends with 75 goes on by itself",
+    ),
+    Rule(
+        "failed",
+        r"^failed",
+        None,
+        "{who} ended with status {status}",
+        "its log may tell ({logs}); mend the program, then submit again",
     ),
     Rule(
         "not started",
@@ -242,14 +149,14 @@ RULES = (
 NOTES = (
     Rule(
         "disk full",
-        None,
+        "saved",
         r"was not saved: it needs |(?:No space left on device|Disk quota exceeded).*NOT saved",
         "{count} checkpoints could not be saved",
         "make room in {scratch}",
     ),
     Rule(
         "damaged checkpoint",
-        None,
+        "skipped /",
         r"\bskipped /.*(?:has changed since it was written|bytes in place of)",
         "{count} were skipped for an older one",
         "if it comes again, tell the site's support of the file system",

@@ -51,7 +51,7 @@ fails() {
   fails loader 1 'RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that'
   why_of loader "loader worker killed: a loader's worker of rank 1 on node2 died (Bus error)" 'resubmit 9 --mem 6G'
   fails ecc 1 'RuntimeError: CUDA error: uncorrectable ECC error encountered'
-  why_of ecc 'broken GPU: a GPU of node2 is broken: uncorrectable ECC' '--exclude node2'
+  why_of ecc 'broken GPU: a GPU of node2 is broken, or another program holds it: ' 'uncorrectable ECC' '--exclude node2'
   fails segment 139 'Fatal Python error: Segmentation fault'
   why_of segment 'crashed: rank 1 on node2 crashed in compiled code (SIGSEGV)'
   fails killed 137

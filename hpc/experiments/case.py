@@ -1,0 +1,193 @@
+"""What is known of how a task ended: the cause, the rank that failed, and what it printed. For why.py."""
+
+import functools
+import os
+import re
+
+import failures
+from files import names_in, read, tail
+from slurm import ask
+
+CRASHED = ("132", "135", "136", "137", "139", "152")  # the status tells more than what was printed before
+LONG = 1 << 18  # bytes of a log that are read for what failed
+SPOKEN = 1 << 16  # of these, that are read line by line
+# Lines that may tell of an error; of them the progress of a training is none.
+SPEAKS = re.compile(
+    r"(?:[Ee]rr(?:or|no)|ERR|[Ff]ail|FAIL|annot|[Cc]an't|ould(?: not|n't)|[Nn]o (?:such|module|space)"
+    r"|[Nn]ot (?:found|a |allowed)|denied|refuse|[Tt]imed? ?out|exceeded|terminate|what\(\)|Xid|ismatch|Assertion"
+    r"|[Uu]n(?:known|recognized|able|expected|available)|nvalid|issing|MPI|PMI|module|\b[Nn]a[Nn]\b|Fatal|fork|quota"
+    r"|Interrupt|roken|not in struct|Illegal)"
+)
+
+
+def is_on_node(path, node):
+    """Whether the rank of this log runs there; NODE is its number in the job, or its name."""
+    found = re.search(r"^rank \d+ of \d+: node (\d+), (\S+) \(", read(path, 2000), re.MULTILINE)
+    return bool(found) and node in found.groups()
+
+
+def node_of(path):
+    """The name of the node of this log's rank; None where it does not tell."""
+    found = re.search(r"^rank \d+ of \d+: node \d+, (\S+) \(", read(path, 2000), re.MULTILINE)
+    return found and found[1]
+
+
+def attempts_part(text, number):
+    """What was written since the attempt began."""
+    begun = [match.start() for match in re.finditer(rf"^== (?:job \d+, )?attempt {number}\b", text, re.MULTILINE)]
+    return text[begun[0] :] if begun else text
+
+
+class Case:
+    """What is known of how a task ended."""
+
+    def __init__(self, run, task):
+        self.run, self.task = run, task
+        self.attempt = task.attempts[-1] if task.attempts else None
+        self.job = run.job_of(task.number)
+        self.log = tail(task.log, 1 << 18)
+        self.cause = self.attempt.cause if self.attempt else ""
+        self.slurm_says = ""
+        if not self.cause or (task.state == "cancelled" and self.cause != "cancelled" and not task.was_stopped):
+            self.cause = self.ask_slurm()
+        self.rank, self.node, self.status = self.first_to_fail()
+        own = os.path.join(task.folder, f"rank_{self.rank}.txt")
+        self.own_log = own if self.rank is not None and os.path.exists(own) else None
+        self.chain = []
+        if self.cause.startswith(("failed", "lost", "not_started")) and self.status != "137":
+            self.find_failure()
+
+    def ask_slurm(self):
+        """An end that nobody wrote down, as `lost STATE`, or before the first attempt as `not_started STATE`."""
+        word = "lost" if self.attempt else "not_started"
+        if not self.job:
+            return f"{word} unknown"
+        shown, _ = ask("scontrol", "--oneliner", "show", "job", self.job)
+        state = re.search(r" JobState=(\w+) Reason=(\S+)", shown)
+        if not state:
+            account, _ = ask(
+                "sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={self.job}", "--format=State,ExitCode"
+            )
+            state = re.search(r"^(\w+)[^|]*\|(\S*)", account)
+        if not state:
+            return f"{word} unknown"
+        self.slurm_says = f": Slurm says {state[1]} {state[2]}"
+        return f"{word} {state[1]}"
+
+    def first_to_fail(self):
+        """(rank, node, status), None for what is not known."""
+        words = read(os.path.join(self.attempt.folder, "failed_rank")).split() if self.attempt else []
+        if len(words) >= 3 and words[2] != "75" and not self.cause.startswith(("hung", "ignored_stop")):
+            return words[0], words[1], words[2]
+        words = self.cause.split()
+        if words[0] == "failed" and len(words) == 4:
+            return None, None if words[3] == "-" else words[3], words[1]
+        return self.out_of_memory() if words[0] == "out_of_memory" else (None, None, None)
+
+    def out_of_memory(self):
+        """Who it was, in Slurm's words, which since 26.05 name no node; then by what was measured.
+
+        A task is a rank, where torchrun does not start the ranks.
+        """
+        told = re.search(r"srun: error: (\S+): tasks? (\d+): Out Of Memory", self.log)
+        if told:
+            return told[2] if self.run.facts.get("launcher") != "torchrun" else None, told[1], None
+        told = re.search(
+            r"^slurmstepd-(\S+): error: (?:StepId=\S+ exceeded memory limit|Detected \d+ oom)", self.log, re.MULTILINE
+        )
+        node = told[1] if told else self.fullest_node()
+        ranks = [path for path in rank_files(self.task) if node and is_on_node(path, node)]
+        return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
+
+    def fullest_node(self):
+        """Since Slurm 26.05 its own accounting does not name the node: the only one of the attempt, or the only one
+        that was seen above what a node may take, else above half of that; None where there is no such node.
+        """
+        if not self.attempt:
+            return None
+        if re.fullmatch(r"[^][,\s]+", self.attempt.nodes):
+            return self.attempt.nodes
+        limit = self.run.number_in("mem_megabytes") << 20
+        for most in (limit, limit / 2):
+            full = [usage.node for usage in self.attempt.usage if 0 < most < usage.peak_memory_bytes]
+            if len(full) == 1:
+                return full[0]
+        return None
+
+    @functools.cached_property
+    def text(self):
+        """Of the last attempt: of a failure what the first rank to fail has printed, else all."""
+        whole = tail(self.own_log, LONG) if self.own_log and self.cause.startswith("failed") else self.log
+        return attempts_part(whole, self.attempt.number) if self.attempt else whole
+
+    def find_failure(self):
+        """Sets `chain`, the exceptions that came first, and the rank that raised them.
+
+        The first rank to end is not always the first that failed: one that waits for another may be quicker.
+        """
+        self.chain = failures.first(self.text)
+        # Who starts its own ranks has mixed their lines, and one status for all.
+        is_mixed = self.rank is None or self.run.facts.get("launcher") not in ("torchrun", "srun")
+        table = failures.told_by_launcher(self.text) if is_mixed and self.cause.startswith("failed") else None
+        if table:
+            rank, node, self.status = table
+            self.rank = rank or self.rank
+            self.node = self.node or (None if node == "localhost" else node)
+            self.cause = f"failed {self.status} - -"
+        is_other = bool(table) and bool(self.chain) and self.chain[-1].rank not in (None, self.rank)
+        if self.chain and self.chain[-1].is_taken_along and (self.status in CRASHED or is_other):
+            self.chain = []
+        if self.status not in CRASHED and (not self.chain or self.chain[-1].is_taken_along):
+            self.look_at_others()
+        if is_mixed and self.chain and self.chain[-1].rank:
+            self.rank = self.chain[-1].rank
+
+    def look_at_others(self):
+        """For an exception that no other rank has caused, the first of them."""
+        found = []
+        for path in rank_files(self.task) if self.own_log else []:
+            text = attempts_part(tail(path, SPOKEN), self.attempt.number) if path != self.own_log else ""
+            chain = failures.first(text)
+            if chain and not chain[-1].is_taken_along:
+                place = self.log.find(chain[-1].text.partition("\n")[0])
+                found.append((place if place >= 0 else len(self.log), path, chain))
+        if found:
+            _, self.own_log, self.chain = min(found)
+            self.rank, self.status = os.path.basename(self.own_log)[5:-4], None
+            self.node = node_of(self.own_log) or self.node
+            self.cause, self.text = "failed 1 - -", ""
+
+    @functools.cached_property
+    def lines(self):
+        """The lines that speak of an error, without tracebacks and what was survived."""
+        found = [line for line in self.text[-SPOKEN:].split("\n") if SPEAKS.search(line)]
+        others = rf"|^\[rank(?!{self.rank}\])" if self.rank is not None else ""
+        return "\n".join(
+            line for line in found if not re.search(rf'NOT saved|was not saved|^\S* *File "{others}', line)
+        )
+
+    @property
+    def has_own_exception(self):
+        """Whether one is known that no other rank has caused."""
+        return bool(self.chain) and not self.chain[-1].is_taken_along
+
+    def evidence(self):
+        """Texts, what tells most first."""
+        own = [raised.text for raised in reversed(self.chain)]
+        return own if self.has_own_exception else [self.lines, *own]
+
+    def peak_bytes(self):
+        """The most memory that a node, else a task of Slurm, has taken in the last attempt; None if nobody measured."""
+        # Slurm's own accounting says it where it ends a step for that.
+        peak = max([0, *map(int, re.findall(r"exceeded memory limit \((\d+) > ", self.log))])
+        peak = max([peak, *(node.peak_memory_bytes for node in (self.attempt.usage if self.attempt else []))])
+        if not peak and self.job:
+            shown, _ = ask("sacct", "--noheader", "--parsable2", "--units=K", f"--jobs={self.job}", "--format=MaxRSS")
+            peak = max([0, *(int(float(size)) * 1024 for size in re.findall(r"^([\d.]+)K$", shown, re.MULTILINE))])
+        return peak or None
+
+
+def rank_files(task):
+    """The logs of its ranks, by their numbers."""
+    names = [name for name in names_in(task.folder) if re.fullmatch(r"rank_\d+\.txt", name)]
+    return [os.path.join(task.folder, name) for name in sorted(names, key=lambda name: int(name[5:-4]))]

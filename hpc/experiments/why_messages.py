@@ -1,0 +1,505 @@
+"""Known messages: rules of why.py (why_rules.py has their form), the first that fits counts.
+
+They are looked for in the exception that came first, the last of a chain before its causes; where there is
+none, in the lines of the log that speak of an error.
+"""
+
+from why_rules import ENDED, FAILED, Rule
+
+SAID = (
+    Rule(
+        "data not staged",
+        ENDED,
+        r"error: (?P<error>.*(?:no space on .*: the data (?:need|are)|does not arrive as it was packed"
+        r"|its archive .* is gone|cannot mount |can neither mount an image).*)",
+        "the data of --data did not come to a node's disk: {error}",
+        "do as it says, then submit again",
+    ),
+    Rule(
+        "GPU out of memory",
+        FAILED,
+        r"(?:CUDA|HIP) (?:error: )?out of memory(?:\. Tried to allocate (?P<wanted>[\d.]+ \w+))?|OutOfMemoryError"
+        r"|_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)|RESOURCE_EXHAUSTED",
+        "{who} asked for more memory than its GPU has{wanted}",
+        "take a smaller batch and accumulate gradients, activation checkpointing, FSDP, or larger GPUs "
+        "(--gpu-type); where much is reserved and not used: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in "
+        ".env",
+    ),
+    Rule(
+        "start method",
+        FAILED,
+        r"start a new process before the|Cannot re-initialize CUDA in forked subprocess"
+        r"|daemonic processes are not allowed|context has already been set",
+        "{who} started processes in a way that does not work here: {error}",
+        "start them under  if __name__ == \"__main__\":  alone, by the 'spawn' start method where they use CUDA "
+        "(multiprocessing_context='spawn' of a DataLoader), or keep CUDA out of the loader's workers; then "
+        "submit again",
+    ),
+    Rule(
+        "weights_only",
+        FAILED,
+        r"Weights only load failed|Unsupported global: GLOBAL",
+        "{who} could not read a checkpoint that holds more than tensors: torch.load allows only these by default "
+        "since 2.6",
+        "where you trust the file: torch.load(…, weights_only=False), or torch.serialization.safe_globals([…]) "
+        "with the classes that it names; then submit again",
+    ),
+    Rule(
+        "checkpoint mismatch",
+        FAILED,
+        r"Error\(s\) in loading state_dict|size mismatch for \S+: copying|Missing key\(s\) in state_dict"
+        r"|loaded state dict (?:contains|has)|Unexpected key\(s\)",
+        "the checkpoint that {who} loaded is of another model: {error}",
+        "build the model with the options that the checkpoint was made with, or name another checkpoint (--fresh "
+        "begins anew). Where all keys differ by 'module.', it was saved from DistributedDataParallel: save "
+        "model.module.state_dict()",
+    ),
+    Rule(
+        "damaged file",
+        FAILED,
+        r"PytorchStreamReader failed|failed finding central directory|Error while deserializing header"
+        r"|invalid load key|pickle data was truncated|Ran out of input|BadZipFile|not a zip file|not a gzip"
+        r"|CRC check failed|CRC-32|Compressed file ended|unexpected end of (?:data|file)|\btruncated\b"
+        r"|UnidentifiedImageError|ReadError: |invalid header or archive|is corrupt|SafetensorError",
+        "{who} read a file that is damaged, or not what its name says: {error}",
+        "look at the file's size and first bytes: a checkpoint that was cut off while it was saved (name an "
+        "older one), a copy or a download that did not end, or a page of HTML in place of the data; then submit "
+        "again",
+    ),
+    Rule(
+        "missing library",
+        FAILED,
+        r"""version `?[\"']?(?:GLIBC|GLIBCXX|CXXABI)\S* not found|Illegal instruction""",
+        "a compiled package of {who} is for a newer system or another processor than the node has: {error}",
+        "take an older release of the package, build it on the cluster (pip install --no-binary), or run in a "
+        "container",
+    ),
+    Rule(
+        "missing library",
+        FAILED,
+        r"undefined symbol",
+        "a compiled package of {who} does not fit the other packages, mostly torch: {error}",
+        "build or install it again for the torch that is there:  bash venv/create.sh  after its version was "
+        "changed in the requirements; then submit again",
+    ),
+    Rule(
+        "missing library",
+        FAILED,
+        r"cannot open shared object file|Library not loaded",
+        "{who} needs a library that is not there: {error}",
+        "if a package brings it, install that again (bash venv/create.sh); if a module of the site does, load it "
+        "in node_setup of the profile (LD_LIBRARY_PATH); then submit again",
+    ),
+    Rule(
+        "import error",
+        FAILED,
+        r"[Nn]umpy is not available|module that was compiled using NumPy 1|numpy\.\w+ size changed"
+        r"|No module named '?numpy",
+        "{who} needs numpy, and the environment has none, or one of a version that the other packages do not fit",
+        "add numpy to the project's requirements (numpy<2 for packages that were built before it), then  bash "
+        "venv/create.sh  and submit again",
+    ),
+    Rule(
+        "import error",
+        FAILED,
+        r"No module named '?(?P<module>[^'.\s]+)",
+        "the environment has no Python module {module} ({who})",
+        "add the package of {module} to the project's requirements and run  bash venv/create.sh   (or build the "
+        "container again), then submit; if it is a module of the project: does git ignore it?",
+    ),
+    Rule(
+        "import error",
+        FAILED,
+        r"partially initialized module|circular import",
+        "modules of the project import each other ({who}): {error}",
+        "move what both need into a third module, or import it inside of the function; has a file of the project "
+        "the name of a package? Then submit again",
+    ),
+    Rule(
+        "import error",
+        FAILED,
+        r"^ImportError|^\w*: ?ImportError|\bImportError: ",
+        "an import failed ({who}): {error}",
+        "the packages do not fit each other, or the name is not in that module: mend it, or the versions in the "
+        "requirements, then  bash venv/create.sh",
+    ),
+    Rule(
+        "syntax error",
+        FAILED,
+        r"\b(?:SyntaxError|IndentationError|TabError): ",
+        "Python cannot read the program ({who}): {error}",
+        "mend the line that it names (does the node's Python have that syntax?), then submit again",
+    ),
+    Rule(
+        "loader worker killed",
+        FAILED,
+        r"DataLoader worker .* (?:is killed by signal: (?P<error>[^.\n]*)|exited unexpectedly)"
+        r"|Unexpected bus error encountered|unable to write to file </torch_|(?:/dev/shm"
+        r"|/torch_)\S*.*No space left|No space left.*/dev/shm",
+        "a loader's worker of {who} died{error}: the node's memory, or its /dev/shm, was too small",
+        "{again} --mem {more_memory}   or take fewer workers",
+    ),
+    Rule(
+        "too many open files",
+        ENDED,
+        r"Too many open files|received 0 items of ancdata",
+        "{who} had more files open than its limit allows (ulimit -n)",
+        "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system') in the program; "
+        "the kit raises the limit to the site's hard one: if that is low, ask the site's support",
+    ),
+    Rule(
+        "too many processes",
+        ENDED,
+        r"can't start new thread|fork: (?:retry|Resource)|pthread_create failed|Cannot fork"
+        r"|unable to create new (?:native )?thread|Errno 11\] Resource temporarily",
+        "{who} wanted more processes or threads than it may have (ulimit -u, or the site's limit)",
+        "take fewer loader workers, set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 in .env, or ask for fewer "
+        "processes a node; then submit again",
+    ),
+    Rule(
+        "disk full",
+        ENDED,
+        r"No space left on device|Disk quota exceeded|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
+        r"|basic_ios::clear: iostream error|file write failed|ENOSPC|EDQUOT",
+        "a disk is full, or a quota is reached ({who})",
+        "make room: old checkpoints and archives in {scratch}; the site's quota command (quota -s, lfs quota) "
+        "and df -h tell whose limit it is, df -i and the quota of files when their number is it. Then  {again}",
+    ),
+    Rule(
+        "read-only file system",
+        ENDED,
+        r"Read-only file system",
+        "{who} wrote where nobody may write: {error}",
+        "write below OUTPUT_PATH, CHECKPOINT_DIRECTORY or SLURM_TMPDIR: in a container the image and what is not "
+        "mounted for writing are read-only; then submit again",
+    ),
+    Rule(
+        "GPU number",
+        FAILED,
+        r"invalid device ordinal|Duplicate GPU detected|device >= 0 && device < num_gpus",
+        "{who} asked for a GPU by a number that it does not see, or that another rank has",
+        "where each rank is shown one GPU alone, or one MIG slice, that is cuda:0: take LOCAL_RANK % "
+        "torch.cuda.device_count(); else do --gpus and the program's own number of processes agree?",
+    ),
+    Rule(
+        "no GPU",
+        FAILED,
+        r"not compiled with (?:CUDA|HIP)|Attempting to deserialize object on a CUDA device",
+        "{who} wants a GPU, and its torch, or the machine, has none: {error}",
+        "build the environment for GPUs (bash venv/create.sh on a machine of the cluster; is the profile's CUDA "
+        "right?), or read checkpoints with map_location='cpu'; then submit again",
+    ),
+    Rule(
+        "no GPU",
+        FAILED,
+        r"No (?:CUDA|HIP) GPUs are available|No supported gpu backend|no (?:CUDA|ROCm)-capable device"
+        r"|Found no NVIDIA driver|no GPUs found",
+        "{who} found no GPU",
+        "ask for them: --gpus N (and a partition that has some). With --gpus: CUDA_VISIBLE_DEVICES in .env or in "
+        "the program, or an environment that was built for machines without (bash venv/create.sh)",
+    ),
+    Rule(
+        "GPU driver",
+        FAILED,
+        r"driver on your system is too old|driver version is insufficient|[Ff]orward compatibility was attempted"
+        r"|driver/library version mismatch|unsupported (?:display )?driver"
+        r"|provided PTX was compiled with an unsupported",
+        "the node's GPU driver is older than the CUDA of the environment ({who}): {error}",
+        "take a torch for an older CUDA (bash venv/create.sh for the profile's CUDA, or another container); the "
+        "driver is the site's: sinfo and its pages tell which nodes have a newer one",
+    ),
+    Rule(
+        "GPU not supported",
+        FAILED,
+        r"no kernel image is available|is not compatible with the current PyTorch installation"
+        r"|only supports (?:Ampere|Hopper|Volta)|requires (?:a )?(?:GPU|device) with compute capability",
+        "the packages have no code for this type of GPU ({who}): {error}",
+        "ask for another type (--gpu-type), or install versions that know it; packages that were compiled here "
+        "must be compiled for it (TORCH_CUDA_ARCH_LIST)",
+    ),
+    Rule(
+        "broken GPU",
+        FAILED,
+        r"uncorrectable (?:ECC|NVLink)|fallen off the bus|NVRM: Xid|CUDA error: (?:unknown error"
+        r"|all CUDA-capable devices are busy|hardware)|is/are busy or unavailable|system not yet initialized"
+        r"|Unable to determine the device handle|NVLink error",
+        "a GPU of {node} is broken, or another program holds it: {error}",
+        "submit again with  --resume --exclude {node}   and tell the site's support",
+    ),
+    Rule(
+        "GPU library",
+        FAILED,
+        r"CU(?:DNN|BLAS|SPARSE|FFT|SOLVER|RAND)_(?:STATUS_)?\w*|cuDNN error|cuBLAS error|MIOpen Error|hipErrorUnknown",
+        "a library for the GPU failed under {who}: {error}",
+        "mostly no memory of the GPU is left (a smaller batch tells), the packages are of different CUDA versions "
+        "(bash venv/create.sh; no LD_LIBRARY_PATH to another), or an index before it was wrong "
+        "(CUDA_LAUNCH_BLOCKING=1); then submit again",
+    ),
+    Rule(
+        "device-side assert",
+        FAILED,
+        r"device-side assert|Assertion `.*` failed",
+        "a kernel on the GPU of {who} was given a value that it does not allow, mostly an index: a label or a "
+        "token that is not below the number of classes or words, a position beyond the model's length",
+        "look at the line `Assertion …` above it; run the same with CUDA_LAUNCH_BLOCKING=1, or on the CPU, to "
+        "see the line of the program. Mend that, then submit again",
+    ),
+    Rule(
+        "illegal memory access",
+        FAILED,
+        r"illegal memory access|misaligned address|unspecified launch failure|illegal instruction was encountered",
+        "a kernel on the GPU of {who} read or wrote where it may not: an error in a compiled package, or in the "
+        "program's own kernel",
+        "run it with CUDA_LAUNCH_BLOCKING=1 to see the call; try other versions of the packages; if it is always "
+        "{node}: --exclude {node}",
+    ),
+    Rule(
+        "versions differ",
+        FAILED,
+        r"Mismatched NCCL version|NCCL version mismatch|different (?:NCCL|PyTorch) versions",
+        "the nodes run different versions: {error}",
+        "all ranks must have the same environment: one --environment or container for all nodes, and no "
+        "LD_LIBRARY_PATH or LD_PRELOAD in ~/.bashrc that leads to another NCCL; then submit again",
+    ),
+    Rule(
+        "missing script",
+        FAILED,
+        r"can't open file '(?P<error>[^']+)'|Cannot find file: (?P<other>\S+)",
+        "Python found no program {error} ({who})",
+        "correct the line of the configuration file: its paths begin in the project, or in --chdir; is the file "
+        "known to git, or ignored? Then submit again",
+    ),
+    Rule(
+        "wrong arguments",
+        FAILED,
+        r"error: (?:argument |unrecognized|the following arguments|ambiguous option|invalid choice"
+        r"|.*arguments are required)|No such option|Missing (?:option|argument|parameter)"
+        r"|unexpected extra argument|Unknown command line flag|Got unexpected argument",
+        "{who} did not understand its command line: {error}",
+        "correct the line of the configuration file, and submit again",
+    ),
+    Rule(
+        "module",
+        ENDED,
+        r"module: (?:command )?not found|Lmod has detected the following error|Unable to locate a modulefile"
+        r"|module\(s\) are unknown|ModuleCmd_Load",
+        "a module of the site could not be loaded on the node ({who}): {error}",
+        "load modules in node_setup of the profile, not in the program's line, by names that `module spider` "
+        "knows; then submit again",
+    ),
+    Rule(
+        "cannot execute",
+        ENDED,
+        r"bad interpreter|required file not found|Exec format error|cannot execute binary file",
+        "the node cannot execute a file: {error} ({who})",
+        "does its first line name an interpreter that the nodes have, without Windows line ends (sed -i "
+        "'s/\\r$//' FILE)? Is a binary for this machine (uname -m)? Then submit again",
+    ),
+    Rule(
+        "cannot execute",
+        r"^failed 126",
+        r": Permission denied$",
+        "the node may not execute the command: {error} ({who})",
+        "chmod +x the file (and git add --chmod=+x), or write its interpreter before it: bash FILE, python FILE; "
+        "then submit again",
+    ),
+    Rule(
+        "command not found",
+        FAILED,
+        r"execve\(\): (?P<error>\S+: No such file or directory)|^env: (?P<other>.*: No such file or directory)",
+        "the command is not there on the node ({who}): {error}",
+        "correct the line of the configuration file, or install the program in the environment",
+    ),
+    Rule(
+        "command not found",
+        r"^failed 127",
+        r"(?P<error>[^:\n]+: (?:command not found|No such file or directory))",
+        "the command is not there on the node ({who}): {error}",
+        "correct the line of the configuration file, or install the program in the environment",
+    ),
+    Rule(
+        "file system",
+        ENDED,
+        r"Stale file handle|Input/output error|Transport endpoint|Remote I/O error|[Ee]rrno 107\b",
+        "the file system failed under {who}: {error}",
+        "{again}   and if it comes again, tell the site's support: which path, which node, when",
+    ),
+    Rule(
+        "permission denied",
+        ENDED,
+        r"PermissionError|Permission denied|Operation not permitted",
+        "{who} may not read or write a file: {error}",
+        "whose is it (ls -ld of the file and its folders)? Write below OUTPUT_PATH, CHECKPOINT_DIRECTORY or the "
+        "scratch, or ask its owner for the right; then submit again",
+    ),
+    Rule(
+        "loopback address",
+        FAILED,
+        r"connectFullMesh.*?\b(?P<error>127\.\d+\.\d+\.\d+)",
+        "gloo listened at {error}, which the node's own name stands for, and no other node can reach that ({who})",
+        "set site[interface] in the profile, or GLOO_SOCKET_IFNAME in .env, to the interface to the other nodes "
+        "(ip address tells its name)",
+    ),
+    Rule(
+        "address in use",
+        FAILED,
+        r"EADDRINUSE|[Aa]ddress already in use",
+        "the port that {who} wanted to listen at is taken, by another job or by what an earlier one left: {error}",
+        "take no fixed port: the kit gives MASTER_PORT, free for each job; a program that sets it itself, or "
+        "starts its own torchrun, takes 0 or a number made from SLURM_JOB_ID. With the kit's port:  {again}",
+    ),
+    Rule(
+        "ranks did not meet",
+        FAILED,
+        r"RendezvousTimeoutError|RendezvousConnectionError|client socket has (?:timed out|failed)"
+        r"|server socket has failed|gai error|clients joined|Connection to the C10d store|DistStoreError"
+        r"|DistNetworkError|Rendezvous.*timed out|waiting for (?:all )?(?:clients|nodes|workers)",
+        "the ranks did not meet at the head node: one was missing, late, or could not reach it ({who}): {error}",
+        "did another rank fail before, or start late?  {logs} --rank R   Does the program take MASTER_ADDR and "
+        "MASTER_PORT as they are set, with the kit's RANK and WORLD_SIZE? If all waited, it is the network: "
+        "site[interface] in the profile. Then  {again}",
+    ),
+    Rule(
+        "collective timed out",
+        FAILED,
+        r"Watchdog caught collective operation timeout|NCCL (?:error|timeout)|nccl\w+Error|[Gg]loo.*[Tt]imed? ?out"
+        r"|Timed out waiting \d+ms|Connection (?:closed|reset) by (?:remote )?peer|wait timeout after"
+        r"|Socket Timeout|connectFullMesh|got 0 bytes",
+        "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out ({who})",
+        "did one rank leave the others behind (uneven data, an exception, a branch of rank 0 alone)?  {logs} "
+        "--rank R   If all waited, it is the network: site[interface] in the profile, or NCCL_SOCKET_IFNAME in "
+        ".env, NCCL_DEBUG=INFO, other nodes (--exclude {node})",
+    ),
+    Rule(
+        "no access",
+        FAILED,
+        r"gated repo|GatedRepo|RepositoryNotFound|40[13] (?:Client Error|Unauthorized|Forbidden)|HTTP Error 40[13]"
+        r"|is not a valid model identifier|Invalid (?:user|username or) |is not a local folder",
+        "{who} has no access to what it wanted to download, or there is no such thing: {error}",
+        "is the name right? Accept its terms on its page, and put the key into .env (HF_TOKEN=…); or download it "
+        "on a login node into HF_HOME below the scratch, and set HF_HUB_OFFLINE=1; then submit again",
+    ),
+    Rule(
+        "W&B",
+        FAILED,
+        r"No API key|api_key not configured|API key (?:verification )?fail|wandb.*(?:401|403|permission denied"
+        r"|PERMISSION_ERROR)",
+        "W&B knows no key, or refuses it ({who}): {error}",
+        "put WANDB_API_KEY=… into .env, or record offline (WANDB_MODE=offline there) and send it later:  bash "
+        "hpc/sync_wandb.sh",
+    ),
+    Rule(
+        "W&B",
+        FAILED,
+        r"wandb[.: ].*(?:CommError|[Tt]imed out|timeout|Error communicating|ERROR|Failed|UsageError|ServiceStart)",
+        "W&B could not be reached or did not start ({who}): {error}",
+        "nodes without internet record offline: WANDB_MODE=offline in .env, and  bash hpc/sync_wandb.sh  on a "
+        "login node; then submit again",
+    ),
+    Rule(
+        "no network",
+        FAILED,
+        r"couldn't connect to|Couldn't reach|Cannot reach|Name or service not known"
+        r"|Temporary failure in name resolution|Failed to resolve|Max retries exceeded|Network is unreachable"
+        r"|No route to host|LocalEntryNotFound|OfflineMode|outgoing traffic has been disabled"
+        r"|[Cc]heck your (?:internet )?connection|(?:Connect|Read)Timeout|URLError|ProxyError|urlopen error"
+        r"|ConnectError",
+        "{who} wanted something from the internet, which compute nodes mostly do not reach: {error}",
+        "download it on a login node first, to a place that the nodes see (HF_HOME, TORCH_HOME or a folder below "
+        "the scratch, set in .env), give paths in place of names, and set HF_HUB_OFFLINE=1; some sites have a "
+        "proxy (https_proxy). Then submit again",
+    ),
+    Rule(
+        "MPI",
+        FAILED,
+        r"MPI_Init|PMI2?_Init|PMIX|OMPI was not built|MPI_ERRORS_ARE_FATAL|not enough slots|pmix_|MPIR_Init|ORTE",
+        "MPI could not start as it was started ({who}): {error}",
+        "the program's MPI and Slurm's must fit: srun --mpi=list tells what Slurm has; take the site's MPI "
+        "module and mpi4py that was built with it; programs of torch need no MPI (backends nccl and gloo)",
+    ),
+    Rule(
+        "no compiler",
+        FAILED,
+        r"No working C\+\+ compiler|Failed to find C compiler|InvalidCxxCompiler|CppCompileError|Ninja is required"
+        r"|CUDA_HOME environment variable is not set|unable to execute '?\w*(?:gcc|g\+\+|cc|nvcc)"
+        r"|[Cc]ommand '?\[?'?\S*(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)\b.* (?:failed|returned)|ld: cannot find -l"
+        r"|directory: '?(?:\S*/)?(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)'|Error compiling objects|Python\.h: No such file",
+        "{who} compiles code when it runs (torch.compile, Triton, an extension), and the node has no compiler "
+        "for that: {error}",
+        "load a compiler in node_setup of the profile (module load gcc; CC and CXX in .env), or compile it once "
+        "where there is one; or leave torch.compile away; then submit again",
+    ),
+    Rule(
+        "allocation failed",
+        ENDED,
+        r"MemoryError|can't allocate memory|Cannot allocate memory|Unable to allocate|bad_alloc",
+        "{who} could not get the memory that it asked for: {error}",
+        "is the size right? If so, more memory:  {again} --mem {more_memory}   or a smaller batch, fewer "
+        "workers; else mend the program",
+    ),
+    Rule(
+        "not picklable",
+        FAILED,
+        r"[Cc]an't pickle|cannot pickle|PicklingError|Can't get (?:local )?(?:object|attribute) ",
+        "{who} hands something to another process that Python cannot: {error}",
+        "define it at the top of a module (a function in place of a lambda or of one within a function), open "
+        "files and connections in the worker itself; then submit again",
+    ),
+    Rule(
+        "not finite",
+        FAILED,
+        r"(?i)\bloss (?:is|was|became|=|:)?\s*(?:nan|inf)|FloatingPointError|nan loss|non-?finite|\bnan or inf"
+        r"|\binf or nan|(?:returned|found|contains?|detected|encountered) (?:an? )?(?:nan|inf)|infs? or nans?"
+        r"|scale (?:already|is) at (?:the )?minimum",
+        "the loss or a gradient of {who} is no number any more: {error}",
+        "begin from an earlier checkpoint with a lower learning rate, clip gradients, look at the data of that "
+        "step, bf16 in place of fp16; torch.autograd.set_detect_anomaly(True) names the operation",
+    ),
+    Rule(
+        "configuration",
+        FAILED,
+        r"omegaconf\.|hydra\.errors|Hydra\w*Exception|Cannot find primary config|Could not override"
+        r"|is not in struct|Could not find '|MissingMandatoryValue|ConfigAttributeError|ConfigKeyError"
+        r"|InterpolationKeyError|HFValidationError",
+        "the program's configuration has no such key or file, or a value that it does not allow ({who}): {error}",
+        "correct the key in the line of the configuration file (a new one: +key=value), or the program's own "
+        "configuration; HYDRA_FULL_ERROR=1 in .env shows all; then submit again",
+    ),
+    Rule(
+        "missing file",
+        ENDED,
+        r"(?:FileNotFoundError|No such file or directory|NotADirectoryError)[^\n]*?(?P<path>~[^'\n]*)'?$",
+        "{who} found no file {path}: only the shell knows ~",
+        "write the path in full, or take $HOME in the line, or os.path.expanduser in the program; then submit again",
+    ),
+    Rule(
+        "missing file",
+        ENDED,
+        r"(?:FileNotFoundError|No such file or directory|NotADirectoryError)[^\n]*?'(?P<path>(?![/~])[^'\n]+)'",
+        "{who} found no file {path}; a relative path begins in the run directory's copy of the sources",
+        "is it in git, or ignored (then it is not copied)? Data have a place of their own: --data, or a path in "
+        "full; what an earlier run wrote lies below CHECKPOINT_DIRECTORY. Correct the path, then submit again",
+    ),
+    Rule(
+        "missing file",
+        FAILED,
+        r"FileNotFoundError|No such file or directory|NotADirectoryError",
+        "{who} found no such file: {error}",
+        "does the path exist on the nodes (/tmp and home may be others there), in the container (only mounted "
+        "folders are)? Correct it, or stage the data with --data; then submit again",
+    ),
+    Rule(
+        "ended by a signal",
+        FAILED,
+        r"KeyboardInterrupt",
+        "{who} was interrupted (SIGINT)",
+        "{again}   if nobody meant it",
+    ),
+    Rule(
+        "bad request",
+        r"^failed [12] |^not_started",
+        r"^\S*\.sh: error: (?P<error>.*)",
+        "{error} ({who})",
+        "do as it says, then submit again",
+    ),
+)
