@@ -229,7 +229,10 @@ def describe(run, task):
         times = collections.Counter(KINDS.get(end, end) for end in ends)
         told = ", ".join(f"{count} {kind}" for kind, count in times.items())
         told = f", interrupted {len(ends)} time{'s' * (len(ends) > 1)}: {told}" if times else ""
-        return "finished", f"it has finished, in {duration(task.elapsed)}{told}", None, None
+        told = f"it has finished, in {duration(task.elapsed)}{told}"
+        if task.unconnected:
+            return "unconnected", f"{told}, but {task.unconnected[0]}", task.unconnected[1], None
+        return "finished", told, None, None
     if task.state in ("running", "suspended"):
         last = task.attempts[-1] if task.attempts else None
         told = f"attempt {last.number} on {last.nodes}" if last else "it is starting"
@@ -311,6 +314,8 @@ def explain(run, task):
             print(f"attempt {attempt.number}: {cause}, after {duration(attempt.seconds)} on {attempt.nodes}")
         if attempt.doubt:
             print(f"{'  ' * several}Slurm did not answer when this ended: {attempt.doubt}")
+    if task.unconnected and word != "unconnected":
+        print(f"note: {task.unconnected[0]}. {task.unconnected[1]}")
     text = tail(task.log, 1 << 20)
     for rule in NOTES:
         count = len(re.findall(rule.log, text, re.MULTILINE))
