@@ -348,7 +348,8 @@ def main(outputs, options):
     # Of several, each state once: its tasks by number, and the first in full.
     groups = {}
     for task in tasks:
-        groups.setdefault((task.state, task.attempts[-1].cause if task.attempts else ""), []).append(task)
+        state = task.state + ", ranks unconnected" * bool(task.unconnected)
+        groups.setdefault((state, task.attempts[-1].cause if task.attempts else ""), []).append(task)
     for position, ((state, _), alike) in enumerate(groups.items()):
         print(
             "\n" * (position > 0)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # ../helpers
+# shellcheck disable=SC2034,SC2154 # ../helpers and made_runs
 # hpc/job/meeting.py and hook/sitecustomize.py: what is taken for ranks that know each other, without a cluster.
 
 load ../helpers
+load made_runs
 
 setup() {
   attempt=$BATS_TEST_TMPDIR/'attempt "0", ü'
@@ -168,4 +169,41 @@ PYTHON
 
 not_running() {
   ! pgrep -f "$BATS_TEST_TMPDIR/port" >/dev/null
+}
+
+# unconnected TASK   The verdict in its attempt 0.
+unconnected() {
+  printf '%s\n' 'its 2 processes never spoke with each other: each may have trained alone' 'To train together, do this.' 0 1 >"$run/task_$1/attempt_0/unconnected"
+}
+
+@test "list, why and report show it, of one task and of some of several" {
+  made_runs_setup
+  made_run one 1 1
+  state 1 completed
+  attempt 1 0 finished
+  unconnected 1
+  made_run some 2 3
+  for task in 1 2 3; do
+    state "$task" completed
+    attempt "$task" 0 finished
+  done
+  unconnected 2
+  made_run slow 3 1
+  state 1 failed
+  attempt 1 0 time_limit
+  unconnected 1
+  run -0 --separate-stderr command_of list
+  grep -qE '^1 +one +2 +completed, ranks unconnected +1 ' <<<"$output"
+  grep -qE '^2 +some +2 +3 completed, 1 unconnected +3 ' <<<"$output"
+  grep -qE '^3 +slow +2 +failed, ranks unconnected +1 ' <<<"$output"
+  run -0 command_of list --json
+  [[ $(grep -c '"unconnected": 1' <<<"$output") == 3 ]]
+  run -0 command_of why one
+  [[ ${lines[0]} == 'job 1 (one): unconnected: it has finished, in 00:10:00, but its 2 processes never spoke with each other'* && $output == *$'\nto do: To train together, do this.' ]]
+  run -0 command_of why 2
+  [[ $output == *'1 of 3 tasks completed, ranks unconnected: 2'* && $output == *'2 of 3 tasks completed: 1,3'* ]]
+  run -0 command_of why slow
+  [[ ${lines[0]} == *': time limit: '* && $output == *$'\nnote: its 2 processes never spoke'*'To train together, do this.'* ]]
+  run -0 command_of report some
+  [[ $output == *'task_2: its 2 processes never spoke with each other: each may have trained alone'* && $output != *'task_1: its'* ]]
 }
