@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2034,SC2154 # ../helpers and made_runs
+# shellcheck disable=SC2016,SC2034,SC2154 # the stub's own dollars; ../helpers and made_runs
 # hpc/job/meeting.py and hook/sitecustomize.py: what is taken for ranks that know each other, without a cluster.
 
 load ../helpers
