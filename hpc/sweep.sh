@@ -13,15 +13,35 @@ project=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
+source "$here/lib/slurm.sh"
+source "$here/lib/site.sh"
 source "$here/lib/wandb_client.sh"
+
+declare -A fact=()
 
 main() {
   local sweep
   common::answer_help "${BASH_SOURCE[0]}" "$@"
   [[ ${1:-} == [!-]* ]] || common::die_usage "${1:+${1@Q} where the file should be: }sweep.sh FILE [OPTION of job_submitter.sh...]"
+  sweep::choose_environment "${@:2}"
   sweep=$(wandb_client::run "$project" python "$here/sweep/sweep.py" create "$1")
   common::note "sweep $sweep; to submit for it again: job_submitter.sh --wandb-sweepid $sweep"
   exec bash "$here/job_submitter.sh" --wandb-sweepid "$sweep" "${@:2}"
+}
+
+# That of the jobs, in the submitter's order: the option, the environment or .env, the site's profile.
+sweep::choose_environment() {
+  local word before=''
+  dotenv::each "$project/.env" secrets::take_setting
+  fact[environment]=${HPC_ENVIRONMENT:-}
+  for word in "$@"; do
+    if [[ $before == --environment ]]; then fact[environment]=$word; fi
+    if [[ $word == --environment=* ]]; then fact[environment]=${word#*=}; fi
+    before=$word
+  done
+  if [[ -n ${fact[environment]} ]] || ! common::has_command sbatch || ! site::query word; then return 0; fi
+  site::load "$here" "${HPC_CLUSTER:-}"
+  fact[environment]=${site[environment]}
 }
 
 main "$@"

@@ -24,6 +24,7 @@ declare -a recordings=()   # files to send, those of a task in the order of its 
 declare -A unfinished=()   # of these, those that are being written
 outputs=''                 # the folder of the run directories
 declare -i before=0 open=0 # sent before; being written, and left
+declare -A fact=()
 
 main() {
   local argument running='' task lock
@@ -93,12 +94,20 @@ sync_wandb::is_empty() {
   (($(stat --format=%s -- "$1") < 8))
 }
 
+# sync_wandb::environment RUN_DIRECTORY   That of the run, which has W&B's client; nothing where it is gone, or in a container.
+sync_wandb::environment() {
+  # shellcheck source=/dev/null
+  if [[ -r $1/facts ]]; then source "$1/facts"; fi
+  if [[ -x ${fact[environment]:-}/bin/python ]]; then printf '%s\n' "${fact[environment]}"; fi
+}
+
 # In slices, as a command line has an end.
 sync_wandb::send() {
   local -i first sent=0 failed=0
   local file log
   folder=$(mktemp -d)
   trap 'rm -rf -- "$folder"' EXIT
+  if ((${#recordings[@]} > 0)); then fact[environment]=$(sync_wandb::environment "${recordings[-1]%/task_*}"); fi
   # `wandb sync` waits for a server without an end.
   if ((${#recordings[@]} > 0)); then wandb_client::run "$project" python "$here/sweep/sweep.py" ping; fi
   for ((first = 0; first < ${#recordings[@]}; first += 100)); do

@@ -93,6 +93,11 @@ class Attempt:
         """By `experiments.sh stop`: the kit does not start the task again (job/lib/restart.sh)."""
         return bool(self._line("stop"))
 
+    @functools.cached_property
+    def unconnected(self):
+        """Where ranks never spoke with each other, job/meeting.py's lines: what was seen, what to do, the groups."""
+        return read(os.path.join(self.folder, "unconnected")).splitlines()
+
     @property
     def nodes(self):
         return self._line("nodes")

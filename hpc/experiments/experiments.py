@@ -36,6 +36,7 @@ def account(run):
         "nodes": run.number_in("nodes"),
         "state": next(iter(counts)) if len(counts) == 1 else "mixed",
         "tasks": counts,
+        "unconnected": sum(bool(task.unconnected) for task in tasks),
         "attempts": sum(len(task.attempts) for task in tasks),
         "elapsed_seconds": round(max(task.elapsed for task in tasks), 1),
         "progress": None,
@@ -65,6 +66,8 @@ def cells(entry):
         state = ", ".join(f"{entry['tasks'][name]} {name}" for name in STATES if name in entry["tasks"])
     elif sum(entry["tasks"].values()) > 1:
         state = f"{sum(entry['tasks'].values())} {state}"
+    if entry["unconnected"]:  # `why` says more
+        state += ", ranks unconnected" if sum(entry["tasks"].values()) == 1 else f", {entry['unconnected']} unconnected"
     progress = "-"
     if entry["progress"]:
         what, done, whole = entry["progress"]

@@ -60,6 +60,11 @@ class Task:
         last = self.attempts[-1] if self.attempts else None
         return bool(last) and self.noted == "failed" and last.kind == "notice request" and last.is_stopped_for_good
 
+    @property
+    def unconnected(self):
+        """See Attempt.unconnected; of the last attempt."""
+        return self.attempts[-1].unconnected if self.attempts else []
+
     @functools.cached_property
     def state(self):
         """As system 000 named them, and `cancelled` and `suspended`."""

@@ -152,7 +152,10 @@ def describe(run, task):
         times = collections.Counter(KINDS.get(end, end) for end in ends)
         told = ", ".join(f"{count} {kind}" for kind, count in times.items())
         told = f", interrupted {len(ends)} time{'s' * (len(ends) > 1)}: {told}" if times else ""
-        return "finished", f"it has finished, in {duration(task.elapsed)}{told}", None, None
+        told = f"it has finished, in {duration(task.elapsed)}{told}"
+        if task.unconnected:
+            return "unconnected", f"{told}, but {task.unconnected[0]}", task.unconnected[1], None
+        return "finished", told, None, None
     if task.state in ("running", "suspended"):
         last = task.attempts[-1] if task.attempts else None
         told = f"attempt {last.number} on {last.nodes}" if last else "it is starting"
@@ -241,6 +244,8 @@ def explain(run, task):
             print(f"attempt {attempt.number}: {cause}, after {duration(attempt.seconds)} on {attempt.nodes}")
         if attempt.doubt:
             print(f"{'  ' * several}Slurm did not answer when this ended: {attempt.doubt}")
+    if task.unconnected and word != "unconnected":
+        print(f"note: {task.unconnected[0]}. {task.unconnected[1]}")
     text = tail(task.log, 1 << 20)
     for rule in NOTES:
         count = len(re.findall(rule.log, text, re.MULTILINE)) if rule.cause in text else 0
@@ -273,7 +278,8 @@ def main(outputs, options):
     # Of several, each state once: its tasks by number, and the first in full.
     groups = {}
     for task in tasks:
-        groups.setdefault((task.state, task.attempts[-1].cause if task.attempts else ""), []).append(task)
+        state = task.state + ", ranks unconnected" * bool(task.unconnected)
+        groups.setdefault((state, task.attempts[-1].cause if task.attempts else ""), []).append(task)
     for position, ((state, _), alike) in enumerate(groups.items()):
         print(
             "\n" * (position > 0)

@@ -40,6 +40,7 @@ source "$kit/hpc/job/lib/interruption.sh"
 source "$kit/hpc/job/lib/restart.sh"
 source "$kit/hpc/job/lib/step.sh"
 source "$kit/hpc/job/lib/keeper.sh"
+source "$kit/hpc/job/lib/meeting.sh"
 source "$kit/hpc/job/lib/sweep.sh"
 
 attempt_directory='' status=0 cause='' ending='' step='' watcher='' timer='' limiter=''
@@ -94,6 +95,7 @@ batch::attempt() {
     batch::conclude
     return
   fi
+  meeting::begin "$attempt_directory"
   batch::start_step
   if ((fact[hang_seconds] > 0)); then
     interruption::watch "$$" "$attempt_directory" &
@@ -183,6 +185,7 @@ batch::end_cycle() {
 
 batch::conclude() {
   sources::note_written "$run_directory" || true # nothing to fail by
+  meeting::judge "$kit" "$attempt_directory" "$cause" || true
   interruption::record "$attempt_directory" "$cause"
   printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
   printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$cause"

@@ -23,6 +23,7 @@ source "$kit/hpc/lib/secrets.sh"
 source "$kit/hpc/lib/node_environment.sh"
 source "$kit/hpc/job/lib/address.sh"
 source "$kit/hpc/job/lib/usage.sh"
+source "$kit/hpc/job/lib/meeting.sh"
 
 main() {
   if ((${#command[@]} == 0)); then
@@ -32,7 +33,10 @@ main() {
   unset SLURM_OVERLAP # of batch.sh's srun, not of those that the program may call
   node::raise_limit
   node_setup::run "$kit/hpc" "$run_directory"
-  if ((${#command[@]} == 0)); then usage::start "$kit" "$attempt_directory"; fi # by the site's python3
+  if ((${#command[@]} == 0)); then
+    usage::start "$kit" "$attempt_directory" # by the site's python3
+    meeting::watch "$kit" "$attempt_directory"
+  fi
   local_disk::choose || true
   local_disk::hold
   node_environment::export "$run_directory" "$attempt_directory"

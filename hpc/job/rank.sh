@@ -24,7 +24,10 @@ main() {
     # this shell stays to take its status. ABRT: the program shows its stacks (interruption.sh). PIPE: the writer
     # of the log was killed with the program.
     trap : TERM INT HUP USR1 USR2 ABRT PIPE
-    PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}${source_dir:?} "${words[@]}" {launchers}>&- || status=$? # for a program in a folder of the project
+    export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}${source_dir:?} # for a program in a folder of the project
+    rank::note_meetings
+    rank::keep_path
+    "${words[@]}" {launchers}>&- || status=$?
   else
     status=2
   fi
@@ -33,6 +36,25 @@ main() {
   # it kill the ranks that are still saving. But without a record it would be taken for a success.
   if ((status != 0)) && rank::record_failure "$status" && ((status == 75)); then status=0; fi
   exit "$status"
+}
+
+# Where the ranks are to know each other (meeting.sh), Python notes whether they do: hook/sitecustomize.py.
+rank::note_meetings() {
+  if [[ ! -d $attempt_directory/ranks ]]; then return; fi
+  export RANK_RECORD=$attempt_directory/ranks/$RANK PYTHONPATH=$kit/hpc/job/hook:$PYTHONPATH
+}
+
+# A line that sets PYTHONPATH itself (env PYTHONPATH=src python …) adds to it.
+rank::keep_path() {
+  local -i i
+  if [[ ${words[0]##*/} != env ]]; then return; fi
+  for ((i = 1; i < ${#words[@]}; i++)); do
+    case ${words[i]} in
+      PYTHONPATH=*) words[i]+=:$PYTHONPATH ;;
+      -* | [A-Za-z_]*=*) ;;
+      *) break ;;
+    esac
+  done
 }
 
 # rank::keep_log FILE   The writer ends with its input, not by the signals that are meant for the program.

@@ -220,7 +220,28 @@ def folder(path, base):
     return os.path.join(base, path)
 
 
-def options(path, project, per_node, gpus, nodes):
+def use_environment(words, environment):
+    """The command without the environment that it sources, where another is given."""
+    sourced = ACTIVATE.search(words[-1])
+    if sourced and environment:
+        rest = re.sub(r"^[ \t]*(&&|;|\n)?\s*", "", words[-1][sourced.end() :])
+        words[-1] = words[-1][: sourced.start()] + " " * bool(words[-1][: sourced.start()].strip()) + rest
+        notes.append("note: command: %s is left out, as --environment is given" % sourced[0].strip())
+
+
+def say_missing(words, project):
+    """A program by its whole path on another machine."""
+    found = re.findall(r"(?<![\w$}./~-])/[\w./-]+\.py\b", words[-1] if words[0] == "bash" else words[1])
+    if not found or os.path.exists(found[0]):
+        return
+    parts = found[0].split("/")
+    inner = ["/".join(parts[i:]) for i in range(1, len(parts))]
+    near = [name for name in inner if os.path.exists(os.path.join(project, name))]
+    where = "write  $source_dir/%s" % near[0] if near else "a job runs a copy of the project, $source_dir"
+    notes.append("note: command: there is no %s on this machine: %s" % (found[0], where))
+
+
+def options(path, project, per_node, gpus, nodes, environment, container):
     """Pairs of a key and an option, and the command's words."""
     values, lines = load(path)
     check(values, lines)
@@ -237,6 +258,13 @@ def options(path, project, per_node, gpus, nodes):
             say(key, "data", identity)
     words, bare = command(values["command"], [*identities, *values.get("input_artifact_id_list", [])])
 
+    if identities and not container and not any("SLURM_TMPDIR" in word for word in words):
+        key = "dataset_id_list" if "dataset_id_list" in values else "dataset_id"
+        text = "on each node it is SLURM_TMPDIR/ID; a program that opens /data/ID finds it in a container alone"
+        note(key, values[key], text + " (--singularity-container)")
+    use_environment(words, environment)
+    if not container:
+        say_missing(words, project)
     nodes, gpus = machines(values, lines, per_node, gpus, nodes)
     if not bare:
         check_torchrun(words, 1 if nodes is None else nodes, 1 if gpus is None else gpus)
@@ -280,8 +308,9 @@ def options(path, project, per_node, gpus, nodes):
 def main(arguments):
     path, project, per_node, *given = arguments
     gpus, nodes = [int(number) if number else None for number in [*given, "", ""][:2]]
+    environment, container = [*given, "", "", "", ""][2:4]
     try:
-        found, words = options(path, project, int(per_node), gpus, nodes)
+        found, words = options(path, project, int(per_node), gpus, nodes, environment, container)
     except WrongFileError as error:
         message = " ".join(str(error).split("\n"))
         print("job_submitter.sh: error: %s: %s" % (repr(path)[:1000], message), file=sys.stderr)

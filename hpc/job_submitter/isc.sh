@@ -18,7 +18,8 @@ isc::read() {
   done
   for name in "${!options_source[@]}"; do given[$name]=1; done
   gpus=$(isc::count_gpus_of_a_node)
-  mapfile -d '' -t answer < <(python3 "$1/job_submitter/isc.py" "$file" "$2" "$gpus" "${options_value[gpus]:-}" "${options_value[num_nodes]:-}" || printf 'failed %s\0' "$?")
+  mapfile -d '' -t answer < <(python3 "$1/job_submitter/isc.py" "$file" "$2" "$gpus" "${options_value[gpus]:-}" "${options_value[num_nodes]:-}" \
+    "${options_value[environment]:-}" "${options_value[singularity_container]:-}" || printf 'failed %s\0' "$?")
   if [[ ${answer[0]} == 'failed '* ]]; then exit "${answer[0]#failed }"; fi
   for ((i = 0; i < ${#answer[@]}; i += 2)); do
     if [[ ${answer[i]} == -- ]]; then break; fi

@@ -19,6 +19,7 @@ option_table::define() {
   options::add isc path '' '--isc' 'file of the ISC (.isc), in place of --configs; what it says counts where no option is given here'
   options::add job_type 'choice standard distributed sweep' '' '--job-type -j' 'checks the request: standard is one process, sweep needs a sweep id (default: whatever the rest says)'
   options::add launcher 'choice torchrun lightning srun node script' torchrun '--which-distributed -W' 'what starts the processes of a node; node: the command itself does, and is run once on each; script is an old name of torchrun'
+  options::add independent flag '' '--independent' 'each process is meant to work alone: do not warn that they never spoke with each other'
   options::add max_parallel positive '' '--max-parallel' 'tasks of an array that run at the same time (default: as many as fit)'
   options::add repeat positive '' '--repeat' 'run each line of the file so many times, with another SEED (in the environment, and {seed} in the line)'
   options::add seed_base count 0 '--seed-base' 'first of these seeds; for random points of --sweep-config, the seed of the choice'

@@ -99,6 +99,7 @@ request::resolve_interruptions() {
   fact[max_restarts]=$((10#${options_value[max_restarts]}))
   fact[hang_seconds]=$((10#${options_value[hang_minutes]} * 60))
   fact[watch_log]=${options_value[watch_log]}
+  fact[independent]=${options_value[independent]}
   fact[interrupt]=${options_value[interrupt]}
   # Slurm may warn a minute early: a short job would be asked to stop as it begins.
   fact[grace_seconds]=0

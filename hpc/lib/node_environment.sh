@@ -7,7 +7,7 @@ declare -gA fact+=()
 declare -ga node_environment_names=(source_dir project_name scratch_dir exp_name RUN_DIRECTORY
   CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH LOSSY_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR
   MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC N_PROCESSES RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
-  VIRTUAL_ENV_DIRECTORY SEED WANDB_RUN_ID WANDB_SWEEP_ID WANDB_SWEEP_PARAM_PATH WANDB_RESUME)
+  VIRTUAL_ENV_DIRECTORY RANK_RECORD SEED WANDB_RUN_ID WANDB_SWEEP_ID WANDB_SWEEP_PARAM_PATH WANDB_RESUME)
 
 # node_environment::export RUN_DIRECTORY ATTEMPT_DIRECTORY   For one node. ATTEMPT, MASTER_ADDR and
 # MASTER_PORT come from batch.sh; torchrun sets RANK and its kin, and for the other launchers Slurm has them.
@@ -28,10 +28,12 @@ node_environment::export() {
   if [[ ${fact[launcher]} != torchrun ]]; then
     export RANK=${SLURM_PROCID:?} LOCAL_RANK=${SLURM_LOCALID:?} WORLD_SIZE=$((NNODES * fact[tasks_per_node])) LOCAL_WORLD_SIZE=${fact[tasks_per_node]}
   fi
-  # One thread a core: a process that starts a thread for every core of the node slows all the others. On
-  # a pocket cluster the cores are fewer than Slurm was told.
-  local cores=$((fact[cpus] / fact[tasks_per_node]))
-  if (($(nproc) < cores)); then cores=$(nproc); fi
+  # One thread a core: a process that starts a thread for every core of the node slows all the others. On a pocket cluster
+  # the cores are fewer than Slurm was told, and all of the job's nodes share them.
+  local -i cores=$((fact[cpus] / fact[tasks_per_node])) machine
+  machine=$(nproc)
+  if [[ -n ${POCKET_CLUSTER_JOB:-} ]]; then machine=$((machine / (NNODES * fact[tasks_per_node]))); fi
+  if ((machine < cores)); then cores=machine; fi
   local -r threads=$((cores * fact[tasks_per_node] / fact[processes_per_node]))
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 }

@@ -21,7 +21,8 @@
 #   task_N/output       the program's own folder, OUTPUT_PATH
 #   task_N/exit_status  of the last attempt that could tell
 #   task_N/attempt_K    nodes; failed_rank: "RANK HOST STATUS" of the first rank that failed; stop, heartbeat
-#                       times and cause (interruption.sh); usage_NODE.tsv (usage.py); collected/NODE
+#                       times and cause (interruption.sh); usage_NODE.tsv (usage.py); collected/NODE; unconnected: ranks that
+#                       never spoke with each other (job/lib/meeting.sh)
 #
 # Nothing secret is ever in it.
 

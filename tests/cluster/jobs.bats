@@ -149,7 +149,8 @@ expect_environment() {
   local -r processes=$1 tasks=$2 cpus=$3
   local -r scratch_dir=$SCRATCH/${project##*/}
   local rank cores low port
-  cores=$(($(nproc) < cpus ? $(nproc) : cpus))
+  cores=$(($(nproc) / (2 * tasks))) # all nodes are this machine
+  cores=$((cores < cpus ? cores : cpus))
   read -r low _ </proc/sys/net/ipv4/ip_local_port_range
   for ((rank = 0; rank < 2 * processes; rank++)); do
     same "$(told "$rank" source_dir project_name scratch_dir exp_name RUN_DIRECTORY CHECKPOINT_DIRECTORY \

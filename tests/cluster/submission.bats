@@ -95,7 +95,7 @@ edit_program() {
   run_directory=$(dirname -- "$(grep -lx "$job" "$SCRATCH"/*/hpc_outputs/*/job_id)")
   ended "$job" 30 COMPLETED 0:0
 
-  local -r cores=$(($(nproc) < 3 ? $(nproc) : 3))
+  local -r cores=$(($(nproc) < 4 ? 1 : $(nproc) < 6 ? $(nproc) / 2 : 3)) # the two tasks share this machine
   same "$(told 1 SLURM_JOB_ID SLURM_CPUS_ON_NODE SLURM_CPUS_PER_TASK SLURM_NTASKS OMP_NUM_THREADS RANK WORLD_SIZE \
     RUN_DIRECTORY exp_name cpus)" "\
 SLURM_JOB_ID=$job

@@ -229,3 +229,23 @@ only() {
   run -0 --separate-stderr submitter --dry-run --rapid-cycle 2x30 --interrupt kill --grace-seconds 60
   [[ ${lines[0]} == *"'--time=0-00:09:00'"* ]]
 }
+
+@test "--environment in place of the one that the command sources; programs of another machine; /data/ID without a container" {
+  local -ra command=("command = '''" 'source /opt/venv/bin/activate && ' 'torchrun --nnodes=$NNODES ' '/root/demos/sub/a.py --x /tmp/b.py' "'''")
+  mkdir -p -- "$project/sub" "$BATS_TEST_TMPDIR/env/bin" "$SCRATCH/${project##*/}/uds-x"
+  ln -s -- "$(command -v python3)" "$BATS_TEST_TMPDIR/env/bin/python"
+  touch -- "$project/sub/a.py"
+  isc "${command[@]}" 'dataset_id = "uds-x"'
+  run -0 --separate-stderr submitter --dry-run --isc "$file" --environment "$BATS_TEST_TMPDIR/env"
+  [[ $stderr == *'note: command: source /opt/venv/bin/activate is left out, as --environment is given'* ]]
+  [[ $stderr == *'note: command: there is no /root/demos/sub/a.py on this machine: write  $source_dir/sub/a.py'* ]]
+  [[ $stderr == *"note: dataset_id = 'uds-x': on each node it is SLURM_TMPDIR/ID; a program that opens /data/ID finds it in a container alone"* ]]
+  same_command() {
+    python3 "$checkout/hpc/job_submitter/isc.py" "$file" "$project" 4 '' '' "$@" 2>/dev/null | tr '\n\0' '~\n' | sed '1,/^--$/d'
+  }
+  becomes $'bash\n-c\ntorchrun --nnodes=$$NNODES /root/demos/sub/a.py --x /tmp/b.py' same_command /env
+  becomes $'bash\n-c\nsource /opt/venv/bin/activate && torchrun --nnodes=$$NNODES /root/demos/sub/a.py --x /tmp/b.py' same_command ''
+  isc 'dataset_id = "uds-x"' 'command = "train.py --data /data/uds-x"'
+  run -0 --separate-stderr submitter --dry-run --isc "$file" --environment "$BATS_TEST_TMPDIR/env"
+  [[ $stderr != *'container alone'* && $stderr != *'there is no'* ]]
+}

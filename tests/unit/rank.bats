@@ -31,6 +31,18 @@ rank() {
   [[ ${lines[1]} == 'sources sources' ]]
   PYTHONPATH=$BATS_TEST_TMPDIR/first run -0 rank 0 python3 sub/main.py
   [[ ${lines[1]} == 'first sources' ]]
+  # A line that sets it adds to it; an argument of the program is none of it.
+  run -0 rank 0 X=1 PYTHONPATH="$BATS_TEST_TMPDIR/first" python3 sub/main.py
+  [[ ${lines[1]} == 'first sources' ]]
+  run -0 rank 0 env printf '%s' PYTHONPATH=x
+  [[ ${lines[1]} == PYTHONPATH=x ]]
+}
+
+@test "where ranks are looked at, its Python notes what it uses; the hook is nothing that the program sees" {
+  mkdir -p -- "$attempt/ranks" "$BATS_TEST_TMPDIR/modules/torch"
+  : >"$BATS_TEST_TMPDIR/modules/torch/nn.py"
+  run -0 rank 1 PYTHONPATH="$BATS_TEST_TMPDIR/modules" python3 -c 'import sys, torch.nn; print([folder for folder in sys.path if "hook" in folder])'
+  [[ ${lines[1]} == '[]' && $(<"$attempt/ranks/1") == 'uses torch' ]]
 }
 
 @test "it says who it is, and hands on arguments and output, which are in its own file, too" {

@@ -249,6 +249,32 @@ STUB
   [[ $(cut -f 2 "$run_directory/tasks") == "${before##*/}_1"$'\n'"${before##*/}_3"$'\n'"${run_directory##*/}_3" ]]
 }
 
+# Its python tells what it is asked, and answers as sweep.py does.
+@test "a sweep is read in the environment that is chosen, by an option or the profile, also where the project has none" {
+  local -r environment=$BATS_TEST_TMPDIR/chosen
+  rm -- "$project/.venv"
+  mkdir -p -- "$environment/bin"
+  cat >"$environment/bin/python" <<STUB
+#!/bin/bash
+if [[ "\$*" != *sweep.py* ]]; then exec python3 "\$@"; fi
+printf '%s\n' "\$*" >>'$BATS_TEST_TMPDIR/asked'
+case "\$*" in *' create '*) echo me/project/new1 ;; *) echo 3 ;; esac
+STUB
+  chmod +x -- "$environment/bin/python"
+  sent --no-preflight -w abc123 --environment "$environment"
+  [[ ${calls[0]} == *' --array=1-3 '* ]]
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  printf 'site[environment]=%s\n' "$environment" >"$XDG_CONFIG_HOME/hpc_kit/clusters/other.sh"
+  export HPC_CLUSTER=other
+  sent --no-preflight -w abc123
+  [[ ${calls[0]} == *' --array=1-3 '* && $(wc -l <"$BATS_TEST_TMPDIR/asked") == 2 ]]
+  # Before there is a sweep.
+  run -0 --separate-stderr bash "$project/hpc/sweep.sh" "$project/hpc/sweeper.yml" --no-preflight --no-snapshot
+  [[ $stderr == *'sweep me/project/new1;'* ]]
+  HPC_CLUSTER=default run -0 --separate-stderr bash "$project/hpc/sweep.sh" "$project/hpc/sweeper.yml" --environment="$environment" --no-preflight --no-snapshot
+  [[ $(grep -c ' create ' "$BATS_TEST_TMPDIR/asked") == 2 ]]
+}
+
 @test "what cannot be" {
   fails_with 2 '--sweep-runs is about a sweep: give --wandb-sweepid or --sweep-config too$' submitter --sweep-runs 3
   fails_with 2 '--repeat is for the lines of a configuration: make the seed a parameter of the sweep$' submitter -w abc --repeat 3

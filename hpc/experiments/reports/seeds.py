@@ -57,7 +57,7 @@ def metrics(trials):
                 row = {"metric": metric, "runs": len(values), "mean": mean}
                 row.update(deviation=deviation, interval=interval)
                 rows.append(row)
-        without = [*_without(members), *_older(members)]
+        without = [*_without(members), *_unconnected(members), *_older(members)]
         yield {"command": command, "tasks": len(members), "metrics": rows, "without": without}
 
 
@@ -73,6 +73,13 @@ def _without(trials):
             for metric, value in trial.result.items():
                 if not math.isfinite(value):
                     yield f"{label}: {metric} is {value}"
+
+
+def _unconnected(trials):
+    """Results that count, of ranks that may each have trained alone."""
+    for trial in trials:
+        if trial.task.unconnected:
+            yield f"{trial.name}: {trial.task.unconnected[0]}"
 
 
 def _older(trials):

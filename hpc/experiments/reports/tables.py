@@ -51,7 +51,16 @@ def gathered(name, trials, rates):
     return {
         "experiment": name,
         "results": list(seeds.metrics(trials.values())),
-        "tasks": [{"task": t.name, "what": t.what, "state": t.state, "result": t.result} for t in trials.values()],
+        "tasks": [
+            {
+                "task": trial.name,
+                "what": trial.what,
+                "state": trial.state,
+                "result": trial.result,
+                "unconnected": bool(trial.task.unconnected),
+            }
+            for trial in trials.values()
+        ],
         "causes": list(causes([attempt for *_, attempt in attempts], rates)),
         "attempts": [
             {

@@ -1,0 +1,50 @@
+# shellcheck shell=bash
+# Whether the ranks of a job know each other (meeting.py): a program that knows nothing of several processes trains alone in each, and
+# ends well. attempt_K/ranks holds what is seen while they run; attempt_K/unconnected the verdict, where there is one.
+
+declare -gA fact+=()
+declare -g meeting_so_far=600 # seconds after which it is said for the first time
+
+# meeting::is_wanted   Whether there are several ranks, and nobody has said that each works alone (--independent).
+meeting::is_wanted() {
+  local -i ranks=$((fact[nodes] * fact[processes_per_node]))
+  if [[ ${fact[launcher]} == node ]]; then ranks=${fact[nodes]}; fi
+  [[ -z ${fact[independent]:-} ]] && ((ranks > 1))
+}
+
+# meeting::begin ATTEMPT_DIRECTORY   Before the ranks start.
+meeting::begin() {
+  if meeting::is_wanted; then mkdir -p -- "$1/ranks" 2>/dev/null || true; fi
+}
+
+# meeting::watch KIT ATTEMPT_DIRECTORY   One process a node, which ends with this one, or when all of its ranks have met. It holds nothing
+# that others wait for, and its failure must never fail the job.
+meeting::watch() {
+  local python
+  local -a words=()
+  if ((${SLURM_LOCALID:?} != 0)) || [[ ! -d $2/ranks ]]; then return 0; fi
+  if ((${SLURM_NODEID:?} == 0)); then words=("$meeting_so_far"); fi
+  (
+    trap '' TERM INT HUP QUIT USR1 USR2 ABRT
+    python=$(meeting::python) || exit 0
+    exec "$python" -I -S "$1/hpc/job/meeting.py" watch "$2" "$(common::node)" "$$" "${words[@]}"
+  ) </dev/null >/dev/null &
+}
+
+meeting::python() {
+  common::first_python 6 python3 ${fact[environment]:+"${fact[environment]}/bin/python"}
+}
+
+# meeting::judge KIT ATTEMPT_DIRECTORY CAUSE   After the ranks have ended. A program that failed may not have come to its group.
+meeting::judge() {
+  local python sentence remedy
+  if [[ ! -d $2/ranks ]]; then return; fi
+  if [[ $3 != @(failed|out_of_memory|cancelled|node_failed)* ]] && python=$(meeting::python) &&
+    "$python" -I -S "$1/hpc/job/meeting.py" judge "$2" >"$2/unconnected" && [[ -s $2/unconnected ]]; then
+    { IFS= read -r sentence && IFS= read -r remedy; } <"$2/unconnected"
+    common::note "warning: job ${SLURM_JOB_ID:?}: $sentence. $remedy"
+  else
+    rm -f -- "$2/unconnected"
+  fi
+  rm -rf -- "$2/ranks"
+}
