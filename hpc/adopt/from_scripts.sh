@@ -8,7 +8,7 @@ declare -ga from_scripts_new+=()                          # lines to add to .env
 declare -gA from_scripts_profiles+=()                     # content of a profile -> its name
 declare -ga from_scripts_record+=()
 declare -ga line_words+=() line_own+=() line_left_out+=()
-declare -gA options_owner+=() options_instead+=() launchers_valued+=()
+declare -gA options_owner+=() options_instead+=() launchers_valued+=() launchers_flags+=()
 declare -g sbatch_argument_shorts
 declare -g line_refusal line_launcher
 
@@ -31,7 +31,7 @@ from_scripts::add() {
 
 # from_scripts::read FILE PROJECT   The records of a script; status 2 with the reason where it is none.
 from_scripts::read() {
-  python3 -B -E -S "${BASH_SOURCE[0]%/*}/sbatch_script.py" "$1" "$2" "$sbatch_argument_shorts" "${launchers_valued[srun]}"
+  python3 -B -E -S "${BASH_SOURCE[0]%/*}/sbatch_script.py" "$1" "$2" "$sbatch_argument_shorts" "${launchers_valued[srun]}" "${launchers_flags[srun]}"
 }
 
 # from_scripts::check PROJECT   Before anything is written. Ends with status 2 at the first script that cannot be read.
@@ -75,7 +75,7 @@ from_scripts::propose_one() {
   local kind line stem chdir=. launcher='' refusals='' proposed cluster=''
   local -i nodes=1 tasks=1 gpus=0
   local -a request=() lines=() words=() modules=() sites=() own=()
-  local -A given=()
+  local -A given=() unknown=()
   stem=${file##*/} stem=${stem%.*} stem=${stem//[!A-Za-z0-9_-]/_}
   installing::say from "$file"
   while from_scripts::next; do
@@ -86,12 +86,15 @@ from_scripts::propose_one() {
       pass) from_scripts::pass "${words[0]}" ;;
       module) modules+=("${words[@]}") ;;
       site) given[${words[0]}]=${words[1]} ;;
+      unknown) unknown[${words[0]}]=${words[1]} ;;
       env) from_scripts::env "${words[0]}" "${words[1]}" ;;
       run) from_scripts::line ;;
       kit) from_scripts::say 'by kit' "${words[0]}" ;;
       *) from_scripts::say "$kind" "${words[0]}" ;;
     esac
   done < <(from_scripts::read "$file" "$project")
+  line=0
+  if ((${#lines[@]} > 3)); then from_scripts::say taken "$((${#lines[@]} - 3)) more lines"; fi
   if [[ -n $launcher ]]; then request+=(-W "$launcher"); fi
   from_scripts::profile
   from_scripts::write
@@ -161,7 +164,7 @@ from_scripts::env() {
 
 # A line of the configuration, from the words of the caller; sets its `launcher`.
 from_scripts::line() {
-  local why='' text found
+  local why='' text found name
   line::read '' "$nodes" '' "${words[@]}"
   if [[ -n $line_refusal ]]; then
     if ((${#line_own[@]} > 0)); then
@@ -176,7 +179,13 @@ from_scripts::line() {
   line::check_program "$launcher" "$project" "$chdir"
   if [[ $line_refusal == *'give -W node'* ]]; then launcher=node; elif [[ -n $line_refusal && -z $why ]]; then why=$line_refusal; fi
   from_scripts::shown text "${own[@]}" "${line_words[@]}"
-  if [[ " ${lines[*]} " != *" $text "* ]]; then from_scripts::say taken "the line  $text"; fi
+  if ((${#lines[@]} < 3)); then from_scripts::say taken "the line  $text"; fi
+  for name in "${!unknown[@]}"; do
+    if [[ $text == *"\${$name}"* ]]; then
+      from_scripts::say left "\${$name} in the line: ${unknown[$name]}: write its value there, or into .env"
+      unset -v "unknown[$name]"
+    fi
+  done
   if ((${#line_left_out[@]} > 0)) && ((${#lines[@]} == 0)); then
     from_scripts::shown found "${line_left_out[@]}"
     from_scripts::say 'by kit' "the job starts the processes itself:  $found"
@@ -223,7 +232,7 @@ from_scripts::shown() {
 
 # The profile of the caller's script: what holds for all that it sends there. Sets `cluster`.
 from_scripts::profile() {
-  local name content='' path value
+  local name content='' path value known
   if ((${#modules[@]} > 0)); then given[modules]="${modules[*]}"; fi
   if ((${#given[@]} == 0)); then return; fi
   for name in modules environment interface gpu_request memory_request; do
@@ -234,18 +243,30 @@ from_scripts::profile() {
     sites+=("site[$name]=$value")
   done
   cluster=${from_scripts_profiles[$content]:-}
-  path=hpc/clusters/${cluster:-from_$stem}.sh
-  line=0
+  known=$cluster
+  if [[ -z $known ]]; then from_scripts::name_profile; fi
+  path=hpc/clusters/$cluster.sh
   from_scripts::say taken "$path: ${sites[*]}"
   if [[ -n ${given[environment]:-} && ! -x ${given[environment]}/bin/python ]]; then
     from_scripts::say left "${given[environment]}: there is no bin/python in it here: make it, or correct $path"
   fi
-  if [[ -n $cluster ]]; then return; fi
-  cluster=from_$stem
+  if [[ -n $known ]]; then return; fi
   from_scripts_profiles[$content]=$cluster
   from_scripts::put "$path" "# shellcheck shell=bash disable=SC2034,SC2154 # an array of hpc/lib/site.sh
 # What ${file##*/} says of the site (hpc/adopt.sh --from); hpc/clusters/README.md lists what else a profile may say.
 $base${base:+$'\n'}$content"
+}
+
+# Sets the caller's `cluster`: a profile for several scripts is named after their folder.
+from_scripts::name_profile() {
+  local folder=${file%/*}
+  local -ir before=${#from_scripts_profiles[@]}
+  cluster=from_$stem
+  if ((${#from_scripts_files[@]} > 1)); then
+    folder=${folder##*/}
+    cluster=from_${folder//[!A-Za-z0-9_-]/_}
+    if ((before > 0)); then cluster+=_$((before + 1)); fi
+  fi
 }
 
 # The configuration of the caller's script, with the command that sends it.
@@ -260,7 +281,6 @@ from_scripts::write() {
   fi
   from_scripts::command proposed "${command[@]}" "${request[@]}"
   from_scripts_lines+=("$proposed")
-  line=0
   if from_scripts::has_lines "$project/$name" "$text"; then
     installing::say taken "$name has its lines already"
   else

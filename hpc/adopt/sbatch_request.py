@@ -63,7 +63,8 @@ def directives(text, shorts):
                 ignored.append(number)
                 continue
             for name, value in options(words_of(line[7:]), shorts, number):
-                found[name] = (number, value)
+                all_of_them = [found[name][1]] if name == "mail-type" and name in found else []  # each counts
+                found[name] = (number, ",".join([*all_of_them, value]))
         elif line.strip() and not line.lstrip().startswith("#"):
             begun = True
     if not found:
@@ -92,7 +93,7 @@ def options(words, shorts, number):
             if not words:
                 raise RequestError(number, "%s has no value: correct the line" % word)
             value = words.pop(0)
-        yield {"tasks-per-node": "ntasks-per-node"}.get(name, name), value or ""
+        yield {"tasks-per-node": "ntasks-per-node"}.get(name, name).replace("_", "-"), value or ""
 
 
 def gpus_of(text):
@@ -235,6 +236,13 @@ class Request:
         cpus = self.number("cpus-per-task")
         if per_gpu and not cpus:
             return max(1, per_gpu * self.gpus // self.tasks)
+        if not cpus:
+            self.say(
+                "differs",
+                0,
+                "the script asks for no cores: Slurm gives one for each task, as is asked for here; correct --cpus "
+                "where your site gives more",
+            )
         return cpus or 1
 
     def tell(self):

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Reads a script that people give to sbatch, for adopt.sh --from. Runs nothing of it. For Python 3.6, without packages.
 
-sbatch_script.py SCRIPT PROJECT SHORTS SRUN   SHORTS: letter:name of sbatch's options; SRUN: srun's options with a value
+sbatch_script.py SCRIPT PROJECT SHORTS SRUN FLAGS   SHORTS: letter:name of sbatch's options
+    SRUN, FLAGS: srun's options with a value, and without
 
 Prints records: KIND, LINE, NUMBER and then NUMBER words, all with a NUL behind. LINE is 0 where there is none.
     option NAME VALUE   of job_submitter.sh            pass OPTION       of sbatch, which it may hand on
     site NAME VALUE     of the site's profile          env NAME VALUE    for the project's .env
     run WORD...         the line, as an argv file has it; several are the tasks of an array
-    kit TEXT            the kit does this itself       left TEXT         not taken over
+    unknown NAME WHY    ${NAME} in the line            kit TEXT          the kit does this itself
+    left TEXT           not taken over
     differs TEXT        what is not quite the same
 Exit status 2, and a line that says why, where the file is none that sbatch takes.
 """
@@ -18,8 +20,8 @@ import sys
 
 from sbatch_request import Request, RequestError, directives
 from script_flow import MOST, Script
-from shell_text import TextError
-from shell_values import OURS, SECRET, literal, names
+from shell_text import TextError, set_of
+from shell_values import SECRET, is_ours, literal
 
 INDEX = "${SLURM_ARRAY_TASK_ID}"
 SEARCHED = ("PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH")
@@ -60,7 +62,7 @@ class Proposal:
 
     def __init__(self, path, project, shorts, srun):
         self.records = []
-        self.path, self.project, self.srun = path, project, srun
+        self.path, self.project, self.shorts, self.srun = path, project, shorts, srun
         with open(path, "rb") as file:
             data = file.read()
         if b"\0" in data:
@@ -89,7 +91,7 @@ class Proposal:
 
     def sort(self):
         """What the request is comes first, as the line depends on it; the rest in the order of the script."""
-        early = ("facts", "option", "site", "pass")
+        early = ("facts", "option", "site", "pass", "unknown")
         self.records.sort(
             key=lambda record: (0,) if record[0] in early else (1, not record[1], record[1], record[0] == "run")
         )
@@ -119,8 +121,6 @@ class Proposal:
             scripts = [self.read(index) for index in indices]
             found = [run for script in scripts for run in training(script.runs)[0]]
             if len({tuple(run.words) for run in found}) > 1 or len({str(run.exports) for run in found}) > 1:
-                for run in found:
-                    run.looped = True
                 self.say("kit", line, "--array: a line for each index; the tasks are numbered from 1 on")
                 return scripts[0], found, training(scripts[0].runs)[1]
             first = scripts[0]
@@ -178,25 +178,58 @@ class Proposal:
                 "the script runs %d programs in one job; here each is a task of an array, with the whole request"
                 % len(runs),
             )
-        if self.request.nodes > 1 and any("srun" not in run.words for run in runs):
+        self.look_at_srun(runs[0])
+        if first.values.asked:
+            self.say(
+                "left", runs[0].line, "the arguments that sbatch is given behind the script ($@): add them to the line"
+            )
+        if self.request.nodes > 1 and any(not run.srun and "deepspeed" not in run.words for run in runs):
             self.say(
                 "differs",
                 runs[0].line,
                 "without srun the script runs it on its first node alone; here all nodes take part",
             )
-        unknown = first.values.unknown
-        told = set()
+        for name, why in first.values.unknown.items():
+            self.say("unknown", runs[0].line, name, first.hidden(why))
         for run in runs:
             settings = self.settings(first, run, runs)
-            words = [*settings, *run.words]
-            for name in sorted({name for word in words for name in names(word)} & set(unknown) - told):
-                told.add(name)
-                self.say(
-                    "left",
-                    run.line,
-                    "${%s} in the line: %s: write its value there, or into .env" % (name, first.hidden(unknown[name])),
-                )
-            self.say("run", run.line, *words)
+            self.say("run", run.line, *settings, *run.words)
+
+    def of_srun(self, run):
+        """What its options say of nodes, processes, cores and GPUs."""
+        for word, after in zip(run.srun, [*run.srun[1:], ""]):
+            found = re.match(r"--(n(?:ode|task)s|\w+-per-\w+|gres|gpus)(?:=(.*))?$|-([nNcG])(.*)$", word)
+            if found:
+                value = found.group(2) or found.group(4) or after
+                if literal(value):
+                    yield found.group(1) or self.shorts[found.group(3)], (run.line, value)
+
+    def look_at_srun(self, run):
+        """Where a job gets whole nodes, srun alone may say how many processes and GPUs they have."""
+        theirs = dict(self.request.given)
+        theirs.update(self.of_srun(run))
+        try:
+            other = Request(theirs, lambda *_: None)
+        except RequestError:
+            return
+        if self.request.gpus or not other.gpus:
+            return
+        replaced = {"gpus": other.gpus, "cpus": other.cpus * other.tasks}
+        self.records = [
+            record
+            for record in self.records
+            if record[0] != "facts" and record[2][0] not in replaced and "asks for no cores" not in record[2][0]
+        ]
+        self.say("facts", 0, *map(str, (other.nodes, other.tasks, other.gpus)))
+        for name, number in replaced.items():
+            self.say("option", run.line, name, str(number))
+        self.say("site", run.line, "gpu_request", "none")
+        self.say(
+            "differs",
+            run.line,
+            "the script asks for no GPUs, and srun for %d of each node: the job has as many processes, %d cores on a "
+            "node, and asks for no GPUs" % (other.gpus, replaced["cpus"]),
+        )
 
     def settings(self, first, run, runs):
         """NAME=VALUE in front of the line, for what .env cannot hold. What it can is said, of all runs together."""
@@ -204,7 +237,7 @@ class Proposal:
         for name, (line, value) in run.exports.items():
             if not isinstance(value, str) or name in first.values.unknown:
                 self.left_export(line, name, "its value is known in the job alone")
-            elif name in OURS or name == "SLURM_ARRAY_TASK_ID":
+            elif is_ours(name):
                 continue
             elif name == "OMP_NUM_THREADS" and "SLURM_CPUS_PER_TASK" in first.lines[line - 1]:
                 self.once("kit", line, "OMP_NUM_THREADS: the job sets it itself, to the cores of a process")
@@ -212,7 +245,7 @@ class Proposal:
                 self.left_export(line, name, "write it into the profile:  node_setup() { export %s=…; }" % name)
             elif any(run_.exports.get(name, (0, None))[1] != value for run_ in runs):
                 found.append("%s=%s" % (name, value))
-            elif name in first.values.used and re.search(r"\s", value.strip()):
+            elif name in first.values.used and (re.search(r"\s", value.strip()) or value in run.words):
                 continue  # a command in pieces
             elif name in INTERFACES and re.match(r"[A-Za-z0-9_.,=^-]+$", value):
                 self.once("site", line, "interface", value)
@@ -247,9 +280,10 @@ class Proposal:
         self.once("left", line, "export %s: %s" % (name, why))
 
 
-def main(path, project, shorts, srun):
+def main(path, project, shorts, srun, flags):
     try:
-        proposal = Proposal(path, project, dict(pair.split(":", 1) for pair in shorts.split()), set(srun.split()))
+        letters = dict(pair.split(":", 1) for pair in shorts.split())
+        proposal = Proposal(path, project, letters, (set_of(srun), set_of(flags)))
     except (RequestError, TextError) as error:
         where = "line %d: " % error.line if error.line else ""
         sys.stderr.buffer.write(os.fsencode("%s%s\n" % (where, error)))

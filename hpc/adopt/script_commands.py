@@ -95,6 +95,8 @@ class Commands:
                 self.values.put(name, value)
                 self.values.unknown[name] = why
                 return
+        if re.search(r"scontrol\s+show\s+hostname", str(content)):
+            self.say("kit", line, "%s: the job finds its nodes itself" % name)
         old = self.values.variables.get(name)
         if index:
             at = self.values.sum(index[1:-1])
@@ -204,8 +206,8 @@ class Commands:
             self.say(
                 "left",
                 line,
-                "conda activate %s: find its folder by  conda env list , and write it into the profile (site[environment]), "
-                "or give --environment" % name,
+                "conda activate %s: find its folder by  conda env list , and write it into the profile "
+                "(site[environment]), or give --environment" % name,
             )
 
     def use_environment(self, line, folder):
@@ -240,6 +242,8 @@ class Commands:
             self.folder = os.path.normpath(os.path.join(self.folder, known))
 
     def files(self, line, words):
+        if words[0] == "rm" and self.runs:
+            return
         name, rest = os.path.basename(words[0]), [word for word in words[1:] if not word.startswith("-")]
         on_disk = [word for word in rest if NODE_DISK.search(word)]
         if name in ("mkdir", "touch", "chmod", "rm", "rmdir") and (

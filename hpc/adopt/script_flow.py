@@ -22,7 +22,7 @@ class Script(Commands, Programs):
         self.lines = self.source.split("\n")
         self.path, self.project, self.request, self.srun = path, project, request, srun
         self.records, self.runs, self.exports, self.functions = [], [], {}, {}
-        self.folder, self.prefix, self.looped, self.depth = ".", [], False, 0
+        self.folder, self.prefix, self.depth = ".", [], 0
         self.conda_root, self.environment, self.modules, self.secrets = "", False, [], {}
         self.result = True
         facts = {
@@ -134,6 +134,8 @@ class Script(Commands, Programs):
         """Of a branch, what would be done if things were otherwise."""
         commands = [getattr(one, "command", one) for one in commands]
         found = self.interesting(commands)
+        for name in settings_of(commands):
+            self.values.variables.setdefault(name, "")
         if not found or (quiet and found == {"exit"}):
             return
         last = max(numbers(commands))
@@ -190,11 +192,9 @@ class Script(Commands, Programs):
         else:
             name = command.name
             values = self.values.words(command.words) if command.words is not None else list(self.values.arguments)
-        outer, self.looped = self.looped, True
         for value in values[:MOST]:
             self.values.put(name, value)
             self.walk(command.body)
-        self.looped = outer
 
     def case(self, command):
         value = literal(self.values.word(command.word))
@@ -290,9 +290,11 @@ class Script(Commands, Programs):
             if self.depth < 20:
                 outer = self.values.arguments
                 self.values.arguments = words[1:]
+                self.values.inside += 1
                 self.depth += 1
                 self.walk(self.functions[name])
                 self.depth -= 1
+                self.values.inside -= 1
                 self.values.arguments = outer
             return True
         self.called(name, words, line, settings, command.documents)
@@ -308,6 +310,19 @@ def parts_of(command):
     if isinstance(command, Case):
         return [body for _, body in command.branches]
     return [command.body]
+
+
+def settings_of(commands):
+    """Names of the variables that they would set."""
+    found = []
+    for one in commands:
+        command = getattr(one, "command", one)
+        if isinstance(command, Simple):
+            found += [setting[0] for setting in command.settings]
+        else:
+            for inner in parts_of(command):
+                found += settings_of(inner)
+    return found
 
 
 def numbers(commands):

@@ -28,20 +28,21 @@ MPI_FLAGS = set_of(
 CONTAINER_VALUED = set_of(
     "-B --bind --env --env-file -H --home --pwd --cwd -W --workdir --overlay -S --scratch --network --app"
 )
-# Of srun: they say nothing of the processes that the job starts.
-SRUN_DROPPED = re.compile(r"--(export|mpi|chdir|unbuffered-.*|propagate|wckey|het-group)(=|$)|-D")
+SRUN_MORE = set_of(
+    "export mpi chdir D accel-bind tres-bind het-group"
+)  # with a value, besides those that launchers.sh knows
 KEY_OPTION = re.compile(r"--?([\w.-]*[_.-])?(api[-_]?key|token|password|passwd|secret)$", re.IGNORECASE)
 
 
 class Run:
     """A program that the script starts."""
 
-    def __init__(self, line, words, exports, folder, looped):
+    def __init__(self, line, words, exports, folder, srun):
         self.line = line
         self.words = words
         self.exports = exports
         self.folder = folder
-        self.looped = looped
+        self.srun = srun  # and its options
 
     @property
     def program(self):
@@ -135,30 +136,31 @@ class Programs:
                 return
             self.runs.append(
                 Run(
-                    line,
-                    [*settings, *prefix, *self.without_keys(line, words)],
-                    dict(self.exports),
-                    self.folder,
-                    self.looped,
+                    line, [*settings, *prefix, *self.without_keys(line, words)], dict(self.exports), self.folder, prefix
                 )
             )
 
     def split_srun(self, line, words):
         """(srun and its options, the program, settings of --export)."""
         prefix, settings, at = ["srun"], [], 1
+        valued, flags = self.srun  # its options with a value, and the others
         while at < len(words) and words[at].startswith("-") and words[at] != "-":
             word = words[at]
             name, joined, value = word.lstrip("-").partition("=")
-            long_name = word.startswith("--")
-            valued = name in self.srun or SRUN_DROPPED.match(word) or name.startswith("container")
+            name = name.replace("_", "-")
             count = 1
-            if valued and not joined and (long_name or len(word) == 2) and name not in ("propagate",):
+            if not joined and (name in valued or name in SRUN_MORE or name.startswith("container-")):
                 count, value = 2, (words[at + 1 : at + 2] or [""])[0]
             if name == "export":
                 settings += [part for part in value.split(",") if re.match(r"[A-Za-z_]\w*=", part)]
-            if SRUN_DROPPED.match(word):
-                if name in ("chdir", "D") or word.startswith("-D"):
-                    self.say("left", line, "srun %s: the folder is --chdir" % " ".join(words[at : at + count]))
+            elif name in ("chdir", "D"):
+                self.say("left", line, "srun %s: the folder is --chdir" % " ".join(words[at : at + count]))
+            elif (
+                word.startswith("--")
+                and name not in valued | flags
+                and not name.startswith(("container-", "multi-prog"))
+            ):
+                self.say("kit", line, "srun %s: it is about srun alone" % word)
             else:
                 prefix += words[at : at + count]
             at += count

@@ -36,6 +36,13 @@ OURS = set_of(
     """MASTER_ADDR MASTER_PORT WORLD_SIZE RANK LOCAL_RANK NODE_RANK LOCAL_WORLD_SIZE NNODES N_PROC
     N_PROCESSES CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES"""
 )
+
+
+def is_ours(name):
+    """Whether the job sets it, so that an export of it does not count."""
+    return name in OURS or re.match(r"(SRUN|SLURM|SBATCH)_", name) is not None
+
+
 KNOWN = OURS | set_of(
     """HOME USER LOGNAME PATH SHELL LANG SCRATCH PYTHONPATH LD_LIBRARY_PATH SLURM_TMPDIR SLURM_JOB_ID
     SLURM_JOB_NODELIST SLURM_JOB_PARTITION SLURM_JOB_ACCOUNT SLURM_CLUSTER_NAME SLURM_RESTART_COUNT
@@ -77,14 +84,15 @@ class Values:
         self.unknown = {}  # name -> why the job does not know it
         self.read_line = read_line  # (FILE, NUMBER) -> that line of a file of the project, or None
         self.arguments = []
-        self.depth = 0
+        self.inside = 0  # functions
+        self.asked = False  # whether the arguments of the script were
         self.used = set()  # names that were looked up
 
     def look(self, name):
         """A value, a list of them, or None."""
         self.used.add(name)
         if name in OURS:
-            return "${%s}" % name
+            return "${%s}" % ("N_PROCESSES" if name == "WORLD_SIZE" else name)  # with -W node, WORLD_SIZE is of nodes
         if name in self.variables:
             found = self.variables[name]
             if SECRET.search(name.upper()) and found not in ("", []) and isinstance(found, str):
@@ -133,7 +141,7 @@ class Values:
         return parts
 
     def fields(self, parts):
-        found, begun = [""], False
+        found, begun, gone = [""], False, False
         for kind, content, quoted in parts:
             if kind == "text":
                 begun = begun or quoted or bool(content)
@@ -142,6 +150,7 @@ class Values:
                 found += [before + text(spread[0]), *map(text, spread[1:])]
                 continue
             value = self.part(kind, content)
+            gone = gone or value == []  # "$@" without arguments is no word
             if isinstance(value, list) and not (quoted and content.endswith(("*", "*]"))):
                 pieces = value
                 begun = begun or bool(value)
@@ -155,7 +164,7 @@ class Values:
             if pieces:
                 found[-1] += pieces[0]
                 found += pieces[1:]
-        return found if begun else []
+        return found if begun and not (gone and found == [""]) else []
 
     def part(self, kind, content):
         if kind == "variable":
@@ -176,7 +185,10 @@ class Values:
             value = self.look(value)
         elif indirect and index in ("@", "*") and isinstance(value, list):
             return [str(number) for number in range(len(value))]
-        if index is not None or isinstance(value, list):
+        if name in ("@", "*"):
+            if not value and not self.inside:
+                self.asked = True
+        elif index is not None or isinstance(value, list):
             value = self.element(value, index)
         if length:
             if value is None:
