@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # adopt.sh [--dry-run] [--force] [--package NAME] PATH [-- COMMAND...]
+# adopt.sh [--dry-run] [--force] [--package NAME] --from SCRIPT... [PATH]
 #
 # Puts the kit beside your program in the folder PATH: hpc/ (with this README), venv/, singularity/, train/, lines of
 # .gitignore, and an experiment_configurations.txt with COMMAND, of which a launcher (torchrun) is left out. Where a train.py or
@@ -10,6 +11,11 @@
 # there. It refuses an upgrade while queued or running jobs need the old files; --force upgrades all the same. Run by
 # people, in a clone of the kit; if it was interrupted, run it again. Exit status: 0, 1 the folder cannot be written, or
 # jobs need it, 2 the request is wrong.
+#
+# --from reads scripts that you give to sbatch (files, or a folder of them), and runs nothing of them. #SBATCH lines become the options
+# of the job_submitter.sh command that it proposes; modules and the environment a profile, hpc/clusters/from_SCRIPT.sh; exports .env; the
+# line that starts the training the configuration. What is not taken over is listed with its line. PATH is then the repository around
+# the first script, or its folder, unless you give it.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -21,6 +27,7 @@ source "$here/lib/launchers.sh"
 source "$here/lib/line.sh"
 source "$here/adopt/installing.sh"
 source "$here/adopt/live_jobs.sh"
+source "$here/adopt/from_scripts.sh"
 
 readonly -a parts=(hpc venv singularity train)
 
@@ -29,6 +36,7 @@ main() {
   local -a command=()
   adopt::read_arguments "$@"
   adopt::check_path
+  if ((${#from_scripts_files[@]} > 0)); then adopt::prepare_from; fi
   adopt::understand_command
   adopt::choose_line
   if [[ -e $path/hpc/.installed ]]; then installing::read_manifest "$path/hpc/.installed"; fi
@@ -48,11 +56,15 @@ main() {
   fi
   old=$(installing::list_old "$path" | paste -sd ' ')
   [[ -z $old ]] || common::note "note: this version of the kit does not use these files of an older one. Take over the .new files, if there are any, and what you have changed in these; then remove them:  cd ${path@Q} && rm -- $old"
-  adopt::configuration
+  if ((${#from_scripts_files[@]} > 0)); then
+    from_scripts::propose "$path" "$kit" "$dry_run"
+  else
+    adopt::configuration
+  fi
   adopt::ignore
   if [[ -n $dry_run ]]; then
     common::note 'nothing was written (--dry-run)'
-  elif [[ -n $first ]]; then
+  elif [[ -n $first || ${#from_scripts_files[@]} -gt 0 ]]; then
     adopt::say_next
   fi
 }
@@ -67,6 +79,11 @@ adopt::read_arguments() {
         package=$2
         shift
         ;;
+      --from)
+        (($# > 1)) || common::die_usage "--from: say which script of sbatch, or which folder of them"
+        from_scripts::add "$2"
+        shift
+        ;;
       -h | --help) common::print_header "${BASH_SOURCE[0]}" && exit ;;
       --)
         command=("${@:2}")
@@ -75,12 +92,24 @@ adopt::read_arguments() {
         ;;
       -*) common::die_usage "unknown option ${1@Q}: adopt.sh [--dry-run] [--force] [--package NAME] PATH [-- COMMAND...]" ;;
       *)
+        if ((${#from_scripts_files[@]} > 0)) && [[ -f $1 ]]; then
+          from_scripts::add "$1"
+          shift
+          continue
+        fi
         [[ -z $path ]] || common::die_usage "one folder at a time: ${path@Q} and ${1@Q}; a command stands behind --"
         path=$1
         ;;
     esac
     shift
   done
+  if ((${#from_scripts_files[@]} > 0)); then
+    ((${#command[@]} == 0)) || common::die_usage "--from and a command behind -- contradict each other: the script says what runs"
+    if [[ -z $path ]]; then
+      path=${from_scripts_files[0]%/*}
+      path=$(git -C "$path" rev-parse --show-toplevel 2>/dev/null || printf '%s\n' "$path")
+    fi
+  fi
   [[ -n $path ]] || common::die_usage "say where your program is: adopt.sh [--dry-run] [--force] [--package NAME] PATH [-- COMMAND...]"
   [[ ${command[*]} != *[[:cntrl:]]* ]] || common::die_usage "control characters are not possible in the command"
 }
@@ -90,6 +119,18 @@ adopt::check_path() {
   path=$(CDPATH='' cd -- "$path" && pwd -P)
   [[ $path/ != "$kit"/* ]] || common::die_usage "${path@Q} is the kit itself, or in it: give the folder of your program"
   [[ -w $path && -x $path ]] || common::die "${path@Q} cannot be written: whose is it? (ls -ld)"
+}
+
+# What reads scripts is sourced here, as an adoption without them needs it not.
+adopt::prepare_from() {
+  source "$here/lib/checks.sh"
+  source "$here/lib/options.sh"
+  source "$here/lib/dotenv.sh"
+  source "$here/lib/site.sh"
+  source "$here/job_submitter/option_table.sh"
+  source "$here/job_submitter/sbatch_names.sh"
+  source "$here/job_submitter/sbatch_argument.sh"
+  from_scripts::check "$path"
 }
 
 # Of each folder that the kit's files go to. A link would lead out of the project.
@@ -255,6 +296,13 @@ adopt::say_next() {
   local name found='' reason=''
   local -a words=("${command[@]}")
   printf -v name %q "$path"
+  if ((${#from_scripts_files[@]} > 0)); then
+    common::note "next: look at what was written, then
+  cd $name${first:+
+  bash venv/create.sh}"
+    printf '  %s\n' "${from_scripts_lines[@]}" >&2
+    return
+  fi
   if ((${#words[@]} == 0)); then read -ra words <<<"$line"; fi
   # Where there is no python3 that can, nothing is known, and nothing said.
   if found=$(python3 -I -S "$here/adopt/program.py" "$path" "$package" "${words[@]}" 2>/dev/null) && [[ -n $found && $options != *-W* ]]; then

@@ -3,6 +3,9 @@
 # option to use, in whatever way sbatch would accept it: sbatch takes short forms, and any beginning of a long one.
 
 declare -ga options_list_sbatch_arg+=()
+declare -g sbatch_argument_shorts='a:array A:account b:begin B:extra-node-info c:cpus-per-task C:constraint d:dependency D:chdir e:error
+  F:nodefile G:gpus H:hold i:input J:job-name k:no-kill L:licenses m:distribution M:clusters n:ntasks N:nodes o:output O:overcommit
+  p:partition q:qos Q:quiet s:oversubscribe S:core-spec t:time v:verbose V:version w:nodelist W:wait x:exclude h:help'
 
 # sbatch_argument::check   Ends with status 2 at the first that cannot be handed on.
 sbatch_argument::check() {
@@ -79,9 +82,7 @@ TABLE
 # sbatch_argument::long SHORT   Prints the long name of a short option, such as -p or -pmain.
 sbatch_argument::long() {
   local pair
-  for pair in a:array A:account b:begin B:extra-node-info c:cpus-per-task C:constraint d:dependency D:chdir e:error F:nodefile \
-    G:gpus H:hold i:input J:job-name k:no-kill L:licenses m:distribution M:clusters n:ntasks N:nodes o:output O:overcommit \
-    p:partition q:qos Q:quiet s:oversubscribe S:core-spec t:time v:verbose V:version w:nodelist W:wait x:exclude h:help; do
+  for pair in $sbatch_argument_shorts; do
     if [[ $1 == "-${pair%%:*}"* ]]; then printf '%s\n' "${pair#*:}"; fi
   done
 }

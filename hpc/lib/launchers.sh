@@ -4,6 +4,7 @@
 
 if declare -p launchers_valued >/dev/null 2>&1; then return; fi
 declare -ga line_words+=() line_left_out+=()
+declare -ga line_own+=() # where a launcher must stay: the words to write for -W node
 declare -g line_refusal line_launcher
 
 # Options of each launcher that only say how many processes there are, where they meet and what they print, without dashes and with
@@ -228,7 +229,14 @@ launchers::refuse_telling() {
       valued*) if [[ $word != *=* ]]; then at+=1; fi ;;
     esac
   done
+  launchers::keep "${others[@]}"
   line_refusal="$kind's $1 says more than how many processes there are, so $kind must stay: give -W node, which runs the line once on each node, and write it as  ${launchers_own[$kind]} ${others[*]} ${line_words[*]:at}"
+}
+
+# launchers::keep OPTION...   Sets line_own: with what stood in front of the launcher.
+launchers::keep() {
+  read -ra line_own <<<"${launchers_own[$kind]//\{processes\}/\$\{N_PROCESSES\}}"
+  line_own=("${line_words[@]:0:begin}" "${line_own[@]}" "$@" "${line_words[@]:at}")
 }
 
 # With -W node the launcher stays. On several nodes one that knows nothing of the others trains alone on each.
@@ -261,6 +269,7 @@ launchers::check_defaults() {
   local -r file=${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}/accelerate/default_config.yaml
   if [[ $kind != accelerate || ! -r $file ]]; then return; fi
   if grep -qE "^(distributed_type: *'?(FSDP|DEEPSPEED|MEGATRON_LM|TPU|XLA)|(mixed_precision|.*dynamo_backend): *'?[a-mo-z])" "$file"; then
+    launchers::keep --config_file "$file"
     line_refusal="${file@Q} says how accelerate trains, and would not count: give -W node, and the line  ${launchers_own[accelerate]} --config_file ${file@Q} ${line_words[*]:at}"
   fi
 }

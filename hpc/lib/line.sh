@@ -4,6 +4,7 @@
 # files (command.sh).
 
 declare -ga line_words+=() line_left_out+=() # line::read: the words that stay, and those of the launcher
+declare -ga line_own+=()                     # the line for -W node, where a launcher that was refused must stay
 declare -g line_refusal line_launcher        # why the line cannot run, and what to write; the launcher, if there is one
 declare -g line_module                       # line::check_program: the module of python -m, if the project has it not
 declare -gA line_builtins+=()
@@ -13,7 +14,7 @@ declare -gA line_builtins+=()
 line::read() {
   local -i at=0
   # shellcheck disable=SC2034 # the callers'
-  line_words=("${@:4}") line_left_out=() line_refusal='' line_launcher=''
+  line_words=("${@:4}") line_left_out=() line_own=() line_refusal='' line_launcher=''
   line::refuse_shell "$3"
   if [[ -n $line_refusal ]]; then return; fi
   launchers::skip_settings

@@ -13,6 +13,12 @@ from pathlib import Path
 
 # What may use a file across the sides, and why.
 EXCEPTIONS = {
+    ("hpc/adopt.sh", "hpc/job_submitter/option_table.sh"): "it proposes the options of the submitter",
+    ("hpc/adopt.sh", "hpc/job_submitter/sbatch_names.sh"): "it proposes the options of the submitter",
+    ("hpc/adopt.sh", "hpc/job_submitter/sbatch_argument.sh"): "it proposes the options of the submitter",
+    ("hpc/adopt/from_scripts.sh", "hpc/job_submitter/option_table.sh"): "it proposes the options of the submitter",
+    ("hpc/adopt/from_scripts.sh", "hpc/job_submitter/sbatch_names.sh"): "it proposes the options of the submitter",
+    ("hpc/adopt/from_scripts.sh", "hpc/job_submitter/sbatch_argument.sh"): "it proposes the options of the submitter",
     ("hpc/completion.bash", "hpc/job_submitter/option_table.sh"): "it completes the options of the submitter",
     ("hpc/drill.sh", "hpc/job_submitter/option_table.sh"): "it hands the submitter's options on",
     (

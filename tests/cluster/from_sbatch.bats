@@ -1,0 +1,119 @@
+#!/usr/bin/env bats
+# hpc/adopt.sh --from, on a real Slurm: each script of tests/sbatch_scripts/ is sent held, and what is proposed for it is sent held;
+# Slurm's fields of the two jobs are the same, but for those of tests/sbatch_scripts/differences, which says why. The nodes that
+# these scripts ask for are lines of slurm.conf without a machine behind them, as the jobs never start.
+# shellcheck disable=SC2154 # ../helpers
+
+load ../helpers
+load ../from_sbatch
+
+setup_file() {
+  POCKET_CLUSTER_DIR=$(mktemp -d "${TMPDIR:-/tmp}/from_sbatch.XXXXXX")
+  export POCKET_CLUSTER_DIR helpers_own_cluster=1
+  chmod 755 -- "$POCKET_CLUSTER_DIR"
+  pocket up --nodes 1 --network loopback
+  add_nodes
+  source <(pocket env)
+  export SCRATCH=$BATS_FILE_TMPDIR/scratch
+  mkdir -p -- "$SCRATCH"
+  scontrol create reservation reservationname=1g.10gb users=root nodes=a100-1 starttime=now duration=60 flags=ignore_jobs
+}
+
+teardown_file() {
+  pocket down
+  rm -rf -- "$POCKET_CLUSTER_DIR"
+}
+
+pocket() {
+  bash "$checkout/hpc/pocket_cluster.sh" "$@" 3>&- 4>&-
+}
+
+# Nodes of each type of GPU, the features, partitions and licences that the scripts name. Another controller reads them.
+add_nodes() {
+  local -r etc=$POCKET_CLUSTER_DIR/etc
+  local -r big='CPUs=256 RealMemory=2000000 TmpDisk=1000000 State=DOWN NodeAddr=127.0.0.1'
+  local type controller partitions
+  sed -i '/^GresTypes=/d; /^PartitionName=main/s/Default=YES/Default=YES Nodes=ALL/' "$etc/slurm.conf"
+  {
+    printf 'GresTypes=gpu,lscratch\nLicenses=matlab:10\nAllowSpecResourcesUsage=YES\n'
+    printf 'NodeName=sh03-[01-02] %s\n' "$big"
+    for type in a100 a100l h100 v100 volta rtx8000; do
+      printf 'NodeName=%s-[1-8] Gres=gpu:%s:8,lscratch:1000 Features=gpu,scratch-node,v100-32g,GPU_MEM:40GB,GPU_MEM:80GB %s\n' "$type" "$type" "$big"
+      printf 'NodeName=%s-[1-8] Name=gpu Type=%s File=%s/gpu[0-7]\nNodeName=%s-[1-8] Name=lscratch Count=1000 Flags=CountOnly\n' \
+        "$type" "$type" "$etc" "$type" >>"$etc/gres.conf"
+    done
+    partitions=$(sed -nE 's/^#SBATCH (-p|--partition)[ =]//p' "$from_sbatch_scripts"/*.sbatch | tr , '\n' | sort -u)
+    printf 'PartitionName=%s\n' $partitions
+  } >>"$etc/slurm.conf"
+  for controller in 4 5 6 7; do ln -sfn /dev/null "$etc/gpu$controller"; done
+  controller=$(<"$POCKET_CLUSTER_DIR/state/slurmctld.pid")
+  kill "$controller"
+  wait_until 20 gone "$controller"
+  pocket up
+}
+
+gone() {
+  ! kill -0 "$1" 2>/dev/null
+}
+
+# fields JOB   A line NAME=VALUE for each field of the request; of an array, how many tasks it has and how many run at once.
+fields() {
+  scontrol --oneliner show job "$1" | head -n 1 | tr ' ' '\n' |
+    grep -E '^(JobName|Account|QOS|Nice|Requeue|Dependency|TimeLimit|Partition|ReqNodeList|ExcNodeList|NumNodes|NumCPUs|NumTasks|CPUs/Task|ReqTRES|TRES|NtasksPerN:B:S:C|CoreSpec|MinCPUsNode|MinMemoryNode|MinMemoryCPU|MinTmpDiskNode|Features|Reservation|OverSubscribe|Contiguous|Licenses|Network|TresPer[A-Za-z]+|MemPerTres|CpusPerTres|MailUser|MailType|Comment|ThreadSpec)=' | sort -u
+  scontrol --oneliner show job "$1" | sed -nE 's/.* ArrayTaskId=([^ ]*) .*/\1/p' | tasks
+}
+
+tasks() {
+  python3 -c '
+import re, sys
+text = sys.stdin.read().strip()
+count = sum(len(range(int(a), int(b or a) + 1, int(s or 1))) for a, b, s in re.findall(r"(\d+)(?:-(\d+))?(?::(\d+))?", text.partition("%")[0]))
+print("ArrayTasks=%d%%%s" % (count, text.partition("%")[2]))'
+}
+
+@test "what is proposed asks Slurm for what the scripts ask for" {
+  project=$BATS_TEST_TMPDIR/project
+  from_sbatch::project "$project"
+  export HOME=$BATS_TEST_TMPDIR/home
+  cd -- "$project"
+  bash "$checkout/hpc/adopt.sh" --from "$from_sbatch_scripts" "$project" >"$BATS_TEST_TMPDIR/said" 3>&- 4>&-
+  ln -s -- "$checkout/.venv" .venv
+  python=$(bash venv/create.sh cpu)
+  for script in "$from_sbatch_scripts"/*.sbatch; do compare "$script"; done >"$BATS_TEST_TMPDIR/differences"
+  diff <(grep -v '^[*#]' "$from_sbatch_scripts/differences" | sed 's/  *#.*//') <(unlisted <"$BATS_TEST_TMPDIR/differences")
+}
+
+# compare SCRIPT   Prints a line SCRIPT FIELD: THEIRS -> OURS for each that is not the same.
+compare() {
+  local -r name=$(basename -- "$1" .sbatch)
+  local theirs ours
+  local -a command
+  theirs=$(sbatch --hold --parsable "$1" 3>&- 4>&-) || { printf '%s: sbatch refuses it\n' "$name" && return; }
+  mapfile -d '' command < <(sed -n 's/^#   bash //p' "experiment_configurations_$name.txt" | xargs printf '%s\0')
+  if [[ " ${command[*]} " != *' --singularity-container '* ]]; then command+=(--environment "$python"); fi
+  ours=$(bash "${command[@]}" --no-preflight --sbatch-arg=--hold 2>"$BATS_TEST_TMPDIR/$name.words" 3>&- 4>&-) || {
+    printf '%s: the proposal is refused: %s\n' "$name" "$(<"$BATS_TEST_TMPDIR/$name.words")"
+    return
+  }
+  join -t = -a 1 -a 2 -e '(none)' -o 0,1.2,2.2 <(fields "$theirs" | one_equals | sort) <(fields "$ours" | one_equals | sort) |
+    awk -F = -v name="$name" '$2 != $3 { print name " " $1 ": " $2 " -> " $3 }'
+}
+
+# The lines without those that a line `* FIELD: THEIRS -> OURS` of the list names, which hold for any script; * is any value.
+unlisted() {
+  local line general known
+  while IFS= read -r line; do
+    known=''
+    while IFS= read -r general; do
+      general=${general%%  #*}
+      # shellcheck disable=SC2053 # the list gives a pattern
+      if [[ "${line#* }" == ${general#\* } ]]; then known=1; fi
+    done < <(grep '^\*' "$from_sbatch_scripts/differences")
+    if [[ -z $known ]]; then printf '%s\n' "$line"; fi
+  done
+}
+
+# NAME=VALUE, in which VALUE has no further =.
+one_equals() {
+  sed ':again; s/=\(.*\)=/=\1:/; t again'
+}
