@@ -109,7 +109,7 @@ class Checkpoints:
         self._device, self._stage = device, Stage(device)
         # A group of its own, of CPU tensors, for what the saving threads say to each other while the
         # training's collectives go on.
-        self._group = dist.new_group(backend="gloo", timeout=TIMEOUT) if environment.world_size > 1 else None
+        self._group = dist.new_group(backend="gloo", timeout=TIMEOUT) if environment.several else None
         # What torch says of a run that has one process.
         warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized", UserWarning)
         self._thread: threading.Thread | None = None

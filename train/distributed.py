@@ -86,7 +86,7 @@ def process_group(
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if environment.world_size == 1:
+    if not environment.several:
         yield
         return
     _check_numpy()
@@ -116,7 +116,7 @@ def data_parallel(model: nn.Module, environment: JobEnvironment) -> nn.Module:
     ranks' values are added, and so the first step after a resume would not be that of a run that went on.
     Here a backward pass of zeros, in the order of the parameters, comes before all steps.
     """
-    if environment.world_size == 1:
+    if not environment.several:
         return model
     wrapped = DistributedDataParallel(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -146,7 +146,7 @@ def barrier(environment: JobEnvironment, timeout: timedelta = TIMEOUT, name: str
     Raises:
         BarrierError: not all came within `timeout`, or the store is gone with its rank. Names the ranks.
     """
-    if environment.world_size == 1:
+    if not environment.several:
         return
     store = dist.PrefixStore(f"barrier {next(_barriers)}", default_store())  # type: ignore[attr-defined]
     ranks, limit = environment.world_size, time.monotonic() + timeout.total_seconds()

@@ -122,6 +122,11 @@ class JobEnvironment:
             spot_notices=_spot_notices(values),
         )
 
+    @property
+    def several(self) -> bool:
+        """More than one rank: they need a process group."""
+        return self.world_size > 1
+
     def dataset_directory(self, name: str) -> Path:
         """Where a data set lies unless the user says otherwise."""
         return self.scratch_dir / "datasets" / name

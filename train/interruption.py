@@ -88,7 +88,7 @@ class Interruption:
         self._answered, self._ended, self._wake = threading.Event(), threading.Event(), threading.Event()
         self._lock = threading.Lock()  # Between this rank's step and its promise.
         self._store: Any = None
-        if environment.world_size > 1:
+        if environment.several:
             self._store = dist.PrefixStore(f"interruption {next(_serial)}", default_store())  # type: ignore[attr-defined]
         self._previous: Any = None
         self._handles_signal = threading.current_thread() is threading.main_thread()

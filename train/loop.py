@@ -203,6 +203,8 @@ class _Training:
                             return self._stop(interruption)
                         if config.dry_run:
                             break
+                    if self.device.type == "cuda":
+                        torch.cuda.synchronize(self.device)  # It may still be busy with the last steps.
                     speed = self.environment.world_size * samples / (time.monotonic() - epoch_started)
                     # Within the epoch, which a restart then begins at its end: with the evaluation.
                     evaluated = self._evaluate(interruption)

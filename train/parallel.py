@@ -63,7 +63,7 @@ class Parallelism:
             if not blocks:
                 raise ParallelismError("--checkpoint-activations: this model has no repeated blocks (nn.ModuleList)")
             checkpoint_activations(model, blocks)
-        if self.kind == "fsdp" and environment.world_size > 1:
+        if self.kind == "fsdp" and environment.several:
             if self.compile:
                 for block in repeated_blocks(model) or [model]:
                     _compile(block)

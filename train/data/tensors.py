@@ -53,5 +53,6 @@ class Tensors(Dataset[tuple[torch.Tensor, ...]]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[torch.Tensor, ...]:
         """The batch of `indices`, each tensor's first dimension being B. For a DataLoader with `collate`."""
-        chosen_B = torch.as_tensor(indices, dtype=torch.int64).to(self.tensors[0].device)
+        # Nobody changes the list's copy: the step need not wait for the GPU here.
+        chosen_B = torch.as_tensor(indices, dtype=torch.int64).to(self.tensors[0].device, non_blocking=True)
         return tuple(tensor.index_select(0, chosen_B) for tensor in self.tensors)
