@@ -48,6 +48,7 @@ source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
 source "$here/job_submitter/container.sh"
 source "$here/job_submitter/sky.sh"
+source "$here/job_submitter/here.sh"
 source "$project/venv/environment.sh"
 
 left_out='' exclude='' # whether bad nodes are left out, and what the user excludes
@@ -74,7 +75,7 @@ main() {
     sky::submit "$here" "$project" "$commit"
     return
   fi
-  preflight::begin
+  if ! here::is_wanted; then preflight::begin; fi
   if [[ -z ${options_value[no_snapshot]:-}${options_value[dry_run]:-} ]]; then snapshot::begin "$project"; fi
   exec {environment}< <(environment::find "$project" 2>/dev/null) # hashes what is required
   exec {commit}< <(snapshot::commit "$project")                   # git looks at all files: meanwhile Slurm is asked
@@ -84,21 +85,31 @@ main() {
   isc::read "$here" "$project"
   options::complete site
   sky::refuse_options_of_it
-  if [[ -z ${options_value[no_preflight]} ]]; then limits::check_options; fi
+  if here::is_wanted; then
+    here::take
+  elif [[ -z ${options_value[no_preflight]} ]]; then
+    limits::check_options
+  fi
   submission::read_experiments "$project"
   request::find_sweep
   request::resolve
-  if [[ -z ${options_value[no_preflight]} ]]; then limits::check_request; fi
+  if here::is_wanted; then
+    here::check
+  elif [[ -z ${options_value[no_preflight]} ]]; then
+    limits::check_request
+  fi
   submission::choose_folders "$project"
   job_submitter::choose_environment "$environment"
   submission::check_modules
-  job_submitter::leave_out_bad_nodes
+  if ! here::is_wanted; then job_submitter::leave_out_bad_nodes; fi
   data::check
   tasks::count
   tasks::choose_array_size
   tasks::take_all
   tasks::divide
-  if [[ -n $silent ]]; then
+  if here::is_wanted; then
+    : # Slurm has been asked for the allocation
+  elif [[ -n $silent ]]; then
     [[ -n ${options_value[dry_run]} ]] || common::die "$silent"
     common::note "note: the request is not compared with the cluster. $silent"
   elif [[ -n ${options_value[no_preflight]} ]]; then
@@ -120,6 +131,10 @@ main() {
     staging::prepare
   fi
   submission::write "$project" "$commit"
+  if here::is_wanted; then
+    here::run
+    return
+  fi
   job_submitter::for_each_job run::send || true # what Slurm takes no more is said below
   run::record
   job_submitter::report
@@ -147,6 +162,7 @@ job_submitter::name_sbatch_options() {
 
 # Inside a job its variables, and ours, would bind the new job to the old one's CPUs, ranks and folders.
 job_submitter::leave_enclosing_job() {
+  here::take_enclosing_job
   site::take_sbatch_defaults
   site::leave_enclosing_job
   if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
@@ -241,6 +257,10 @@ job_submitter::find_room() {
 # job_submitter::for_each_job COMMAND   Calls COMMAND VARIABLE NAME OFFSET ARGV... for the jobs of this submission, in their order: each
 # waits for those before it that are not of the same name, by the id in VARIABLE.
 job_submitter::for_each_job() {
+  if here::is_wanted; then
+    here::show
+    return
+  fi
   local -r command=$1
   local -a job_argv=() first=() dependencies
   local -i number

@@ -222,6 +222,9 @@ def cancel(outputs, options):
     status = 0
     for word in options.jobs:
         run, number = find(word, outputs, slurm)
+        if run.is_here:
+            status |= cancel_here(word, run.tasks[0])
+            continue
         live = [job for job in run.queued if number in (None, run.task_of(job))]
         ids = sorted({job.array if number is None else job.id for job in live}, key=lambda job: job.zfill(20))
         if not ids:
@@ -234,6 +237,21 @@ def cancel(outputs, options):
         else:
             say(f"{word}: cancelled {' '.join(ids)}")
     return status
+
+
+def cancel_here(word, task):
+    """The allocation is the user's, and stays: batch.sh ends its ranks (job/lib/allocation.sh)."""
+    if not task.live:
+        say(f"{word}: has ended: nothing to cancel")
+        return 0
+    try:
+        with open(os.path.join(task.folder, "cancel"), "a"):
+            pass
+    except OSError as error:
+        say(f"{word}: {task.folder}/cancel cannot be written: {error.strerror}")
+        return 1
+    say(f"{word}: {os.path.basename(task.run.folder)} is ended; the allocation, job {task.run.job}, stays")
+    return 0
 
 
 def locate(outputs, options):

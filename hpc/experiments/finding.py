@@ -6,6 +6,7 @@ import re
 
 from files import has_line, read
 from runs import Run, Task
+from slurm import say
 
 STAMP = re.compile(r"_(\d{8}-\d{6})_(\d+)$")
 
@@ -81,6 +82,11 @@ def _find_job(word, runs):
             continue
         if index:
             number = run.number_of(job, int(index))
+        elif run.is_here:
+            others = sum(job in other.jobs for other in runs) - 1
+            if others:
+                say(f"job {job} has {others} more runs (list); this is the newest, {os.path.basename(run.folder)}")
+            return run, None
         elif not run.is_array or job in run.jobs[: len(run.arrays)]:
             return run, None
         else:

@@ -214,6 +214,11 @@ class Run:
         return found
 
     @functools.cached_property
+    def is_here(self):
+        """Whether it runs in an allocation of the user's (--here), which may have many runs, and is not its own."""
+        return bool(self.facts.get("here"))
+
+    @functools.cached_property
     def is_array(self):
         return self.number_in("tasks", 1) > 1
 
@@ -252,6 +257,9 @@ class Run:
     @functools.cached_property
     def live(self):
         """Task -> its job in the queue; of a job and its cycles, one that runs before one that waits."""
+        if self.is_here:
+            job = self.slurm.by_step.get(f"here_{self.facts.get('run_id', '')[len(self.job_name) + 1 :]}")
+            return {1: job} if job else {}
         found = {}
         for job in self.queued:
             number = self.task_of(job)
@@ -293,7 +301,9 @@ class Run:
         return has_line(os.path.join(self.folder, f"task_{number}", "log.txt"), pattern)
 
     def job_of(self, number):
-        """Its job as people write it: ID, or ARRAY_INDEX."""
+        """Its job as people write it: ID, or ARRAY_INDEX; of a run with --here the run's name."""
+        if self.is_here:
+            return os.path.basename(self.folder)
         if not self.is_array:
             return self.jobs[-1] if self.jobs else None
         for (job, index), placed in self.placed.items():

@@ -77,6 +77,14 @@ class Slurm:
                 found[os.path.basename(job.folder)].append(job)
         return found
 
+    @functools.cached_property
+    def by_step(self):
+        """Name of a step -> the job that it is in: of runs in an allocation (--here)."""
+        jobs = {job.id: job for found in self.by_name.values() for job in found}
+        answer = ask("squeue", "--all", "--steps", "--noheader", f"--user={os.getuid()}", "--format=%i|%j")[0]
+        steps = (line.split("|", 1) for line in answer.splitlines() if "|" in line)
+        return {name: jobs[step.split(".")[0]] for step, name in steps if step.split(".")[0] in jobs}
+
     def say_silence(self):
         if self.silence:
             say(f"Slurm does not answer ({self.silence}): this is what the runs' own files tell")

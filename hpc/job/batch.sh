@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# batch.sh RUN_DIRECTORY [offset=N] [rapid_cycle] [continues=ATTEMPT]
+# batch.sh RUN_DIRECTORY [offset=N] [rapid_cycle|here] [continues=ATTEMPT]
 #
 # The batch script: Slurm runs it on the job's head node, once for each attempt. It chooses where the
 # ranks meet, has each node's disk made ready (keep_node.sh), starts node.sh on all nodes in one step,
 # waits, and ends with the status of the first rank that failed, or starts the job again (interruption.sh).
 # Task T of the run is index T of the array, or T - N. The job of --rapid-cycle makes several attempts, and interrupts each.
+# With --here it runs in a step on the first node of an allocation that the user holds (lib/allocation.sh), and starts the job again itself.
 # Slurm runs a copy of this file; the rest of the kit it finds by the run directory.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -14,6 +15,10 @@ for word in "${@:2}"; do
   case $word in
     offset=*) offset=${word#offset=} ;;
     continues=*) continues=${word#continues=} ;;
+    here)
+      purpose=here
+      unset "${!SLURM_ARRAY_@}" # of the allocation
+      ;;
     *) purpose=$word ;;
   esac
 done
@@ -39,13 +44,15 @@ source "$kit/hpc/job/lib/rendezvous.sh"
 source "$kit/hpc/job/lib/interruption.sh"
 source "$kit/hpc/job/lib/restart.sh"
 source "$kit/hpc/job/lib/step.sh"
+source "$kit/hpc/job/lib/allocation.sh"
 source "$kit/hpc/job/lib/keeper.sh"
 source "$kit/hpc/job/lib/meeting.sh"
 source "$kit/hpc/job/lib/sweep.sh"
 
-attempt_directory='' status=0 cause='' ending='' step='' watcher='' timer='' limiter=''
+attempt_directory='' status=0 cause='' ending='' step='' watcher='' timer='' limiter='' guard=''
 
 main() {
+  if [[ $purpose == here ]]; then allocation::enter "$task_directory"; fi
   # Its cycles may have been enough for it; and some versions of Slurm start a job once more that ended within its grace time.
   if [[ $(<"$task_directory/state") == completed ]]; then
     common::note "job $SLURM_JOB_ID: this task has completed before: nothing is left to do"
@@ -56,6 +63,8 @@ main() {
   sources::unpack "$run_directory"
   if [[ $purpose == rapid_cycle ]]; then
     batch::cycle
+  elif [[ $purpose == here ]]; then
+    batch::repeat
   else
     batch::attempt
     if restart::is_due "$task_directory" "$cause"; then
@@ -88,6 +97,11 @@ batch::attempt() {
   trap batch::heed_warning USR1
   trap batch::end_hung_step USR2
   trap batch::end_cycle RTMIN+1 # not HUP: a daemon that nohup started hands on that it is ignored
+  trap batch::end_here RTMIN+2
+  if [[ $purpose == here ]]; then
+    allocation::watch "$$" "$task_directory" &
+    guard=$!
+  fi
   keeper::start "$kit" "$run_directory" "$attempt_directory"
   sweep::take_trial spare "$kit" "$run_directory" "$attempt_directory"
   if [[ -n $spare ]]; then
@@ -134,11 +148,21 @@ batch::attempt() {
 # --cpus-per-task aside; what it does not know of the environment does no harm.)
 batch::start_step() {
   local -r cpus=$((fact[cpus] / fact[tasks_per_node]))
-  SLURM_OVERLAP=1 SRUN_CPUS_PER_TASK=$cpus srun --job-name=ranks --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
+  SLURM_OVERLAP=1 SRUN_CPUS_PER_TASK=$cpus srun --job-name=ranks "${allocation_nodes[@]}" "${allocation_gpus[@]}" --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
     --ntasks-per-node="${fact[tasks_per_node]}" --cpus-per-task="$cpus" \
     --export=ALL --kill-on-bad-exit=1 --wait=0 \
     bash "$kit/hpc/job/node.sh" "$run_directory" "$attempt_directory" &
   step=$!
+}
+
+# The job of --here: what is due to be started again starts in the same allocation.
+batch::repeat() {
+  batch::attempt
+  while restart::is_due "$task_directory" "$cause"; do
+    interruption::set_state "$task_directory" paused
+    common::note "job $SLURM_JOB_ID: to be started again, in the same allocation"
+    batch::attempt
+  done
 }
 
 # The job of --rapid-cycle: attempts that are interrupted, one after the other. It has succeeded when the
@@ -231,6 +255,16 @@ batch::end_step() {
   batch::limit_wait "$((fact[kill_wait] / 2))" # with KillWait Slurm kills this script and all ranks
 }
 
+# With --here: the second Ctrl-C, experiments.sh cancel, or the end of the time. The allocation stays.
+batch::end_here() {
+  ending=time_limit
+  if [[ -e $task_directory/cancel ]]; then ending=cancelled; fi
+  common::note "job $SLURM_JOB_ID: the ranks are ended: $ending"
+  if [[ -z $step ]]; then exit 143; fi
+  kill -s TERM "$step" 2>/dev/null || true # srun then kills the ranks
+  batch::limit_wait 15
+}
+
 batch::end_hung_step() {
   common::note "job $SLURM_JOB_ID: no progress for ${fact[hang_seconds]} s: the stacks of all ranks, then the end"
   ending=hung
@@ -250,7 +284,7 @@ batch::limit_wait() {
 
 batch::stop_watching() {
   local process
-  for process in $watcher $timer $limiter; do kill "$process" 2>/dev/null || true; done
+  for process in $watcher $timer $limiter $guard; do kill "$process" 2>/dev/null || true; done
 }
 
 # An end before the ranks' own: the nodes could not be made ready, or the job was told to end.
@@ -273,6 +307,7 @@ batch::leave() {
   batch::stop_watching
   sweep::leave "$attempt_directory"
   keeper::leave
+  allocation::leave
 }
 
 main

@@ -72,6 +72,7 @@ keep_node::make_folder() {
     { mkdir -p -- "$SLURM_TMPDIR" && chmod 700 -- "$SLURM_TMPDIR"; } ||
       common::die "cannot make ${SLURM_TMPDIR@Q} on $(common::node): the profile's node_local_directory must be there and writable"
     leftovers::find leftovers reason "${SLURM_TMPDIR%/*}" || common::note "$(common::node): $reason"
+    if [[ -n ${fact[here]:-} ]]; then leftovers::add_earlier leftovers; fi
     for leftover in "${leftovers[@]}"; do
       common::note "$(common::node): removing $leftover, which a job of yours has left"
       if [[ -e $leftover/.hpc_kit/began ]]; then leftovers::remove_shared_memory "$leftover/.hpc_kit/began"; fi

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # An experiment has one live job and one set of checkpoints: a second submission of its name neither runs beside the first
-# nor hides its checkpoints. In the experiment's folder: `.job`, the ids of its jobs; `.sending`, the run directory of a
+# nor hides its checkpoints. In the experiment's folder: `.job`, the ids of its jobs, or of one with --here that of the allocation and its step; `.sending`, the run directory of a
 # submission that has not recorded them yet; `runs`, the ids of its runs.
 
 declare -gA fact+=()
@@ -10,17 +10,24 @@ declare -g experiment_lock='' experiment_made='' experiment_aside=''
 # when there are checkpoints and the submission says neither resume nor fresh.
 experiment::claim() {
   local -r mode=$1 folder=${fact[checkpoint_directory]%/*}
-  local holder state status=0
+  local holder step state status=0
   files::lock experiment_lock "${fact[scratch_dir]}/hpc_outputs/.${fact[exp_name]}.lock"
   experiment::settle "$folder"
   if [[ -r $folder/.job ]]; then
     holder=$(paste --serial --delimiters=, -- "$folder/.job")
-    slurm::ask state 60 squeue --all --noheader --job="$holder" --format=%T || status=$?
+    step=${holder#* } holder=${holder%% *}
+    if [[ $step == here_* ]]; then
+      # The job is an allocation of the user's, which may be there for long after the run (--here).
+      slurm::ask state 60 squeue --all --steps --noheader --jobs="$holder" --format=%j || status=$?
+      if ((status == 0)); then state=$(grep -xF -e "$step" <<<"$state" || true); fi
+    else
+      slurm::ask state 60 squeue --all --noheader --job="$holder" --format=%T || status=$?
+    fi
     # Slurm forgets jobs that ended some minutes ago.
     if ((status != 0)) && [[ $state != *'Invalid job id'* ]]; then
       common::die "cannot tell whether job $holder still has the experiment ${fact[exp_name]@Q} ($state): submit again when squeue answers"
     elif ((status == 0)) && [[ -n $state ]]; then
-      common::die "the experiment ${fact[exp_name]@Q} belongs to job $holder (${state%%$'\n'*}): wait for it, end it with  scancel ${holder//,/ } , or give another --exp-name"
+      common::die "the experiment ${fact[exp_name]@Q} belongs to job $holder (${state%%$'\n'*}): wait for it, end it with  bash hpc/experiments.sh cancel ${holder//,/ } , or give another --exp-name"
     fi
   fi
   if ! experiment::has_checkpoints; then

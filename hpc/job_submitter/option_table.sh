@@ -77,6 +77,9 @@ option_table::define() {
   options::add_placement cluster
   options::add no_preflight flag '' '--no-preflight' 'do not compare the request with the cluster first'
 
+  options::heading 'In an allocation that you have'
+  options::add here 'optional job mine' '' '--here' 'run now, without a queue, inside an allocation: that of the shell of salloc, or job JOB of yours; the log is shown here. Nodes, GPUs, cores and memory that you do not name are what the allocation has'
+
   options::heading 'Clouds'
   options::add backend 'choice slurm sky' slurm '--backend' 'where it runs: on this Slurm, or on machines of a cloud, by SkyPilot'
   options::add on_demand flag '' '--on-demand' 'with sky: machines that stay, in place of spot machines'

@@ -84,7 +84,8 @@ resubmit::change() {
   if [[ ${fact[source_dir]} == "$1"/* ]]; then fact[source_dir]=${fact[run_directory]}/source; fi
   if [[ -n $mem ]]; then fact[mem_megabytes]=$(checks::megabytes "$mem"); fi
   if [[ -n $time ]]; then fact[time]=$(checks::duration "$(checks::seconds "$time")"); fi
-  unset 'fact[cycles]' # of --rapid-cycle; the long job alone
+  # The long job alone, without --rapid-cycle, and in the queue, without --here.
+  unset 'fact[cycles]' 'fact[here]' 'fact[here_nodes]' 'fact[here_gres]' 'fact[here_began]' 'fact[here_seconds]'
   # An experiment without a name is called as its first run; the new run has its checkpoints.
   site::leave_enclosing_job
   if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi

@@ -10,7 +10,7 @@ declare -ga sky_secrets+=() # names
 declare -ga sky_without=(job_type repeat only_missing singularity_container workdir bind environment output_path no_snapshot
   wandb_sweepid sweep_config data_format broadcast pack_in_job stage_venv stage_image no_stage_image collect time
   max_restarts grace_seconds hang_minutes watch_log interrupt rapid_cycle cycle_partition account partition qos constraint
-  nodelist exclude reservation dependency begin mail_user mail_type sbatch_arg cluster resume fresh
+  nodelist exclude reservation dependency begin mail_user mail_type sbatch_arg cluster resume fresh here
   keep_folders)
 declare -ga sky_alone=(on_demand disk_size infra secret) # those that mean nothing elsewhere
 

@@ -30,6 +30,10 @@ checks::accept() {
       [[ $value =~ ^[1-9][0-9]{0,2}x[1-9][0-9]{0,4}$ || $value == none ]] ||
         common::die_usage "$what: ${value@Q} is not CYCLESxSECONDS: write it like 5x90"
       ;;
+    job)
+      [[ $value =~ ^[1-9][0-9]{0,9}(_[0-9]{1,7})?$ || $value == mine ]] ||
+        common::die_usage "$what: ${value@Q} is no job id: squeue -u \$USER lists yours"
+      ;;
     optional) checks::accept "${1#optional }" "$value" "$what" ;;
     path) [[ -n $value ]] || common::die_usage "$what: an empty path" ;;
     choice)
@@ -52,6 +56,7 @@ checks::placeholder() {
     duration) printf ' TIME' ;;
     path) printf ' PATH' ;;
     optional\ name*) printf ' [NAME]' ;;
+    optional\ job*) printf ' [JOB]' ;;
     optional\ cycles*) printf ' [CYCLESxSECONDS]' ;;
     optional\ choice\ *) local -r answers=${1#optional choice } && printf ' [%s]' "${answers// /|}" ;;
     choice\ *) local -r choices=${1#choice } && printf ' %s' "${choices// /|}" ;;

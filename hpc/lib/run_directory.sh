@@ -19,6 +19,7 @@
 #   task_N/log.txt      what its processes printed, all attempts
 #   task_N/rank_R.txt   what rank R printed, all attempts (rank.sh)
 #   task_N/output       the program's own folder, OUTPUT_PATH
+#   task_N/cancel       of a run with --here: asks to end it at once (allocation.sh)
 #   task_N/exit_status  of the last attempt that could tell
 #   task_N/attempt_K    nodes; failed_rank: "RANK HOST STATUS" of the first rank that failed; stop, heartbeat
 #                       times and cause (interruption.sh); usage_NODE.tsv (usage.py); collected/NODE; unconnected: ranks that

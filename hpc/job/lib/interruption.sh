@@ -148,13 +148,13 @@ interruption::signal_ranks() {
 }
 
 # interruption::cause ATTEMPT_DIRECTORY STATUS ENDING   Prints the cause. ENDING: what batch.sh was told, if anything: warned,
-# told_to_end, hung, cycle, ignored_stop. What was seen here is written down before Slurm is asked: nothing is lost when this
+# told_to_end, hung, cycle, ignored_stop; with --here also cancelled, time_limit. What was seen here is written down before Slurm is asked: nothing is lost when this
 # script is killed in between. Where Slurm does not answer it counts, and `doubt` says so.
 interruption::cause() {
   local -r directory=$1
   local own shown seconds=120 status=0
   own=$(interruption::own_cause "$@")
-  if [[ $own == @(finished|hung|ignored_stop) ]]; then
+  if [[ $own == finished || $own == "$3" ]]; then
     printf '%s\n' "$own"
     return
   fi
@@ -174,7 +174,7 @@ interruption::cause() {
     echo preempted
   elif [[ $shown == *' JobState=RUNNING '* ]]; then
     # Something else than Slurm has sent the signal.
-    if [[ $own == cancelled ]]; then own="failed $2 - -"; fi
+    if [[ $own == cancelled && -z ${fact[here]:-} ]]; then own="failed $2 - -"; fi
     printf '%s\n' "$own"
   elif [[ $shown == *' Reason=TimeLimit '* ]]; then
     echo time_limit
@@ -189,7 +189,7 @@ interruption::own_cause() {
   local rank=- node=- own
   if ((status == 0)); then
     echo finished
-  elif [[ $ending == @(hung|ignored_stop) ]]; then
+  elif [[ $ending == @(hung|ignored_stop|cancelled|time_limit) ]]; then
     printf '%s\n' "$ending"
   elif [[ $ending == warned && ! -e $directory/begun ]]; then
     echo notice time_limit # nothing has run that could have failed

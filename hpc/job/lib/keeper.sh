@@ -3,6 +3,7 @@
 # their input does, also when this script is killed.
 
 declare -gA fact+=()
+declare -ga allocation_nodes+=()
 declare -g keeper_process='' keeper_answers='' keeper_orders=''
 
 # keeper::start KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Returns when every node has its folder and its data; status 1
@@ -14,12 +15,12 @@ keeper::start() {
   local -A folders=()
   if [[ -n $keeper_process ]]; then return; fi # since an attempt before, of the same job
   # Where the site makes the folder, and there is nothing to bring or collect, nobody has to stay.
-  if [[ -n ${SLURM_TMPDIR:-} && ! -e $run_directory/staging && ! -e $run_directory/collect ]]; then return; fi
+  if [[ -n ${SLURM_TMPDIR:-} && -z ${fact[here]:-} && ! -e $run_directory/staging && ! -e $run_directory/collect ]]; then return; fi
   way=$(keeper::way)
   coproc keeper_step {
     # Beside the ranks' step: it may use all of the job's CPUs while there are no ranks. (SLURM_OVERLAP: see batch.sh)
     SLURM_OVERLAP=1 step::run "$attempt_directory" kept \
-      srun --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
+      srun "${allocation_nodes[@]}" --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
       --mem=0 --export=ALL --kill-on-bad-exit=0 --wait=0 \
       bash "$kit/hpc/job/keep_node.sh" "$run_directory" "$attempt_directory" "$way"
   }

@@ -26,6 +26,15 @@ leftovers::find() {
   done
 }
 
+# leftovers::add_earlier ARRAY   Of runs in the same allocation that were killed (--here): one runs at a time.
+leftovers::add_earlier() {
+  local -n leftovers_earlier=$1
+  local path
+  for path in "${SLURM_TMPDIR%_*}"_*; do
+    if [[ -d $path && ! -L $path && -O $path && $path != "$SLURM_TMPDIR" ]]; then leftovers_earlier+=("$path"); fi
+  done
+}
+
 # leftovers::remove_shared_memory MARK   What ranks that were killed have left in /dev/shm takes the node's memory. Only files
 # of this user that are newer than MARK, have a name that no program looks for again once its makers have ended, and are neither
 # open nor mapped; and not while another job of the user is here, as they may be that one's.

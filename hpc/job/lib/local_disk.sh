@@ -7,10 +7,15 @@ declare -gA fact+=()
 
 # local_disk::choose   Exports SLURM_TMPDIR. Status 1 when it is the site's.
 local_disk::choose() {
-  if [[ -n ${SLURM_TMPDIR:-} ]]; then return 1; fi
-  local folder
-  folder=$(local_disk::folder) || exit 1
-  SLURM_TMPDIR=$folder/$(id -un)_${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}
+  local folder=${SLURM_TMPDIR:-}
+  if [[ -n $folder && -z ${fact[here]:-} ]]; then return 1; fi
+  if [[ -z $folder ]]; then folder=$(local_disk::folder) || exit 1; fi
+  if [[ -n ${fact[here]:-} ]]; then
+    # The site's is of the allocation, which may have many runs.
+    SLURM_TMPDIR=$folder/$(id -un)_${SLURM_JOB_ID}_${fact[run_id]##*_}
+  else
+    SLURM_TMPDIR=$folder/$(id -un)_${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-0}
+  fi
   export SLURM_TMPDIR
 }
 

@@ -13,6 +13,10 @@ restart::is_due() {
     notice* | hung | preempted) ;;
     *) return 1 ;;
   esac
+  if [[ -n ${fact[here]:-} && $2 == @(notice time_limit|preempted) ]]; then
+    common::note "job $SLURM_JOB_ID: not started again, as the allocation or --time is over; to go on:  bash hpc/experiments.sh resubmit ${fact[run_id]}"
+    return 1
+  fi
   if [[ -s $1/attempt_$ATTEMPT/stop ]]; then
     common::note "job $SLURM_JOB_ID: not started again, as it was stopped by  experiments.sh stop"
     return 1
