@@ -14,6 +14,11 @@ from pathlib import Path
 # What may use a file across the sides, and why.
 EXCEPTIONS = {
     ("hpc/completion.bash", "hpc/job_submitter/option_table.sh"): "it completes the options of the submitter",
+    ("hpc/doctor.sh", "hpc/job_submitter/option_table.sh"): "a profile may have the options of the submitter",
+    (
+        "hpc/doctor/probe_login.sh",
+        "hpc/job_submitter/option_table.sh",
+    ): "a profile may have the options of the submitter",
     ("hpc/drill.sh", "hpc/job_submitter/option_table.sh"): "it hands the submitter's options on",
     (
         "hpc/experiments.sh",
