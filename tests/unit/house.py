@@ -20,6 +20,11 @@ EXCEPTIONS = {
     ("hpc/adopt/from_scripts.sh", "hpc/job_submitter/sbatch_names.sh"): "it proposes the options of the submitter",
     ("hpc/adopt/from_scripts.sh", "hpc/job_submitter/sbatch_argument.sh"): "it proposes the options of the submitter",
     ("hpc/completion.bash", "hpc/job_submitter/option_table.sh"): "it completes the options of the submitter",
+    ("hpc/doctor.sh", "hpc/job_submitter/option_table.sh"): "a profile may have the options of the submitter",
+    (
+        "hpc/doctor/probe_login.sh",
+        "hpc/job_submitter/option_table.sh",
+    ): "a profile may have the options of the submitter",
     ("hpc/drill.sh", "hpc/job_submitter/option_table.sh"): "it hands the submitter's options on",
     (
         "hpc/experiments.sh",
