@@ -15,7 +15,8 @@ SPOKEN = 1 << 16  # of these, that are read line by line
 SPEAKS = re.compile(
     r"(?:[Ee]rr(?:or|no)|ERR|[Ff]ail|FAIL|annot|[Cc]an't|ould(?: not|n't)|[Nn]o (?:such|module|space)"
     r"|[Nn]ot (?:found|a |allowed)|denied|refuse|[Tt]imed? ?out|exceeded|terminate|what\(\)|Xid|ismatch|Assertion"
-    r"|[Uu]n(?:known|recognized|able|expected|available)|nvalid|issing|MPI|PMI|module|\b[Nn]a[Nn]\b|Fatal|fork|quota"
+    r"|[Uu]n(?:known|recognized|able|expected|available)|nvalid|issing|MPI|PMI|module|[Uu]sage|FATAL|ABORT|shut down"
+    r"|core dumped|lock|\b[Nn]a[Nn]\b|Fatal|fork|quota"
     r"|Interrupt|roken|not in struct|Illegal)"
 )
 
