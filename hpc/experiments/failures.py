@@ -37,18 +37,18 @@ _TAKEN_ALONG = re.compile(
     r"|^(?:\S+\.)?(?:ChildFailedError|SignalException|SIGTERMException|ProcessExitedException|RendezvousClosedError"
     r"|BrokenProcessPool)\b|^subprocess\.CalledProcessError: Command \W*\S*(?:python|torchrun|accelerate|deepspeed)"
 )
-_TABLE = re.compile(
+_TABLE = (
     r"Root Cause \(first observed failure\):\n\[\d+\]:\n.*\n"
     r" +host +: (\S+)\n +rank +: (\d+) .*\n +exitcode +: (-?\d+)"
 )
 
 
-# One line of a launcher for each program that ended badly: rank or task, node, status or signal.
-_ENDED = re.compile(
+# One line of a launcher for each program that ended badly: rank or task, node, status or signal. (Strings: re compiles
+# them when they are needed.)
+_ENDED = (
     r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)[-,\d]*: (?:Exited with exit code (?P<status>\d+)"
     r"|(?P<name>[A-Z][a-z ]+))|(?:return code = |\(exitcode: )-(?P<signal>\d+)"
-    r"|died with <Signals\.\w+: (?P<number>\d+)>",
-    re.MULTILINE,
+    r"|died with <Signals\.\w+: (?P<number>\d+)>"
 )
 _SIGNALS = {"Killed": 137, "Segmentation fault": 139, "Aborted": 134, "Bus error": 135, "Floating point exception": 136}
 
@@ -111,10 +111,10 @@ def own_frame(chain, source):
 def told_by_launcher(text):
     """(rank, node, status), None for what is not told: by torchrun's own table, or the first line of a launcher."""
     at = text.rfind("Root Cause (first observed failure)")
-    found = _TABLE.match(text, at) if at >= 0 else None
+    found = re.match(_TABLE, text[at : at + 2000]) if at >= 0 else None
     if found:
         return found[2], found[1].partition(".")[0], _status(int(found[3]))
-    for found in _ENDED.finditer(text[-(1 << 14) :]):
+    for found in re.finditer(_ENDED, text[-(1 << 14) :], re.MULTILINE):
         signal = found["signal"] or found["number"]
         status = found["status"] or (128 + int(signal) if signal else _SIGNALS.get(found["name"]))
         if status:

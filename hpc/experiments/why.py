@@ -112,8 +112,24 @@ def judge(case):
 
 def last_match(pattern, text):
     """The last counts: an exception's own cause stands before it."""
+    if not may_match(pattern, text):
+        return None
     found = collections.deque(re.finditer(pattern, text, re.MULTILINE), maxlen=1)
     return found[0] if found else None
+
+
+def may_match(pattern, text):
+    """Whether the text has the plain words of one of the alternatives. To compile all patterns would take longer
+    than all else.
+    """
+    plain = re.sub(r"\\.|\[[^]]*\]", "\0", pattern)
+    while "(" in plain:
+        shorter = re.sub(r"\([^()]*\)", "\0", plain)
+        if shorter == plain or plain.startswith("(?"):
+            return True
+        plain = shorter
+    words = re.sub(r".[?*]|.\{[^}]*\}|[.^$+]", "\0", plain)
+    return any(max(word.split("\0"), key=len) in text for word in words.split("|"))
 
 
 def tidy(rule, match):
