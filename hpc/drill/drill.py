@@ -7,7 +7,7 @@
                                                      3 run the uninterrupted one again, to tell
 
 A step is a line of task_1/log.txt, or where that has none of a *.jsonl file below OUTPUT_PATH, that holds `step N`
-and `loss X` (also with = or :, in quotes, or as JSON). Standard library only.
+(or `iter N`) and `loss X` (also with = or :, in quotes, or as JSON). Standard library only.
 """
 
 import json
@@ -31,7 +31,9 @@ WHAT_TO_PRINT = 'print(f"step {step} loss {loss:.9g}", flush=True)'
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|[-+]?inf"
 _TOKEN = re.compile(
-    rf"(?<![a-z])step\W{{0,4}}(?P<step>\d+)|(?<![a-z])loss\W{{0,4}}?(?:tensor\()?(?P<loss>{_NUMBER})", re.IGNORECASE
+    r"(?<![a-z])(?P<name>step|iter(?:ation)?)\W{0,4}(?P<step>\d+)"
+    rf"|(?<![a-z])loss\W{{0,4}}?(?:tensor\()?(?P<loss>{_NUMBER})",
+    re.IGNORECASE,
 )
 _OTHER_LOSS = re.compile(r"(?:val|valid|validation|eval|evaluation|test|dev)[\W_]{0,2}$", re.IGNORECASE)
 _ATTEMPT = re.compile(r"== job \d+, attempt \d+, on ")
@@ -53,9 +55,11 @@ def pairs(line):
             yield step, float(loss), _digits(repr(loss))
             return
     step = loss = None
+    in_epoch = re.search(r"(?<![a-z])epoch", line, re.IGNORECASE)
     for token in _TOKEN.finditer(line):
         if token["step"]:
-            step = int(token["step"])
+            if token["name"].lower() == "step" or not in_epoch:  # `Epoch 2 | Iter 0` begins anew in each epoch
+                step = int(token["step"])
         elif not _OTHER_LOSS.search(line, max(0, token.start() - 12), token.start()):
             loss = token["loss"]
         if step is not None and loss is not None:
@@ -323,7 +327,8 @@ class Judge:
         if not any(losses.attempts[:attempt]):
             return wrong(
                 f"{words}, and that is before the fault",
-                "let each run begin with the same seed, or give a --tolerance",
+                "let each run begin with the same seed (torch.manual_seed, and the loader's own generator), or give a "
+                "--tolerance",
                 first,
             )
         coarse = ""
@@ -334,7 +339,9 @@ class Judge:
             return wrong(
                 f"{words}, the first after the restart: the data come in another order, or the weights are others",
                 "put the sampler's place (epoch, position, seed), the random generators and all weights into the "
-                f"checkpoint, and load them{coarse}",
+                "checkpoint, and load them. Where they are: a DataLoader that shuffles without a generator of its own "
+                "takes its order from the global one at each epoch's start: give it generator=torch.Generator(), "
+                f"seeded by the epoch{coarse}",
                 first,
             )
         return wrong(

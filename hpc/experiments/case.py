@@ -12,10 +12,11 @@ CRASHED = ("132", "135", "136", "137", "139", "152")  # the status tells more th
 LONG = 1 << 18  # bytes of a log that are read for what failed
 SPOKEN = 1 << 16  # of these, that are read line by line
 # Lines that may tell of an error; of them the progress of a training is none.
-SPEAKS = re.compile(
+SPEAKS = (
     r"(?:[Ee]rr(?:or|no)|ERR|[Ff]ail|FAIL|annot|[Cc]an't|ould(?: not|n't)|[Nn]o (?:such|module|space)"
     r"|[Nn]ot (?:found|a |allowed)|denied|refuse|[Tt]imed? ?out|exceeded|terminate|what\(\)|Xid|ismatch|Assertion"
-    r"|[Uu]n(?:known|recognized|able|expected|available)|nvalid|issing|MPI|PMI|module|\b[Nn]a[Nn]\b|Fatal|fork|quota"
+    r"|[Uu]n(?:known|recognized|able|expected|available)|nvalid|issing|MPI|PMI|module|[Uu]sage|FATAL|ABORT|shut down"
+    r"|core dumped|lock|\b[Nn]a[Nn]\b|Fatal|fork|quota"
     r"|Interrupt|roken|not in struct|Illegal)"
 )
 
@@ -45,7 +46,6 @@ class Case:
         self.run, self.task = run, task
         self.attempt = task.attempts[-1] if task.attempts else None
         self.job = run.job_of(task.number)
-        self.log = tail(task.log, 1 << 18)
         self.cause = self.attempt.cause if self.attempt else ""
         self.slurm_says = ""
         if not self.cause or (task.state == "cancelled" and self.cause != "cancelled" and not task.was_stopped):
@@ -56,6 +56,11 @@ class Case:
         self.chain = []
         if self.cause.startswith(("failed", "lost", "not_started")) and self.status != "137":
             self.find_failure()
+
+    @functools.cached_property
+    def log(self):
+        """The end of the task's."""
+        return tail(self.task.log, LONG)
 
     def ask_slurm(self):
         """An end that nobody wrote down, as `lost STATE`, or before the first attempt as `not_started STATE`."""
@@ -160,7 +165,8 @@ class Case:
     @functools.cached_property
     def lines(self):
         """The lines that speak of an error, without tracebacks and what was survived."""
-        found = [line for line in self.text[-SPOKEN:].split("\n") if SPEAKS.search(line)]
+        speaks = re.compile(SPEAKS)
+        found = [line for line in self.text[-SPOKEN:].split("\n") if speaks.search(line)]
         others = rf"|^\[rank(?!{self.rank}\])" if self.rank is not None else ""
         return "\n".join(
             line for line in found if not re.search(rf'NOT saved|was not saved|^\S* *File "{others}', line)

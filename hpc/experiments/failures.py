@@ -12,6 +12,10 @@ _RANK = re.compile(r"\brank ?(\d+)|^\[\d+,(\d+)\]<|^(?:\S+: )?(\d+): ?$")
 _FRAME = re.compile(r' *(?:> *)?File "([^"\n]+)", line (\d+)(?:, in (.+))?')
 _RICH_FRAME = re.compile(r" *(/?[^ :]+\.py):(\d+)(?: in (\S+)?)? *$")
 _NAME = r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*"
+# What loggers write before each line.
+_LOGGED = re.compile(
+    r"^(?:\[[^\]]*\] *|\d{4}-\d\d-\d\d[ T]\d\d:\d\d:[\d.,]+Z? *|(?:INFO|ERROR|WARNING)[: |-]+|[|:-] +)+"
+)
 _RAISED = re.compile(rf"(?:\| *)?({_NAME})(?:: ?(.*))?$")
 _BARE = re.compile(
     r"^((?:\[rank\d+\]: |\d+: |\S*<stderr>:)?)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt))(?:: (.*))?$"
@@ -29,21 +33,22 @@ _IGNORED = re.compile(r"Exception ignored|Exception in thread|Error in atexit|^E
 _TAKEN_ALONG = re.compile(
     r"Connection (?:closed by (?:remote )?peer|reset by peer)|[Bb]roken pipe|remote process (?:has )?exited"
     r"|ncclRemoteError|NCCL communicator was aborted|Timed out waiting \d+ms|wait timeout after|Socket Timeout"
-    r"|store->get|got 0 bytes|Watchdog caught|client socket has|process group has been"
+    r"|store->get|got 0 bytes|Watchdog caught|client socket has|process group has been|Horovod has been shut down"
     r"|^(?:\S+\.)?(?:ChildFailedError|SignalException|SIGTERMException|ProcessExitedException|RendezvousClosedError"
     r"|BrokenProcessPool)\b|^subprocess\.CalledProcessError: Command \W*\S*(?:python|torchrun|accelerate|deepspeed)"
 )
-_TABLE = re.compile(
+_TABLE = (
     r"Root Cause \(first observed failure\):\n\[\d+\]:\n.*\n"
     r" +host +: (\S+)\n +rank +: (\d+) .*\n +exitcode +: (-?\d+)"
 )
 
 
-# One line of a launcher for each program that ended badly: rank or task, node, status or signal.
-_ENDED = re.compile(
+# One line of a launcher for each program that ended badly: rank or task, node, status or signal. (Strings: re compiles
+# them when they are needed.)
+_ENDED = (
     r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)[-,\d]*: (?:Exited with exit code (?P<status>\d+)"
-    r"|(?P<name>[A-Z][a-z ]+))|(?:return code = |\(exitcode: )-(?P<signal>\d+)|died with <Signals\.\w+: (?P<number>\d+)>",
-    re.MULTILINE,
+    r"|(?P<name>[A-Z][a-z ]+))|(?:return code = |\(exitcode: )-(?P<signal>\d+)"
+    r"|died with <Signals\.\w+: (?P<number>\d+)>"
 )
 _SIGNALS = {"Killed": 137, "Segmentation fault": 139, "Aborted": 134, "Bus error": 135, "Floating point exception": 136}
 
@@ -106,10 +111,10 @@ def own_frame(chain, source):
 def told_by_launcher(text):
     """(rank, node, status), None for what is not told: by torchrun's own table, or the first line of a launcher."""
     at = text.rfind("Root Cause (first observed failure)")
-    found = _TABLE.match(text, at) if at >= 0 else None
+    found = re.match(_TABLE, text[at : at + 2000]) if at >= 0 else None
     if found:
         return found[2], found[1].partition(".")[0], _status(int(found[3]))
-    for found in _ENDED.finditer(text[-(1 << 14) :]):
+    for found in re.finditer(_ENDED, text[-(1 << 14) :], re.MULTILINE):
         signal = found["signal"] or found["number"]
         status = found["status"] or (128 + int(signal) if signal else _SIGNALS.get(found["name"]))
         if status:
@@ -126,10 +131,10 @@ def _chains(text):
     found, at = [], text.find(HEAD)
     while at >= 0:
         begin = text.rfind("\n", 0, at) + 1
-        prefix = re.sub(r"(?:Original )?[^\w]*$", "", text[begin:at]) if "╭" in text[begin:at] else text[begin:at]
-        prefix = (
-            re.sub(r"(?:Original |[ |+-]+)$", "", prefix) if prefix.strip() in ("", "Original", "+", "|") else prefix
-        )
+        # What stands before the head is a prefix where later lines have it, too; a bar of tqdm is none.
+        prefix = text[begin:at]
+        if not prefix.strip(" +|╭─") or text.find(f"\n{prefix}", at, at + (1 << 14)) < 0:
+            prefix = ""
         raised = _read(text, at, begin, prefix)
         if raised:
             chain = [raised, *_bare_ones(text, raised, prefix)]
@@ -166,8 +171,8 @@ def _read(text, at, begin, prefix):
     frames, others = [], 0
     first_end = text.find("\n", at)
     for line, end in _lines(text, first_end + 1 if first_end >= 0 else len(text), prefix):
-        bare = line.strip("│ ")
-        frame = _FRAME.match(line) or (line.startswith("│") and _RICH_FRAME.match(bare))
+        bare = _LOGGED.sub("", line.strip("│ "))
+        frame = _FRAME.match(bare) or (line.startswith("│") and _RICH_FRAME.match(bare))
         if frame:
             frames.append(frame.groups())
         elif line.startswith((" ", "\t", "│", "╰")) and not _BARE.match(bare):

@@ -1,4 +1,4 @@
-"""What a program tells of itself: its metrics (.jsonl files, result.json) and how far it is."""
+"""What a program has measured: .jsonl files and result.json. How far it is: progress.py."""
 
 import contextlib
 import functools
@@ -8,17 +8,7 @@ import re
 
 from files import names_in, read, tail
 
-OF = re.compile(r"\b(epoch|step|iteration|iter|batch)s?[ :=\[]*(\d+)(?:/| of )(\d+)", re.IGNORECASE)
-BAR = re.compile(r"(\d+)%\|[^|]*\| *(\d+)/(\d+)")
 AXES = ("step", "iteration", "epoch")  # of a curve, the first that a line has
-
-
-def progress_of(text):
-    """The last `epoch 3/20`, `step 7 of 90` or bar of tqdm, as (what, done, of how many)."""
-    found = [(match.start(), match[1].lower(), int(match[2]), int(match[3])) for match in OF.finditer(text)]
-    found += [(match.start(), "step", int(match[2]), int(match[3])) for match in BAR.finditer(text)]
-    found = [entry for entry in found if entry[3] > 0]
-    return max(found)[1:] if found else None
 
 
 BETTER_HIGH = re.compile(r"acc|score|f1|auc|iou|map\b|bleu|rouge|reward|psnr|recall|precision", re.IGNORECASE)

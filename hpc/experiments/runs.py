@@ -11,7 +11,8 @@ from typing import NamedTuple, Optional
 
 from attempts import Attempt
 from files import changed, facts_of, has_line, names_in, read, tail
-from measured import measured, progress_of
+from measured import measured
+from progress import loss_of, progress_of
 from slurm import indices, seconds_of
 
 FINAL = ("completed", "failed", "cancelled")
@@ -113,8 +114,10 @@ class Task:
 
     @functools.cached_property
     def metrics(self):
-        """Name -> [last, best] of what it has measured."""
-        return measured(self.output)
+        """Name -> [last, best] of what it has measured; where it has written nothing, the last loss that it printed."""
+        found = measured(self.output)
+        loss = None if found else loss_of(tail(self.log))
+        return found if loss is None else {"loss": [loss, None]}
 
     @functools.cached_property
     def progress(self):

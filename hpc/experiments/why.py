@@ -13,6 +13,7 @@ import failures
 from case import Case, attempts_part, rank_files
 from files import read, tail
 from finding import find, the_task
+from progress import begins_anew, progress_of
 from slurm import Slurm, duration, seconds_of
 from why_messages import SAID
 from why_rules import ENDS, EXCEPTION, KINDS, NOTES, OTHERWISE, REASONS, SIGNALS
@@ -71,11 +72,14 @@ def more(asked):
 
 def pace(case):
     """(what is known of how fast it was, the time to ask for)."""
-    task = case.task
+    task, text = case.task, attempts_part(case.log, case.attempt.number) if case.attempt else case.log
     elapsed, limit = task.elapsed, seconds_of(case.run.facts.get("time", ""))
-    if not task.progress or not task.progress[1]:
+    progress = progress_of(text) or task.progress
+    if not progress or not progress[1]:
         return "; how fast it was is not known, as its log has no 'epoch 3/20'", duration(2 * limit)
-    what, done, whole = task.progress
+    what, done, whole = progress
+    if whole and begins_anew(text, progress):
+        return f"; how fast it was is not known, as its {what} of {whole} begins anew", duration(2 * limit)
     if not whole:
         each = duration(elapsed / done)
         return f"; {what} {done:g} was reached in {duration(elapsed)}, so {each} each", duration(2 * limit)
@@ -112,8 +116,24 @@ def judge(case):
 
 def last_match(pattern, text):
     """The last counts: an exception's own cause stands before it."""
+    if not may_match(pattern, text):
+        return None
     found = collections.deque(re.finditer(pattern, text, re.MULTILINE), maxlen=1)
     return found[0] if found else None
+
+
+def may_match(pattern, text):
+    """Whether the text has the plain words of one of the alternatives. To compile all patterns would take longer
+    than all else.
+    """
+    plain = re.sub(r"\\.|\[[^]]*\]", "\0", pattern)
+    while "(" in plain:
+        shorter = re.sub(r"\([^()]*\)", "\0", plain)
+        if shorter == plain or plain.startswith("(?"):
+            return True
+        plain = shorter
+    words = re.sub(r".[?*]|.\{[^}]*\}|[.^$+]", "\0", plain)
+    return any(max(word.split("\0"), key=len) in text for word in words.split("|"))
 
 
 def tidy(rule, match):

@@ -19,7 +19,7 @@ SAID = (
         "GPU out of memory",
         FAILED,
         r"(?:CUDA|HIP) (?:error: )?out of memory(?:\. Tried to allocate (?P<wanted>[\d.]+ \w+))?|OutOfMemoryError"
-        r"|_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)|RESOURCE_EXHAUSTED",
+        r"|_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)|RESOURCE_EXHAUSTED|ResourceExhausted",
         "{who} asked for more memory than its GPU has{wanted}",
         "take a smaller batch and accumulate gradients, activation checkpointing, FSDP, or larger GPUs "
         "(--gpu-type); where much is reserved and not used: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in "
@@ -94,6 +94,7 @@ SAID = (
         "import error",
         FAILED,
         r"[Nn]umpy is not available|module that was compiled using NumPy 1|numpy\.\w+ size changed"
+        r"|module 'numpy' has no attribute"
         r"|No module named '?numpy",
         "{who} needs numpy, and the environment has none, or one of a version that the other packages do not fit",
         "add numpy to the project's requirements (numpy<2 for packages that were built before it), then  bash "
@@ -146,6 +147,25 @@ SAID = (
         "{who} had more files open than its limit allows (ulimit -n)",
         "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system') in the program; "
         "the kit raises the limit to the site's hard one: if that is low, ask the site's support",
+    ),
+    Rule(
+        "file system",
+        ENDED,
+        r"unable to lock file|LockError|[Nn]o locks available|lock.*(?:not supported|temporarily unavailable)"
+        r"|file lock .* could not be acquired|database is locked",
+        "{who} could not lock a file, which many shared file systems do not allow: {error}",
+        "open it without locks (HDF5_USE_FILE_LOCKING=FALSE in .env, lmdb.open(…, lock=False)), let one rank alone "
+        "write "
+        "it, or read a copy on each node's disk (--data); then submit again",
+    ),
+    Rule(
+        "shared memory",
+        FAILED,
+        r"creating shared memory segment|shm_open|unable to (?:open|mmap) shared memory",
+        "{who} could not get shared memory (/dev/shm of the node is full or small)",
+        "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system'); NCCL_SHM_DISABLE=1 "
+        "in "
+        ".env where NCCL says it; what an earlier job left in /dev/shm the site's support can remove",
     ),
     Rule(
         "too many processes",
@@ -274,7 +294,7 @@ SAID = (
         FAILED,
         r"error: (?:argument |unrecognized|the following arguments|ambiguous option|invalid choice"
         r"|.*arguments are required)|No such option|Missing (?:option|argument|parameter)"
-        r"|unexpected extra argument|Unknown command line flag|Got unexpected argument",
+        r"|unexpected extra argument|Unknown command line flag|Got unexpected argument|No such command|^[Uu]sage: ",
         "{who} did not understand its command line: {error}",
         "correct the line of the configuration file, and submit again",
     ),
@@ -304,6 +324,13 @@ SAID = (
         "then submit again",
     ),
     Rule(
+        "environment",
+        FAILED,
+        r"conda init|EnvironmentNameNotFound|Could not find conda environment|EnvironmentLocationNotFound",
+        "the environment could not be entered on the node ({who}): {error}",
+        "name it by --environment FOLDER in place of  conda activate  in the line; then submit again",
+    ),
+    Rule(
         "command not found",
         FAILED,
         r"execve\(\): (?P<error>\S+: No such file or directory)|^env: (?P<other>.*: No such file or directory)",
@@ -323,6 +350,15 @@ SAID = (
         r"Stale file handle|Input/output error|Transport endpoint|Remote I/O error|[Ee]rrno 107\b",
         "the file system failed under {who}: {error}",
         "{again}   and if it comes again, tell the site's support: which path, which node, when",
+    ),
+    Rule(
+        "container",
+        ENDED,
+        r"^(?:FATAL|ERROR|ABORT) *: +\S|container creation failed|while (?:loading|mounting) image",
+        "the container did not start ({who}): {error}",
+        "does the image exist where the nodes see it, and what it wants to mount (--container, the profile's mounts)? "
+        "Try "
+        "it by  bash singularity/run.sh  on a node; then submit again",
     ),
     Rule(
         "permission denied",
@@ -349,6 +385,13 @@ SAID = (
         "starts its own torchrun, takes 0 or a number made from SLURM_JOB_ID. With the kit's port:  {again}",
     ),
     Rule(
+        "launcher",
+        FAILED,
+        r"environment variable (?:RANK|WORLD_SIZE|MASTER_ADDR|MASTER_PORT) expected",
+        "{who} was started without the variables of a rank: {error}",
+        "let the kit start the ranks (-W torchrun or -W srun), and start none in the program's line; then submit again",
+    ),
+    Rule(
         "ranks did not meet",
         FAILED,
         r"RendezvousTimeoutError|RendezvousConnectionError|client socket has (?:timed out|failed)"
@@ -364,7 +407,7 @@ SAID = (
         FAILED,
         r"Watchdog caught collective operation timeout|NCCL (?:error|timeout)|nccl\w+Error|[Gg]loo.*[Tt]imed? ?out"
         r"|Timed out waiting \d+ms|Connection (?:closed|reset) by (?:remote )?peer|wait timeout after"
-        r"|Socket Timeout|connectFullMesh|got 0 bytes",
+        r"|Socket Timeout|connectFullMesh|got 0 bytes|monitoredBarrier|Horovod has been shut down",
         "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out ({who})",
         "did one rank leave the others behind (uneven data, an exception, a branch of rank 0 alone)?  {logs} "
         "--rank R   If all waited, it is the network: site[interface] in the profile, or NCCL_SOCKET_IFNAME in "
@@ -373,7 +416,7 @@ SAID = (
     Rule(
         "no access",
         FAILED,
-        r"gated repo|GatedRepo|RepositoryNotFound|40[13] (?:Client Error|Unauthorized|Forbidden)|HTTP Error 40[13]"
+        r"gated repo|GatedRepo|RepositoryNotFound|40[134] (?:Client Error|Unauthorized|Forbidden)|HTTP Error 40[13]"
         r"|is not a valid model identifier|Invalid (?:user|username or) |is not a local folder",
         "{who} has no access to what it wanted to download, or there is no such thing: {error}",
         "is the name right? Accept its terms on its page, and put the key into .env (HF_TOKEN=…); or download it "
@@ -402,7 +445,8 @@ SAID = (
         r"couldn't connect to|Couldn't reach|Cannot reach|Name or service not known"
         r"|Temporary failure in name resolution|Failed to resolve|Max retries exceeded|Network is unreachable"
         r"|No route to host|LocalEntryNotFound|OfflineMode|outgoing traffic has been disabled"
-        r"|[Cc]heck your (?:internet )?connection|(?:Connect|Read)Timeout|URLError|ProxyError|urlopen error"
+        r"|[Cc]heck your (?:internet )?connection|(?:Connect|Read)Timeout|URLError|ProxyError"
+        r"|CERTIFICATE_VERIFY_FAILED|SSLError|urlopen error"
         r"|ConnectError",
         "{who} wanted something from the internet, which compute nodes mostly do not reach: {error}",
         "download it on a login node first, to a place that the nodes see (HF_HOME, TORCH_HOME or a folder below "
@@ -416,6 +460,22 @@ SAID = (
         "MPI could not start as it was started ({who}): {error}",
         "the program's MPI and Slurm's must fit: srun --mpi=list tells what Slurm has; take the site's MPI "
         "module and mpi4py that was built with it; programs of torch need no MPI (backends nccl and gloo)",
+    ),
+    Rule(
+        "unused parameters",
+        FAILED,
+        r"Expected to have finished reduction in the prior iteration",
+        "a parameter of {who} had no part in the loss, and DistributedDataParallel waits for its gradient",
+        "DistributedDataParallel(…, find_unused_parameters=True), or take the parameters out that the loss does not "
+        "use; "
+        "TORCH_DISTRIBUTED_DEBUG=DETAIL in .env names them. Then submit again",
+    ),
+    Rule(
+        "killed",
+        FAILED,
+        r"[Kk]illed by SIGKILL|worker process has died|worker died or was killed|oom-kill|OOM [Kk]iller",
+        "a worker process of {who} was killed, mostly for want of memory: {error}",
+        "{again} --mem {more_memory}   or take fewer workers",
     ),
     Rule(
         "no compiler",
@@ -440,7 +500,7 @@ SAID = (
     Rule(
         "not picklable",
         FAILED,
-        r"[Cc]an't pickle|cannot pickle|PicklingError|Can't get (?:local )?(?:object|attribute) ",
+        r"[Cc]an't pickle|cannot (?:be )?pickle|PicklingError|Can't get (?:local )?(?:object|attribute) ",
         "{who} hands something to another process that Python cannot: {error}",
         "define it at the top of a module (a function in place of a lambda or of one within a function), open "
         "files and connections in the worker itself; then submit again",
@@ -494,6 +554,15 @@ SAID = (
         r"KeyboardInterrupt",
         "{who} was interrupted (SIGINT)",
         "{again}   if nobody meant it",
+    ),
+    Rule(
+        "crashed",
+        r"^failed (?!13[4569])",
+        r"Segmentation fault|SIGSEGV|double free|corrupted size|free\(\): invalid|malloc\(\)|stack smashing"
+        r"|core dumped",
+        "{who} crashed in compiled code: {error}",
+        "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
+        "and if it is always {node}: --exclude {node}",
     ),
     Rule(
         "bad request",

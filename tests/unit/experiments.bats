@@ -451,3 +451,15 @@ shown() {
   : >"$STUB/job"
   fails_with 1 'SCRATCH is not set' command_of list
 }
+
+@test "a reader that has ended is no traceback" {
+  local word
+  made_run one 1 1
+  state 1 failed
+  attempt 1 0 'failed 1 - -'
+  for word in list 'why one' 'report one'; do
+    # shellcheck disable=SC2086 # two words
+    command_of $word 2>"$BATS_TEST_TMPDIR/errors" | true
+    [[ ! -s $BATS_TEST_TMPDIR/errors ]] || { cat -- "$BATS_TEST_TMPDIR/errors" >&2 && return 1; }
+  done
+}

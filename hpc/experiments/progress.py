@@ -1,0 +1,66 @@
+"""How far a program is, and its last loss, by what it prints.
+
+Such as `iter 60: loss 3.66`, `Epoch 2 | Iter 0 | Train Loss 3.3`, `EPOCH [2] TRAIN BATCH [29 / 30]`,
+`Epoch: [3][ 10/500]`, `{'loss': 2.3, 'epoch': 0.13}`, and bars of tqdm and Lightning.
+"""
+
+import re
+
+# Of how many: 3/20, 7 of 90, [29 / 30]
+_OF = r"(?: *(?:/|of|out of) *(?P<{}>\d+))"
+COUNT = re.compile(
+    r"(?<![a-z])(?P<what>epoch|step|iteration|iter"
+    r"|batch)s?['\"]?[ :=#]*[\[(]? *(?P<done>\d+(?:\.\d+)?)" + _OF.format("whole") + "?"
+    r"|(?:%\|[^|\n]*\| *|━[^\d\n]*)(?P<bar>\d+)/(?P<bars>\d+)|\[ *(?P<pair>\d+) */ *(?P<pairs>\d+)[\] ]",
+    re.IGNORECASE,
+)
+LOSS = re.compile(
+    r"(?P<other>(?:val|valid|validation|eval|evaluation|test|dev)[ _/.-]?)?\bloss['\"]?[ :=]*(?:tensor\()?"
+    r"(?P<loss>-?\d+\.?\d*(?:e[-+]?\d+)?|nan|-?inf)(?![\w/%])"
+    r"|(?<![a-z])train(?:ing)?_loss['\"]?[ :=]*(?P<train>-?\d+\.?\d*(?:e[-+]?\d+)?)",
+    re.IGNORECASE,
+)
+
+
+def counts(text):
+    """(what, done, of how many or None) of each counter, in their order."""
+    for found in COUNT.finditer(text):
+        if found["what"]:
+            whole = int(found["whole"]) if found["whole"] else None
+            yield found["what"].lower(), float(found["done"]), whole
+        else:
+            yield "step", float(found["bar"] or found["pair"]), int(found["bars"] or found["pairs"])
+
+
+def progress_of(text):
+    """(what, done, of how many or None) of the last counter that tells most; None where there is none.
+
+    An epoch tells more than a step, as steps may begin anew in each; but a Trainer's bar more than its epoch 0.13. The
+    longest of several bars is the training's, others are of evaluations.
+    """
+    last = {}
+    for what, done, whole in counts(text):
+        if whole != 0 and (whole is None or done <= whole):
+            last[what == "epoch", whole] = (what, done, whole)
+    epochs = [entry for (is_epoch, _), entry in last.items() if is_epoch]
+    bars = [entry for (is_epoch, _), entry in last.items() if not is_epoch and entry[2]]
+    if epochs and (epochs[-1][2] or epochs[-1][1] == int(epochs[-1][1]) or not bars):
+        return max(epochs, key=lambda entry: entry[2] is not None)
+    others = bars or list(last.values())
+    return max(others, key=lambda entry: entry[2] or 0) if others else None
+
+
+def begins_anew(text, progress):
+    """Whether this counter was higher before: what it counts is not the whole."""
+    what, _, whole = progress
+    seen = [done for name, done, of in counts(text) if of == whole and (name == "epoch") == (what == "epoch")]
+    return any(after < before for before, after in zip(seen, seen[1:]))
+
+
+def loss_of(text):
+    """The last loss of the training; None where there is none."""
+    loss = None
+    for found in LOSS.finditer(text):
+        if not found["other"]:
+            loss = float(found["loss"] or found["train"])
+    return loss
