@@ -89,7 +89,8 @@ def cells(entry):
 
 def choose(outputs, options):
     slurm = Slurm()
-    entries, known = [], Known(outputs)
+    entries = []
+    known = Known(outputs, is_worth_it=not options.last or options.last > 50 or options.name or options.state)
     runs = all_runs(outputs, slurm)
     for run in runs:
         entry = known.get(run)

@@ -1,7 +1,7 @@
 """What the table has shown of runs that have ended: they are many, of many small files, and change no more.
 
-Kept in OUTPUTS/.table_UID. An entry counts while the files that it was read from are as they were, by time and size, and the kit is
-the same. Where the file cannot be written, or is another user's, all is read as the first time.
+Kept in OUTPUTS/.table_UID. An entry counts while the files that it was read from are as they were, by time and size,
+and the kit is the same. Where the file cannot be written, or is another user's, all is read as the first time.
 """
 
 import json
@@ -46,10 +46,15 @@ def _entries(folder):
 
 
 class Known:
-    def __init__(self, outputs):
+    """The accounts on file. Of a few runs they are not worth it: the file has all."""
+
+    def __init__(self, outputs, is_worth_it):
+        self._is_worth_it = is_worth_it
         self._path = os.path.join(outputs, f".table_{os.getuid()}")
-        self._version = json.loads(json.dumps(_version()))
+        self._version = [list(stamp) for stamp in _version()]
         self._entries, self._is_new = {}, False
+        if not is_worth_it:
+            return
         try:
             with open(self._path, encoding="ascii") as file:
                 kept = json.load(file) if os.fstat(file.fileno()).st_uid == os.getuid() else {}
@@ -66,7 +71,9 @@ class Known:
         return dict(kept[2], output_path=run.folder)
 
     def add(self, run, account):
-        if not run.recorded or not all(task.noted in ("completed", "failed") for task in run.tasks):
+        if not self._is_worth_it or not run.recorded:
+            return
+        if not all(task.noted in ("completed", "failed") for task in run.tasks):
             return
         files = _files(run)
         if max(_stamp(os.path.join(run.folder, file))[0] for file in files) < (time.time() - SETTLED_SECONDS) * 1e9:
