@@ -8,7 +8,7 @@ import json
 import os
 import time
 
-SETTLED_SECONDS = 60  # what has changed since may still be changing
+SETTLED_SECONDS = 5  # what has changed since may have changed while it was read
 
 
 def _stamp(path):
@@ -17,6 +17,11 @@ def _stamp(path):
     except OSError:
         return -1, -1
     return found.st_mtime_ns, found.st_size
+
+
+def _stamps(run, files):
+    """Tuples of whole numbers have the same hash in every process."""
+    return tuple([_stamp(f"{run.folder}/{file}") for file in files])
 
 
 def _version():
@@ -29,20 +34,13 @@ def _files(run):
     """What an account of the run is read from, relative to its folder."""
     found = ["facts", "job_id"]
     for task in run.tasks:
-        own = [task.folder, os.path.join(task.folder, "state"), task.output]
-        own += [attempt.folder for attempt in task.attempts]
-        own += [entry.path for entry in _entries(task.output) if entry.name.endswith((".jsonl", "result.json"))]
+        own = f"task_{task.number}"
+        found += [own, f"{own}/state", f"{own}/output"]
+        found += [f"{own}/attempt_{attempt.number}" for attempt in task.attempts]
+        found += [f"{own}/output/{name}" for name in task.metric_files]
         if task.noted != "completed":
-            own.append(task.log)
-        found += [path[len(run.folder) + 1 :] for path in own]
+            found.append(f"{own}/log.txt")
     return found
-
-
-def _entries(folder):
-    try:
-        return list(os.scandir(folder))
-    except OSError:
-        return []
 
 
 class Known:
@@ -66,7 +64,7 @@ class Known:
     def get(self, run):
         """The account of the run; None where it must be read."""
         kept = self._entries.get(os.path.basename(run.folder))
-        if not kept or kept[1] != self._state(run, kept[0]):
+        if not kept or kept[1] != hash(_stamps(run, kept[0])):
             return None
         return dict(kept[2], output_path=run.folder)
 
@@ -76,14 +74,10 @@ class Known:
         if not all(task.noted in ("completed", "failed") for task in run.tasks):
             return
         files = _files(run)
-        if max(_stamp(os.path.join(run.folder, file))[0] for file in files) < (time.time() - SETTLED_SECONDS) * 1e9:
-            self._entries[os.path.basename(run.folder)] = [files, self._state(run, files), account]
+        stamps = _stamps(run, files)
+        if max(stamps)[0] < (time.time() - SETTLED_SECONDS) * 1e9:
+            self._entries[os.path.basename(run.folder)] = [files, hash(stamps), account]
             self._is_new = True
-
-    @staticmethod
-    def _state(run, files):
-        """A number: tuples of whole numbers have the same hash in every process."""
-        return hash(tuple(_stamp(f"{run.folder}/{file}") for file in files))
 
     def save(self, runs):
         """Of these runs; others are gone."""
@@ -94,7 +88,7 @@ class Known:
         partial = f"{self._path}.{os.getpid()}"
         try:
             with open(partial, "w", encoding="ascii") as file:
-                json.dump({"version": self._version, "entries": entries}, file, separators=(",", ":"))
+                file.write(json.dumps({"version": self._version, "entries": entries}, separators=(",", ":")))
             os.replace(partial, self._path)
         except OSError:
             pass  # somebody else's folder, or a full disk

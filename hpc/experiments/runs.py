@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 
 from attempts import Attempt
 from files import changed, facts_of, has_line, names_in, read, tail
-from measured import measured, progress_of
+from measured import measured, metric_files_in, progress_of
 from slurm import indices, seconds_of
 
 FINAL = ("completed", "failed", "cancelled")
@@ -109,7 +109,11 @@ class Task:
     @functools.cached_property
     def metrics(self):
         """Name -> [last, best] of what it has measured."""
-        return measured(self.output)
+        return measured(self.output, self.metric_files)
+
+    @functools.cached_property
+    def metric_files(self):
+        return metric_files_in(self.output)
 
     @functools.cached_property
     def progress(self):
