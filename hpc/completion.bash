@@ -84,7 +84,7 @@ hpc_completion::experiments() {
 # hpc_completion::runs PROJECT   Jobs and experiments of its newest runs; a name with a space is no word.
 hpc_completion::runs() {
   local -r outputs=${SCRATCH:-}/${1##*/}/hpc_outputs
-  find "$outputs" -maxdepth 1 -name '[!.]*_*-*_*' -printf '%T@ %f\n' 2>/dev/null | LC_ALL=C sort -rn | head -n 200 | while read -r _ run; do
+  find "$outputs" -maxdepth 1 -name '[!.]*_*-*_*' -printf '%T@ %f\n' 2>/dev/null | LC_ALL=C sort -rn | awk 'NR <= 200' | while read -r _ run; do
     cat -- "$outputs/$run/job_id" 2>/dev/null
     run=${run%_*_*}
     if [[ $run != *[[:space:]]* ]]; then printf '%s\n' "$run"; fi
