@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Completion of job_submitter.sh's options and their values. Add to ~/.bashrc:
+# Completion of job_submitter.sh's options and their values, and of experiments.sh's commands, options, jobs and names of
+# experiments (the newest 200 runs below SCRATCH). Add to ~/.bashrc:
 #
 #   source PROJECT/hpc/completion.bash
 #
@@ -28,12 +29,18 @@ hpc_completion::complete() {
   local spelling kind
   local -A kind_of=()
   COMPREPLY=()
+  local -i first=1
   # `bash job_submitter.sh …`; any other script of bash's gets file names, as without us.
   if [[ ${script##*/} == bash ]]; then
-    script=${COMP_WORDS[1]}
-    if [[ ${script##*/} != job_submitter.sh ]] || ((COMP_CWORD < 2)); then return; fi
+    script=${COMP_WORDS[1]} first=2
+    if [[ ${script##*/} != @(job_submitter|experiments).sh ]] || ((COMP_CWORD < 2)); then return; fi
   fi
   script=${script/#\~\//$HOME/}
+  if [[ ${script##*/} == experiments.sh ]]; then
+    if [[ $script == */* && -r $script ]]; then kit=${script%/*}; fi
+    mapfile -t COMPREPLY < <(compgen -W "$(hpc_completion::experiments "$kit" "$first" "$word")" -- "$word")
+    return
+  fi
   if [[ $script == */* && -r ${script%/*}/job_submitter/option_table.sh ]]; then kit=${script%/*}; fi
   while read -r spelling kind; do kind_of[$spelling]=$kind; done < <(hpc_completion::table "$kit" 2>/dev/null)
 
@@ -57,6 +64,33 @@ hpc_completion::complete() {
   esac
 }
 
+# hpc_completion::experiments KIT FIRST WORD   What may stand for WORD: the usage is in the lines `# experiments.sh COMMAND …` at the
+# head of the script.
+hpc_completion::experiments() {
+  local command=${COMP_WORDS[$2]} usage
+  usage=$(sed -n '/^set/q; s/^# experiments\.sh \[*\([a-z]*\)\]*/\1/p' "$1/experiments.sh")
+  if ((COMP_CWORD == $2)) && [[ $3 != -* ]]; then
+    cut -d ' ' -f 1 <<<"$usage"
+    return
+  fi
+  if [[ $command == -* ]]; then command=list; fi
+  if [[ $3 == -* ]]; then
+    grep "^$command " <<<"$usage" | grep -o -e '--[a-z-]*'
+  elif grep -q "^$command .*JOB" <<<"$usage"; then
+    hpc_completion::runs "$(CDPATH='' cd -- "$1/.." && pwd)"
+  fi
+}
+
+# hpc_completion::runs PROJECT   Jobs and experiments of its newest runs; a name with a space is no word.
+hpc_completion::runs() {
+  local -r outputs=${SCRATCH:-}/${1##*/}/hpc_outputs
+  find "$outputs" -maxdepth 1 -name '[!.]*_*-*_*' -printf '%T@ %f\n' 2>/dev/null | LC_ALL=C sort -rn | awk 'NR <= 200' | while read -r _ run; do
+    cat -- "$outputs/$run/job_id" 2>/dev/null
+    run=${run%_*_*}
+    if [[ $run != *[[:space:]]* ]]; then printf '%s\n' "$run"; fi
+  done
+}
+
 # The option whose value the word would be: the word before it, or for a list the last option.
 hpc_completion::option_of_value() {
   local -i i
@@ -69,4 +103,4 @@ hpc_completion::option_of_value() {
   done
 }
 
-complete -o bashdefault -o default -F hpc_completion::complete job_submitter.sh bash
+complete -o bashdefault -o default -F hpc_completion::complete job_submitter.sh experiments.sh bash

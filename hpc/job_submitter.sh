@@ -31,9 +31,6 @@ source "$here/lib/wandb_client.sh"
 source "$here/job_submitter/tasks.sh"
 source "$here/job_submitter/sbatch_argument.sh"
 source "$here/job_submitter/request.sh"
-source "$here/job_submitter/limits.sh"
-source "$here/job_submitter/preflight.sh"
-source "$here/lib/findings.sh"
 source "$here/job_submitter/isc.sh"
 source "$here/job_submitter/snapshot.sh"
 source "$here/lib/staging.sh"
@@ -47,7 +44,6 @@ source "$here/job_submitter/pruning.sh"
 source "$here/lib/bad_nodes.sh"
 source "$here/lib/container_runtime.sh"
 source "$here/job_submitter/container.sh"
-source "$here/job_submitter/sky.sh"
 source "$here/job_submitter/here.sh"
 source "$project/venv/environment.sh"
 
@@ -70,12 +66,19 @@ main() {
   # All that can be wrong is looked at before anything is written.
   dotenv::each "$project/.env" secrets::take_setting
   options::check_environment
-  if sky::is_wanted; then
+  # What not every submission needs is read where it is used: reading it takes a tenth of the time of all.
+  if [[ ${options_value[backend]:-${HPC_BACKEND:-slurm}} == sky ]]; then
+    source "$here/job_submitter/sky.sh"
     exec {commit}< <(snapshot::commit "$project")
     sky::submit "$here" "$project" "$commit"
     return
   fi
-  if ! here::is_wanted; then preflight::begin; fi
+  if [[ -z ${options_value[no_preflight]:-} ]] && ! here::is_wanted; then
+    source "$here/job_submitter/limits.sh"
+    source "$here/job_submitter/preflight.sh"
+    source "$here/lib/findings.sh"
+    preflight::begin
+  fi
   if [[ -z ${options_value[no_snapshot]:-}${options_value[dry_run]:-} ]]; then snapshot::begin "$project"; fi
   exec {environment}< <(environment::find "$project" 2>/dev/null) # hashes what is required
   exec {commit}< <(snapshot::commit "$project")                   # git looks at all files: meanwhile Slurm is asked
@@ -84,7 +87,7 @@ main() {
   site::check "${!options_kind[@]}"
   isc::read "$here" "$project"
   options::complete site
-  sky::refuse_options_of_it
+  job_submitter::refuse_options_of_clouds
   if here::is_wanted; then
     here::take
   elif [[ -z ${options_value[no_preflight]} ]]; then
@@ -158,6 +161,13 @@ job_submitter::leave_snapshot() {
 job_submitter::name_sbatch_options() {
   source "$here/job_submitter/sbatch_names.sh"
   sbatch_names::define
+}
+
+job_submitter::refuse_options_of_clouds() {
+  local name
+  for name in on_demand disk_size infra secret; do
+    if [[ ${options_source[$name]} == option ]]; then common::die_usage "--${name//_/-} is about --backend sky: give both"; fi
+  done
 }
 
 # Inside a job its variables, and ours, would bind the new job to the old one's CPUs, ranks and folders.

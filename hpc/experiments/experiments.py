@@ -15,6 +15,7 @@ import why
 from case import is_on_node, rank_files
 from files import changed
 from finding import UnknownJobError, all_runs, find, matches, the_task
+from known import Known
 from measured import chief, direction
 from runs import FINAL, Run, Task
 from slurm import Slurm, ask, duration, say
@@ -93,15 +94,23 @@ def cells(entry):
 def choose(outputs, options):
     slurm = Slurm()
     entries = []
-    for run in all_runs(outputs, slurm):
-        if not run.facts or (options.name and not matches(run.name, options.name)):
+    known = Known(outputs, is_worth_it=not options.last or options.last > 50 or options.name or options.state)
+    runs = all_runs(outputs, slurm)
+    for run in runs:
+        entry = known.get(run)
+        if not entry and not run.facts:
             continue
-        entry = account(run)
+        if options.name and not matches(entry["name"] if entry else run.name, options.name):
+            continue
+        if not entry:
+            entry = account(run)
+            known.add(run, entry)
         if options.state and not set(options.state) & set(entry["tasks"]):
             continue
         entries.append(entry)
         if len(entries) == options.last:
             break
+    known.save(runs)
     return entries, slurm
 
 

@@ -22,10 +22,14 @@ def direction(name):
     return 1 if BETTER_HIGH.search(name) else -1 if BETTER_LOW.search(name) else 0
 
 
-def measured(output, most=1 << 18):
-    """Name -> [last, best], of the .jsonl files and result.json of a task's output folder."""
+def metric_files_in(output):
+    """The names of the files of a task's output folder that have metrics."""
+    return [name for name in names_in(output) if name.endswith(".jsonl") or name == "result.json"]
+
+
+def measured(output, names, most=1 << 18):
+    """Name -> [last, best], of these .jsonl files and result.json of the folder."""
     found = {}
-    names = names_in(output)
     for name in names:
         if name.endswith(".jsonl"):
             text = read(os.path.join(output, name), most)

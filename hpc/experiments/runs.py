@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 
 from attempts import Attempt
 from files import changed, facts_of, has_line, names_in, read, tail
-from measured import measured
+from measured import measured, metric_files_in
 from progress import loss_of, progress_of
 from slurm import indices, seconds_of
 
@@ -115,9 +115,13 @@ class Task:
     @functools.cached_property
     def metrics(self):
         """Name -> [last, best] of what it has measured; where it has written nothing, the last loss that it printed."""
-        found = measured(self.output)
+        found = measured(self.output, self.metric_files)
         loss = None if found else loss_of(tail(self.log))
         return found if loss is None else {"loss": [loss, None]}
+
+    @functools.cached_property
+    def metric_files(self):
+        return metric_files_in(self.output)
 
     @functools.cached_property
     def progress(self):

@@ -8,7 +8,6 @@ declare -g request_type_as preflight_answer preflight_waits='' # partitions whos
 
 # preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
 preflight::begin() {
-  if [[ -n ${options_value[no_preflight]:-} ]]; then return; fi
   exec {preflight_answer}< <(
     partitions::read groups || true
     printf '%s\n' "${groups[@]}"

@@ -12,19 +12,6 @@ declare -ga sky_without=(job_type repeat only_missing singularity_container work
   max_restarts grace_seconds hang_minutes watch_log interrupt rapid_cycle cycle_partition account partition qos constraint
   nodelist exclude reservation dependency begin mail_user mail_type sbatch_arg cluster resume fresh here
   keep_folders)
-declare -ga sky_alone=(on_demand disk_size infra secret) # those that mean nothing elsewhere
-
-# sky::is_wanted   Before options::complete.
-sky::is_wanted() {
-  [[ ${options_value[backend]:-${HPC_BACKEND:-slurm}} == sky ]]
-}
-
-sky::refuse_options_of_it() {
-  local name
-  for name in "${sky_alone[@]}"; do
-    if [[ ${options_source[$name]} == option ]]; then common::die_usage "--${name//_/-} is about --backend sky: give both"; fi
-  done
-}
 
 # sky::submit HPC_FOLDER PROJECT DESCRIPTOR   The way from the options to a job of SkyPilot's. DESCRIPTOR: see
 # submission::write.

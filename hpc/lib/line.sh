@@ -65,11 +65,8 @@ line::belongs() {
       ;;
     exec | time | command | builtin | eval | coproc) advice='leave this word out: the rest runs without it' ;;
     *)
-      if [[ $2 == @(python|*[/0-9A-Z]*) ]]; then
-        printf -v "$1" ''
-        return
-      fi
-      if ((${#line_builtins[@]} == 0)); then line::list_builtins; fi
+      # No builtin has such a name: the list takes a while.
+      if [[ $2 != @(python|*[/0-9]*) ]] && ((${#line_builtins[@]} == 0)); then line::list_builtins; fi
       if [[ -n ${line_builtins[x$2]:-} ]]; then advice='write the steps into a script, with the line  bash script.sh'; fi
       ;;
   esac

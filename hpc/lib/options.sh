@@ -10,8 +10,8 @@ declare -gA options_default+=() # name -> default
 declare -gA options_help+=()    # name -> help
 declare -gA options_names+=()   # name -> spellings, the long one that help shows first
 declare -gA options_owner+=()   # spelling -> name
-declare -gA options_instead+=() # what is none of these, and many would type -> what to do in its place; filled by
-declare -g options_tell=''      # this command, if there is one, when it is needed
+declare -gA options_instead+=() # what is none of these, and many would type -> what to do in its place
+declare -g options_tell=''      # the function that fills it, called when it is needed
 declare -ga options_order+=()   # names, and headings as '# Heading'
 
 options::heading() {

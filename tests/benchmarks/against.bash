@@ -2,8 +2,8 @@
 # --against COMMIT of run.sh, which sources this: the kit as it was at COMMIT, beside today's.
 
 declare -g here checkout work project against base other # run.sh's
-declare -g against_first=''                                      # which of the two came first in the last pair
-declare -gA against_cannot=()                                    # names of rows that COMMIT's build cannot do
+declare -g against_first=''                              # which of the two came first in the last pair
+declare -gA against_cannot=()                            # names of rows that COMMIT's build cannot do
 
 # Makes the other build's project, in which today's environment has the name that its own has there.
 against::prepare() {

@@ -53,6 +53,27 @@ complete_last() {
   [[ $(complete_last job_submitter.sh --gpus 2 '' | head -n 1) == --account ]]
 }
 
+@test "experiments.sh: its commands, their options, jobs and names of the newest runs" {
+  local -r kit=$checkout/hpc/experiments.sh
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch
+  local run
+  for run in ablation_20260101-000001_1 'two words_20260101-000002_1' digits_20260102-000001_1; do
+    mkdir -p -- "$SCRATCH/${checkout##*/}/hpc_outputs/$run"
+  done
+  printf '1234\n1235\n' >"$SCRATCH/${checkout##*/}/hpc_outputs/digits_20260102-000001_1/job_id"
+  [[ $(complete_last bash "$kit" '' | sort | tr '\n' ' ') == 'cancel list logs nodes open report resubmit stop why ' ]]
+  [[ $(complete_last experiments.sh wh) == why ]]
+  [[ $(complete_last bash "$kit" logs --r) == --rank ]]
+  [[ $(complete_last bash "$kit" resubmit --) == --mem$'\n'--time ]]
+  [[ $(complete_last bash "$kit" --st) == --state ]]
+  [[ $(complete_last bash "$kit" why 123) == 1234$'\n'1235 ]]
+  [[ $(complete_last bash "$kit" cancel 1234 a) == ablation ]]
+  [[ $(complete_last bash "$kit" stop '' | sort | tr '\n' ' ') == '1234 1235 ablation digits ' ]]
+  [[ -z $(complete_last bash "$kit" nodes '') ]]
+  SCRATCH='' run complete_last bash "$kit" why ''
+  [[ -z $output ]]
+}
+
 @test "other scripts of bash's are left alone" {
   [[ -z $(complete_last bash other.sh --g) && -z $(complete_last bash job_sub) && -z $(complete_last bash '') ]]
   [[ $(complete -p bash) == *'-o bashdefault'*'-o default'* ]]
@@ -69,5 +90,5 @@ complete_last() {
   # shellcheck disable=SC2016 # for the inner shell
   run env -i PATH="$PATH" bash --norc -c 'source "$1"; COMP_WORDS=(job_submitter.sh --g) COMP_CWORD=1; hpc_completion::complete
     compgen -A function; compgen -v options_' completion "$checkout/hpc/completion.bash"
-  [[ $output == $'hpc_completion::complete\nhpc_completion::option_of_value\nhpc_completion::table' ]]
+  [[ $output == $'hpc_completion::complete\nhpc_completion::experiments\nhpc_completion::option_of_value\nhpc_completion::runs\nhpc_completion::table' ]]
 }

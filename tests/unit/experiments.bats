@@ -375,7 +375,7 @@ shown() {
   PATH=$(path_without python3) fails_with 1 'error: no python3 of 3\.9 or later' command_of why well
 
   local environment
-  source "$checkout/venv/environment.sh"
+  use_libraries common environment
   environment=$(environment::path "$project" cpu)
   mkdir -p -- "$environment/bin"
   ln -s -- "$(type -P python3)" "$environment/bin/python"

@@ -1,0 +1,94 @@
+"""What the table has shown of runs that have ended: they are many, of many small files, and change no more.
+
+Kept in OUTPUTS/.table_UID. An entry counts while the files that it was read from are as they were, by time and size,
+and the kit is the same. Where the file cannot be written, or is another user's, all is read as the first time.
+"""
+
+import json
+import os
+import time
+
+SETTLED_SECONDS = 5  # what has changed since may have changed while it was read
+
+
+def _stamp(path):
+    try:
+        found = os.stat(path)
+    except OSError:
+        return -1, -1
+    return found.st_mtime_ns, found.st_size
+
+
+def _stamps(run, files):
+    """Tuples of whole numbers have the same hash in every process."""
+    return tuple([_stamp(f"{run.folder}/{file}") for file in files])
+
+
+def _version():
+    """Of the code that reads the runs."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return [_stamp(os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name.endswith(".py")]
+
+
+def _files(run):
+    """What an account of the run is read from, relative to its folder."""
+    found = ["facts", "job_id"]
+    for task in run.tasks:
+        own = f"task_{task.number}"
+        found += [own, f"{own}/state", f"{own}/output"]
+        found += [f"{own}/attempt_{attempt.number}" for attempt in task.attempts]
+        found += [f"{own}/output/{name}" for name in task.metric_files]
+        if task.noted != "completed":
+            found.append(f"{own}/log.txt")
+    return found
+
+
+class Known:
+    """The accounts on file. Of a few runs they are not worth it: the file has all."""
+
+    def __init__(self, outputs, is_worth_it):
+        self._is_worth_it = is_worth_it
+        self._path = os.path.join(outputs, f".table_{os.getuid()}")
+        self._version = [list(stamp) for stamp in _version()]
+        self._entries, self._is_new = {}, False
+        if not is_worth_it:
+            return
+        try:
+            with open(self._path, encoding="ascii") as file:
+                kept = json.load(file) if os.fstat(file.fileno()).st_uid == os.getuid() else {}
+            if kept.get("version") == self._version:
+                self._entries = kept["entries"]
+        except (OSError, ValueError, AttributeError, KeyError):
+            pass  # none, or of a kit that wrote otherwise
+
+    def get(self, run):
+        """The account of the run; None where it must be read."""
+        kept = self._entries.get(os.path.basename(run.folder))
+        if not kept or kept[1] != hash(_stamps(run, kept[0])):
+            return None
+        return dict(kept[2], output_path=run.folder)
+
+    def add(self, run, account):
+        if not self._is_worth_it or not run.recorded:
+            return
+        if not all(task.noted in ("completed", "failed") for task in run.tasks):
+            return
+        files = _files(run)
+        stamps = _stamps(run, files)
+        if max(stamps)[0] < (time.time() - SETTLED_SECONDS) * 1e9:
+            self._entries[os.path.basename(run.folder)] = [files, hash(stamps), account]
+            self._is_new = True
+
+    def save(self, runs):
+        """Of these runs; others are gone."""
+        if not self._is_new:
+            return
+        there = {os.path.basename(run.folder) for run in runs}
+        entries = {name: kept for name, kept in self._entries.items() if name in there}
+        partial = f"{self._path}.{os.getpid()}"
+        try:
+            with open(partial, "w", encoding="ascii") as file:
+                file.write(json.dumps({"version": self._version, "entries": entries}, separators=(",", ":")))
+            os.replace(partial, self._path)
+        except OSError:
+            pass  # somebody else's folder, or a full disk
