@@ -67,6 +67,8 @@ class Check:
         self.name, self.folder, self.rows = name, folder, rows
         self.device = torch.device(device)
         self.cuda = device == "cuda"
+        if not self.cuda:
+            torch.set_num_threads(1)  # Several spin for each other where the machine is busy.
         self.sizes = CUDA if self.cuda else SMALL if small else CPU
 
     def row(self, state: str, what: str, figures: str = "") -> None:
