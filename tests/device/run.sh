@@ -13,7 +13,7 @@
 #   resnet         a step of the loop in bfloat16 beside a bare compiled loop
 #   compile        python -m train --compile: alone, DDP, FSDP2
 # --device cpu does all of it on a CPU, by Gloo and in smaller sizes; what a CPU lacks is skipped. --small: smaller still.
-# --seconds is for all checks together (600); those that it leaves no time for have failed.
+# --seconds is for all checks together (570); those that it leaves no time for have failed.
 # The Python is $PYTHON, else the first that can of .venv's, python3 and python: it needs torch (for a GPU, a CUDA build) and numpy.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -26,7 +26,7 @@ source "$checkout/venv/environment.sh"
 checks=(nccl ddp fsdp checkpoint interruption usage channels_last resnet compile)
 # Seconds after which a check is ended.
 declare -A limit=([nccl]=60 [ddp]=120 [fsdp]=120 [checkpoint]=180 [interruption]=180 [usage]=60 [channels_last]=60 [resnet]=200 [compile]=240)
-device=cuda seconds=600 small='' python='' about=''
+device=cuda seconds=570 small='' python='' about=''
 work=$(mktemp -d)
 
 main() {
