@@ -64,7 +64,7 @@ class Check:
     """One check, its settings, and its rows."""
 
     def __init__(self, name: str, device: str, folder: Path, rows: Path, small: bool) -> None:
-        self.name, self.folder, self.rows = name, folder, rows
+        self.name, self.folder, self.rows, self.small = name, folder, rows, small
         self.device = torch.device(device)
         self.cuda = device == "cuda"
         if not self.cuda:
