@@ -58,6 +58,8 @@ main() {
   run::find_python
   printf '%s\n%s, %s CPUs\n' "$python" "$about" "$(nproc)"
   : >"$work/rows"
+  mkdir -- "$work/tmp"
+  export TMPDIR=$work/tmp # torchrun leaves folders of logs there
   for check in "${checks[@]}"; do
     run::check "$check"
     run::table >"$OUT/device.md"
