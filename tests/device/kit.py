@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,7 +112,7 @@ class Check:
         seconds: float = 120,
         at: str = "",
         act: Callable[[subprocess.Popen[str]], object] | None = None,
-        **environment: object,
+        environment: Mapping[str, object] = {},
     ) -> Run:
         """Train in the folder `place`. Call `act` once, when a line begins with `at`; end it after `seconds`."""
         folder = self.folder / place

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from train.checkpoint import Checkpoints
 from train.config import parse
 from train.data.augment import random_crop_flip
+from train.data.tensors import Tensors
 from train.environment import JobEnvironment
 from train.loop import fit
 from train.models.resnet import laid_out
@@ -101,8 +102,9 @@ def bare(task: Timed) -> list[float]:
     torch.manual_seed(0)
     model = laid_out(task.model().to(device), config)
     if config.compile:
-        model.forward = torch.compile(model.forward)  # type: ignore[method-assign]
+        model.forward = torch.compile(model.forward)
     optimizer = task.optimizer(model)
+    assert isinstance(task.train_data, Tensors)
     inputs, labels = task.train_data.tensors
     steps = len(inputs) // config.batch_size
     schedule = task.schedule(optimizer, config.epochs * steps, steps)
@@ -171,7 +173,7 @@ def channels_last(check: Check) -> None:
         torch.manual_seed(0)
         model = parallelism.apply(task.model(), task.environment, check.device)
         if not last:
-            model = model.to(memory_format=torch.contiguous_format)
+            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         outputs, hooks = watched(model) if last else ([], [])
         optimizer = task.optimizer(model)
         batch = task.train_data[: check.sizes.batch]
@@ -185,7 +187,7 @@ def channels_last(check: Check) -> None:
             if last and number == 0:
                 for hook in hooks:
                     hook.remove()
-                tensors = [part.weight for part in convolutions(model)]
+                tensors: list[Any] = [part.weight for part in convolutions(model)]
                 tensors += [part.weight.grad for part in convolutions(model)]
                 wrong = sum(not is_last(tensor) for tensor in (*tensors, *outputs))
                 text = "parameters, gradients and activations"
@@ -241,8 +243,11 @@ def compile(check: Check) -> None:  # noqa: A001  (the check's name)
     if not compiler_is_there(check, "python -m train --compile"):
         return
     eager = check.train("eager", check.flags("--epochs=2"), TRAIN)
-    kinds = {"one process": (TRAIN, []), "ddp, one rank in a group": (GROUP_OF_ONE, [])}
-    kinds["fsdp, one rank in a group"] = (GROUP_OF_ONE, ["--parallelism=fsdp", "--shard-above=1000"])
+    kinds: dict[str, tuple[tuple[str, ...], list[str]]] = {
+        "one process": (TRAIN, []),
+        "ddp, one rank in a group": (GROUP_OF_ONE, []),
+        "fsdp, one rank in a group": (GROUP_OF_ONE, ["--parallelism=fsdp", "--shard-above=1000"]),
+    }
     for what, (way, flags) in kinds.items():
         begun = time.perf_counter()
         run = check.train(f"compiled_{len(what)}", check.flags("--epochs=2", "--compile", *flags), way, seconds=150)
