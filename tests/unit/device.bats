@@ -23,6 +23,13 @@ device() {
   [[ -z $(find "$TMPDIR" -mindepth 1) ]]
 }
 
+@test "without a compiler: the loop is measured uncompiled, what needs one is skipped" {
+  arguments=(--device cpu --small --only 'resnet,compile')
+  PATH=$(path_without g++ c++ clang++) device -0
+  [[ ${lines[-1]} == '1 passed, 0 failed, 3 skipped' ]]
+  [[ $output == *'| compile | compiled: python -m train --compile | skipped | torch.compile needs a compiler: none of g++, c++, clang++ is here |'* ]]
+}
+
 @test "a check that takes too long is ended, and has failed; so have those after it (with a stub of Python that sleeps)" {
   cat >"$BATS_TEST_TMPDIR/python" <<'STUB'
 #!/bin/sh
