@@ -34,7 +34,7 @@ class Parallelism:
     kind: str = "ddp"
     """ddp, or fsdp. One process needs neither, and gets neither."""
     precision: str = "float32"
-    """float32, or bfloat16: by autocast, with fsdp by its own policy. Sums over ranks stay in float32."""
+    """float32, or bfloat16: by autocast, with fsdp also by its own policy. Sums over ranks stay in float32."""
     shard_above: int = 1_000_000
     """Parameters from which on a part of the model is a unit of FSDP."""
     checkpoint_activations: bool = False
@@ -76,7 +76,9 @@ class Parallelism:
 
     def _shard(self, model: nn.Module, environment: JobEnvironment, device: torch.device) -> nn.Module:
         mesh = init_device_mesh(device.type, (environment.world_size,))
-        half = torch.bfloat16 if self.precision == "bfloat16" else None
+        # Norms that keep statistics, in float32, refuse weights of another type: there autocast does it alone.
+        keeps_statistics = any(getattr(part, "running_mean", None) is not None for part in model.modules())
+        half = torch.bfloat16 if self.precision == "bfloat16" and not keeps_statistics else None
         policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
         for unit in units_by_size(model, self.shard_above):
             fully_shard(unit, mesh=mesh, mp_policy=policy)

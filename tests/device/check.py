@@ -26,7 +26,7 @@ MODULES = {
     "checkpoint": "states",
     "interruption": "states",
     "usage": "sampling",
-    "channels_last": "speed",
+    "channels_last": "layout",
     "resnet": "speed",
     "compile": "speed",
 }

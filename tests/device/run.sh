@@ -13,7 +13,7 @@
 #   resnet         a step of the loop in bfloat16 beside a bare compiled loop
 #   compile        python -m train --compile: alone, DDP, FSDP2
 # --device cpu does all of it on a CPU, by Gloo and in smaller sizes; what a CPU lacks is skipped. --small: smaller still.
-# --seconds is for all checks together (600); those that it leaves no time for have failed.
+# --seconds is for all checks together (570; on a CPU 1710); those that it leaves no time for have failed.
 # The Python is $PYTHON, else the first that can of .venv's, python3 and python: it needs torch (for a GPU, a CUDA build) and numpy.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -24,9 +24,10 @@ source "$checkout/hpc/lib/common.sh"
 source "$checkout/venv/environment.sh"
 
 checks=(nccl ddp fsdp checkpoint interruption usage channels_last resnet compile)
-# Seconds after which a check is ended.
+# Seconds after which a check is ended; three times as many on a CPU.
 declare -A limit=([nccl]=60 [ddp]=120 [fsdp]=120 [checkpoint]=180 [interruption]=180 [usage]=60 [channels_last]=60 [resnet]=200 [compile]=240)
-device=cuda seconds=600 small='' python='' about=''
+device=cuda seconds='' small='' python='' about='' process=''
+slower=1 # a CPU, in whole times
 work=$(mktemp -d)
 
 main() {
@@ -52,12 +53,16 @@ main() {
   for check in "${checks[@]}"; do
     [[ -n $check && -v limit[$check] ]] || common::die_usage "no check ${check@Q}: they are $(run::names)"
   done
+  if [[ $device == cpu ]]; then slower=3; fi
+  seconds=${seconds:-$((570 * slower))}
   OUT=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/device-XXXXXX")}
   mkdir -p -- "$OUT"
 
   run::find_python
   printf '%s\n%s, %s CPUs\n' "$python" "$about" "$(nproc)"
   : >"$work/rows"
+  mkdir -- "$work/tmp"
+  export TMPDIR=$work/tmp # torchrun leaves folders of logs there
   for check in "${checks[@]}"; do
     run::check "$check"
     run::table >"$OUT/device.md"
@@ -95,14 +100,17 @@ run::find_python() {
 # run::check NAME   In a process group of its own; its rows are in $work/rows.
 run::check() {
   local -i status=0 begun=$SECONDS left=$((seconds - SECONDS))
-  local -i bound=$((limit[$1] < left ? limit[$1] : left))
+  local -i bound=$((limit[$1] * slower < left ? limit[$1] * slower : left))
   printf '\n== %s\n' "$1"
   if ((left <= 0)); then
     run::row failed "$1" 'not run' "the $seconds s of all checks are over"
     return
   fi
   timeout --kill-after=20 "$bound" "$python" "$here/check.py" "$1" --device "$device" --folder "$work" --rows "$work/rows" \
-    ${small:+--small} </dev/null 2>&1 || status=$?
+    ${small:+--small} </dev/null 2>&1 &
+  process=$!
+  common::wait "$process" || status=$?
+  process=''
   if ((status == 124 || status == 137)); then
     run::row failed "$1" 'in time' "ended after $bound s"
   elif ((status > 1)); then
@@ -132,6 +140,8 @@ run::table() {
 
 run::leave() {
   trap '' INT TERM
+  # timeout hands it on to all that the check has started.
+  if [[ -n $process ]] && kill -- "$process" 2>/dev/null; then common::wait "$process" || true; fi
   rm -rf -- "$work"
 }
 

@@ -1,4 +1,4 @@
-"""Checks of the order of memory, of torch.compile, and of the loop's speed beside a bare loop."""
+"""Checks of torch.compile, and of the loop's speed beside a bare loop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from kit import GROUP_OF_ONE, TRAIN, Check
 from torch import nn
 from torch.nn import functional as F
 
-from train.checkpoint import Checkpoints
 from train.config import parse
 from train.data.augment import random_crop_flip
+from train.data.tensors import Tensors
 from train.environment import JobEnvironment
 from train.loop import fit
 from train.models.resnet import laid_out
-from train.parallel import Parallelism
 from train.tasks import cifar10
 
 GOAL = 0.98
@@ -101,8 +100,9 @@ def bare(task: Timed) -> list[float]:
     torch.manual_seed(0)
     model = laid_out(task.model().to(device), config)
     if config.compile:
-        model.forward = torch.compile(model.forward)  # type: ignore[method-assign]
+        model.forward = torch.compile(model.forward)
     optimizer = task.optimizer(model)
+    assert isinstance(task.train_data, Tensors)
     inputs, labels = task.train_data.tensors
     steps = len(inputs) // config.batch_size
     schedule = task.schedule(optimizer, config.epochs * steps, steps)
@@ -162,71 +162,6 @@ def waits(check: Check) -> None:
     check.expect(sound, what, f"{len(places)} waits in {steps} steps{', most at ' if most else ''}{most}")
 
 
-def channels_last(check: Check) -> None:
-    """The layout is in parameters, gradients and activations, and stays there after a resume."""
-    task = task_of(check, Timed, "--epochs=1")
-    parallelism = Parallelism.of(task.config)
-    times = {}
-    for last in (True, False):
-        torch.manual_seed(0)
-        model = parallelism.apply(task.model(), task.environment, check.device)
-        if not last:
-            model = model.to(memory_format=torch.contiguous_format)
-        outputs, hooks = watched(model) if last else ([], [])
-        optimizer = task.optimizer(model)
-        batch = task.train_data[: check.sizes.batch]
-        seconds = []
-        for number in range(20 if check.cuda else 6):
-            check.synchronize()
-            begun = time.perf_counter()
-            with parallelism.autocast(check.device):
-                loss = task.loss(model, batch)
-            (loss / check.sizes.batch).backward()
-            if last and number == 0:
-                for hook in hooks:
-                    hook.remove()
-                tensors = [part.weight for part in convolutions(model)]
-                tensors += [part.weight.grad for part in convolutions(model)]
-                wrong = sum(not is_last(tensor) for tensor in (*tensors, *outputs))
-                text = "parameters, gradients and activations"
-                check.expect(not wrong, text, f"{wrong} of {len(tensors) + len(outputs)} in another order")
-            optimizer.step()
-            optimizer.zero_grad()
-            check.synchronize()
-            seconds.append(time.perf_counter() - begun)
-        times[last] = median(seconds[2:])
-        if last:
-            survives(check, task, model, optimizer)
-    figures = f"{1000 * times[True]:.2f} ms a step, as torch lays it out {1000 * times[False]:.2f} ms"
-    check.expect(True, "the network's step, not compiled", f"{times[False] / times[True]:.2f} x: {figures}")
-
-
-def watched(model: nn.Module) -> tuple[list[torch.Tensor], list[Any]]:
-    """What the convolutions give from now on, and the hooks that see it."""
-    outputs: list[torch.Tensor] = []
-    hooks = [part.register_forward_hook(lambda *values: outputs.append(values[2])) for part in convolutions(model)]
-    return outputs, hooks
-
-
-def survives(check: Check, task: Timed, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    with Checkpoints(task.environment, {"model": model, "optimizer": optimizer}) as saver:
-        saver.save(1)
-        saver.wait()
-        saver.resume()
-    momentum = [optimizer.state[part.weight]["momentum_buffer"] for part in convolutions(model)]
-    tensors = [*(part.weight for part in convolutions(model)), *momentum]
-    wrong = sum(not is_last(tensor) for tensor in tensors)
-    check.expect(not wrong, "parameters and momentum after a resume", f"{wrong} of {len(tensors)} in another order")
-
-
-def convolutions(model: nn.Module) -> list[nn.Conv2d]:
-    return [part for part in model.modules() if isinstance(part, nn.Conv2d)]
-
-
-def is_last(tensor: torch.Tensor) -> bool:
-    return tensor.is_contiguous(memory_format=torch.channels_last)
-
-
 def compiler_is_there(check: Check, what: str) -> bool:
     """Inductor needs a C++ compiler on a CPU; Triton one of C for its launchers."""
     names = ("cc", "gcc", "clang") if check.cuda else ("g++", "c++", "clang++")
@@ -241,8 +176,11 @@ def compile(check: Check) -> None:  # noqa: A001  (the check's name)
     if not compiler_is_there(check, "python -m train --compile"):
         return
     eager = check.train("eager", check.flags("--epochs=2"), TRAIN)
-    kinds = {"one process": (TRAIN, []), "ddp, one rank in a group": (GROUP_OF_ONE, [])}
-    kinds["fsdp, one rank in a group"] = (GROUP_OF_ONE, ["--parallelism=fsdp", "--shard-above=1000"])
+    kinds: dict[str, tuple[tuple[str, ...], list[str]]] = {
+        "one process": (TRAIN, []),
+        "ddp, one rank in a group": (GROUP_OF_ONE, []),
+        "fsdp, one rank in a group": (GROUP_OF_ONE, ["--parallelism=fsdp", "--shard-above=1000"]),
+    }
     for what, (way, flags) in kinds.items():
         begun = time.perf_counter()
         run = check.train(f"compiled_{len(what)}", check.flags("--epochs=2", "--compile", *flags), way, seconds=150)

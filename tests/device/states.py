@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from interruptions import Timed
@@ -19,6 +20,7 @@ from train.environment import JobEnvironment
 
 Act = Callable[[subprocess.Popen[str]], object]
 
+WIDTH = {False: 512, True: 4096}
 STALL_GOAL = 0.2
 """Of torch.save's."""
 NOT_FINISHED = 75
@@ -28,8 +30,9 @@ def checkpoint(check: Check) -> None:
     model, optimizer = made(check, seed=0)
     folder = check.folder / "state"
     environment = JobEnvironment.from_environment({"CHECKPOINT_DIRECTORY": str(folder)})
-    inputs = torch.randn(64, model[0].in_features, device=check.device)
-    with Timed(environment, {"model": model, "optimizer": optimizer}, keep_last=1) as saver:
+    inputs = torch.randn(64, WIDTH[check.cuda], device=check.device)
+    saver = Timed(environment, {"model": model, "optimizer": optimizer}, keep_last=1)
+    with saver:
         # In the same breath as the next steps, which a copy that comes too late would see.
         step(model, optimizer, inputs)
         kept = cloned(model, optimizer)
@@ -46,7 +49,7 @@ def checkpoint(check: Check) -> None:
         text = "saved while the next steps run, loaded: the same bits, on the device"
         check.expect(whole and reached == 1 and same and there, text, f"{size / 1e6:,.0f} MB")
         stall(check, saver, model, optimizer, inputs)
-    for way in ("ddp", "fsdp"):
+    for way in ("fsdp",) if check.small else ("ddp", "fsdp"):
         flags = [f"--epochs={check.sizes.epochs}", f"--parallelism={way}", "--shard-above=1000", "--log-every=1"]
         resumed(check, f"{way}, one rank in a group, killed", f"killed_{way}", flags, subprocess.Popen.kill, -9)
 
@@ -62,7 +65,7 @@ def stall(check: Check, saver: Timed, model: nn.Module, optimizer: torch.optim.O
         step(model, optimizer, inputs)
         return held + saver.waited
 
-    def torch_save(file: object) -> float:
+    def torch_save(file: Any) -> float:
         begun = time.perf_counter()
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
         return time.perf_counter() - begun
@@ -95,7 +98,7 @@ def goal(check: Check, words: str) -> str:
 def made(check: Check, seed: int) -> tuple[nn.Sequential, torch.optim.Optimizer]:
     """2 GB with Adam on a GPU."""
     torch.manual_seed(seed)
-    width, layers = (4096, 10) if check.cuda else (512, 4)
+    width, layers = WIDTH[check.cuda], 10 if check.cuda else 4
     model = nn.Sequential(*(nn.Linear(width, width) for _ in range(layers))).to(check.device)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     return model, optimizer
@@ -145,7 +148,7 @@ def resumed(
     # At that line the second save has begun: so the first is there.
     every = check.sizes.save_every
     saving = [*flags, f"--save-every={every}"] if status == -9 else flags
-    first = check.train(place, saving, GROUP_OF_ONE, at=f"step {3 * every} of ", act=acting, **environment)
+    first = check.train(place, saving, GROUP_OF_ONE, at=f"step {3 * every} of ", act=acting, environment=environment)
     seconds = time.monotonic() - noted[0] if noted else float("nan")
     stop = Path(str(environment.get("STOP_FILE", check.folder / "no stop file")))
     stop.unlink(missing_ok=True)
@@ -153,11 +156,11 @@ def resumed(
     figures = f"status {first.status}, {seconds:.1f} s after it"
     if not check.expect(ended and whole.status == 0, f"{what}: ended early, a checkpoint is there", figures, first):
         return
-    second = check.train(place, flags, GROUP_OF_ONE, ATTEMPT=1, **environment)
+    second = check.train(place, flags, GROUP_OF_ONE, environment={**environment, "ATTEMPT": 1})
     said = next((line for line in second.lines if line.startswith("resumed at step")), "it did not resume")
     difference = compare(second, whole) if second.status == 0 else f"status {second.status}"
     if difference and second.status == 0:
-        again = check.train(f"{place}_again", flags, GROUP_OF_ONE, **environment)
+        again = check.train(f"{place}_again", flags, GROUP_OF_ONE, environment=environment)
         difference += "; so do two runs in one piece" if compare(again, whole) else "; two runs in one piece do not"
     figures = "; ".join(filter(None, (said, difference)))
     sound = not difference and said.startswith("resumed")
@@ -170,4 +173,4 @@ def in_one_piece(check: Check, flags: list[str], environment: dict[str, object])
     values = {name: value for name, value in environment.items() if name != "STOP_FILE"}
     if (check.folder / place / "checkpoints/final.pt").exists():
         return Run(0, [], check.folder / place)
-    return check.train(place, flags, GROUP_OF_ONE, **values)
+    return check.train(place, flags, GROUP_OF_ONE, environment=values)

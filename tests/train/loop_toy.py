@@ -98,3 +98,14 @@ def evaluate_with_norm(environment: JobEnvironment) -> float:
     bare[2].running_mean.fill_(environment.rank + 1)
     loop.evaluate(task, model, Parallelism())
     return bare[2].running_mean.mean().item()
+
+
+def step_with_norm(environment: JobEnvironment) -> list[str]:
+    """Under FSDP in bfloat16 with such a norm: the types of parameters and gradients, and of the output."""
+    parallelism, device = Parallelism(kind="fsdp", precision="bfloat16", shard_above=1), torch.device("cpu")
+    model = parallelism.apply(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), environment, device)
+    with parallelism.autocast(device):
+        output = model(torch.rand(2, 3, 8, 8))
+    output.float().square().sum().backward()
+    kept = [tensor for parameter in model.parameters() for tensor in (parameter, parameter.grad)]
+    return [*sorted({str(tensor.dtype) for tensor in kept}), str(output.dtype)]

@@ -56,6 +56,12 @@ def test_the_same_losses_in_each_way(
         assert done["losses"] != pytest.approx(alone, rel=1e-5)
 
 
+def test_norms_with_statistics_under_fsdp_in_bfloat16(tmp_path: Path) -> None:
+    """They refuse weights of bfloat16: "expected scalar type BFloat16 but found Float"."""
+    for kept in Ranks(2, loop_toy.step_with_norm, folder=tmp_path).results():
+        assert kept == ["torch.float32", "torch.bfloat16"]
+
+
 @pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(3, 3), nn.ReLU()), loop_toy.Block(3)])
 def test_a_model_is_compiled(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:
     """By the eager back-end, for inductor takes half a minute."""

@@ -1,0 +1,59 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154 # what helpers.bash and bats set
+# tests/device/run.sh, on a CPU; and what it says where it cannot run.
+
+load ../helpers
+
+setup() {
+  export OUT=$BATS_TEST_TMPDIR/out TMPDIR=$BATS_TEST_TMPDIR/tmp
+  mkdir -- "$TMPDIR"
+  unset PYTHON
+}
+
+device() {
+  run "$@" --separate-stderr bash "$BATS_TEST_DIRNAME/../device/run.sh" "${arguments[@]}"
+}
+
+@test "on a CPU: DDP and checkpoints pass, what a CPU lacks is skipped and counted, the table is written" {
+  arguments=(--device cpu --small --only 'nccl,ddp,checkpoint')
+  device -0
+  [[ ${lines[-1]} == '13 passed, 0 failed, 1 skipped' ]]
+  [[ $output == *'| nccl | NCCL, one rank | skipped | NCCL needs a GPU |'* ]]
+  [[ $(<"$OUT/device.md") == *'| checkpoint | fsdp, one rank in a group, killed: resumed, the bits of a run in one piece | ok | resumed at step '* ]]
+  [[ -z $(find "$TMPDIR" -mindepth 1) ]]
+}
+
+@test "without a compiler: the loop is measured uncompiled, what needs one is skipped" {
+  arguments=(--device cpu --small --only 'resnet,compile')
+  PATH=$(path_without g++ c++ clang++) device -0
+  [[ ${lines[-1]} == '1 passed, 0 failed, 3 skipped' ]]
+  [[ $output == *'| compile | compiled: python -m train --compile | skipped | torch.compile needs a compiler: none of g++, c++, clang++ is here |'* ]]
+}
+
+@test "a check that takes too long is ended, and has failed; so have those after it (with a stub of Python that sleeps)" {
+  cat >"$BATS_TEST_TMPDIR/python" <<'STUB'
+#!/bin/sh
+case "$*" in
+  *probe*) echo 'a stub' ;;
+  -I*) exit 0 ;;
+  *) exec sleep 60 ;;
+esac
+STUB
+  chmod +x -- "$BATS_TEST_TMPDIR/python"
+  arguments=(--seconds 1 --only 'nccl,usage')
+  PYTHON=$BATS_TEST_TMPDIR/python device -1
+  [[ ${lines[-1]} == '0 passed, 2 failed, 0 skipped' ]]
+  [[ $output == *'failed: nccl: in time: ended after 1 s'*'failed: usage: not run: the 1 s of all checks are over'* ]]
+  [[ -z $(find "$TMPDIR" -mindepth 1) ]]
+}
+
+@test "no Python that can: says what each lacks; a wrong name is refused" {
+  mkdir -- "$BATS_TEST_TMPDIR/bare"
+  python3 -m venv --without-pip "$BATS_TEST_TMPDIR/bare"
+  arguments=(--device cpu)
+  PYTHON=$BATS_TEST_TMPDIR/bare/bin/python device -1
+  [[ $stderr == *"no Python here can run the checks on the device 'cpu'"*'bare/bin/python'*'has no torch and no numpy' ]]
+  arguments=(--only 'ddp,nothing')
+  device -2
+  [[ $stderr == *"no check 'nothing': they are channels_last checkpoint compile ddp fsdp interruption nccl resnet usage" ]]
+}
