@@ -180,7 +180,7 @@ unconnected() {
   made_runs_setup
   made_run one 1 1
   state 1 completed
-  attempt 1 0 finished
+  attempt 1 0 finished 'Not enough GPUs. Exiting.'
   unconnected 1
   made_run some 2 3
   for task in 1 2 3; do
@@ -199,7 +199,7 @@ unconnected() {
   run -0 command_of list --json
   [[ $(grep -c '"unconnected": 1' <<<"$output") == 3 ]]
   run -0 command_of why one
-  [[ ${lines[0]} == 'job 1 (one): unconnected: it has finished, in 00:10:00, but its 2 processes never spoke with each other'* && $output == *$'\nto do: To train together, do this.' ]]
+  [[ ${lines[0]} == 'job 1 (one): unconnected: it has finished, in 00:10:00, but its 2 processes never spoke with each other'* && $output == *$'its log ends '*$'\n    Not enough GPUs. Exiting.\nto do: To train together, do this.' ]]
   run -0 command_of why 2
   [[ $output == *'1 of 3 tasks completed, ranks unconnected: 2'* && $output == *'2 of 3 tasks completed: 1,3'* ]]
   run -0 command_of why slow
