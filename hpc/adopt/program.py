@@ -19,12 +19,10 @@ CALLS = {
     "DistributedDataParallel": "DistributedDataParallel",
     "FullyShardedDataParallel": "FSDP",
     "fully_shard": "fully_shard()",
-    "Accelerator": "Accelerator()",
     "init_distributed": "init_distributed()",
-    "data_parallel": "data_parallel()",
-    "process_group": "process_group()",
 }
 PACKAGES = {"accelerate": "accelerate", "deepspeed": "deepspeed", "horovod": "horovod", "mpi4py": "mpi4py"}
+KITS = ("data_parallel", "process_group")  # of the package's module distributed; torch has another data_parallel
 LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
 TRANSFORMERS = ("Trainer", "Seq2SeqTrainer", "SFTTrainer", "DPOTrainer", "GRPOTrainer")  # start a group by themselves
 
@@ -45,6 +43,8 @@ def names(tree):
             function = node.func
             name = getattr(function, "attr", None) or getattr(function, "id", None)
             calls.setdefault(name, []).extend(keyword.arg for keyword in node.keywords)
+            if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+                modules.add("%s.%s" % (function.value.id, name))  # transformers.Trainer(…)
     return modules, calls
 
 
@@ -93,22 +93,26 @@ def look(project, package, first):
     return modules, calls
 
 
-def propose(modules, calls):
+def propose(modules, calls, package):
     """(options, reason)."""
     tops = {module.split(".")[0] for module in modules}
     several = "--gpus 2 --num-nodes 2"
-    if tops & set(LIGHTNING) and "Trainer" in calls:
-        if "num_nodes" in calls["Trainer"] or None in calls["Trainer"]:
-            return several + " -W lightning", "it has a Trainer of Lightning with num_nodes: -W lightning"
+    for name in ("Fabric", "Trainer") if tops & set(LIGHTNING) else ():
+        if name not in calls:
+            continue
+        if "num_nodes" in calls[name] or None in calls[name]:
+            return several + " -W lightning", "it has a %s of Lightning with num_nodes: -W lightning" % name
         return (
             "--gpus 1",
-            "its Trainer of Lightning has no num_nodes, so several nodes would each train alone: one process is "
-            "proposed; for more give it num_nodes and devices, and -W lightning",
+            "its %s of Lightning has no num_nodes, so several nodes would each train alone: one process is "
+            "proposed; for more give it num_nodes and devices, and -W lightning" % name,
         )
     found = [what for name, what in CALLS.items() if name in calls]
     found += [what for name, what in PACKAGES.items() if name in tops]
-    if "transformers" in tops or "trl" in tops:
-        found += [name for name in TRANSFORMERS if name in calls]
+    # A class of that name may be the project's own.
+    found += [name for name in TRANSFORMERS if modules & {"transformers." + name, "trl." + name}]
+    if package + ".distributed" in modules:
+        found += [name + "()" for name in KITS if name in calls]
     if found:
         return several, "it knows of several processes (%s)" % ", ".join(sorted(set(found)))
     return (
@@ -123,7 +127,7 @@ def main(project, package, *words):
     found = first and look(project, package, first)
     if not found:
         return 0
-    options, reason = propose(*found)
+    options, reason = propose(*found, package=package)
     print("%s\n%s: %s" % (options, os.path.relpath(first, project), reason))
     return 0
 

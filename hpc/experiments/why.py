@@ -174,7 +174,7 @@ def describe(run, task):
         told = f", interrupted {len(ends)} time{'s' * (len(ends) > 1)}: {told}" if times else ""
         told = f"it has finished, in {duration(task.elapsed)}{told}"
         if task.unconnected:
-            return "unconnected", f"{told}, but {task.unconnected[0]}", task.unconnected[1], None
+            return "unconnected", f"{told}, but {task.unconnected[0]}", task.unconnected[1], Case(run, task)
         return "finished", told, None, None
     if task.state in ("running", "suspended"):
         last = task.attempts[-1] if task.attempts else None

@@ -18,6 +18,7 @@ import sys
 import time
 
 SHORTEST, LONGEST = 0.2, 10.0  # seconds between looks: a tenth of the time since the first
+FORGET_AFTER = 5  # looks, after which a process that was no rank's is looked at again: node.sh becomes rank.sh
 MOST = 2000  # connections of a rank that are kept
 NETWORKS = ("/dev/infiniband/", "/dev/cxi", "/dev/hfi", "/dev/knem", "/dev/xpmem")
 SHARED = re.compile(rb"(?<= )/(?:dev/shm/|memfd:|SYSV)[^\n]*")
@@ -46,23 +47,24 @@ class Ranks:
     """The processes of this node's ranks: those below each rank.sh of the attempt, also when a parent has ended."""
 
     def __init__(self, attempt):
-        self.attempt, self.ranks, self.ports, self.looked_at = os.fsencode(attempt), {}, {}, set()
+        self.attempt, self.ranks, self.ports, self.others, self.looks = os.fsencode(attempt), {}, {}, set(), 0
 
     def look(self):
+        if self.looks % FORGET_AFTER == 0:
+            self.others.clear()
+        self.looks += 1
         parents, starts = {}, {}
         for name in names_in("/proc"):
-            if name.isdigit():
+            if name.isdigit() and name not in self.others:
                 fields = read("/proc/%s/stat" % name).rpartition(b")")[2].split()
                 if fields:
                     parents[name], starts[name] = fields[1].decode(), fields[19]
-        self.ranks = {key: rank for key, rank in self.ranks.items() if starts.get(key[0]) == key[1]}
-        known = {name: rank for (name, _), rank in self.ranks.items()}
+        known = {name: rank for (name, start), rank in self.ranks.items() if starts.get(name) == start}
         for name in parents:
-            if name not in known and (name, starts[name]) not in self.looked_at:
+            if name not in known:
                 words = read("/proc/%s/cmdline" % name).split(b"\0")
                 if words[1:2] and words[1].endswith(b"/hpc/job/rank.sh") and words[3:4] == [self.attempt]:
                     self.take(name, known)
-        self.looked_at = set(starts.items())
         for name in parents:
             above, line = name, []
             while above in parents and above not in known:
@@ -70,6 +72,7 @@ class Ranks:
                 above = parents[above]
             if above in known:
                 known.update((below, known[above]) for below in line)
+        self.others.update(name for name in parents if name not in known)
         self.ranks = {(name, starts[name]): rank for name, rank in known.items()}
         return known
 
@@ -168,7 +171,7 @@ def watch(attempt, node, parent, seconds):
             if found:
                 print("warning: so far %s. %s" % (found[0], found[1]), file=sys.stderr)
             seconds = 0
-        if not seconds and have_met(folder, set(known.values())):
+        if have_met(folder, set(known.values())):
             return
         pause = min(max(SHORTEST, age / 10), LONGEST)
         if watched is None:

@@ -123,7 +123,7 @@ names = json.load(open(sys.argv[1]))["environment"]
 families = r"(SLURM|SLURMD|CUDA|NCCL|OMP|APPTAINER|SINGULARITY|PMI)_.*|ROCR_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|PYTHONFAULTHANDLER|FROM_DOTENV|USER|LOGNAME"
 kit = """source_dir project_name scratch_dir exp_name RUN_DIRECTORY CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH
 LOSSY_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC N_PROCESSES RANK LOCAL_RANK WORLD_SIZE
-LOCAL_WORLD_SIZE PYTHONPATH WANDB_DIR WANDB_DATA_DIR WANDB_CACHE_DIR TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR
+LOCAL_WORLD_SIZE RANK_RECORD PYTHONPATH WANDB_DIR WANDB_DATA_DIR WANDB_CACHE_DIR TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR
 CUDA_CACHE_PATH MIOPEN_USER_DB_PATH MIOPEN_CUSTOM_CACHE_DIR MPLCONFIGDIR""".split()
 own = "PATH HOME PWD OLDPWD SHLVL _ LANG LC_CTYPE LD_LIBRARY_PATH PS1 PROMPT_COMMAND TERM VIRTUAL_ENV".split()
 unknown = [name for name in names if name not in kit + own and not re.fullmatch(families, name)]
@@ -360,4 +360,13 @@ small_image() {
   ended "$job" 30 FAILED 1:0
   job_log | grep -F "inside.sh: error: --chdir: there is no folder $own_folder in the container"
   if job_log | grep '^rank '; then return 1; fi
+}
+
+@test "ranks that train alone are told of, and those that do not are not" {
+  use_programs 'meetings.py quick' 'meetings.py ddp'
+  in_container -W srun --num-nodes 2
+  wait_for_job "$job" 120
+  job_log 1 | grep -qE '^warning: job [0-9]+: its 2 processes never spoke with each other'
+  job_log 2 | grep -q ': exit status 0, finished$'
+  if job_log 2 | grep 'never spoke'; then return 1; fi
 }

@@ -99,7 +99,7 @@ send() {
   printf 'MEETINGS_SERVER=%s\nMEETINGS_PORT=%s\n' "$(scontrol show config | sed -nE 's/^SlurmctldHost.*[(=] *([0-9.]+)\)?$/\1/p' | tail -n 1)" \
     "$(scontrol show config | sed -nE 's/^SlurmctldPort *= ([0-9]+).*/\1/p')" >"$project/.env"
   # By Slurm, a rank on each of two nodes.
-  tasks ddp brief fsdp by_file by_tcp by_store store_only rpc own_sockets in_a_child spawn_together accelerated mpi no_framework \
+  tasks ddp brief fsdp by_file by_tcp by_store store_only rpc own_sockets in_a_child spawn_together accelerated no_framework \
     'python -I programs/meetings.py ddp' 'bash -c "sleep 1"' plain quick spawn_apart group_of_one one_server lightning_single \
     'PYTHONPATH=src python programs/meetings.py plain' 'bash -c "exec python -I programs/meetings.py plain"'
   send -W srun --num-nodes 2 --max-parallel 2
@@ -114,8 +114,8 @@ send() {
   send -W node --num-nodes 2
   tasks lightning_together
   send -W lightning --num-nodes 2
-  # In one node's memory.
-  tasks shared_memory_only
+  # In one node's memory, and by MPI, whose identity srun brings.
+  tasks shared_memory_only mpi
   send -W srun --gpus 2
   expect_alone plain quick spawn_apart group_of_one one_server lightning_single 'bash programs/alone.sh'
 }

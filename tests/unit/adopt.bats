@@ -250,9 +250,14 @@ assert "train" not in sys.modules and NOT_FINISHED == 75'
 --gpus 2 --num-nodes 2|from transformers import Trainer\nTrainer(model=None)
 --gpus 2 --num-nodes 2|from train import distributed\nwith distributed.process_group(1, 2): pass
 --gpus 1|from train.checkpoint import Checkpoints
+--gpus 1|import torch.nn as nn\nnn.parallel.data_parallel(None, None)
+--gpus 1|from own import Trainer\ndef load():\n    from transformers import GPT2LMHeadModel\nTrainer(1)
+--gpus 1|from lightning.fabric import Fabric\nfrom lightning.fabric.accelerators import Accelerator\nFabric(devices=1)
+--gpus 2 --num-nodes 2 -W lightning|from lightning.fabric import Fabric\nFabric(num_nodes=2)
+--gpus 2 --num-nodes 2|import transformers\ntransformers.Trainer(model=None)
 --gpus 2 --num-nodes 2|not python (
 PROGRAMS
-  ((wrong == 0 && number == 14))
+  ((wrong == 0 && number == 19))
 }
 
 @test "the command: each word as it was given, and never over a configuration that is there" {

@@ -157,13 +157,14 @@ PYTHON
     noted 0 'uses torch'
     noted 1 'uses torch'
     bash -c '
-      for rank in 0 1; do RANK=$rank MASTER_PORT=1 bash "$1/hpc/job/rank.sh" "$1" "$2" "${@:4}" & done
-      exec python3 -I -S "$3/hpc/job/meeting.py" watch "$2" here "$PPID"' - "$kit" "$attempt" "$checkout" "$BATS_TEST_TMPDIR/speak.py" "$BATS_TEST_TMPDIR/port" $words 3>&- &
-    :
+      for rank in 0 1; do RANK=$rank MASTER_PORT=1 bash -c "sleep 0.5; exec bash \"\$@\"" - "$1/hpc/job/rank.sh" "$1" "$2" "${@:4}" & done # as node.sh becomes it
+      exec python3 -I -S "$3/hpc/job/meeting.py" watch "$2" here "$PPID" 2' - "$kit" "$attempt" "$checkout" "$BATS_TEST_TMPDIR/speak.py" "$BATS_TEST_TMPDIR/port" $words 2>"$BATS_TEST_TMPDIR/said" 3>&- &
     wait_until 10 pgrep -f "$BATS_TEST_TMPDIR/port"
     wait_until 20 not_running
     kill "$!" 2>/dev/null || true
     if [[ -z $words ]]; then groups ''; else groups '0|1'; fi
+    if [[ -z $words ]]; then [[ ! -s $BATS_TEST_TMPDIR/said ]]; fi
+    [[ -z $words || $(<"$BATS_TEST_TMPDIR/said") == 'warning: so far its 2 processes never spoke with each other: each may have trained alone. '* ]]
   done
 }
 
@@ -180,7 +181,7 @@ unconnected() {
   made_runs_setup
   made_run one 1 1
   state 1 completed
-  attempt 1 0 finished
+  attempt 1 0 finished 'Not enough GPUs. Exiting.'
   unconnected 1
   made_run some 2 3
   for task in 1 2 3; do
@@ -199,7 +200,7 @@ unconnected() {
   run -0 command_of list --json
   [[ $(grep -c '"unconnected": 1' <<<"$output") == 3 ]]
   run -0 command_of why one
-  [[ ${lines[0]} == 'job 1 (one): unconnected: it has finished, in 00:10:00, but its 2 processes never spoke with each other'* && $output == *$'\nto do: To train together, do this.' ]]
+  [[ ${lines[0]} == 'job 1 (one): unconnected: it has finished, in 00:10:00, but its 2 processes never spoke with each other'* && $output == *$'its log ends '*$'\n    Not enough GPUs. Exiting.\nto do: To train together, do this.' ]]
   run -0 command_of why 2
   [[ $output == *'1 of 3 tasks completed, ranks unconnected: 2'* && $output == *'2 of 3 tasks completed: 1,3'* ]]
   run -0 command_of why slow

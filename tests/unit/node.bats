@@ -117,3 +117,17 @@ variable() {
   DISK_OF_THE_JOB=$BATS_TEST_TMPDIR/disk node
   [[ $(variable SLURM_TMPDIR) == "$BATS_TEST_TMPDIR/disk/$(id -un)_1_0" ]]
 }
+
+@test "threads: one for each core of a process; on a pocket cluster all processes of the job share this machine" {
+  printf '#!/bin/sh\necho 8\n' >"$BATS_TEST_TMPDIR/nproc" && chmod +x -- "$BATS_TEST_TMPDIR/nproc"
+  PATH=$BATS_TEST_TMPDIR:$PATH
+  fact[cpus]=16
+  node
+  [[ $(variable OMP_NUM_THREADS) == 4 ]] # two processes, eight cores
+  fact[nodes]=2
+  POCKET_CLUSTER_JOB=/x SLURM_STEP_NUM_TASKS=2 node
+  [[ $(variable OMP_NUM_THREADS) == 2 ]]
+  fact[nodes]=16
+  POCKET_CLUSTER_JOB=/x SLURM_STEP_NUM_TASKS=16 node
+  [[ $(variable OMP_NUM_THREADS) == 1 ]]
+}

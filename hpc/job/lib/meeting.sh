@@ -7,8 +7,8 @@ declare -g meeting_so_far=600 # seconds after which it is said for the first tim
 
 # meeting::is_wanted   Whether there are several ranks, and nobody has said that each works alone (--independent).
 meeting::is_wanted() {
-  local -i ranks=$((fact[nodes] * fact[processes_per_node]))
-  if [[ ${fact[launcher]} == node ]]; then ranks=${fact[nodes]}; fi
+  local -i ranks=$((fact[nodes] * ${fact[processes_per_node]:-1}))
+  if [[ ${fact[launcher]:-} == node ]]; then ranks=${fact[nodes]}; fi
   [[ -z ${fact[independent]:-} ]] && ((ranks > 1))
 }
 
