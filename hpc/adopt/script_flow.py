@@ -23,7 +23,7 @@ class Script(Commands, Programs):
         self.path, self.project, self.request, self.srun = path, project, request, srun
         self.records, self.runs, self.exports, self.functions = [], [], {}, {}
         self.folder, self.prefix, self.depth = ".", [], 0
-        self.conda_root, self.environment, self.modules, self.secrets = "", False, [], {}
+        self.conda_root, self.environment, self.secrets = "", False, {}
         self.result = True
         facts = {
             " NNODES": str(request.nodes),
@@ -104,6 +104,7 @@ class Script(Commands, Programs):
         elif isinstance(command, While):
             if self.interesting(command.body):
                 self.say("left", command.line, "a loop: %s: its commands count once here" % self.shown(command.line))
+            self.walk(command.test)
             self.walk(command.body)
         elif isinstance(command, Case):
             self.case(command)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # hpc/adopt.sh --from, on a real Slurm: each script of tests/sbatch_scripts/ is sent held, and what is proposed for it is sent held;
-# Slurm's fields of the two jobs are the same, but for those of tests/sbatch_scripts/differences, which says why. The nodes that
+# Slurm's fields of the two jobs are the same, but for those of tests/golden/from_sbatch_differences.txt, which says why. The nodes that
 # these scripts ask for are lines of slurm.conf without a machine behind them, as the jobs never start.
 # shellcheck disable=SC2154 # ../helpers
 
@@ -80,7 +80,7 @@ print("ArrayTasks=%d%%%s" % (count, text.partition("%")[2]))'
   ln -s -- "$checkout/.venv" .venv
   python=$(bash venv/create.sh cpu)
   for script in "$from_sbatch_scripts"/*.sbatch; do compare "$script"; done >"$BATS_TEST_TMPDIR/differences"
-  diff <(grep -v '^[*#]' "$from_sbatch_scripts/differences" | sed 's/  *#.*//') <(unlisted <"$BATS_TEST_TMPDIR/differences")
+  diff <(grep -v '^[*#]' "${from_sbatch_golden}_differences.txt" | sed 's/  *#.*//') <(unlisted <"$BATS_TEST_TMPDIR/differences")
 }
 
 # compare SCRIPT   Prints a line SCRIPT FIELD: THEIRS -> OURS for each that is not the same.
@@ -108,7 +108,7 @@ unlisted() {
       general=${general%%  #*}
       # shellcheck disable=SC2053 # the list gives a pattern
       if [[ "${line#* }" == ${general#\* } ]]; then known=1; fi
-    done < <(grep '^\*' "$from_sbatch_scripts/differences")
+    done < <(grep '^\*' "${from_sbatch_golden}_differences.txt")
     if [[ -z $known ]]; then printf '%s\n' "$line"; fi
   done
 }
