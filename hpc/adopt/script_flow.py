@@ -279,11 +279,13 @@ class Script(Commands, Programs):
             return True
         settings = self.own_settings(command)
         words = self.values.words(command.words)
-        while words and words[0] in ("time", "exec", "command", "builtin", "nohup", "eval"):
+        while words and os.path.basename(words[0]) in ("time", "exec", "command", "builtin", "nohup", "eval"):
             if words[0] == "eval":
                 self.inner(" ".join(words[1:]), line, settings)
                 return True
             words = words[1:]
+            while words and words[0].startswith("-"):
+                words = words[1:]
         if not words:
             return True
         name = os.path.basename(words[0])

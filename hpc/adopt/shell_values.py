@@ -8,7 +8,7 @@ import fnmatch
 import operator
 import re
 
-from shell_text import parse, plain, set_of
+from shell_text import Simple, TextError, parse, plain, set_of
 
 # Slurm's name of a fact -> the kit's, in which a launcher makes no difference.
 RENAMED = {
@@ -244,7 +244,10 @@ class Values:
 
     def inner(self, word):
         """A word inside of ${ }: quotes and variables are as outside."""
-        parsed = parse("x=" + (word if word[:1] in "\"'" else '"%s"' % word.replace('"', '\\"')))
+        try:
+            parsed = parse("x=" + (word if word[:1] in "\"'" else '"%s"' % word.replace('"', '\\"')))
+        except TextError:
+            return self.missing("UNKNOWN")
         return self.word(parsed[0].command.settings[0][3]) if parsed else ""
 
     def sum(self, content):
@@ -272,35 +275,38 @@ class Values:
 
     def command(self, content):
         """What $( ) may be known to print."""
-        content = content.strip()
-        if re.match(r"(pwd|dirname|readlink -f \.|realpath \.|git rev-parse --show-toplevel)\b", content):
-            return "."
-        found = re.match(r"(?:basename|realpath|readlink -f|echo(?: -n)?)\s+([^|;&]+)$", content)
-        if found:
-            inner = " ".join(self.inner(word) for word in found.group(1).split())
-            if content.startswith("basename"):
-                known = literal(inner.split(" ")[0])
-                last = "" if known is None else known.rstrip("/").rpartition("/")[2]
-                suffix = inner.split(" ")[1:] and literal(inner.split(" ")[1])
-                return text(last[: -len(suffix)] if suffix and last.endswith(suffix) else last)
-            return inner
         if re.search(r"scontrol\s+show\s+hostname|hostname|\bip\s+addr|getent|SLURM_(JOB_)?NODELIST", content):
             return "${MASTER_ADDR}"
         if re.search(r"nvidia-smi|rocm-smi|CUDA_VISIBLE_DEVICES", content):
             return "${N_PROC}"
-        if content.startswith("date"):
+        listed = parse(content)
+        command = listed[0].command if len(listed) == 1 else None
+        if isinstance(command, Simple) and command.words:
+            known = self.printed(plain(command.words[0]), self.words(command.words)[1:])
+            if known is not None:
+                return known
+        return self.file_line(content.strip())
+
+    def printed(self, name, words):
+        """By a simple command; None where the job alone knows."""
+        words = [word for word in words if not re.match(r"-[a-zA-Z]", word)]
+        if name in ("pwd", "git") or (name == "dirname" and words == [self.variables["0"]]):
+            return "."
+        if name in ("echo", "realpath", "readlink"):
+            return " ".join(words)
+        if name == "date":
             return "${SLURM_JOB_ID}"
-        found = re.match(r"seq(?:\s+-\w\s+\S+)?((?:\s+\S+){1,3})$", content)
-        if found:
-            numbers = [literal(self.inner(word)) for word in found.group(1).split()]
-            if all(number is not None and re.match(r"-?\d+$", number) for number in numbers):
-                first, step, last = (
-                    [1, 1, *map(int, numbers)] if len(numbers) == 1 else [int(numbers[0]), 1, int(numbers[-1])]
-                )
-                if len(numbers) == 3:
-                    step = int(numbers[1])
-                return " ".join(map(str, range(first, last + (1 if step > 0 else -1), step or 1)))
-        return self.file_line(content)
+        if name in ("basename", "dirname") and words:
+            before, _, last = words[0].rstrip("/").rpartition("/")
+            if name == "dirname":
+                return before or "."
+            suffix = words[1] if len(words) > 1 else ""
+            return last[: -len(suffix)] if suffix and last.endswith(suffix) else last
+        numbers = [int(word) for word in words if re.match(r"-?\d+$", word)]
+        if name == "seq" and 0 < len(numbers) == len(words) < 4:
+            first, step, last = {1: [1, 1, *numbers], 2: [numbers[0], 1, numbers[-1]], 3: numbers}[len(numbers)]
+            return " ".join(map(str, range(first, last + (1 if step > 0 else -1), step or 1)))
+        return None
 
     def file_line(self, content):
         """Line N of a file, as people choose one by an array's index."""
