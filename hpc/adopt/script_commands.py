@@ -23,6 +23,11 @@ class Commands:
             self.conda(line, words)
         elif name in ("cd", "pushd"):
             self.cd(line, words[1] if len(words) > 1 else "${HOME}")
+        elif name == "set" and "--" in words:
+            self.values.arguments = words[words.index("--") + 1 :]
+        elif name == "let":
+            for one in words[1:]:
+                self.values.change(literal(one) or "0")
         elif name == "shift":
             count = literal(words[1]) if len(words) > 1 else "1"
             self.values.arguments = self.values.arguments[int(count) if count and count.isdigit() else 1 :]
@@ -89,6 +94,9 @@ class Commands:
         value = (
             self.values.words(content) if isinstance(content, tuple) else self.values.word(content) if content else ""
         )
+        pairs = [re.match(r"\[([^]]*)\]=(.*)$", word, re.DOTALL) for word in value] if isinstance(value, list) else []
+        if pairs and all(pairs):
+            value = {pair.group(1): pair.group(2) for pair in pairs}
         if isinstance(value, str) and "${UNKNOWN" in value:
             if "PORT" in name or re.search(r"MASTER|HEAD|ADDR", name):
                 value = "${MASTER_PORT}" if "PORT" in name else "${MASTER_ADDR}"

@@ -183,12 +183,12 @@ class Values:
         value = self.look(name)
         if indirect and isinstance(value, str) and re.match(r"\w+$", value):
             value = self.look(value)
-        elif indirect and index in ("@", "*") and isinstance(value, list):
-            return [str(number) for number in range(len(value))]
+        elif indirect and index in ("@", "*") and isinstance(value, (list, dict)):
+            return [str(number) for number in range(len(value))] if isinstance(value, list) else list(value)
         if name in ("@", "*"):
             if not value and not self.inside:
                 self.asked = True
-        elif index is not None or isinstance(value, list):
+        elif index is not None or isinstance(value, (list, dict)):
             value = self.element(value, index)
         if length:
             if value is None:
@@ -199,6 +199,8 @@ class Values:
         return self.missing(name) if value is None else value
 
     def element(self, value, index):
+        if isinstance(value, dict):
+            return list(value.values()) if index in ("@", "*") else value.get(literal(self.inner(index or "0")))
         values = value if isinstance(value, list) else [] if value is None else [value]
         if index in ("@", "*"):
             return values
@@ -219,11 +221,15 @@ class Values:
                 return self.missing(name)
             if empty and how[-1] == "=":
                 self.put(name, self.inner(word))
+            if empty and re.match(r"(['\"]).*\1$", word, re.DOTALL):
+                return [self.inner(word)]  # not split
             return self.inner(word) if empty else value
         if value is None:
             return self.missing(name)
         if isinstance(value, list):
-            return value
+            found = re.match(r":\s*(\d+)(?::(\d+))?$", rest)
+            end = int(found.group(1)) + int(found.group(2)) if found and found.group(2) else None
+            return value[int(found.group(1)) : end] if found else value
         known = literal(value)
         if known is None:
             return value if re.match(r"[%#,^]", rest) else self.missing("UNKNOWN")
@@ -266,6 +272,18 @@ class Values:
         except (SyntaxError, ValueError, ZeroDivisionError, OverflowError):
             return None
 
+    def change(self, content):
+        """Of (( )): whether it is true, or None; a variable is changed."""
+        found = re.match(r"\s*(\w+)\s*(?:([-+])\2|([-+*/%]?)=(?!=))(.*)$", content, re.DOTALL)
+        if not found:
+            result = self.sum(content)
+            return None if result is None else bool(result)
+        name, step, how, rest = found.groups()
+        result = self.sum("%s%s%s" % (name, step or how, "1" if step else "(%s)" % rest) if step or how else rest)
+        if result is not None:
+            self.put(name, str(result))
+        return None if result is None else bool(result)
+
     def number(self, name):
         value = self.variable(name)
         known = literal(value) if isinstance(value, str) else None
@@ -302,11 +320,27 @@ class Values:
                 return before or "."
             suffix = words[1] if len(words) > 1 else ""
             return last[: -len(suffix)] if suffix and last.endswith(suffix) else last
+        if name == "printf" and words and None not in map(literal, words):
+            return self.formatted(*map(literal, words))
         numbers = [int(word) for word in words if re.match(r"-?\d+$", word)]
         if name == "seq" and 0 < len(numbers) == len(words) < 4:
             first, step, last = {1: [1, 1, *numbers], 2: [numbers[0], 1, numbers[-1]], 3: numbers}[len(numbers)]
             return " ".join(map(str, range(first, last + (1 if step > 0 else -1), step or 1)))
         return None
+
+    @staticmethod
+    def formatted(form, *words):
+        """By printf, with its simple forms."""
+        kinds = re.findall(r"%[-0-9.]*([a-zA-Z%])", form)
+        if set(kinds) - set("sdif") or len(kinds) != len(words):
+            return None
+        try:
+            values = tuple(
+                word if kind == "s" else float(word) if kind == "f" else int(word) for kind, word in zip(kinds, words)
+            )
+        except ValueError:
+            return None
+        return text(form % values).replace("\\n", "\n").rstrip("\n")
 
     def file_line(self, content):
         """Line N of a file, as people choose one by an array's index."""
@@ -350,7 +384,7 @@ def calculated(node):
 
 
 def braces(content):
-    """{1..4} and {a,b}, one of them in a word."""
+    """{1..4} and {a,b}."""
     found = re.match(r"(.*?)\{(?:(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?|([^{}]*,[^{}]*))\}(.*)$", content, re.DOTALL)
     if not found:
         return [content]
@@ -361,7 +395,7 @@ def braces(content):
         inner = map(str, list(range(first, last + sign, sign * int(step or 1)))[:1000])
     else:
         inner = listed.split(",")
-    return [before + one + after for one in inner]
+    return [before + one + rest for one in inner for rest in braces(after)]
 
 
 __all__ = ["OURS", "SECRET", "Values", "literal", "names", "plain", "text"]

@@ -49,10 +49,9 @@ lines() {
   [[ ! -e $project/hpc && ! -e $project/.env ]]
 }
 
-# Each case is a script, up to an empty line: what it has, then `=> LINE` for each line of the configuration, `+> WORDS` for what the
-# proposed command has, and `!> WORDS` for what is said.
-@test "words, variables, branches, loops and arrays are read as bash would" {
-  local line number=0 kind name missing=0
+# make_cases   Each is a script of its own.
+make_cases() {
+  local line number=0
   local -a body=()
   while IFS= read -r line; do
     if [[ -z $line ]]; then
@@ -67,7 +66,13 @@ lines() {
   printf '%s\n' 'a 1' 'b 2' >"$project/list.txt"
   printf '%s\n' 'export SOURCED=yes' 'NAME=sourced' >"$project/settings.sh"
   from "$scripts" "$project" >"$BATS_TEST_TMPDIR/said" 2>/dev/null
-  number=1
+}
+
+# Each case is a script, up to an empty line: what it has, then `=> LINE` for each line of the configuration, `+> WORDS` for what the
+# proposed command has, and `!> WORDS` for what is said.
+@test "words, variables, branches, loops and arrays are read as bash would" {
+  local line number=1 kind name missing=0
+  make_cases
   while IFS= read -r line; do
     name=case_$number
     [[ -n $line ]] || number=$((number + 1))
@@ -84,6 +89,28 @@ lines() {
     }
   done <"${from_sbatch_golden}_cases.txt"
   ((number > 30 && missing == 0))
+}
+
+@test "the program gets the words that bash itself gives it (python is a stub that writes them down)" {
+  local file name compared=0 bin=$BATS_TEST_TMPDIR/bin
+  make_cases
+  mkdir -- "$bin" "$project/src"
+  printf '#!/bin/sh\nfor word; do printf "%%s\\0" "$word"; done >>"$WORDS"; printf "\\0\\0" >>"$WORDS"\n' >"$bin/python"
+  printf '#!/bin/sh\n' | tee "$bin/cp" "$bin/rsync" "$bin/sleep" >"$bin/conda"
+  chmod +x -- "$bin"/*
+  cd -- "$project"
+  for file in "$scripts"/*.sbatch; do
+    name=${file##*/} name=${name%.sbatch}
+    # What a job alone knows, and what bash leaves to srun.
+    if grep -qE 'srun|conda|expr|\$1 |"\$@"$|\bcd ' "$file" && ! grep -q '^run()' "$file"; then continue; fi
+    WORDS=$BATS_TEST_TMPDIR/words python3 "$BATS_TEST_DIRNAME/from_sbatch_oracle.py" "$file" "$checkout/hpc/job_submitter/experiments_file.py" \
+      "$project/experiment_configurations_$name.txt" "$(grep "^submit .*$name.txt" "$BATS_TEST_TMPDIR/said")" "$bin" || {
+      printf 'case %s:\n%s\n' "$name" "$(<"$file")"
+      return 1
+    }
+    compared=$((compared + 1))
+  done
+  ((compared > 25))
 }
 
 @test "nothing of a script is run, however it is written" {
