@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # the tests use the variables
 # The scripts of tests/sbatch_scripts/, for unit/from_sbatch.bats and cluster/from_sbatch.bats. Needs helpers.bash.
 
 from_sbatch_scripts=${BASH_SOURCE[0]%/*}/sbatch_scripts

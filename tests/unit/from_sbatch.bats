@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2016 # what is in single quotes is for nobody to expand
-# shellcheck disable=SC2154 # ../helpers
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # each test is a subshell; profiles use site_clusters; ../helpers
 # hpc/adopt.sh --from: what is read in scripts of sbatch, what is said, what is written and what stays. Whether a proposal asks Slurm
 # for the same: cluster/from_sbatch.bats. UPDATE_FROM_SBATCH=1 writes golden/from_sbatch_said.txt anew.
 
@@ -15,11 +15,6 @@ setup() {
   export HOME=$BATS_TEST_TMPDIR/home SCRATCH=/scratch/me USER=me
   # No Slurm of this machine has a profile for these.
   PATH=$(path_without sbatch scontrol)
-}
-
-# adopt [OPTION...]   What --from says of the folder of scripts, or of what is given.
-adopt() {
-  bash "$checkout/hpc/adopt.sh" "${@:---from}" ${1:-"$scripts"} ${1:-"$project"}
 }
 
 # from OPTION...
@@ -49,10 +44,14 @@ lines() {
   [[ ! -e $project/hpc && ! -e $project/.env ]]
 }
 
-# make_cases   Each is a script of its own.
+# make_cases   Each is a script of its own; once for the file.
 make_cases() {
   local line number=0
   local -a body=()
+  project=$BATS_FILE_TMPDIR/project scripts=$BATS_FILE_TMPDIR/scripts said=$BATS_FILE_TMPDIR/said
+  if [[ -e $said ]]; then return; fi
+  mkdir -- "$project" "$scripts"
+  : >"$project/train.py"
   while IFS= read -r line; do
     if [[ -z $line ]]; then
       number=$((number + 1))
@@ -65,7 +64,8 @@ make_cases() {
   : >"$project/other.py"
   printf '%s\n' 'a 1' 'b 2' >"$project/list.txt"
   printf '%s\n' 'export SOURCED=yes' 'NAME=sourced' >"$project/settings.sh"
-  from "$scripts" "$project" >"$BATS_TEST_TMPDIR/said" 2>/dev/null
+  from "$scripts" "$project" >"$said.partial" 2>/dev/null
+  mv -- "$said.partial" "$said"
 }
 
 # Each case is a script, up to an empty line: what it has, then `=> LINE` for each line of the configuration, `+> WORDS` for what the
@@ -78,7 +78,7 @@ make_cases() {
     [[ -n $line ]] || number=$((number + 1))
     [[ $line == [=+!]'> '* ]] || continue
     kind=${line%%'> '*} line=${line#*'> '}
-    sed -n "/^from .*\/$name.sbatch/,/^submit /p" "$BATS_TEST_TMPDIR/said" >"$BATS_TEST_TMPDIR/case"
+    sed -n "/^from .*\/$name.sbatch/,/^submit /p" "$said" >"$BATS_TEST_TMPDIR/case"
     case $kind in
       =) lines "$name" | grep -cxF -- "$line" >/dev/null ;;
       +) grep '^submit ' "$BATS_TEST_TMPDIR/case" | grep -cF -- "$line" >/dev/null ;;
@@ -95,7 +95,7 @@ make_cases() {
   local file name compared=0 bin=$BATS_TEST_TMPDIR/bin
   make_cases
   mkdir -- "$bin" "$project/src"
-  printf '#!/bin/sh\nfor word; do printf "%%s\\0" "$word"; done >>"$WORDS"; printf "\\0\\0" >>"$WORDS"\n' >"$bin/python"
+  printf '#!/bin/sh\nprintf "%%s\\0" "$#" "$@" >>"$WORDS"\n' >"$bin/python"
   printf '#!/bin/sh\n' | tee "$bin/cp" "$bin/rsync" "$bin/sleep" >"$bin/conda"
   chmod +x -- "$bin"/*
   cd -- "$project"
@@ -104,7 +104,7 @@ make_cases() {
     # What a job alone knows, and what bash leaves to srun.
     if grep -qE 'srun|conda|expr|\$1 |"\$@"$|\bcd ' "$file" && ! grep -q '^run()' "$file"; then continue; fi
     WORDS=$BATS_TEST_TMPDIR/words python3 "$BATS_TEST_DIRNAME/from_sbatch_oracle.py" "$file" "$checkout/hpc/job_submitter/experiments_file.py" \
-      "$project/experiment_configurations_$name.txt" "$(grep "^submit .*$name.txt" "$BATS_TEST_TMPDIR/said")" "$bin" || {
+      "$project/experiment_configurations_$name.txt" "$(grep "^submit .*$name.txt" "$said")" "$bin" || {
       printf 'case %s:\n%s\n' "$name" "$(<"$file")"
       return 1
     }
@@ -124,6 +124,7 @@ make_cases() {
   [[ $status == 0 ]]
   # What was written is read, too: a profile is sourced.
   local -A site=()
+  # shellcheck source=/dev/null
   source "$project/hpc/clusters/from_all.sh"
   [[ ${site[modules]} == *"y'; touch canary; '"* ]]
   [[ -z $(find "$BATS_TEST_TMPDIR" -name 'canary') ]]
@@ -210,6 +211,7 @@ refused() {
   script one 'module load cuda' 'python train.py'
   from "$scripts/one.sbatch" "$project"
   site_clusters=$checkout/hpc/clusters
+  # shellcheck source=/dev/null
   source "$project/hpc/clusters/from_one.sh"
   [[ ${site[modules]} == cuda && -n ${site[gpus_per_node]} ]]
 }

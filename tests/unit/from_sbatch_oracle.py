@@ -30,7 +30,12 @@ def by_bash(script, folder):
         if index is not None:
             environment.update(SLURM_ARRAY_TASK_ID=str(index), SLURM_ARRAY_TASK_COUNT=str(len(listed)))
         subprocess.run(["bash", script], env=environment, check=False, capture_output=True, timeout=20)
-    return [one.split("\0") for one in words.read_text().split("\0\0\0")[:-1]]
+    found, fields = [], words.read_text().split("\0")[:-1]
+    while fields:
+        end = 1 + int(fields[0])
+        found.append(fields[1:end])
+        fields = fields[end:]
+    return found
 
 
 def by_kit(reader, configuration, command):
