@@ -12,7 +12,7 @@ declare -gA options_owner+=() options_instead+=() launchers_valued+=() launchers
 declare -g sbatch_argument_shorts
 declare -g line_refusal line_launcher
 
-# from_scripts::add PATH   A script, or a folder of them: those that have a line #SBATCH.
+# from_scripts::add PATH   A script, or a folder of them: those that begin with #! and have a line #SBATCH.
 from_scripts::add() {
   local file
   local -i before=${#from_scripts_files[@]}
@@ -24,9 +24,9 @@ from_scripts::add() {
   fi
   [[ -d $1 ]] || common::die_usage "--from ${1@Q} is neither a file nor a folder"
   for file in "$1"/*; do
-    if [[ -f $file && -r $file ]] && grep -qsE '^#SBATCH([[:space:]]|$)' -- "$file"; then from_scripts_files+=("$(realpath -- "$file")"); fi
+    if [[ -f $file && -r $file && $(LC_ALL=C head -c 2 -- "$file" | tr -d '\0') == '#!' ]] && grep -qE '^#SBATCH([[:space:]]|$)' -- "$file"; then from_scripts_files+=("$(realpath -- "$file")"); fi
   done
-  ((${#from_scripts_files[@]} > before)) || common::die_usage "--from ${1@Q}: no file in this folder has a line #SBATCH"
+  ((${#from_scripts_files[@]} > before)) || common::die_usage "--from ${1@Q}: no file in this folder is a script with a line #SBATCH"
 }
 
 # from_scripts::read FILE PROJECT   The records of a script; status 2 with the reason where it is none.
@@ -39,6 +39,7 @@ from_scripts::check() {
   local file why
   common::first_python 6 python3 >/dev/null || common::die "--from needs a python3 of 3.6 or later: load one (module load python)"
   for file in "${from_scripts_files[@]}"; do
+    [[ $file != *[[:cntrl:]]* ]] || common::die_usage "--from ${file@Q}: control characters are not possible in its name"
     why=$(from_scripts::read "$file" "$1" 2>&1 >/dev/null) || common::die_usage "--from ${file@Q}: ${why:-it cannot be read}"
   done
 }
@@ -76,7 +77,8 @@ from_scripts::propose_one() {
   local -i nodes=1 tasks=1 gpus=0
   local -a request=() lines=() words=() modules=() sites=() own=()
   local -A given=() unknown=()
-  stem=${file##*/} stem=${stem%.*} stem=${stem//[!A-Za-z0-9_-]/_}
+  local -r title=${file##*/}
+  stem=${title%.*} stem=${stem//[!A-Za-z0-9_-]/_}
   installing::say from "$file"
   while from_scripts::next; do
     words=("${from_scripts_record[@]}")
@@ -253,7 +255,7 @@ from_scripts::profile() {
   if [[ -n $known ]]; then return; fi
   from_scripts_profiles[$content]=$cluster
   from_scripts::put "$path" "# shellcheck shell=bash disable=SC2034,SC2154 # an array of hpc/lib/site.sh
-# What ${file##*/} says of the site (hpc/adopt.sh --from); hpc/clusters/README.md lists what else a profile may say.
+# What $title says of the site (hpc/adopt.sh --from); hpc/clusters/README.md lists what else a profile may say.
 $base${base:+$'\n'}$content"
 }
 
@@ -284,7 +286,7 @@ from_scripts::write() {
   if from_scripts::has_lines "$project/$name" "$text"; then
     installing::say taken "$name has its lines already"
   else
-    from_scripts::put "$name" "# From ${file##*/}, by hpc/adopt.sh --from. To send it:
+    from_scripts::put "$name" "# From $title, by hpc/adopt.sh --from. To send it:
 #   $proposed
 # hpc/README.md, \"The configuration file\", tells about \${NAME}, {nodes}, {gpus} and {seed}.
 $text"

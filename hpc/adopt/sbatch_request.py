@@ -12,7 +12,7 @@ FLAGS = set_of(
 )
 SAME = set_of("account partition qos constraint nodelist exclude reservation dependency begin mail-user mail-type")
 # The kit decides these itself, and nothing is lost.
-OWN = set_of("output error open-mode parsable quiet verbose get-user-env requeue")
+OWN = set_of("error open-mode parsable quiet verbose get-user-env requeue")
 OTHERS = {"#PBS": "of PBS", "#BSUB": "of LSF", "#$ -": "of Grid Engine", "#COBALT": "of Cobalt", "#PJM": "of Fujitsu's"}
 
 

@@ -205,30 +205,32 @@ class Proposal:
                     yield found.group(1) or self.shorts[found.group(3)], (run.line, value)
 
     def look_at_srun(self, run):
-        """Where a job gets whole nodes, srun alone may say how many processes and GPUs they have."""
+        """Where a job gets whole nodes, srun alone may say how many processes there are, one for each GPU."""
         theirs = dict(self.request.given)
         theirs.update(self.of_srun(run))
         try:
             other = Request(theirs, lambda *_: None)
         except RequestError:
             return
-        if self.request.gpus or not other.gpus:
+        gpus = self.request.gpus or other.gpus
+        if other.tasks == self.request.tasks or other.tasks != gpus or other.nodes != self.request.nodes:
             return
-        replaced = {"gpus": other.gpus, "cpus": other.cpus * other.tasks}
+        replaced = {"gpus": gpus, "cpus": other.cpus * other.tasks}
         self.records = [
             record
             for record in self.records
             if record[0] != "facts" and record[2][0] not in replaced and "asks for no cores" not in record[2][0]
         ]
-        self.say("facts", 0, *map(str, (other.nodes, other.tasks, other.gpus)))
+        self.say("facts", 0, *map(str, (other.nodes, other.tasks, gpus)))
         for name, number in replaced.items():
             self.say("option", run.line, name, str(number))
-        self.say("site", run.line, "gpu_request", "none")
+        if not self.request.gpus:
+            self.say("site", run.line, "gpu_request", "none")
         self.say(
             "differs",
             run.line,
-            "the script asks for no GPUs, and srun for %d of each node: the job has as many processes, %d cores on a "
-            "node, and asks for no GPUs" % (other.gpus, replaced["cpus"]),
+            "srun starts %d processes on a node, and the script asks for %d: the job has as many as srun, "
+            "and %d cores on a node" % (other.tasks, self.request.tasks, replaced["cpus"]),
         )
 
     def settings(self, first, run, runs):

@@ -23,6 +23,14 @@ class Commands:
             self.conda(line, words)
         elif name in ("cd", "pushd"):
             self.cd(line, words[1] if len(words) > 1 else "${HOME}")
+        elif name == "set" and "--" in words:
+            self.values.arguments = words[words.index("--") + 1 :]
+        elif name == "let":
+            for one in words[1:]:
+                self.values.change(literal(one) or "0")
+        elif name == "shift":
+            count = literal(words[1]) if len(words) > 1 else "1"
+            self.values.arguments = self.values.arguments[int(count) if count and count.isdigit() else 1 :]
         elif name == "unset":
             for one in words[1:]:
                 self.values.variables.pop(one, None)
@@ -86,6 +94,9 @@ class Commands:
         value = (
             self.values.words(content) if isinstance(content, tuple) else self.values.word(content) if content else ""
         )
+        pairs = [re.match(r"\[([^]]*)\]=(.*)$", word, re.DOTALL) for word in value] if isinstance(value, list) else []
+        if pairs and all(pairs):
+            value = {pair.group(1): pair.group(2) for pair in pairs}
         if isinstance(value, str) and "${UNKNOWN" in value:
             if "PORT" in name or re.search(r"MASTER|HEAD|ADDR", name):
                 value = "${MASTER_PORT}" if "PORT" in name else "${MASTER_ADDR}"
@@ -169,8 +180,7 @@ class Commands:
             else "load"
         )
         if verb in ("load", "add"):
-            self.modules += [word for word in map(self.here, rest) if word]
-            self.say("module", line, *rest)
+            self.say("module", line, *filter(None, map(self.here, rest)))
         elif verb in ("use", "unload", "swap", "switch"):
             self.say(
                 "left",
@@ -283,6 +293,6 @@ class Commands:
         if keys and literal(keys[-1]):
             self.secrets[name] = literal(keys[-1])
             self.exports[name] = (line, keys[-1])
-        elif keys and names(keys[-1]) and names(keys[-1])[0] in self.exports:
-            self.exports[name] = self.exports[names(keys[-1])[0]]
+        elif keys and names(keys[-1]) and names(keys[-1])[0] in self.secrets:
+            self.exports[name] = (line, text(self.secrets[names(keys[-1])[0]]))
         self.say("kit", line, "%s: the program finds the key in %s (.env)" % (" ".join(words[:2]), name))

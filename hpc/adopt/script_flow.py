@@ -1,5 +1,6 @@
 """One reading of a script of sbatch, in the order in which its commands would run. None of them is run. Python 3.6."""
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -13,6 +14,10 @@ MOST = 1000  # tasks of an array, and turns of a loop
 KEY = re.compile(r"\b(hf_\w{8,}|sk-[\w-]{8,}|gh[pos]_\w{8,}|[0-9a-f]{40}|AKIA\w{12,})\b")
 
 
+class Leave(Exception):  # noqa: N818
+    """continue, break or return: the rest of a turn, a loop or a function does not run."""
+
+
 class Script(Commands, Programs):
     """One reading of a script: what there is to say, and the programs that it runs."""
 
@@ -23,7 +28,7 @@ class Script(Commands, Programs):
         self.path, self.project, self.request, self.srun = path, project, request, srun
         self.records, self.runs, self.exports, self.functions = [], [], {}, {}
         self.folder, self.prefix, self.depth = ".", [], 0
-        self.conda_root, self.environment, self.modules, self.secrets = "", False, [], {}
+        self.conda_root, self.environment, self.secrets = "", False, {}
         self.result = True
         facts = {
             " NNODES": str(request.nodes),
@@ -45,7 +50,8 @@ class Script(Commands, Programs):
             self.exports[name] = (line, text(content))
         if "chdir" in request.given:
             self.cd(request.given["chdir"][0], text(request.given["chdir"][1]))
-        self.walk(parse(self.source))
+        with contextlib.suppress(Leave):
+            self.walk(parse(self.source))
 
     def say(self, kind, line, *words):
         if (kind, line, words) not in self.records:
@@ -104,7 +110,9 @@ class Script(Commands, Programs):
         elif isinstance(command, While):
             if self.interesting(command.body):
                 self.say("left", command.line, "a loop: %s: its commands count once here" % self.shown(command.line))
-            self.walk(command.body)
+            with contextlib.suppress(Leave):
+                self.walk(command.test)
+                self.walk(command.body)
         elif isinstance(command, Case):
             self.case(command)
         elif isinstance(command, Function):
@@ -194,7 +202,13 @@ class Script(Commands, Programs):
             values = self.values.words(command.words) if command.words is not None else list(self.values.arguments)
         for value in values[:MOST]:
             self.values.put(name, value)
-            self.walk(command.body)
+            try:
+                self.walk(command.body)
+            except Leave as leave:
+                if str(leave) == "return":
+                    raise
+                if str(leave) == "break":
+                    break
 
     def case(self, command):
         value = literal(self.values.word(command.word))
@@ -233,6 +247,8 @@ class Script(Commands, Programs):
         left, right = literal(words[0]), literal(words[2])
         if left is None or right is None:
             return None
+        if words[1] == "=~":
+            return self.matches(left, right)
         if words[1] in ("=", "==", "!="):
             return fnmatch.fnmatchcase(left, right) == (words[1] != "!=")
         numbers_of = [int(side) for side in (left, right) if re.match(r"-?\d+$", side)]
@@ -248,6 +264,15 @@ class Script(Commands, Programs):
             ">": one > other,
             ">=": one >= other,
         }[compare]
+
+    @staticmethod
+    def matches(left, pattern):
+        if re.search(r"\$\w", pattern):
+            return None
+        try:
+            return re.search(pattern, left) is not None
+        except re.error:
+            return None
 
     def test_words(self, command):
         """Of a test, in which a variable that is not set is empty."""
@@ -268,8 +293,7 @@ class Script(Commands, Programs):
         if first in ("[", "[[", "test"):
             return self.test(self.test_words(command))
         if first == "((":
-            number = self.values.sum(command.words[1][0][1])
-            return None if number is None else bool(number)
+            return self.values.change(command.words[1][0][1])
         if first == "eval" and any(kind == "command" for parts in command.words for kind, _, _ in parts):
             self.find_conda(" ".join(content for parts in command.words for _, content, _ in parts))
             return True
@@ -278,21 +302,26 @@ class Script(Commands, Programs):
             return True
         settings = self.own_settings(command)
         words = self.values.words(command.words)
-        while words and words[0] in ("time", "exec", "command", "builtin", "nohup", "eval"):
+        while words and os.path.basename(words[0]) in ("time", "exec", "command", "builtin", "nohup", "eval"):
             if words[0] == "eval":
                 self.inner(" ".join(words[1:]), line, settings)
                 return True
             words = words[1:]
+            while words and words[0].startswith("-"):
+                words = words[1:]
         if not words:
             return True
         name = os.path.basename(words[0])
+        if name in ("continue", "break") or (name == "return" and self.values.inside):
+            raise Leave(name)
         if name in self.functions:
             if self.depth < 20:
                 outer = self.values.arguments
                 self.values.arguments = words[1:]
                 self.values.inside += 1
                 self.depth += 1
-                self.walk(self.functions[name])
+                with contextlib.suppress(Leave):
+                    self.walk(self.functions[name])
                 self.depth -= 1
                 self.values.inside -= 1
                 self.values.arguments = outer

@@ -16,7 +16,7 @@ NEEDLESS = set_of(
 )
 FILES = set_of(
     """cp rsync tar unzip mv rm rmdir ln mkdir touch chmod wget curl git scp zstd gunzip dd rclone aws
-    gsutil squashfuse"""
+    gsutil squashfuse gzip pigz"""
 )
 PYTHON = re.compile(r"python[0-9.]*$")
 LAUNCHERS = set_of("srun torchrun accelerate deepspeed mpirun mpiexec horovodrun orterun")

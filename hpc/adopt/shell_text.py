@@ -123,6 +123,11 @@ class Reader:
             character = self.text[self.at]
             if character in "\n;" or (not inside_test and character in "&|)"):
                 break
+            if inside_test and words and plain(words[-1]) == "=~":
+                found = re.compile(r"[^ \t\n]+").match(self.text, self.at)
+                words.append([("text", found.group(), True)])
+                self.at = found.end()
+                continue
             if inside_test and character in "()<>&|":
                 words.append([("text", re.compile(r"[()<>]|&&|\|\||.").match(self.text, self.at).group(), False)])
                 self.at += len(words[-1][0][1])

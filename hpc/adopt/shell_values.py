@@ -8,7 +8,7 @@ import fnmatch
 import operator
 import re
 
-from shell_text import parse, plain, set_of
+from shell_text import Simple, TextError, parse, plain, set_of
 
 # Slurm's name of a fact -> the kit's, in which a launcher makes no difference.
 RENAMED = {
@@ -183,12 +183,12 @@ class Values:
         value = self.look(name)
         if indirect and isinstance(value, str) and re.match(r"\w+$", value):
             value = self.look(value)
-        elif indirect and index in ("@", "*") and isinstance(value, list):
-            return [str(number) for number in range(len(value))]
+        elif indirect and index in ("@", "*") and isinstance(value, (list, dict)):
+            return [str(number) for number in range(len(value))] if isinstance(value, list) else list(value)
         if name in ("@", "*"):
             if not value and not self.inside:
                 self.asked = True
-        elif index is not None or isinstance(value, list):
+        elif index is not None or isinstance(value, (list, dict)):
             value = self.element(value, index)
         if length:
             if value is None:
@@ -199,6 +199,8 @@ class Values:
         return self.missing(name) if value is None else value
 
     def element(self, value, index):
+        if isinstance(value, dict):
+            return list(value.values()) if index in ("@", "*") else value.get(literal(self.inner(index or "0")))
         values = value if isinstance(value, list) else [] if value is None else [value]
         if index in ("@", "*"):
             return values
@@ -219,11 +221,15 @@ class Values:
                 return self.missing(name)
             if empty and how[-1] == "=":
                 self.put(name, self.inner(word))
+            if empty and re.match(r"(['\"]).*\1$", word, re.DOTALL):
+                return [self.inner(word)]  # not split
             return self.inner(word) if empty else value
         if value is None:
             return self.missing(name)
         if isinstance(value, list):
-            return value
+            found = re.match(r":\s*(\d+)(?::(\d+))?$", rest)
+            end = int(found.group(1)) + int(found.group(2)) if found and found.group(2) else None
+            return value[int(found.group(1)) : end] if found else value
         known = literal(value)
         if known is None:
             return value if re.match(r"[%#,^]", rest) else self.missing("UNKNOWN")
@@ -244,7 +250,10 @@ class Values:
 
     def inner(self, word):
         """A word inside of ${ }: quotes and variables are as outside."""
-        parsed = parse("x=" + (word if word[:1] in "\"'" else '"%s"' % word.replace('"', '\\"')))
+        try:
+            parsed = parse("x=" + (word if word[:1] in "\"'" else '"%s"' % word.replace('"', '\\"')))
+        except TextError:
+            return self.missing("UNKNOWN")
         return self.word(parsed[0].command.settings[0][3]) if parsed else ""
 
     def sum(self, content):
@@ -263,6 +272,18 @@ class Values:
         except (SyntaxError, ValueError, ZeroDivisionError, OverflowError):
             return None
 
+    def change(self, content):
+        """Of (( )): whether it is true, or None; a variable is changed."""
+        found = re.match(r"\s*(\w+)\s*(?:([-+])\2|([-+*/%]?)=(?!=))(.*)$", content, re.DOTALL)
+        if not found:
+            result = self.sum(content)
+            return None if result is None else bool(result)
+        name, step, how, rest = found.groups()
+        result = self.sum("%s%s%s" % (name, step or how, "1" if step else "(%s)" % rest) if step or how else rest)
+        if result is not None:
+            self.put(name, str(result))
+        return None if result is None else bool(result)
+
     def number(self, name):
         value = self.variable(name)
         known = literal(value) if isinstance(value, str) else None
@@ -272,35 +293,54 @@ class Values:
 
     def command(self, content):
         """What $( ) may be known to print."""
-        content = content.strip()
-        if re.match(r"(pwd|dirname|readlink -f \.|realpath \.|git rev-parse --show-toplevel)\b", content):
-            return "."
-        found = re.match(r"(?:basename|realpath|readlink -f|echo(?: -n)?)\s+([^|;&]+)$", content)
-        if found:
-            inner = " ".join(self.inner(word) for word in found.group(1).split())
-            if content.startswith("basename"):
-                known = literal(inner.split(" ")[0])
-                last = "" if known is None else known.rstrip("/").rpartition("/")[2]
-                suffix = inner.split(" ")[1:] and literal(inner.split(" ")[1])
-                return text(last[: -len(suffix)] if suffix and last.endswith(suffix) else last)
-            return inner
         if re.search(r"scontrol\s+show\s+hostname|hostname|\bip\s+addr|getent|SLURM_(JOB_)?NODELIST", content):
             return "${MASTER_ADDR}"
         if re.search(r"nvidia-smi|rocm-smi|CUDA_VISIBLE_DEVICES", content):
             return "${N_PROC}"
-        if content.startswith("date"):
+        listed = parse(content)
+        command = listed[0].command if len(listed) == 1 else None
+        if isinstance(command, Simple) and command.words:
+            known = self.printed(plain(command.words[0]), self.words(command.words)[1:])
+            if known is not None:
+                return known
+        return self.file_line(content.strip())
+
+    def printed(self, name, words):
+        """By a simple command; None where the job alone knows."""
+        words = [word for word in words if not re.match(r"-[a-zA-Z]", word)]
+        if name in ("pwd", "git") or (name == "dirname" and words == [self.variables["0"]]):
+            return "."
+        if name in ("echo", "realpath", "readlink"):
+            return " ".join(words)
+        if name == "date":
             return "${SLURM_JOB_ID}"
-        found = re.match(r"seq(?:\s+-\w\s+\S+)?((?:\s+\S+){1,3})$", content)
-        if found:
-            numbers = [literal(self.inner(word)) for word in found.group(1).split()]
-            if all(number is not None and re.match(r"-?\d+$", number) for number in numbers):
-                first, step, last = (
-                    [1, 1, *map(int, numbers)] if len(numbers) == 1 else [int(numbers[0]), 1, int(numbers[-1])]
-                )
-                if len(numbers) == 3:
-                    step = int(numbers[1])
-                return " ".join(map(str, range(first, last + (1 if step > 0 else -1), step or 1)))
-        return self.file_line(content)
+        if name in ("basename", "dirname") and words:
+            before, _, last = words[0].rstrip("/").rpartition("/")
+            if name == "dirname":
+                return before or "."
+            suffix = words[1] if len(words) > 1 else ""
+            return last[: -len(suffix)] if suffix and last.endswith(suffix) else last
+        if name == "printf" and words and None not in map(literal, words):
+            return self.formatted(*map(literal, words))
+        numbers = [int(word) for word in words if re.match(r"-?\d+$", word)]
+        if name == "seq" and 0 < len(numbers) == len(words) < 4:
+            first, step, last = {1: [1, 1, *numbers], 2: [numbers[0], 1, numbers[-1]], 3: numbers}[len(numbers)]
+            return " ".join(map(str, range(first, last + (1 if step > 0 else -1), step or 1)))
+        return None
+
+    @staticmethod
+    def formatted(form, *words):
+        """By printf, with its simple forms."""
+        kinds = re.findall(r"%[-0-9.]*([a-zA-Z%])", form)
+        if set(kinds) - set("sdif") or len(kinds) != len(words):
+            return None
+        try:
+            values = tuple(
+                word if kind == "s" else float(word) if kind == "f" else int(word) for kind, word in zip(kinds, words)
+            )
+        except ValueError:
+            return None
+        return text(form % values).replace("\\n", "\n").rstrip("\n")
 
     def file_line(self, content):
         """Line N of a file, as people choose one by an array's index."""
@@ -344,7 +384,7 @@ def calculated(node):
 
 
 def braces(content):
-    """{1..4} and {a,b}, one of them in a word."""
+    """{1..4} and {a,b}."""
     found = re.match(r"(.*?)\{(?:(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?|([^{}]*,[^{}]*))\}(.*)$", content, re.DOTALL)
     if not found:
         return [content]
@@ -355,7 +395,7 @@ def braces(content):
         inner = map(str, list(range(first, last + sign, sign * int(step or 1)))[:1000])
     else:
         inner = listed.split(",")
-    return [before + one + after for one in inner]
+    return [before + one + rest for one in inner for rest in braces(after)]
 
 
 __all__ = ["OURS", "SECRET", "Values", "literal", "names", "plain", "text"]

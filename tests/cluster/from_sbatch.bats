@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # hpc/adopt.sh --from, on a real Slurm: each script of tests/sbatch_scripts/ is sent held, and what is proposed for it is sent held;
-# Slurm's fields of the two jobs are the same, but for those of tests/sbatch_scripts/differences, which says why. The nodes that
+# Slurm's fields of the two jobs are the same, but for those of tests/golden/from_sbatch_differences.txt, which says why. The nodes that
 # these scripts ask for are lines of slurm.conf without a machine behind them, as the jobs never start.
-# shellcheck disable=SC2154 # ../helpers
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; ../helpers
 
 load ../helpers
 load ../from_sbatch
@@ -13,6 +13,7 @@ setup_file() {
   chmod 755 -- "$POCKET_CLUSTER_DIR"
   pocket up --nodes 1 --network loopback
   add_nodes
+  # shellcheck source=/dev/null
   source <(pocket env)
   export SCRATCH=$BATS_FILE_TMPDIR/scratch
   mkdir -p -- "$SCRATCH"
@@ -32,7 +33,8 @@ pocket() {
 add_nodes() {
   local -r etc=$POCKET_CLUSTER_DIR/etc
   local -r big='CPUs=256 RealMemory=2000000 TmpDisk=1000000 State=DOWN NodeAddr=127.0.0.1'
-  local type controller partitions
+  local type controller
+  local -a partitions
   sed -i '/^GresTypes=/d; /^PartitionName=main/s/Default=YES/Default=YES Nodes=ALL/' "$etc/slurm.conf"
   {
     printf 'GresTypes=gpu,lscratch\nLicenses=matlab:10\nAllowSpecResourcesUsage=YES\n'
@@ -42,8 +44,8 @@ add_nodes() {
       printf 'NodeName=%s-[1-8] Name=gpu Type=%s File=%s/gpu[0-7]\nNodeName=%s-[1-8] Name=lscratch Count=1000 Flags=CountOnly\n' \
         "$type" "$type" "$etc" "$type" >>"$etc/gres.conf"
     done
-    partitions=$(sed -nE 's/^#SBATCH (-p|--partition)[ =]//p' "$from_sbatch_scripts"/*.sbatch | tr , '\n' | sort -u)
-    printf 'PartitionName=%s\n' $partitions
+    mapfile -t partitions < <(sed -nE 's/^#SBATCH (.* )?(-p|--partition)[ =]([^ ]+).*/\3/p' "$from_sbatch_scripts"/*.sbatch | tr , '\n' | sort -u)
+    printf 'PartitionName=%s\n' "${partitions[@]}"
   } >>"$etc/slurm.conf"
   for controller in 4 5 6 7; do ln -sfn /dev/null "$etc/gpu$controller"; done
   controller=$(<"$POCKET_CLUSTER_DIR/state/slurmctld.pid")
@@ -59,7 +61,8 @@ gone() {
 # fields JOB   A line NAME=VALUE for each field of the request; of an array, how many tasks it has and how many run at once.
 fields() {
   scontrol --oneliner show job "$1" | head -n 1 | tr ' ' '\n' |
-    grep -E '^(JobName|Account|QOS|Nice|Requeue|Dependency|TimeLimit|Partition|ReqNodeList|ExcNodeList|NumNodes|NumCPUs|NumTasks|CPUs/Task|ReqTRES|TRES|NtasksPerN:B:S:C|CoreSpec|MinCPUsNode|MinMemoryNode|MinMemoryCPU|MinTmpDiskNode|Features|Reservation|OverSubscribe|Contiguous|Licenses|Network|TresPer[A-Za-z]+|MemPerTres|CpusPerTres|MailUser|MailType|Comment|ThreadSpec)=' | sort -u
+    grep -E '^(JobName|Account|QOS|Nice|Requeue|Dependency|TimeLimit|Partition|ReqNodeList|ExcNodeList|NumNodes|NumCPUs|NumTasks|CPUs/Task|ReqTRES|TRES|NtasksPerN:B:S:C|CoreSpec|MinCPUsNode|MinMemoryNode|MinMemoryCPU|MinTmpDiskNode|Features|Reservation|OverSubscribe|Contiguous|Licenses|Network|TresPer[A-Za-z]+|MemPerTres|CpusPerTres|MailUser|MailType|Comment|ThreadSpec)=' |
+    sed -E 's/^ReqTRES=/TRES=/; /^TRES=/s#,gres/[^,]*##g; s#gres/#gres:#g' | sort -u # newer Slurms spell these otherwise
   scontrol --oneliner show job "$1" | sed -nE 's/.* ArrayTaskId=([^ ]*) .*/\1/p' | tasks
 }
 
@@ -80,7 +83,7 @@ print("ArrayTasks=%d%%%s" % (count, text.partition("%")[2]))'
   ln -s -- "$checkout/.venv" .venv
   python=$(bash venv/create.sh cpu)
   for script in "$from_sbatch_scripts"/*.sbatch; do compare "$script"; done >"$BATS_TEST_TMPDIR/differences"
-  diff <(grep -v '^[*#]' "$from_sbatch_scripts/differences" | sed 's/  *#.*//') <(unlisted <"$BATS_TEST_TMPDIR/differences")
+  diff <(grep -v '^[*#]' "${from_sbatch_golden}_differences.txt" | sed 's/  *#.*//') <(unlisted <"$BATS_TEST_TMPDIR/differences")
 }
 
 # compare SCRIPT   Prints a line SCRIPT FIELD: THEIRS -> OURS for each that is not the same.
@@ -108,7 +111,7 @@ unlisted() {
       general=${general%%  #*}
       # shellcheck disable=SC2053 # the list gives a pattern
       if [[ "${line#* }" == ${general#\* } ]]; then known=1; fi
-    done < <(grep '^\*' "$from_sbatch_scripts/differences")
+    done < <(grep '^\*' "${from_sbatch_golden}_differences.txt")
     if [[ -z $known ]]; then printf '%s\n' "$line"; fi
   done
 }
