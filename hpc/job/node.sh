@@ -34,6 +34,7 @@ main() {
   node_setup::run "$kit/hpc" "$run_directory"
   if ((${#command[@]} == 0)); then usage::start "$kit" "$attempt_directory"; fi # by the site's python3
   local_disk::choose || true
+  if [[ -n ${fact[here]:-} ]]; then local_disk::make; fi
   local_disk::hold
   node_environment::export "$run_directory" "$attempt_directory"
   secrets::export "${fact[project_directory]}"
