@@ -231,19 +231,20 @@ here::show() {
 
 # here::run   The run directory is written. The status is the run's own.
 here::run() {
-  local -a words=()
+  local -a here_argv=()
   local -r run=${fact[run_directory]}
   local lock status=0
   files::lock lock "${run%/*}/.here_$here_job.lock" try || here::die_occupied
-  request::sbatch_argv words "${tasks_lists[0]}" 0
-  run_directory::write_words "$run/sbatch_argv" "${words[@]}" # for experiments.sh resubmit, which sends it to the queue
-  here::argv words
+  request::sbatch_argv here_argv "${tasks_lists[0]}" 0
+  run_directory::write_words "$run/sbatch_argv" "${here_argv[@]}" # for experiments.sh resubmit, which sends it to the queue
+  here::argv here_argv
   trap here::interrupt INT TERM HUP
   # A session of its own: the terminal's Ctrl-C would have srun kill the step.
-  SLURM_OVERLAP=1 setsid "${words[@]}" </dev/null >&2 &
+  SLURM_OVERLAP=1 setsid "${here_argv[@]}" </dev/null >&2 &
   here_process=$!
   until [[ -e $run/task_1/log.txt ]] || ! kill -0 "$here_process" 2>/dev/null; do sleep 0.1 || true; done
-  [[ -e $run/task_1/log.txt ]] || common::die "the run did not start in job $here_job: srun's words are above; nothing of it is left"
+  if [[ ! -e $run/task_1/log.txt ]]; then rm -f -- "${run%/*}/.here_$here_job.lock"; fi
+  [[ -e $run/task_1/log.txt ]] || common::die "the run did not start in job $here_job: srun's here_argv are above; nothing of it is left"
   here::record
   common::wait "$here_process" || status=$?
   trap '' INT TERM HUP
