@@ -244,7 +244,7 @@ here::run() {
   here_process=$!
   until [[ -e $run/task_1/log.txt ]] || ! kill -0 "$here_process" 2>/dev/null; do sleep 0.1 || true; done
   if [[ ! -e $run/task_1/log.txt ]]; then rm -f -- "${run%/*}/.here_$here_job.lock"; fi
-  [[ -e $run/task_1/log.txt ]] || common::die "the run did not start in job $here_job: srun's here_argv are above; nothing of it is left"
+  [[ -e $run/task_1/log.txt ]] || common::die "the run did not start in job $here_job: srun's words are above; nothing of it is left"
   here::record
   common::wait "$here_process" || status=$?
   trap '' INT TERM HUP
@@ -288,6 +288,7 @@ here::interrupt() {
 here::end_rest() {
   local -r task=${fact[run_directory]}/task_1
   local steps id name left attempt
+  local -a how
   local -i try
   if grep -qxE 'completed|failed' -- "$task/state"; then return; fi
   common::note "the step of batch.sh was ended from outside: the other steps of the run are ended"
@@ -295,10 +296,11 @@ here::end_rest() {
     left=''
     slurm::ask steps 60 squeue --all --steps --noheader --jobs="$here_job" --format='%i|%j' || break
     while IFS='|' read -r id name; do
-      case $name in
-        ranks | "$(here::step)") left+=" $id" && slurm::cancel 60 "$id" || true ;;
-        keeper) left+=" $id" && slurm::cancel 60 --signal=USR1 "$id" || true ;;
-      esac
+      if [[ $name != @(ranks|keeper) && $name != "$(here::step)" ]]; then continue; fi
+      left+=" $id"
+      how=()
+      if [[ $name == keeper ]]; then how=(--signal=USR1); fi # it leaves its node clean
+      slurm::cancel 60 "${how[@]}" "$id" || true
     done <<<"$steps"
     if [[ -z $left ]]; then break; fi
     sleep 1

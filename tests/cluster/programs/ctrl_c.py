@@ -1,4 +1,4 @@
-"""Runs a command on a terminal of its own, and presses Ctrl-C there when it has printed what PATTERN says; once for each.
+"""Runs a command on a terminal of its own, and presses Ctrl-C there when it has printed PATTERN, once for each.
 
 ctrl_c.py PATTERN... -- COMMAND...   prints what the command prints, and ends with its status
 """
@@ -12,7 +12,7 @@ import sys
 def main(patterns: list[str], command: list[str]) -> int:
     process, terminal = pty.fork()
     if process == 0:
-        os.execvp(command[0], command)  # noqa: S606
+        os.execvp(command[0], command)
     text = ""
     while True:
         try:
