@@ -52,7 +52,7 @@ drill::read_options() {
   option_table::define
   options::parse_command "${BASH_SOURCE[0]}" "$@"
   local name
-  for name in exp_name resume fresh dry_run confirm follow; do
+  for name in exp_name resume fresh dry_run confirm follow here; do
     if [[ -n ${options_source[$name]:-} ]]; then
       common::die_usage "--${name//_/-}: the drill names and follows its experiments itself: leave this option out"
     fi
