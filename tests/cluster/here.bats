@@ -87,7 +87,7 @@ state_of() {
   same "$output" "${lines[0]}"$'\n'"allocation ${lines[0]} RUNNING"
   [[ $stderr == *'sum 15 at '* ]]
   local rank
-  for rank in 0 1 2 3; do [[ $stderr == *$'\n'"rank $rank of 4: node $((rank / 2)), "*' 4 CPUs, GPUs '[0-9],[0-9]* ]]; done
+  for rank in 0 1 2 3; do [[ $stderr == *$'\n'"rank $rank of 4: node $((rank / 2)), "*' CPUs, GPUs '[0-9],[0-9]* ]]; done
   find_run
   job_log | grep -q '^sum 15 at '
   same "$(<"$run_directory/task_1/attempt_0/cause") $(<"$run_directory/job_id")" "finished ${lines[0]}"
