@@ -25,7 +25,7 @@ main() {
   drill::read_options "$@"
   site::leave_enclosing_job
   # An option's default may stand in the environment or in .env: these are the drill's own.
-  export HPC_RESUME=0 HPC_FRESH=0 HPC_DRY_RUN=0 HPC_CONFIRM=0 HPC_FOLLOW=0
+  export HPC_RESUME=0 HPC_FRESH=0 HPC_DRY_RUN=0 HPC_CONFIRM=0 HPC_FOLLOW=0 HPC_HERE=''
   # Steps shall be in the log when they are done.
   export PYTHONUNBUFFERED=1
   printf -v prefix 'drill_%(%Y%m%d-%H%M%S)T_%s' -1 "$$"
@@ -52,7 +52,7 @@ drill::read_options() {
   option_table::define
   options::parse_command "${BASH_SOURCE[0]}" "$@"
   local name
-  for name in exp_name resume fresh dry_run confirm follow; do
+  for name in exp_name resume fresh dry_run confirm follow here; do
     if [[ -n ${options_source[$name]:-} ]]; then
       common::die_usage "--${name//_/-}: the drill names and follows its experiments itself: leave this option out"
     fi

@@ -16,6 +16,7 @@
 # logs: of all ranks, or of one, or of a node's (its number in the job, or its name).
 # open: prints the paths of a run; of one that runs, its STOP_FILE too.
 # stop: asks the program to save and to end, by its STOP_FILE, and starts it no more; resubmit goes on. cancel: ends it at once.
+# Of a run in an allocation of yours (--here) they end the run, not the allocation; the allocation's id means the newest run in it.
 # resubmit: sends the same again (sources, command, request), from its checkpoints; with other --mem or --time, if given.
 # report: the results of an experiment's tasks; mean, standard deviation and 95 % interval over the seeds of
 # --repeat, and by name each task that has failed or is missing. A task's result is the file result.json in its

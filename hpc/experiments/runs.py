@@ -59,7 +59,7 @@ class Task:
     def was_stopped(self):
         """By `experiments.sh stop`, and has saved."""
         last = self.attempts[-1] if self.attempts else None
-        return bool(last) and self.noted == "failed" and last.kind == "notice request" and last.is_stopped_for_good
+        return bool(last) and self.noted == "failed" and last.cause == "notice request" and last.is_stopped_for_good
 
     @property
     def unconnected(self):

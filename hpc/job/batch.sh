@@ -24,7 +24,7 @@ for word in "${@:2}"; do
 done
 task_directory=$run_directory/task_$((${SLURM_ARRAY_TASK_ID:-1} + offset))
 # Slurm cannot open a log whose path has one of these (request.sh).
-if [[ $run_directory == *[%\\]* ]]; then
+if [[ $purpose != here && $run_directory == *[%\\]* ]]; then
   exec >>"$task_directory/log.txt" 2>&1
 fi
 declare -A fact

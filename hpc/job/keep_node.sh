@@ -40,6 +40,7 @@ main() {
   plan::read "$run_directory/staging"
   trap 'keep_node::answer failed; keep_node::leave' EXIT
   trap keep_node::told_to_end TERM
+  trap 'exit 143' USR1 # with --here, when batch.sh was killed: the step and the job go on without it
   keep_node::make_folder
   keep_node::look
   unpacking::check_space "$way"
@@ -69,8 +70,7 @@ keep_node::make_folder() {
   local -a leftovers=()
   if local_disk::choose; then
     ours=1
-    { mkdir -p -- "$SLURM_TMPDIR" && chmod 700 -- "$SLURM_TMPDIR"; } ||
-      common::die "cannot make ${SLURM_TMPDIR@Q} on $(common::node): the profile's node_local_directory must be there and writable"
+    local_disk::make
     leftovers::find leftovers reason "${SLURM_TMPDIR%/*}" || common::note "$(common::node): $reason"
     if [[ -n ${fact[here]:-} ]]; then leftovers::add_earlier leftovers; fi
     for leftover in "${leftovers[@]}"; do
@@ -80,7 +80,7 @@ keep_node::make_folder() {
     done
   fi
   mkdir -p -- "$SLURM_TMPDIR/.hpc_kit/archives"
-  : >"$SLURM_TMPDIR/.hpc_kit/began"
+  if [[ -z ${fact[here]:-} ]]; then : >"$SLURM_TMPDIR/.hpc_kit/began"; fi # else local_disk::make has: the ranks may be there already
 }
 
 keep_node::look() {

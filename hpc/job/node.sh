@@ -38,6 +38,7 @@ main() {
     meeting::watch "$kit" "$attempt_directory"
   fi
   local_disk::choose || true
+  if [[ -n ${fact[here]:-} ]]; then local_disk::make; fi
   local_disk::hold
   node_environment::export "$run_directory" "$attempt_directory"
   secrets::export "${fact[project_directory]}"

@@ -103,15 +103,20 @@ here::read_nodes() {
 
 # here::look_for_steps   Two runs in one allocation would share its GPUs: refused. Of steps that are not the kit's the user is told.
 here::look_for_steps() {
-  local steps id name others=''
+  local steps id name others='' orphans='' lives=''
   slurm::ask steps 60 squeue --all --steps --noheader --jobs="$here_job" --format='%i|%j' || common::die "--here: Slurm does not tell what runs in job $here_job ($steps)"
   while IFS='|' read -r id name; do
     case ${id#*.} in
       '' | batch | interactive | extern) continue ;;
     esac
-    if [[ $name == @(ranks|here_*) ]]; then here::die_occupied; fi
-    others+=${others:+, }$id
+    case $name in
+      here_*) lives=1 ;;
+      ranks | keeper) orphans+=${orphans:+ }$id ;;
+      *) others+=${others:+, }$id ;;
+    esac
   done <<<"$steps"
+  if [[ -n $lives ]]; then here::die_occupied; fi
+  [[ -z $orphans ]] || common::die "--here: job $here_job runs steps of the kit ($orphans): if it is a job of the kit, take another; if a run was killed there, end them by  scancel $orphans"
   if [[ -n $others ]]; then common::warn "job $here_job runs steps of yours already ($others): they and this run share its cores, memory and GPUs"; fi
 }
 
@@ -226,18 +231,19 @@ here::show() {
 
 # here::run   The run directory is written. The status is the run's own.
 here::run() {
-  local -a words=()
+  local -a here_argv=()
   local -r run=${fact[run_directory]}
   local lock status=0
   files::lock lock "${run%/*}/.here_$here_job.lock" try || here::die_occupied
-  request::sbatch_argv words "${tasks_lists[0]}" 0
-  run_directory::write_words "$run/sbatch_argv" "${words[@]}" # for experiments.sh resubmit, which sends it to the queue
-  here::argv words
+  request::sbatch_argv here_argv "${tasks_lists[0]}" 0
+  run_directory::write_words "$run/sbatch_argv" "${here_argv[@]}" # for experiments.sh resubmit, which sends it to the queue
+  here::argv here_argv
   trap here::interrupt INT TERM HUP
   # A session of its own: the terminal's Ctrl-C would have srun kill the step.
-  SLURM_OVERLAP=1 setsid "${words[@]}" </dev/null >&2 &
+  SLURM_OVERLAP=1 setsid "${here_argv[@]}" </dev/null >&2 &
   here_process=$!
   until [[ -e $run/task_1/log.txt ]] || ! kill -0 "$here_process" 2>/dev/null; do sleep 0.1 || true; done
+  if [[ ! -e $run/task_1/log.txt ]]; then rm -f -- "${run%/*}/.here_$here_job.lock"; fi
   [[ -e $run/task_1/log.txt ]] || common::die "the run did not start in job $here_job: srun's words are above; nothing of it is left"
   here::record
   common::wait "$here_process" || status=$?
@@ -267,7 +273,7 @@ here::interrupt() {
     kill -s TERM "$here_process" 2>/dev/null || true # srun ends the step; here::end_rest the others
     return 0
   fi
-  attempt=$task/attempt_$(($(find "$task" -maxdepth 1 -name 'attempt_*' 2>/dev/null | wc -l) - 1))
+  attempt=$(here::attempt)
   if ((here_interrupts == 1)) && [[ -e $attempt/begun && ! -e $attempt/cause ]] && { echo 'for good' >>"$attempt/stop"; } 2>/dev/null; then
     common::note 'the program is asked to save and stop, by STOP_FILE; Ctrl-C once more ends it at once' || true
   else
@@ -280,13 +286,35 @@ here::interrupt() {
 
 # here::end_rest   Where batch.sh did not come to its own end, its steps go on without it.
 here::end_rest() {
-  local -r state=${fact[run_directory]}/task_1/state
-  local steps id name
-  if grep -qxE 'completed|failed' -- "$state"; then return; fi
-  common::warn "the run's own step was ended from outside: its other steps in job $here_job are ended"
-  slurm::ask steps 60 squeue --all --steps --noheader --jobs="$here_job" --format='%i|%j' || return 0
-  while IFS='|' read -r id name; do
-    if [[ $name == ranks || $name == "$(here::step)" ]]; then slurm::cancel 60 "$id" || true; fi
-  done <<<"$steps"
-  echo failed | common::write_atomically "$state"
+  local -r task=${fact[run_directory]}/task_1
+  local steps id name left attempt
+  local -a how
+  local -i try
+  if grep -qxE 'completed|failed' -- "$task/state"; then return; fi
+  common::note "the step of batch.sh was ended from outside: the other steps of the run are ended"
+  for ((try = 0; try < 30; try++)); do
+    left=''
+    slurm::ask steps 60 squeue --all --steps --noheader --jobs="$here_job" --format='%i|%j' || break
+    while IFS='|' read -r id name; do
+      if [[ $name != @(ranks|keeper) && $name != "$(here::step)" ]]; then continue; fi
+      left+=" $id"
+      how=()
+      if [[ $name == keeper ]]; then how=(--signal=USR1); fi # it leaves its node clean
+      slurm::cancel 60 "${how[@]}" "$id" || true
+    done <<<"$steps"
+    if [[ -z $left ]]; then break; fi
+    sleep 1
+  done
+  if [[ -n ${left:-} ]]; then common::warn "steps of the run are in job $here_job still: end them by  scancel$left"; fi
+  attempt=$(here::attempt)
+  if ((here_interrupts > 0)) && [[ -d $attempt && ! -e $attempt/cause ]]; then echo cancelled | common::write_atomically "$attempt/cause"; fi
+  echo failed | common::write_atomically "$task/state"
+}
+
+# here::attempt   Prints the folder of the last attempt.
+here::attempt() {
+  local -i number=0
+  local -r task=${fact[run_directory]}/task_1
+  while [[ -d $task/attempt_$((number + 1)) ]]; do number+=1; done
+  printf '%s\n' "$task/attempt_$number"
 }

@@ -105,7 +105,9 @@ request::resolve_interruptions() {
   fact[grace_seconds]=0
   if [[ -n $grace ]]; then
     fact[grace_seconds]=$((10#$grace))
-    if ((fact[grace_seconds] + 60 > seconds)); then
+    if [[ -n ${fact[here]:-} ]]; then
+      ((fact[grace_seconds] < seconds)) || common::die_usage "--grace-seconds $grace: --time ${options_value[time]}, or what is left of the allocation, must be longer"
+    elif ((fact[grace_seconds] + 60 > seconds)); then
       common::die_usage "--grace-seconds $grace: --time ${options_value[time]} must be a minute longer at least, as Slurm may warn that much early"
     fi
   elif ((seconds >= 300)); then

@@ -13,6 +13,7 @@
 #   submission   wall of job_submitter.sh, of submitit and of bare sbatch, for the same job (20 rounds)
 #   startup      from the start of the batch script to the program's first line, 2 nodes of 2 ranks each:
 #                the kit, and a batch script as people write it (7 rounds)
+#   here         from the command to the program's first line: through the empty queue, and in an allocation of salloc (7 rounds)
 #   containers   the same way in a container and in the virtual environment (10 rounds); needs root, or Apptainer
 #   staging      data to the nodes' own disks: packing, and bringing them to 1, 2 and 4 nodes (3 rounds; about
 #                15 minutes and 25 GB of disk): staging.sh
@@ -37,6 +38,7 @@ source "$here/arrays.bash"
 source "$here/containers.bash"
 source "$here/controller.bash"
 source "$here/experiments.bash"
+source "$here/here.bash"
 source "$here/interruptions.bash"
 source "$here/recovery.bash"
 source "$here/report.bash"
@@ -44,7 +46,7 @@ source "$here/staging.sh"
 source "$here/training.bash"
 
 rounds='' base='' against='' other='' # other: the folder of the build of COMMIT
-on_a_cluster=(submission startup containers staging recovery controller arrays experiments)
+on_a_cluster=(submission startup here containers staging recovery controller arrays experiments)
 without=(interruptions report data cifar step)
 work=$(mktemp -d)
 results=$work/results # lines of NAME SECONDS, the rounds one after the other

@@ -20,7 +20,7 @@ keeper::start() {
   coproc keeper_step {
     # Beside the ranks' step: it may use all of the job's CPUs while there are no ranks. (SLURM_OVERLAP: see batch.sh)
     SLURM_OVERLAP=1 step::run "$attempt_directory" kept \
-      srun "${allocation_nodes[@]}" --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
+      srun --job-name=keeper "${allocation_nodes[@]}" --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
       --mem=0 --export=ALL --kill-on-bad-exit=0 --wait=0 \
       bash "$kit/hpc/job/keep_node.sh" "$run_directory" "$attempt_directory" "$way"
   }
@@ -30,6 +30,8 @@ keeper::start() {
   # the programs that this script starts: the nodes wait for its end.
   exec {keeper_answers}<&"${keeper_step[0]}"
   keeper_orders=${keeper_step[1]}
+  # With --here it is there to leave the nodes clean; where it has nothing to bring, the ranks need not wait for it (node.sh).
+  if [[ -n ${fact[here]:-} && ! -e $run_directory/staging ]]; then return; fi
 
   for ((node = 0; node < fact[nodes]; node++)); do
     keeper::read_answer answer prepared

@@ -19,6 +19,13 @@ local_disk::choose() {
   export SLURM_TMPDIR
 }
 
+# local_disk::make   The folder that is the kit's.
+local_disk::make() {
+  { mkdir -p -- "$SLURM_TMPDIR/.hpc_kit" && chmod 700 -- "$SLURM_TMPDIR"; } ||
+    common::die "cannot make ${SLURM_TMPDIR@Q} on $(common::node): the profile's node_local_directory must be there and writable"
+  if [[ ! -e $SLURM_TMPDIR/.hpc_kit/began ]]; then : >"$SLURM_TMPDIR/.hpc_kit/began"; fi
+}
+
 # local_disk::folder   Prints the profile's node_local_directory, which may be $NAME: a variable that jobs have on nodes.
 local_disk::folder() {
   local folder=${fact[node_local_directory]} name

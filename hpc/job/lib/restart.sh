@@ -18,7 +18,7 @@ restart::is_due() {
     return 1
   fi
   if [[ -s $1/attempt_$ATTEMPT/stop ]]; then
-    common::note "job $SLURM_JOB_ID: not started again, as it was stopped by  experiments.sh stop"
+    common::note "job $SLURM_JOB_ID: not started again, as it was stopped by  experiments.sh stop  (or, with --here, by Ctrl-C)"
     return 1
   fi
   # A job that is ending has been taken out of our hands. No answer is no reason to give up: the requeue itself asks again.

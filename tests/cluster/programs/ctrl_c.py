@@ -1,0 +1,32 @@
+"""Runs a command on a terminal of its own, and presses Ctrl-C there when it has printed PATTERN, once for each.
+
+ctrl_c.py PATTERN... -- COMMAND...   prints what the command prints, and ends with its status
+"""
+
+import os
+import pty
+import re
+import sys
+
+
+def main(patterns: list[str], command: list[str]) -> int:
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execvp(command[0], command)
+    text = ""
+    while True:
+        try:
+            found = os.read(terminal, 65536)
+        except OSError:  # the command has ended
+            break
+        text += found.decode(errors="replace")
+        os.write(1, found)
+        match = re.search(patterns[0], text) if patterns else None
+        if match:
+            os.write(terminal, b"\x03")
+            text, patterns = text[match.end() :], patterns[1:]
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+border = sys.argv.index("--")
+sys.exit(main(sys.argv[1:border], sys.argv[border + 1 :]))

@@ -1,0 +1,159 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2154 # dollars meant as such; ../helpers
+# job_submitter.sh --here: what is refused, and what an allocation gives where the user names nothing. Slurm is a stub: its jobs
+# are those of other users, of sites with uneven nodes and the like, which the pocket cluster has not. tests/cluster/here.bats runs it.
+
+load ../helpers
+
+setup() {
+  stub_slurm
+  cat >"$stub/scontrol" <<'STUB'
+#!/bin/sh
+case "$*" in
+  'show config') printf 'ClusterName             = stub\nMaxArraySize            = 1001\n' ;;
+  'show hostnames '*) python3 -c '
+import re, sys
+for word in re.findall(r"[^,\[]+(?:\[[^]]*\])?", sys.argv[1]):
+    name, _, numbers = word.partition("[")
+    for part in numbers.rstrip("]").split(","):
+        first, _, last = part.partition("-")
+        for number in range(int(first), int(last or first) + 1) if first else [""]:
+            print(f"{name}{number}")' "$3" ;;
+  *'show job '*) cat -- "$STUB/job" ;;
+esac
+STUB
+  printf '#!/bin/sh\ncat -- "$STUB/steps" 2>/dev/null\n' >"$stub/squeue"
+  : >"$stub/steps"
+  allocation
+  make_project
+  light=$BATS_TEST_TMPDIR/light
+  mkdir -p -- "$light/bin"
+  ln -s -- "$(command -v python3)" "$light/bin/python"
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch SLURM_JOB_ID=42 HPC_ENVIRONMENT=$light
+  mkdir -p -- "$SCRATCH"
+}
+
+# allocation [STATE] [UID] [NODES...]   NODES: words of scontrol about what the job has on some nodes.
+allocation() {
+  local -r ends=$(date --date='+1 hour' +%FT%T)
+  local -r nodes=${*:3}
+  printf 'JobId=42 JobName=interactive UserId=%s JobState=%s Reason=None EndTime=%s NodeList=cn-[7-8] BatchHost=cn-7 JOB_GRES=gpu:a100:4 %s\n' \
+    "somebody(${2:-$(id -u)})" "${1:-RUNNING}" "$ends" \
+    "${nodes:-Nodes=cn-[7-8] CPU_IDs=0-7,16-23 Mem=65536 GRES=gpu:a100:2(IDX:0-1)} MinCPUsNode=8" >"$stub/job"
+}
+
+# nothing_written   Neither on scratch nor in the queue.
+nothing_written() {
+  [[ -z $(ls -A -- "$SCRATCH") && ! -e $RECORD ]]
+}
+
+refused() {
+  fails_with "$@"
+  nothing_written
+}
+
+@test "options that need the queue, or several jobs, are refused by name and value" {
+  local option
+  for option in '--dependency afterok:7' '--begin now+1hour' '--partition main' '--account mine' '--qos high' '--reservation r' \
+    '--constraint nvme' '--nodelist node1' '--exclude node1' '--mail-type END' '--rapid-cycle 2x60' '--pack-in-job' \
+    '--max-parallel 2' '--wandb-sweepid abc' '--sbatch-arg=--nice=5'; do
+    # shellcheck disable=SC2086 # words
+    refused 2 "error: ${option%%[ =]*}.*: with --here one run starts now" submitter --here $option
+  done
+  refused 2 '--here means nothing with --backend sky' submitter --backend sky --here --gpus 0
+}
+
+@test "what is no allocation is refused" {
+  refused 2 "'x7' is no job id" submitter --here x7
+  SLURM_JOB_ID='' refused 2 'SLURM_JOB_ID is not set' submitter --here
+  allocation RUNNING 4711
+  refused 1 'job 42 belongs to somebody' submitter --here
+  allocation PENDING
+  refused 1 'job 42 is PENDING, not RUNNING' submitter --here
+  local state
+  for state in COMPLETED TIMEOUT CANCELLED FAILED; do
+    allocation "$state"
+    refused 1 "job 42 has ended \($state\)" submitter --here
+  done
+  : >"$stub/steps"
+  allocation
+  cat -- "$stub/job" "$stub/job" >"$stub/jobs"
+  mv -- "$stub/jobs" "$stub/job"
+  refused 2 'that is several jobs' submitter --here
+  printf '#!/bin/sh\necho "slurm_load_jobs error: Invalid job id specified" >&2\nexit 1\n' >"$stub/scontrol"
+  refused 1 'does not answer|no job 42' submitter --here
+}
+
+@test "what the allocation has not is refused: the node with the least counts" {
+  allocation RUNNING "$(id -u)" 'Nodes=cn-7 CPU_IDs=0-7 Mem=65536 GRES=gpu:a100:4(IDX:0-3)' 'Nodes=cn-8 CPU_IDs=0-3 Mem=8192 GRES=gpu:a100:2(IDX:0,2)'
+  refused 1 '--num-nodes 3: job 42 has 2' submitter --here --num-nodes 3
+  refused 1 '--gpus 3: job 42 has 2 on cn-8' submitter --here --gpus 3
+  refused 1 '--cpus 6: job 42 has 4 CPUs on cn-8' submitter --here --cpus 6
+  refused 1 'MB of memory on each node: job 42 has 8192 MB on cn-8' submitter --here --mem 9G
+  refused 1 'MB of memory on each node: job 42 has 8192 MB on cn-8' submitter --here --mem-per-gpu 5G
+  refused 1 '--gpu-type v100: the GPUs of job 42 are of type a100' submitter --here --gpu-type v100
+  run -0 --separate-stderr submitter --here --num-nodes 1 --gpus 4 --cpus 8 --gpu-type A100 --dry-run
+  [[ $output == *"'--nodelist=cn-7'"* ]]
+}
+
+@test "several lines, or --repeat, are refused" {
+  experiments 'true a' 'true b' 'true c'
+  refused 2 'runs one task, and this request has 3' submitter --here --no-preflight
+  experiments 'true'
+  refused 2 'runs one task, and this request has 4' submitter --here --repeat 4
+}
+
+@test "a run that lives in the allocation, and steps that one has left, are refused; steps of the user's are told" {
+  printf '42.0|here_20261129-160000_77\n42.1|ranks\n' >"$stub/steps"
+  refused 1 'a run of the kit is in job 42 already' submitter --here
+  printf '42.1|ranks\n42.2|keeper\n' >"$stub/steps"
+  refused 1 'scancel 42.1 42.2' submitter --here
+  printf '42.interactive|interactive\n42.3|bash\n' >"$stub/steps"
+  run -0 --separate-stderr submitter --here --dry-run
+  [[ $stderr == *'runs steps of yours already (42.3)'* ]]
+}
+
+# facts_of OPTION...   Of a run whose srun ends at once; it is the stub's, and starts no step.
+facts_of() {
+  printf '#!/bin/sh\nexit 1\n' >"$stub/srun"
+  cat >"$stub/setsid" <<'STUB'
+#!/bin/sh
+for word; do case $word in --chdir=*) cp -- "${word#*=}/facts" "$STUB/facts" ;; esac; done
+printf '%s\0' "$@" >"$STUB/srun_argv"
+env >"$STUB/srun_environment"
+exit 1
+STUB
+  chmod +x -- "$stub"/*
+  run --separate-stderr submitter "$@"
+  local -gA fact=()
+  # shellcheck source=/dev/null
+  source "$stub/facts"
+}
+
+@test "nodes, GPUs, cores, memory and time that are not named are the allocation's; a step that does not start leaves nothing" {
+  export SLURM_NTASKS=9 SLURM_CPUS_PER_TASK=7 SLURM_OVERCOMMIT=1
+  facts_of --here
+  ((status == 1))
+  [[ $stderr == *'the run did not start in job 42'* ]]
+  [[ ${fact[nodes]} == 2 && ${fact[gpus]} == 2 && ${fact[cpus]} == 16 && ${fact[mem_megabytes]} == 65536 && ${fact[here]} == 42 ]]
+  [[ ${fact[here_nodes]} == cn-7,cn-8 && -z ${fact[here_gres]} ]]
+  ((fact[here_seconds] > 3500 && fact[here_seconds] <= 3600))
+  [[ -z $(ls -- "$SCRATCH"/*/hpc_outputs) && ! -e $(echo "$SCRATCH"/*/hpc_outputs)/.here_42.lock ]]
+  if grep -E '^SLURM_(NTASKS|CPUS_PER_TASK|OVERCOMMIT|JOB_ID)=' "$stub/srun_environment"; then return 1; fi
+  [[ ! -e $RECORD ]] # no sbatch
+}
+
+@test "a part of the allocation's GPUs is what the ranks are given, and none where none are asked for" {
+  facts_of --here --gpus 1 --num-nodes 1
+  [[ ${fact[here_gres]} == gpu:1 && ${fact[here_nodes]} == cn-7 ]]
+  facts_of --here 42 --gpus 0
+  [[ ${fact[here_gres]} == none && ${fact[processes_per_node]} == 1 ]]
+}
+
+@test "--time shorter than what is left counts; a longer one does not, and that is told" {
+  facts_of --here --time 10
+  [[ ${fact[here_seconds]} == 600 ]]
+  facts_of --here --time 12:00:00
+  ((fact[here_seconds] <= 3600))
+  [[ $stderr == *'--time 12:00:00: job 42 has 0-00:59:'* ]]
+}
