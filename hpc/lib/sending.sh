@@ -3,6 +3,8 @@
 # or Slurm has refused it, or it is not known yet, and then nothing is removed. A job is found again by its working
 # directory, which is the run directory. RUN_DIRECTORY/jobs has each job that was sent, a line `ID NAME`.
 
+declare -gi sending_looks=3 # how often a job is looked for that may have been sent, 2 s apart
+
 # sending::send VARIABLE RUN_DIRECTORY NAME ARGV...   NAME: train, pack, cycle or continue. VARIABLE becomes the job's id, or
 # why there is none. Status 1 when Slurm refuses, 2 when it does not tell whether it has the job.
 sending::send() {
@@ -32,7 +34,7 @@ sending::send() {
 # sending::find VARIABLE RUN_DIRECTORY KNOWN [ARGV...]   VARIABLE becomes the ids of the user's jobs with this working directory
 # that are not among the lines of KNOWN, one a line; where ARGV asks for one task of an array, of that task: others may be
 # sent at the same moment. Status 1 when there are none, 2 when Slurm does not answer. A controller that was stopped while
-# sbatch called it may take the job a moment after it answers again: it is asked three times.
+# sbatch called it may take the job a moment after it answers again: it is asked several times.
 sending::find() {
   local -n sending_found=$1
   local find_answer find_id find_folder find_task find_word find_wanted='*'
@@ -41,7 +43,7 @@ sending::find() {
   for find_word in "${@:4}"; do
     if [[ $find_word =~ ^--array=[0-9]+$ ]]; then find_wanted=${find_word#*=}; fi
   done
-  for ((find_try = 1; find_try <= 3; find_try++)); do
+  for ((find_try = 1; find_try <= sending_looks; find_try++)); do
     slurm::ask find_answer 60 squeue --all --noheader --user="$(id -u)" --states=all --format='%F|%K|%Z' || return 2
     while IFS='|' read -r find_id find_task find_folder; do
       # shellcheck disable=SC2053 # * is any

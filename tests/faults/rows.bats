@@ -521,5 +521,5 @@ change_kit() {
   over A16_stopped COMPLETED 1 'preempted, finished'
   over A16_hangs COMPLETED 2 'hung, hung, finished'
   run -0 bash "$project/hpc/experiments.sh" nodes
-  same "$(awk 'NR > 1 { print $2, $5, $6, $7 }' <<<"$output")" "$(printf 'node1 %s no hung\n' "$job" "$job")"
+  same "$(awk 'NR > 1 { print $2, $5, $6, $7 }' <<<"$output")" "$(printf 'node1 %s no hung\n' "$job" "$job")" || { job_log >&2 && return 1; }
 }

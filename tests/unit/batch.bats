@@ -187,7 +187,7 @@ done
 echo "$@" >>"$STUB/sent"
 if [ "$(wc -l <"$STUB/sent")" -lt 2 ]; then echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1; fi
 echo "Submitted batch job 8"\n' >"$stub/sbatch"
-  printf '#!/bin/sh\n' >"$stub/squeue"
+  printf '#!/bin/sh\n' | tee "$stub/squeue" >"$stub/sleep"
   chmod +x -- "$stub"/*
   printf 'fact[requeue]=continue\n' >>"$run_directory/facts"
   mkdir -p -- "$BATS_TEST_TMPDIR/x"
