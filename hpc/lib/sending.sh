@@ -11,6 +11,8 @@ sending::send() {
   local -n sending_result=$1
   local -r sending_run=$2 sending_name=$3
   local sending_output='' sending_errors='' sending_status=0
+  local -i sending_looks=$sending_looks
+  if [[ $sending_name == continue ]]; then sending_looks=10; fi # nobody waits for it
   slurm::call sending_output sending_errors 120 "${@:4}" || sending_status=$?
   sending_errors=${sending_errors//sbatch: error: /}
   if ((sending_status != 0)) && ! slurm::is_silence "$sending_status" "$sending_errors"; then

@@ -74,7 +74,6 @@ restart::in_new_job() {
   local -r run_directory=$1 offset=$2 intent=${fact[checkpoint_directory]%/*}/.sending
   local -a argv=() words=()
   local word job try status
-  local -i sending_looks=10 # nobody waits here
   mapfile -d '' words <"$run_directory/sbatch_argv$( ((offset == 0)) || echo "_$offset")"
   for word in "${words[@]}"; do
     case $word in
