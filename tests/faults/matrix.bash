@@ -92,7 +92,7 @@ preempt() {
 # What was sent to it in the last seconds it would forget: it saves its state every five.
 restart_controller() {
   wait_until 30 controller_has_saved
-  kill -KILL "$(node_process slurmctld)"
+  kill_process slurmctld
   bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
 }
 
@@ -338,6 +338,14 @@ network() {
 # node_process NODE   That which ends with the node.
 node_process() {
   cut -d ' ' -f 1 -- "$POCKET_CLUSTER_DIR/pids/$1"
+}
+
+# kill_process NAME   Until it is gone: on a busy machine it dies later, and pocket_cluster.sh up would take it for alive.
+kill_process() {
+  local process
+  process=$(node_process "$1")
+  kill -KILL "$process"
+  wait_until 30 test ! -e "/proc/$process"
 }
 
 # in_node NODE COMMAND...   Sees what is mounted there.

@@ -178,7 +178,7 @@ teardown_file() {
 
 @test "kill -9 of slurmd and all on a node" {
   comes died hold_47
-  kill -KILL "$(node_process node4)"
+  kill_process node4
   bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
   survived died 2 1 'node_failed, finished'
 }
