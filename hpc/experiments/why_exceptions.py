@@ -7,7 +7,7 @@ from why_rules import EXCEPTION, FAILED, Rule
 # Of which exceptions (a pattern) the lines above tell more, if a rule with one of these words knows them.
 ABOVE = (
     (r"CUDA|NCCL|HIP", ("broken GPU",)),
-    (r"nccl(?:System|Internal)Error|unhandled system error", ("NCCL",)),
+    (r"ncclSystemError|ncclInternalError|unhandled system error", ("NCCL",)),
     (r"^(?:ModuleNotFound|Import)Error", ("environment", "module")),
     (
         r"LocalEntryNotFound|couldn't connect to|Couldn't reach|Max retries exceeded|on the H\w+ ?F?\w* ?Hub",
@@ -43,10 +43,12 @@ BY_KIND = (
         "versions differ",
         FAILED,
         r"unsupported pickle protocol|variant of untagged enum|does not recognize this architecture"
-        r"|is newer than (?:and incompatible|the)|written by a newer version",
-        "a file is of another version of a package than {who} has: {error}",
-        "install the version that wrote it, or a newer one (bash venv/create.sh after its version was changed in the "
-        "requirements); then submit again",
+        r"|is newer than (?:and incompatible|the)|written by a newer version"
+        r"|detected CUDA version",
+        "{who} has another version of a package than this needs: {error}",
+        "install the version that belongs to the file, or to the other package (bash venv/create.sh after it was "
+        "changed "
+        "in the requirements); then submit again",
     ),
     Rule(
         "checkpoint mismatch",
@@ -84,7 +86,8 @@ BY_KIND = (
     Rule(
         "no network",
         FAILED,
-        r"Connection ?[Rr]efused|Connection aborted|RemoteDisconnected|ServerDisconnected|ConnectionError|gaierror",
+        r"Connection ?[Rr]efused|Connection aborted|RemoteDisconnected|ServerDisconnected|ConnectionError|gaierror"
+        r"|Connection timed out",
         "{who} reached no server: {error}",
         "does it run, on that node and port? Nodes mostly do not reach the internet: download on a login node first; "
         "then submit again",
@@ -97,8 +100,16 @@ BY_KIND = (
         "several ranks, or jobs, use the same file or folder: let one rank write or remove it (the others wait at a "
         "barrier), or take a folder of SLURM_TMPDIR; then submit again",
     ),
+    Rule(
+        "GPU library",
+        FAILED,
+        r"CUDA error: |CUDA driver error|hipError|Triton Error \[",
+        "a call to the GPU failed under {who}: {error}",
+        "CUDA_LAUNCH_BLOCKING=1 in .env shows which; are the packages of one CUDA version? If it is always {node}: "
+        "--exclude {node}",
+    ),
     _exception(
-        r"^torch\._dynamo|^torch\._inductor|BackendCompilerFailed",
+        r"^torch\._dynamo|^torch\._inductor|BackendCompilerFailed|PassManager|^triton",
         "leave torch.compile away, or fullgraph=True, to see whether it is that",
     ),
     _exception(r"^KeyError: '[A-Z][A-Z0-9]*_[A-Z0-9_]+'", "if that is a variable of the environment, set it in .env"),

@@ -175,7 +175,8 @@ SAID = (
     Rule(
         "too many processes",
         ENDED,
-        r"can't start new thread|fork: (?:retry|Resource)|pthread_create failed|Cannot fork"
+        r"can't start new thread|OMP: Error #34|Thread creation failed|fork: (?:retry|Resource)"
+        r"|pthread_create failed|Cannot fork"
         r"|unable to create new (?:native )?thread|Errno 11\] Resource temporarily",
         "{who} wanted more processes or threads than it may have (ulimit -u, or the site's limit)",
         "take fewer loader workers, set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 in .env, or ask for fewer "
@@ -218,7 +219,8 @@ SAID = (
         "no GPU",
         FAILED,
         r"No (?:CUDA|HIP) GPUs are available|No supported gpu backend|no (?:CUDA|ROCm)-capable device"
-        r"|Found no NVIDIA driver|no GPUs found|CUDA driver initialization failed",
+        r"|Found no NVIDIA driver|no GPUs found|No GPU found|CUDA driver initialization failed"
+        r"|CUDA (?:is )?not available|is_available\(\) (?:should be|returned)|Unable to initialize backend 'cuda'",
         "{who} found no GPU",
         "ask for them: --gpus N (and a partition that has some). With --gpus: CUDA_VISIBLE_DEVICES in .env or in "
         "the program, or an environment that was built for machines without (bash venv/create.sh)",
@@ -237,7 +239,8 @@ SAID = (
         "GPU not supported",
         FAILED,
         r"no kernel image is available|is not compatible with the current PyTorch installation"
-        r"|only supports (?:Ampere|Hopper|Volta)|requires (?:a )?(?:GPU|device) with compute capability",
+        r"|only supports (?:Ampere|Hopper|Volta)|requires (?:a )?(?:GPU|device) with compute capability"
+        r"|kernel image is invalid|not a recognized processor|for option 'gpu-name'|requires \.target sm_",
         "the packages have no code for this type of GPU ({who}): {error}",
         "ask for another type (--gpu-type), or install versions that know it; packages that were compiled here "
         "must be compiled for it (TORCH_CUDA_ARCH_LIST)",
@@ -254,7 +257,8 @@ SAID = (
     Rule(
         "GPU library",
         FAILED,
-        r"CU(?:DNN|BLAS|SPARSE|FFT|SOLVER|RAND)_(?:STATUS_)?\w*|cuDNN error|cuBLAS error|MIOpen Error|hipErrorUnknown",
+        r"CU(?:DNN|BLAS|SPARSE|FFT|SOLVER|RAND)_(?:STATUS_)?\w*|cuDNN error|cuBLAS error|DNN library initialization"
+        r"|MIOpen Error|hipErrorUnknown",
         "a library for the GPU failed under {who}: {error}",
         "mostly no memory of the GPU is left (a smaller batch tells), the packages are of different CUDA versions "
         "(bash venv/create.sh; no LD_LIBRARY_PATH to another), or an index before it was wrong "
@@ -302,6 +306,16 @@ SAID = (
         r"|unexpected extra argument|Unknown command line flag|Got unexpected argument|No such command|^[Uu]sage: ",
         "{who} did not understand its command line: {error}",
         "correct the line of the configuration file, and submit again",
+    ),
+    Rule(
+        "launcher",
+        ENDED,
+        r"srun: error: .*(?:Unable to create step|[Ll]aunch .*failed|Unable to confirm)|Host key verification failed"
+        r"|\(publickey|ssh: connect to host|pdsh@",
+        "no process could be started on a node ({who}): {error}",
+        "let the kit start the ranks (-W torchrun or -W srun): a program's own srun must ask for no more than the "
+        "job has, "
+        "and ssh to nodes is not needed; then submit again",
     ),
     Rule(
         "module",
@@ -362,7 +376,8 @@ SAID = (
     Rule(
         "container",
         ENDED,
-        r"^(?:FATAL|ERROR|ABORT) *: +\S|container creation failed|while (?:loading|mounting) image",
+        r"^(?:FATAL|ERROR|ABORT) *: +\S|container creation failed|pyxis: .|enroot-\w+: .|while (?:loading"
+        r"|mounting) image",
         "the container did not start ({who}): {error}",
         "does the image exist where the nodes see it, and what it wants to mount (--container, the profile's mounts)? "
         "Try "
@@ -406,7 +421,7 @@ SAID = (
         r"RendezvousTimeoutError|RendezvousConnectionError|client socket has (?:timed out|failed)"
         r"|server socket has failed|gai error|clients joined|Connection to the C10d store|DistStoreError"
         r"|DistNetworkError|Rendezvous.*timed out|waiting for (?:all )?(?:clients|nodes|workers)"
-        r"|Cannot assign requested address",
+        r"|Cannot assign requested address|DEADLINE_EXCEEDED|failed to connect to all addresses",
         "the ranks did not meet at the head node: one was missing, late, or could not reach it ({who}): {error}",
         "did another rank fail before, or start late?  {logs} --rank R   Does the program take MASTER_ADDR and "
         "MASTER_PORT as they are set, with the kit's RANK and WORLD_SIZE? If all waited, it is the network: "
@@ -433,7 +448,8 @@ SAID = (
     Rule(
         "NCCL",
         FAILED,
-        r"(?:nccl(?:System|Internal|UnhandledCuda|InvalidUsage|InvalidArgument)Error|unhandled (?:system|cuda) error)"
+        r"(?:nccl(?:SystemError|InternalError|UnhandledCudaError|Invalid\w+)|NCCL error.* (?:unhandled|internal"
+        r"|invalid) \w+)"
         r"(?s:.*Last error:\s+(?P<error>[^\n]+))?",
         "NCCL failed under {who}, not by a time-out: {error}",
         "NCCL_DEBUG=INFO in .env, and see the line NCCL WARN:  {logs} --rank R   Did another rank end before it? A "
@@ -539,7 +555,8 @@ SAID = (
         r"No working C\+\+ compiler|Failed to find C compiler|InvalidCxxCompiler|CppCompileError|Ninja is required"
         r"|CUDA_HOME environment variable is not set|unable to execute '?\w*(?:gcc|g\+\+|cc|nvcc)"
         r"|[Cc]ommand '?\[?'?\S*(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)\b.* (?:failed|returned)|ld: cannot find -l"
-        r"|directory: '?(?:\S*/)?(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)'|Error compiling objects|Python\.h: No such file",
+        r"|directory: '?(?:\S*/)?(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)'|Error compiling objects|Error building extension"
+        r"|nvcc fatal|\w\.h(?:pp)?: No such file",
         "{who} compiles code when it runs (torch.compile, Triton, an extension), and the node has no compiler "
         "for that: {error}",
         "load a compiler in node_setup of the profile (module load gcc; CC and CXX in .env), or compile it once "
