@@ -29,7 +29,8 @@ _PACKAGE = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
 _FOREIGN = re.compile(rf"{_PACKAGE.pattern}|^<|/bin/|/torch/")
 # Another program's line, or another rank's: the end of a message.
 _OTHER = re.compile(
-    r"\[|srun: |== |slurmstepd|[WEI]\d{4} |wandb: |  File |={9}|-{9}|\"\"\"$|Traceback|Fatal Python|terminate called"
+    r"\[|srun: |== |slurmstepd|[WEI]\d{4} |wandb: |  File |from user code:|={9}|-{9}"
+    r"|\"\"\"$|Traceback|Fatal Python|terminate called"
 )
 _IGNORED = re.compile(r"Exception ignored|Exception in thread|Error in atexit|^Exception in thread")
 # What a rank raises when another has died or is late, and what launchers raise when a program of theirs has failed.
@@ -203,7 +204,7 @@ def _read(text, at, begin, prefix):
             # Where no rank is named, lines of others may stand between.
             if raised and frames and (raised[1][:1].isupper() or "." in raised[1]):
                 message, last = _message(text, end, prefix, raised[2] or "")
-                frames += _users_frames(text, last, prefix)
+                frames += _users_frames(text, end, prefix)
                 return Raised(raised[1], message, tuple(frames), begin, last, _rank(prefix))
             others += 1
     return None

@@ -27,7 +27,7 @@ IMPORT = Rule(
 
 
 def _exception(log, advice):
-    return EXCEPTION._replace(log=log, remedy=f"{advice}; {EXCEPTION.remedy}")
+    return EXCEPTION._replace(log=log, remedy=f"{advice} Then {EXCEPTION.remedy}")
 
 
 BY_KIND = (
@@ -110,45 +110,48 @@ BY_KIND = (
     ),
     _exception(
         r"^torch\._dynamo|^torch\._inductor|BackendCompilerFailed|PassManager|^triton",
-        "leave torch.compile away, or fullgraph=True, to see whether it is that",
+        "does it run without torch.compile, or without fullgraph=True?",
     ),
-    _exception(r"^KeyError: '[A-Z][A-Z0-9]*_[A-Z0-9_]+'", "if that is a variable of the environment, set it in .env"),
+    _exception(r"^KeyError: '[A-Z][A-Z0-9]*_[A-Z0-9_]+'", "is that a variable of the environment? Set it in .env."),
     _exception(
         r"shapes? .*(?:cannot|invalid|mismatch|align)|[Ss]izes? (?:mismatch|of tensors? must)"
         r"|must match the (?:existing )?size"
         r"|expects each tensor|expected sequence of length|[Ii]nhomogeneous|could not be broadcast|[Dd]imension"
         r"|expected input.* to have|to have \d+ channels|view size is not|batch.size",
         "print the shapes before that line: the data, the last and smaller batch, or an option of the model differ "
-        "from what it expects",
+        "from what it expects.",
     ),
     _exception(
         r"on the same device|two devices|Input type .* and weight type|[Ee]xpected .*device",
         "move both to the rank's device, .to(device): what a module holds as a plain tensor is not moved with it "
-        "(register_buffer)",
+        "(register_buffer).",
     ),
     _exception(
         r"expected scalar type|\bdtype|not implemented for '|same type|[Ff]loat16|BFloat16|\bHalf\b",
-        "the types of the numbers differ: convert one (.to(dtype)), or run it under torch.autocast",
+        "the types of the numbers differ: convert one (.to(dtype)), or run it under torch.autocast.",
     ),
     _exception(
         r"unexpected keyword argument|got multiple values for|required positional argument|positional arguments? but"
-        r"|has no attribute|got an unexpected|[Dd]eprecated|no longer supported|was removed",
-        "is the installed version of the package (pip show) the one that the program was written for? Set it in the "
-        "requirements, or",
+        r"|got an unexpected|(?:module|type object) '\S+' has no attribute|[Dd]eprecated|no longer supported|was removed",
+        "is the installed version of the package (pip show) the one that the program was written for? If not, set that "
+        "in the requirements.",
     ),
-    _exception(r"^KeyError|^IndexError", "has what it reads (data, configuration, checkpoint) that entry"),
-    _exception(r"FileExistsError|File exists", "ranks may make the same folder at once: os.makedirs(…, exist_ok=True)"),
-    _exception(r"cross-device link", "a rename does not cross file systems: shutil.move, or write beside the target"),
-    _exception(r"AF_UNIX path too long", "set TMPDIR in .env to a shorter path"),
+    _exception(r"^KeyError|^IndexError", "does what it reads (data, configuration, checkpoint) have that entry?"),
+    _exception(r"FileExistsError|File exists", "several ranks may make it at once: os.makedirs(…, exist_ok=True)."),
+    _exception(r"cross-device link", "a rename does not cross file systems: shutil.move, or write beside the target."),
+    _exception(r"AF_UNIX path too long", "set TMPDIR in .env to a shorter path."),
     _exception(
-        r"\bDISPLAY|no display|GLFW|\bEGL|OpenGL|GLX", "nodes have no display: MPLBACKEND=Agg, MUJOCO_GL=egl in .env"
+        r"\bDISPLAY|no display|GLFW|\bEGL|OpenGL|GLX", "nodes have no display: MPLBACKEND=Agg, MUJOCO_GL=egl in .env."
     ),
     _exception(
-        r"EOF when reading a line|not a (?:tty|terminal)", "a job has no terminal to answer at: give it as an option"
+        r"EOF when reading a line|not a (?:tty|terminal)", "a job has no terminal to answer at: give it as an option."
     ),
-    _exception(r"^yaml\.|^toml|JSONDecodeError", "correct the file that it reads: is it whole?"),
-    _exception(r"codec can't", "set PYTHONUTF8=1 in .env"),
-    _exception(r"MDB_MAP_FULL", "give lmdb.open a larger map_size"),
-    _exception(r"DataLoader timed out", "the files may be slow to read: --data copies them to the nodes' disks"),
-    _exception(r"between collectives|across (?:all )?ranks|[Rr]anks have", "the ranks do not take the same steps"),
+    _exception(r"^yaml\.|^toml|JSONDecodeError", "is the file that it reads whole? Correct it."),
+    _exception(r"codec can't", "set PYTHONUTF8=1 in .env."),
+    _exception(r"MDB_MAP_FULL", "give lmdb.open a larger map_size."),
+    _exception(r"DataLoader timed out", "the files may be slow to read: --data copies them to the nodes' disks."),
+    _exception(
+        r"between collectives|across (?:all )?ranks|[Rr]anks have",
+        "the ranks do not take the same steps: look for a branch of one rank alone, or uneven data.",
+    ),
 )
