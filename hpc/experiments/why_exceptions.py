@@ -77,7 +77,7 @@ BY_KIND = (
     Rule(
         "not finite",
         FAILED,
-        r"(?i)(?<!no )\b(?:nans?|infs?|infinity|infinite)\b(?! check)",
+        r"(?i)(?<!no )\b(?:nans?|infs?|infinity)\b(?! check)",
         "a value of {who} is no number any more: {error}",
         "look for the first step that has one (torch.autograd.set_detect_anomaly(True) names the operation): a lower "
         "learning rate, clipped gradients, bf16 in place of fp16, the data of that step; begin from an earlier "
@@ -132,7 +132,8 @@ BY_KIND = (
     ),
     _exception(
         r"unexpected keyword argument|got multiple values for|required positional argument|positional arguments? but"
-        r"|got an unexpected|(?:module|type object) '\S+' has no attribute|[Dd]eprecated|no longer supported|was removed",
+        r"|got an unexpected|(?:module|type object) '\S+' has no attribute|[Dd]eprecated"
+        r"|no longer supported|was removed",
         "is the installed version of the package (pip show) the one that the program was written for? If not, set that "
         "in the requirements.",
     ),
