@@ -315,7 +315,7 @@ SAID = (
         "no process could be started on a node ({who}): {error}",
         "let the kit start the ranks (-W torchrun or -W srun): a program's own srun must ask for no more than the "
         "job has, "
-        "and ssh to nodes is not needed; then submit again",
+        "and ssh to nodes is not needed. Does it name a node? Leave it out (--exclude NODE); then submit again",
     ),
     Rule(
         "module",
@@ -376,7 +376,7 @@ SAID = (
     Rule(
         "container",
         ENDED,
-        r"^(?:FATAL|ERROR|ABORT) *: +\S|container creation failed|pyxis: .|enroot-\w+: .|while (?:loading"
+        r"^(?:FATAL|ERROR|ABORT) *: +\S|container creation failed|pyxis: .*(?:failed|couldn't|unable)|while (?:loading"
         r"|mounting) image",
         "the container did not start ({who}): {error}",
         "does the image exist where the nodes see it, and what it wants to mount (--container, the profile's mounts)? "
@@ -470,7 +470,7 @@ SAID = (
     Rule(
         "no access",
         FAILED,
-        r"\b429 (?:Client Error|Too Many|thrown)|HTTP Error 429|Too Many Requests|[Rr]ate.?limit",
+        r"\b429 (?:Client Error|Too Many|thrown)|HTTP Error 429|Too Many Requests|\b[Rr]ate limit",
         "the server refused {who}, as too many requests came from this address: {error}",
         "ask with a key (HF_TOKEN=… in .env has a higher limit), and less: download once on a login node into HF_HOME "
         "below the scratch, and set HF_HUB_OFFLINE=1, so that not every rank asks; then submit again",
