@@ -22,11 +22,15 @@ _BARE = re.compile(
 )
 # Between the exceptions of a chain, and where that of a worker is shown within its parent's.
 _CHAINED = re.compile(r"The above exception was the direct cause|During handling of the above exception")
-_WITHIN = re.compile(r"terminated with the following error|Original Traceback|Original exception was")
-_WRAPPER = re.compile(r"Caught \w+ in |ProcessRaisedException|RemoteTraceback|RayTaskError")
+_WITHIN = re.compile(r"terminated with the following error|Original Traceback|Original exception was|last\): \(RANK \d")
+_WRAPPER = re.compile(r"Caught \w+ in |ProcessRaisedException|RemoteTraceback|RayTaskError|CheckpointException ranks")
+_USERS = "from user code:"  # torch.compile writes the frames of the program below its message
+_PACKAGE = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
+_FOREIGN = re.compile(rf"{_PACKAGE.pattern}|^<|/bin/|/torch/")
 # Another program's line, or another rank's: the end of a message.
 _OTHER = re.compile(
-    r"\[|srun: |== |slurmstepd|[WEI]\d{4} |wandb: |  File |={9}|-{9}|Traceback|Fatal Python|terminate called"
+    r"\[|srun: |== |slurmstepd|[WEI]\d{4} |wandb: |  File |from user code:|={9}|-{9}"
+    r"|\"\"\"$|Traceback|Fatal Python|terminate called"
 )
 _IGNORED = re.compile(r"Exception ignored|Exception in thread|Error in atexit|^Exception in thread")
 # What a rank raises when another has died or is late, and what launchers raise when a program of theirs has failed.
@@ -96,16 +100,32 @@ def first(text):
 
 
 def own_frame(chain, source):
-    """(file, line, function), the innermost that is the project's own; None where there is none."""
-    for raised in reversed(chain):
-        for file, line, function in reversed(raised.frames):
-            if file.startswith(source + "/"):
-                return file[len(source) + 1 :], line, function
-    for raised in reversed(chain):
-        for file, line, function in reversed(raised.frames):
-            if not re.search(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|^<|/bin/|/torch/", file):
-                return file, line, function
-    return None
+    """(file, line, function), the innermost that is the project's own; None where there is none.
+
+    What a worker has raised, and its parent raises again, was raised in the worker.
+    """
+    again = [raised for raised in chain if raised.text == chain[-1].text]
+    frames = [frame for raised in [*again, *reversed(chain)] for frame in reversed(raised.frames)]
+    for file, line, function in frames:
+        if file.startswith(source + "/"):
+            return file[len(source) + 1 :], line, function
+    return next((frame for frame in frames if not _FOREIGN.search(frame[0])), None)
+
+
+def is_of_import(chain, source):
+    """Whether a package could not be imported: below the program's own lines the body of its module was run."""
+    for raised in chain:
+        if raised is chain[-1] or (raised.message and raised.message.partition("\n")[0] in chain[-1].message):
+            own = [at for at, (file, *_) in enumerate(raised.frames) if is_own(file, source)]
+            below = raised.frames[own[-1] if own else 0 :]
+            for (caller, *_), (file, _, function) in zip(below, below[1:]):
+                if function == "<module>" and _PACKAGE.search(file) and "runpy" not in caller:
+                    return True
+    return False
+
+
+def is_own(file, source):
+    return file.startswith(source + "/") or not _FOREIGN.search(file)
 
 
 def told_by_launcher(text):
@@ -139,7 +159,7 @@ def _chains(text):
         if raised:
             chain = [raised, *_bare_ones(text, raised, prefix)]
             last = found[-1][1] if found and found[-1][0] == prefix else None
-            between = text[last[-1].end : at] if last else ""
+            between = text[last[-1].end : at + len(HEAD) + len(": (RANK 1")] if last else ""
             if last and len(between) < 400 and (_CHAINED.search(between) or _WITHIN.search(between)):
                 last += chain
             elif not _IGNORED.search(text[text.rfind("\n", 0, max(0, begin - 1)) + 1 : begin]):
@@ -184,9 +204,22 @@ def _read(text, at, begin, prefix):
             # Where no rank is named, lines of others may stand between.
             if raised and frames and (raised[1][:1].isupper() or "." in raised[1]):
                 message, last = _message(text, end, prefix, raised[2] or "")
+                frames += _users_frames(text, end, prefix)
                 return Raised(raised[1], message, tuple(frames), begin, last, _rank(prefix))
             others += 1
     return None
+
+
+def _users_frames(text, at, prefix):
+    begin = text.find(_USERS, at, at + (1 << 13))
+    if begin < 0 or HEAD in text[at:begin]:
+        return
+    for line, _ in _lines(text, text.find("\n", begin) + 1 or len(text), prefix):
+        frame = _FRAME.match(line)
+        if frame:
+            yield frame.groups()
+        elif line[:1].strip():
+            return
 
 
 def _message(text, end, prefix, message):
@@ -194,7 +227,8 @@ def _message(text, end, prefix, message):
     lines = [message]
     for line, next_end in _lines(text, end + 1, prefix):
         is_other = _OTHER.match(line) or _CHAINED.search(line) or _WITHIN.search(line)
-        if len(lines) == MOST_LINES or is_other or (not line.strip() and len(lines) > 1) or next_end - end > 4000:
+        is_empty = not line.strip() and len(lines) > 1 and not lines[-1].rstrip().endswith(":")
+        if len(lines) == MOST_LINES or is_other or is_empty or next_end - end > 4000:
             break
         lines.append(line)
         end = next_end

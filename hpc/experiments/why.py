@@ -15,6 +15,7 @@ from files import read, tail
 from finding import find, the_task
 from progress import begins_anew, progress_of
 from slurm import Slurm, duration, seconds_of
+from why_exceptions import ABOVE, BY_KIND, IMPORT
 from why_messages import SAID
 from why_rules import ENDS, EXCEPTION, KINDS, NOTES, OTHERWISE, REASONS, SIGNALS
 
@@ -99,19 +100,33 @@ def judge(case):
             return filled(rule, {**known, **tidy(rule, found)})
     rules = [rule for rule in SAID if re.search(rule.cause, case.cause)]
     looked_at = [(text, rules) for text in case.evidence()]
-    if case.has_own_exception and re.search(r"CUDA|NCCL|HIP", case.chain[-1].text):
-        looked_at.insert(0, (case.lines, [rule for rule in rules if rule.word == "broken GPU"]))
-    for text, rules in looked_at:
-        for rule in rules:
+    if case.has_own_exception:
+        leading = [words for pattern, words in ABOVE if re.search(pattern, case.chain[-1].text)]
+        # What the exception says itself is found below.
+        above = [rule for rule in rules for words in leading if rule.word in words]
+        looked_at.insert(0, (case.lines, [rule for rule in above if not last_match(rule.log, case.chain[-1].text)]))
+        if failures.is_of_import(case.chain, case.run.facts.get("source_dir", "-")):
+            looked_at.append((case.lines, [rule for rule in rules if rule.word == "missing library"]))
+    for text, table in looked_at:
+        for rule in table:
             found = last_match(rule.log, text)
             if found:
                 return filled(rule, {**known, **tidy(rule, found)})
     if case.chain:
-        return filled(EXCEPTION, {**known, "error": case.chain[-1].headline})
+        kind = by_kind(case) if case.has_own_exception else EXCEPTION
+        return filled(kind, {**known, "error": case.chain[-1].headline})
     for rule in OTHERWISE:
         if re.search(rule.cause, case.cause):
             return filled(rule, known)
     return "failed", f"it ended: {case.cause}", known["again"]
+
+
+def by_kind(case):
+    """The rule for an exception whose message is not known."""
+    if failures.is_of_import(case.chain, case.run.facts.get("source_dir", "-")):
+        return IMPORT
+    fit = (rule for text in case.evidence() for rule in BY_KIND if last_match(rule.log, text))
+    return next(fit, EXCEPTION)
 
 
 def last_match(pattern, text):
@@ -139,7 +154,7 @@ def may_match(pattern, text):
 def tidy(rule, match):
     """The groups of a match, each of one line, and not without end; the line for `error` where it is no group."""
     groups = match.groupdict()
-    if "error" not in groups:
+    if not groups.get("error"):
         begin, end = match.string.rfind("\n", 0, match.start()) + 1, match.string.find("\n", match.end())
         line = match.string[begin : end if end >= 0 else None]
         groups["error"] = re.sub(r"^(?:\[rank\d+\]:? ?|\d+: )", "", line)
@@ -236,7 +251,7 @@ def told_of(case):
     if place:
         file, line, function = place
         told += f" ({file}, line {line}{f', in {function}' if function else ''})"
-    before = [raised for raised in case.chain[:-1] if not raised.is_wrapper]
+    before = [raised for raised in case.chain[:-1] if not raised.is_wrapper and raised.text != case.chain[-1].text]
     return told + (f", after {before[-1].headline}" if before else "")
 
 

@@ -18,8 +18,10 @@ SAID = (
     Rule(
         "GPU out of memory",
         FAILED,
-        r"(?:CUDA|HIP) (?:error: )?out of memory(?:\. Tried to allocate (?P<wanted>[\d.]+ \w+))?|OutOfMemoryError"
-        r"|_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)|RESOURCE_EXHAUSTED|ResourceExhausted",
+        r"(?:CUDA|HIP|Cuda failure) (?:error: |\d+ |')*out of memory(?:\. Tried to allocate (?P<wanted>[\d.]+ \w+))?"
+        r"|OutOfMemoryError"
+        r"|_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)|RESOURCE_EXHAUSTED|ResourceExhausted"
+        r"|cudaErrorMemoryAllocation|less than desired GPU memory|No available memory for the cache",
         "{who} asked for more memory than its GPU has{wanted}",
         "take a smaller batch and accumulate gradients, activation checkpointing, FSDP, or larger GPUs "
         "(--gpu-type); where much is reserved and not used: PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in "
@@ -29,11 +31,24 @@ SAID = (
         "start method",
         FAILED,
         r"start a new process before the|Cannot re-initialize CUDA in forked subprocess"
-        r"|daemonic processes are not allowed|context has already been set",
+        r"|daemonic processes are not allowed|CUDA error: initialization error|context has already been set",
         "{who} started processes in a way that does not work here: {error}",
         "start them under  if __name__ == \"__main__\":  alone, by the 'spawn' start method where they use CUDA "
         "(multiprocessing_context='spawn' of a DataLoader), or keep CUDA out of the loader's workers; then "
         "submit again",
+    ),
+    Rule(
+        "damaged file",
+        FAILED,
+        r"PytorchStreamReader failed|failed finding central directory|Error while deserializing header"
+        r"|invalid load key|pickle data was truncated|Ran out of input|BadZipFile|not a zip file|not a gzip"
+        r"|CRC check failed|CRC-32|Compressed file ended|unexpected end of (?:data|file)|\btruncated\b"
+        r"|UnidentifiedImageError|ReadError: |invalid header or archive|is corrupt|SafetensorError|Unsupported operand"
+        r"|magic (?:bytes|number)|file signature not found|zlib\.error|LZMAError|!_src\.empty\(\)",
+        "{who} read a file that is damaged, or not what its name says: {error}",
+        "look at the file's size and first bytes: a checkpoint that was cut off while it was saved (name an "
+        "older one), a copy or a download that did not end, or a page of HTML or a pointer of Git LFS in place of the "
+        "data (git lfs pull); then submit again",
     ),
     Rule(
         "weights_only",
@@ -48,23 +63,12 @@ SAID = (
         "checkpoint mismatch",
         FAILED,
         r"Error\(s\) in loading state_dict|size mismatch for \S+: copying|Missing key\(s\) in state_dict"
-        r"|loaded state dict (?:contains|has)|Unexpected key\(s\)",
+        r"|loaded state dict (?:contains|has)|Unexpected key\(s\)|Size mismatch between saved|key in checkpoint"
+        r"|ignore_mismatched_sizes|when resuming an optimizer",
         "the checkpoint that {who} loaded is of another model: {error}",
         "build the model with the options that the checkpoint was made with, or name another checkpoint (--fresh "
         "begins anew). Where all keys differ by 'module.', it was saved from DistributedDataParallel: save "
         "model.module.state_dict()",
-    ),
-    Rule(
-        "damaged file",
-        FAILED,
-        r"PytorchStreamReader failed|failed finding central directory|Error while deserializing header"
-        r"|invalid load key|pickle data was truncated|Ran out of input|BadZipFile|not a zip file|not a gzip"
-        r"|CRC check failed|CRC-32|Compressed file ended|unexpected end of (?:data|file)|\btruncated\b"
-        r"|UnidentifiedImageError|ReadError: |invalid header or archive|is corrupt|SafetensorError",
-        "{who} read a file that is damaged, or not what its name says: {error}",
-        "look at the file's size and first bytes: a checkpoint that was cut off while it was saved (name an "
-        "older one), a copy or a download that did not end, or a page of HTML in place of the data; then submit "
-        "again",
     ),
     Rule(
         "missing library",
@@ -135,7 +139,8 @@ SAID = (
         "loader worker killed",
         FAILED,
         r"DataLoader worker .* (?:is killed by signal: (?P<error>[^.\n]*)|exited unexpectedly)"
-        r"|Unexpected bus error encountered|unable to write to file </torch_|(?:/dev/shm"
+        r"|Unexpected bus error encountered|unable to (?:write to|allocate shared memory\(shm\) for) file </torch_"
+        r"|Pin memory thread exited|(?:/dev/shm"
         r"|/torch_)\S*.*No space left|No space left.*/dev/shm",
         "a loader's worker of {who} died{error}: the node's memory, or its /dev/shm, was too small",
         "{again} --mem {more_memory}   or take fewer workers",
@@ -170,7 +175,8 @@ SAID = (
     Rule(
         "too many processes",
         ENDED,
-        r"can't start new thread|fork: (?:retry|Resource)|pthread_create failed|Cannot fork"
+        r"can't start new thread|OMP: Error #34|Thread creation failed|fork: (?:retry|Resource)"
+        r"|pthread_create failed|Cannot fork"
         r"|unable to create new (?:native )?thread|Errno 11\] Resource temporarily",
         "{who} wanted more processes or threads than it may have (ulimit -u, or the site's limit)",
         "take fewer loader workers, set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 in .env, or ask for fewer "
@@ -213,7 +219,8 @@ SAID = (
         "no GPU",
         FAILED,
         r"No (?:CUDA|HIP) GPUs are available|No supported gpu backend|no (?:CUDA|ROCm)-capable device"
-        r"|Found no NVIDIA driver|no GPUs found",
+        r"|Found no NVIDIA driver|no GPUs found|No GPU found|CUDA driver initialization failed"
+        r"|CUDA (?:is )?not available|is_available\(\) (?:should be|returned)|Unable to initialize backend 'cuda'",
         "{who} found no GPU",
         "ask for them: --gpus N (and a partition that has some). With --gpus: CUDA_VISIBLE_DEVICES in .env or in "
         "the program, or an environment that was built for machines without (bash venv/create.sh)",
@@ -232,7 +239,8 @@ SAID = (
         "GPU not supported",
         FAILED,
         r"no kernel image is available|is not compatible with the current PyTorch installation"
-        r"|only supports (?:Ampere|Hopper|Volta)|requires (?:a )?(?:GPU|device) with compute capability",
+        r"|only supports (?:Ampere|Hopper|Volta)|requires (?:a )?(?:GPU|device) with compute capability"
+        r"|kernel image is invalid|not a recognized processor|for option 'gpu-name'|requires \.target sm_",
         "the packages have no code for this type of GPU ({who}): {error}",
         "ask for another type (--gpu-type), or install versions that know it; packages that were compiled here "
         "must be compiled for it (TORCH_CUDA_ARCH_LIST)",
@@ -242,14 +250,15 @@ SAID = (
         FAILED,
         r"uncorrectable (?:ECC|NVLink)|fallen off the bus|NVRM: Xid|CUDA error: (?:unknown error"
         r"|all CUDA-capable devices are busy|hardware)|is/are busy or unavailable|system not yet initialized"
-        r"|Unable to determine the device handle|NVLink error",
+        r"|Unable to determine the device handle|NVLink error|CUDA unknown error|Failed to initialize NVML: Unknown",
         "a GPU of {node} is broken, or another program holds it: {error}",
         "submit again with  --resume --exclude {node}   and tell the site's support",
     ),
     Rule(
         "GPU library",
         FAILED,
-        r"CU(?:DNN|BLAS|SPARSE|FFT|SOLVER|RAND)_(?:STATUS_)?\w*|cuDNN error|cuBLAS error|MIOpen Error|hipErrorUnknown",
+        r"CU(?:DNN|BLAS|SPARSE|FFT|SOLVER|RAND)_(?:STATUS_)?\w*|cuDNN error|cuBLAS error|DNN library initialization"
+        r"|MIOpen Error|hipErrorUnknown",
         "a library for the GPU failed under {who}: {error}",
         "mostly no memory of the GPU is left (a smaller batch tells), the packages are of different CUDA versions "
         "(bash venv/create.sh; no LD_LIBRARY_PATH to another), or an index before it was wrong "
@@ -299,6 +308,16 @@ SAID = (
         "correct the line of the configuration file, and submit again",
     ),
     Rule(
+        "launcher",
+        ENDED,
+        r"srun: error: .*(?:Unable to create step|[Ll]aunch .*failed|Unable to confirm)|Host key verification failed"
+        r"|\(publickey|ssh: connect to host|pdsh@",
+        "no process could be started on a node ({who}): {error}",
+        "let the kit start the ranks (-W torchrun or -W srun): a program's own srun must ask for no more than the "
+        "job has, "
+        "and ssh to nodes is not needed. Does it name a node? Leave it out (--exclude NODE); then submit again",
+    ),
+    Rule(
         "module",
         ENDED,
         r"module: (?:command )?not found|Lmod has detected the following error|Unable to locate a modulefile"
@@ -326,9 +345,12 @@ SAID = (
     Rule(
         "environment",
         FAILED,
-        r"conda init|EnvironmentNameNotFound|Could not find conda environment|EnvironmentLocationNotFound",
+        r"conda init|EnvironmentNameNotFound|Could not find conda environment|EnvironmentLocationNotFound"
+        r"|CommandNotFoundError|configured to use 'conda|(?:conda|activate): (?:command not found|No such file)"
+        r"|(?:source|activate): not found|init_fs_encoding",
         "the environment could not be entered on the node ({who}): {error}",
-        "name it by --environment FOLDER in place of  conda activate  in the line; then submit again",
+        "the environment was not entered, so that another Python ran: name it by --environment FOLDER in place of  "
+        "conda activate  in the line; then submit again",
     ),
     Rule(
         "command not found",
@@ -354,7 +376,8 @@ SAID = (
     Rule(
         "container",
         ENDED,
-        r"^(?:FATAL|ERROR|ABORT) *: +\S|container creation failed|while (?:loading|mounting) image",
+        r"^(?:FATAL|ERROR|ABORT) *: +\S|container creation failed|pyxis: .*(?:failed|couldn't|unable)|while (?:loading"
+        r"|mounting) image",
         "the container did not start ({who}): {error}",
         "does the image exist where the nodes see it, and what it wants to mount (--container, the profile's mounts)? "
         "Try "
@@ -387,7 +410,8 @@ SAID = (
     Rule(
         "launcher",
         FAILED,
-        r"environment variable (?:RANK|WORLD_SIZE|MASTER_ADDR|MASTER_PORT) expected",
+        r"environment variable (?:RANK|WORLD_SIZE|MASTER_ADDR|MASTER_PORT) expected"
+        r"|^KeyError: '(?:LOCAL_|NODE_|GROUP_)?(?:RANK|WORLD_SIZE|MASTER_ADDR|MASTER_PORT)'",
         "{who} was started without the variables of a rank: {error}",
         "let the kit start the ranks (-W torchrun or -W srun), and start none in the program's line; then submit again",
     ),
@@ -396,11 +420,41 @@ SAID = (
         FAILED,
         r"RendezvousTimeoutError|RendezvousConnectionError|client socket has (?:timed out|failed)"
         r"|server socket has failed|gai error|clients joined|Connection to the C10d store|DistStoreError"
-        r"|DistNetworkError|Rendezvous.*timed out|waiting for (?:all )?(?:clients|nodes|workers)",
+        r"|DistNetworkError|Rendezvous.*timed out|waiting for (?:all )?(?:clients|nodes|workers)"
+        r"|Cannot assign requested address|DEADLINE_EXCEEDED|failed to connect to all addresses",
         "the ranks did not meet at the head node: one was missing, late, or could not reach it ({who}): {error}",
         "did another rank fail before, or start late?  {logs} --rank R   Does the program take MASTER_ADDR and "
         "MASTER_PORT as they are set, with the kit's RANK and WORLD_SIZE? If all waited, it is the network: "
         "site[interface] in the profile. Then  {again}",
+    ),
+    Rule(
+        "NCCL",
+        FAILED,
+        r"(?P<error>ibv_\w+ .*(?:Cannot allocate memory|Resource temporarily)|.*(?:RLIMIT_)?(?:MEMLOCK|memlock).*)",
+        "NCCL could not lock memory for InfiniBand ({who}): {error}",
+        "the limit of locked memory is low on {node} (ulimit -l must be unlimited; Slurm passes on the login node's, "
+        "unless the site excludes it): ask the site's support. NCCL_IB_DISABLE=1 in .env runs without InfiniBand, "
+        "slower",
+    ),
+    Rule(
+        "NCCL",
+        FAILED,
+        r"(?P<error>.*(?:[Nn]o socket interface found|[Nn]o (?:IB )?device found|ibv_(?:open_device|modify_qp)"
+        r"|(?:NCCL|NET/|Bootstrap|socketStartConnect).*(?:No such device|No route to host|is unreachable)).*)",
+        "NCCL found no way to the other nodes ({who}): {error}",
+        "set site[interface] in the profile, or NCCL_SOCKET_IFNAME and NCCL_IB_HCA in .env, to names that all nodes "
+        "have (ip address, ibstat); NCCL_DEBUG=INFO shows what it takes. Then  {again}",
+    ),
+    Rule(
+        "NCCL",
+        FAILED,
+        r"(?:nccl(?:SystemError|InternalError|UnhandledCudaError|Invalid\w+)|NCCL error.* (?:unhandled|internal"
+        r"|invalid) \w+)"
+        r"(?s:.*Last error:\s+(?P<error>[^\n]+))?",
+        "NCCL failed under {who}, not by a time-out: {error}",
+        "NCCL_DEBUG=INFO in .env, and see the line NCCL WARN:  {logs} --rank R   Did another rank end before it? A "
+        "system error is the network or a limit (site[interface] in the profile, NCCL_SOCKET_IFNAME, ulimit -l, "
+        "/dev/shm), a CUDA error the GPU or its driver. On other nodes:  submit again with --resume --exclude {node}",
     ),
     Rule(
         "collective timed out",
@@ -416,7 +470,25 @@ SAID = (
     Rule(
         "no access",
         FAILED,
-        r"gated repo|GatedRepo|RepositoryNotFound|40[134] (?:Client Error|Unauthorized|Forbidden)|HTTP Error 40[13]"
+        r"\b429 (?:Client Error|Too Many|thrown)|HTTP Error 429|Too Many Requests|\b[Rr]ate limit",
+        "the server refused {who}, as too many requests came from this address: {error}",
+        "ask with a key (HF_TOKEN=… in .env has a higher limit), and less: download once on a login node into HF_HOME "
+        "below the scratch, and set HF_HUB_OFFLINE=1, so that not every rank asks; then submit again",
+    ),
+    Rule(
+        "no network",
+        FAILED,
+        r"\b50[0234] (?:Server Error|Internal|Bad Gateway|Service)|HTTP Error 50\d|Bad Gateway|Service Unavailable"
+        r"|Gateway Time-?out|Internal Server Error",
+        "the server that {who} asked could not answer: {error}",
+        "it is the server's trouble: wait, then  {again}   Data that were downloaded before (HF_HOME below the "
+        "scratch, HF_HUB_OFFLINE=1) need no server",
+    ),
+    Rule(
+        "no access",
+        FAILED,
+        r"gated repo|GatedRepo|RepositoryNotFound|40[134] (?:Client Error|Unauthorized|Forbidden)|HTTP Error 40[134]"
+        r"|RevisionNotFound|EntryNotFoundError: 40|DatasetNotFound|does not appear to have a file named"
         r"|is not a valid model identifier|Invalid (?:user|username or) |is not a local folder",
         "{who} has no access to what it wanted to download, or there is no such thing: {error}",
         "is the name right? Accept its terms on its page, and put the key into .env (HF_TOKEN=…); or download it "
@@ -483,7 +555,8 @@ SAID = (
         r"No working C\+\+ compiler|Failed to find C compiler|InvalidCxxCompiler|CppCompileError|Ninja is required"
         r"|CUDA_HOME environment variable is not set|unable to execute '?\w*(?:gcc|g\+\+|cc|nvcc)"
         r"|[Cc]ommand '?\[?'?\S*(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)\b.* (?:failed|returned)|ld: cannot find -l"
-        r"|directory: '?(?:\S*/)?(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)'|Error compiling objects|Python\.h: No such file",
+        r"|directory: '?(?:\S*/)?(?:gcc|g\+\+|cc|c\+\+|nvcc|ninja)'|Error compiling objects|Error building extension"
+        r"|nvcc fatal|\w\.h(?:pp)?: No such file",
         "{who} compiles code when it runs (torch.compile, Triton, an extension), and the node has no compiler "
         "for that: {error}",
         "load a compiler in node_setup of the profile (module load gcc; CC and CXX in .env), or compile it once "
