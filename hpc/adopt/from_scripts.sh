@@ -65,7 +65,7 @@ from_scripts::find_base() {
   local -r users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
   local name
   if common::has_command sbatch; then site::query name || true; fi
-  name=$(site::name "$users" "$kit/hpc/clusters")
+  site::name name "$users" "$kit/hpc/clusters"
   if [[ $name == default ]]; then return; fi
   # shellcheck disable=SC2016 # site.sh sets it
   if [[ -r $users/$name.sh ]]; then printf -v base 'source %q' "$users/$name.sh"; else base='source "$site_clusters/'$name'.sh"'; fi

@@ -117,9 +117,10 @@ one_of_many() {
   chown 12345:12345 -- "$shared/theirs"
   chmod 2755 -- "$shared/theirs"
   : >file
+  mkdir -- "$shared/hpc" && cp -R -- "$checkout/hpc/lib" "$shared/hpc/" # the checkout may be closed to others, too
   fails_with 1 "you cannot write into '.*/theirs', which belongs to .* \(group .*, mode 2755\): take a SCRATCH of your own, or .*chmod -R g\+rwX" \
     setpriv --reuid=23456 --regid=23456 --clear-groups bash -c 'source "$1/hpc/lib/common.sh"; source "$1/hpc/lib/files.sh"; files::check_writable "$2/mine" "$3/mine/x"' - \
-    "$checkout" /tmp "$shared/theirs"
+    "$shared" /tmp "$shared/theirs"
   # The submitter, of a project that another user has sent runs of.
   BATS_TEST_TMPDIR=$shared make_project
   BATS_TEST_TMPDIR=$shared stub_slurm
