@@ -94,7 +94,8 @@ PROGRAMS
   # The tools live in an environment of their own that sees the kit's: nothing is installed twice.
   local kit_environment key
   kit_environment=$(bash venv/create.sh cpu)
-  key=$(cat -- tests/requirements.txt <(realpath -- "$kit_environment") | sha256sum)
+  kit_environment=$(realpath -- "$kit_environment") # other checkouts may share it
+  key=$(cat -- tests/requirements.txt <(printf '%s\n' "$kit_environment") | sha256sum)
   tools=$project/.venv/tests-${key:0:12}
   if [[ ! -e $tools/complete ]]; then
     rm -rf -- "$tools"
@@ -172,7 +173,7 @@ run::work() {
       tests/train*) "$tools/bin/python" -m pytest -v -rfEs --tb=short "$item" ;;
       tests/unit*) bats --tap --timing "$item" ;;
       *)
-        if [[ ! -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh up >&2; fi
+        bash hpc/pocket_cluster.sh up >&2 # or repairs what the file before has broken
         (run::empty_cluster)
         bats --tap --timing "$item"
         ;;

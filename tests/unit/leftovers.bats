@@ -8,10 +8,15 @@ setup() {
   user=$((54000 + BATS_TEST_NUMBER)) # a user without other processes
   if ((EUID != 0)); then skip 'needs root, to be another user'; fi
   name=hpc_kit_$BATS_ROOT_PID
+  open=$(mktemp -d) # the checkout, and the folder of bats, may be closed to others
+  chmod 755 -- "$open"
+  mkdir -p -- "$open/hpc/job"
+  cp -R -- "$checkout/hpc/lib" "$open/hpc/"
+  cp -R -- "$checkout/hpc/job/lib" "$open/hpc/job/"
 }
 
 teardown() {
-  rm -f -- /dev/shm/*"$name"*
+  if [[ -n ${open:-} ]]; then rm -rf -- /dev/shm/*"$name"* "$open"; fi
 }
 
 # as_user SCRIPT   With the library, as a user of the test's own, in a job.
@@ -22,7 +27,7 @@ as_user() {
     source "$1/hpc/job/lib/leftovers.sh"
     name=$2
     cd /dev/shm
-    '"$1" - "$checkout" "$name" 3>&- 4>&-
+    '"$1" - "$open" "$name" 3>&- 4>&-
 }
 
 @test "shared memory that nobody uses any more goes with the job that made it; all else stays" {
