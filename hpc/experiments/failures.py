@@ -16,6 +16,7 @@ _NAME = r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*"
 _LOGGED = re.compile(
     r"^(?:\[[^\]]*\] *|\d{4}-\d\d-\d\d[ T]\d\d:\d\d:[\d.,]+Z? *|(?:INFO|ERROR|WARNING)[: |-]+|[|:-] +)+"
 )
+_BAR = re.compile(r"^.*\[\d+:\d\d(?::\d\d)?[<,][^][]*\]", re.DOTALL)  # a progress bar of tqdm, or several
 _RAISED = re.compile(rf"(?:\| *)?({_NAME})(?:: ?(.*))?$")
 _BARE = re.compile(
     r"^((?:\[rank\d+\]: |\d+: |\S*<stderr>:)?)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt))(?:: (.*))?$"
@@ -151,8 +152,9 @@ def _chains(text):
     found, at = [], text.find(HEAD)
     while at >= 0:
         begin = text.rfind("\n", 0, at) + 1
-        # What stands before the head is a prefix where later lines have it, too; a bar of tqdm is none.
-        prefix = text[begin:at]
+        # What stands before the head is a prefix where later lines have it, too; a progress bar is none: its line did
+        # not end before the traceback began.
+        prefix = _BAR.sub("", text[begin:at]).rpartition("\r")[2]
         if not prefix.strip(" +|╭─") or text.find(f"\n{prefix}", at, at + (1 << 14)) < 0:
             prefix = ""
         raised = _read(text, at, begin, prefix)
@@ -226,7 +228,7 @@ def _message(text, end, prefix, message):
     """(a message of several lines, where it ends)."""
     lines = [message]
     for line, next_end in _lines(text, end + 1, prefix):
-        is_other = _OTHER.match(line) or _CHAINED.search(line) or _WITHIN.search(line)
+        is_other = _OTHER.match(line) or _CHAINED.search(line) or _WITHIN.search(line) or _BAR.match(line)
         is_empty = not line.strip() and len(lines) > 1 and not lines[-1].rstrip().endswith(":")
         if len(lines) == MOST_LINES or is_other or is_empty or next_end - end > 4000:
             break
