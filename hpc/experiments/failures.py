@@ -25,6 +25,12 @@ _BARE = re.compile(
 _CHAINED = re.compile(r"The above exception was the direct cause|During handling of the above exception")
 _WITHIN = re.compile(r"terminated with the following error|Original Traceback|Original exception was|last\): \(RANK \d")
 _WRAPPER = re.compile(r"Caught \w+ in |ProcessRaisedException|RemoteTraceback|RayTaskError|CheckpointException ranks")
+# An exception that says only that another has been raised, without saying which.
+_SAYS_LITTLE = re.compile(
+    r"(?:\w+\.)*(?:DatasetGeneration|\w*Job|\w*Task)Error(?:: [^:\n]*)?\Z"
+    r"|[\w.]+: (?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)|(?:One|Some) (?:or more )?\w+ failed)"
+    r"[^:\n]*\Z"
+)
 _USERS = "from user code:"  # torch.compile writes the frames of the program below its message
 _PACKAGE = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
 _FOREIGN = re.compile(rf"{_PACKAGE.pattern}|^<|/bin/|/torch/")
@@ -83,6 +89,11 @@ class Raised(NamedTuple):
         return bool(_WRAPPER.search(self.text))
 
     @property
+    def says_little(self):
+        """Whether it names no reason: its cause, the exception before it, does."""
+        return bool(_SAYS_LITTLE.match(self.text.strip()))
+
+    @property
     def headline(self):
         """In one line."""
         lines = [line.strip() for line in self.message.splitlines() if line.strip()]
@@ -98,6 +109,11 @@ def first(text):
         if prefix not in last or not chain[-1].is_taken_along or last[prefix][-1].is_taken_along:
             last[prefix] = chain
     return min(last.values(), key=lambda chain: (chain[-1].is_taken_along, chain[0].begin), default=[])
+
+
+def telling(chain):
+    """The exceptions of a chain, what tells most first: the last, but those that name no reason after their causes."""
+    return sorted(reversed(chain), key=lambda raised: raised.says_little)
 
 
 def own_frame(chain, source):

@@ -137,6 +137,12 @@ BY_KIND = (
         "is the installed version of the package (pip show) the one that the program was written for? If not, set that "
         "in the requirements.",
     ),
+    _exception(
+        r"JSON parse error: Column|DatasetGenerationCastError|CastError|Couldn't cast|ArrowInvalid: (?:Could not convert"
+        r"|cannot mix)|ArrowTypeError",
+        "the rows, or the files, do not all have the same columns and types: make them alike, or give load_dataset "
+        "features=Features({{…}}).",
+    ),
     _exception(r"^KeyError|^IndexError", "does what it reads (data, configuration, checkpoint) have that entry?"),
     _exception(r"FileExistsError|File exists", "several ranks may make it at once: os.makedirs(…, exist_ok=True)."),
     _exception(r"cross-device link", "a rename does not cross file systems: shutil.move, or write beside the target."),

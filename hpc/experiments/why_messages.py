@@ -44,7 +44,8 @@ SAID = (
         r"|invalid load key|pickle data was truncated|Ran out of input|BadZipFile|not a zip file|not a gzip"
         r"|CRC check failed|CRC-32|Compressed file ended|unexpected end of (?:data|file)|\btruncated\b"
         r"|UnidentifiedImageError|ReadError: |invalid header or archive|is corrupt|SafetensorError|Unsupported operand"
-        r"|magic (?:bytes|number)|file signature not found|zlib\.error|LZMAError|!_src\.empty\(\)",
+        r"|magic (?:bytes|number)|file signature not found|zlib\.error|LZMAError|!_src\.empty\(\)"
+        r"|JSON parse error: (?!Column)|CSV parse error|Could not open Parquet|[Nn]ot an Arrow file|Parquet file size is",
         "{who} read a file that is damaged, or not what its name says: {error}",
         "look at the file's size and first bytes: a checkpoint that was cut off while it was saved (name an "
         "older one), a copy or a download that did not end, or a page of HTML or a pointer of Git LFS in place of the "
