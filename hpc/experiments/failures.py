@@ -28,8 +28,7 @@ _WRAPPER = re.compile(r"Caught \w+ in |ProcessRaisedException|RemoteTraceback|Ra
 # An exception that says only that another has been raised, without saying which.
 _SAYS_LITTLE = re.compile(
     r"(?:\w+\.)*(?:DatasetGeneration|\w*Job|\w*Task)Error(?:: [^:\n]*)?\Z"
-    r"|[\w.]+: (?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)|(?:One|Some) (?:or more )?\w+ failed)"
-    r"[^:\n]*\Z"
+    r"|[\w.]+: (?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)|One or more \w+ failed)[^:\n]*\Z"
 )
 _USERS = "from user code:"  # torch.compile writes the frames of the program below its message
 _PACKAGE = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
@@ -113,7 +112,8 @@ def first(text):
 
 def telling(chain):
     """The exceptions of a chain, what tells most first: the last, but those that name no reason after their causes."""
-    return sorted(reversed(chain), key=lambda raised: raised.says_little)
+    last_first = chain[::-1]
+    return sorted(last_first, key=lambda raised: raised.says_little)
 
 
 def own_frame(chain, source):
