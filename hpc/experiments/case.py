@@ -179,7 +179,7 @@ class Case:
 
     def evidence(self):
         """Texts, what tells most first."""
-        own = [raised.text for raised in reversed(self.chain)]
+        own = [raised.text for raised in failures.telling(self.chain)]
         return own if self.has_own_exception else [self.lines, *own]
 
     def peak_bytes(self):

@@ -16,6 +16,7 @@ _NAME = r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*"
 _LOGGED = re.compile(
     r"^(?:\[[^\]]*\] *|\d{4}-\d\d-\d\d[ T]\d\d:\d\d:[\d.,]+Z? *|(?:INFO|ERROR|WARNING)[: |-]+|[|:-] +)+"
 )
+_BAR = re.compile(r"^.*\[\d+:\d\d(?::\d\d)?[<,][^][]*\]", re.DOTALL)  # a progress bar of tqdm, or several
 _RAISED = re.compile(rf"(?:\| *)?({_NAME})(?:: ?(.*))?$")
 _BARE = re.compile(
     r"^((?:\[rank\d+\]: |\d+: |\S*<stderr>:)?)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt))(?:: (.*))?$"
@@ -24,6 +25,11 @@ _BARE = re.compile(
 _CHAINED = re.compile(r"The above exception was the direct cause|During handling of the above exception")
 _WITHIN = re.compile(r"terminated with the following error|Original Traceback|Original exception was|last\): \(RANK \d")
 _WRAPPER = re.compile(r"Caught \w+ in |ProcessRaisedException|RemoteTraceback|RayTaskError|CheckpointException ranks")
+# An exception that says only that another has been raised, without saying which.
+_SAYS_LITTLE = re.compile(
+    r"(?:\w+\.)*(?:DatasetGeneration|\w*Job|\w*Task)Error(?:: [^:\n]*)?\Z"
+    r"|[\w.]+: (?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)|One or more \w+ failed)[^:\n]*\Z"
+)
 _USERS = "from user code:"  # torch.compile writes the frames of the program below its message
 _PACKAGE = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
 _FOREIGN = re.compile(rf"{_PACKAGE.pattern}|^<|/bin/|/torch/")
@@ -82,6 +88,11 @@ class Raised(NamedTuple):
         return bool(_WRAPPER.search(self.text))
 
     @property
+    def says_little(self):
+        """Whether it names no reason: its cause, the exception before it, does."""
+        return bool(_SAYS_LITTLE.match(self.text.strip()))
+
+    @property
     def headline(self):
         """In one line."""
         lines = [line.strip() for line in self.message.splitlines() if line.strip()]
@@ -97,6 +108,12 @@ def first(text):
         if prefix not in last or not chain[-1].is_taken_along or last[prefix][-1].is_taken_along:
             last[prefix] = chain
     return min(last.values(), key=lambda chain: (chain[-1].is_taken_along, chain[0].begin), default=[])
+
+
+def telling(chain):
+    """The exceptions of a chain, what tells most first: the last, but those that name no reason after their causes."""
+    last_first = chain[::-1]
+    return sorted(last_first, key=lambda raised: raised.says_little)
 
 
 def own_frame(chain, source):
@@ -151,8 +168,9 @@ def _chains(text):
     found, at = [], text.find(HEAD)
     while at >= 0:
         begin = text.rfind("\n", 0, at) + 1
-        # What stands before the head is a prefix where later lines have it, too; a bar of tqdm is none.
-        prefix = text[begin:at]
+        # What stands before the head is a prefix where later lines have it, too; a progress bar is none: its line did
+        # not end before the traceback began.
+        prefix = _BAR.sub("", text[begin:at]).rpartition("\r")[2]
         if not prefix.strip(" +|╭─") or text.find(f"\n{prefix}", at, at + (1 << 14)) < 0:
             prefix = ""
         raised = _read(text, at, begin, prefix)
@@ -226,7 +244,7 @@ def _message(text, end, prefix, message):
     """(a message of several lines, where it ends)."""
     lines = [message]
     for line, next_end in _lines(text, end + 1, prefix):
-        is_other = _OTHER.match(line) or _CHAINED.search(line) or _WITHIN.search(line)
+        is_other = _OTHER.match(line) or _CHAINED.search(line) or _WITHIN.search(line) or _BAR.match(line)
         is_empty = not line.strip() and len(lines) > 1 and not lines[-1].rstrip().endswith(":")
         if len(lines) == MOST_LINES or is_other or is_empty or next_end - end > 4000:
             break

@@ -114,7 +114,7 @@ def judge(case):
                 return filled(rule, {**known, **tidy(rule, found)})
     if case.chain:
         kind = by_kind(case) if case.has_own_exception else EXCEPTION
-        return filled(kind, {**known, "error": case.chain[-1].headline})
+        return filled(kind, {**known, "error": failures.telling(case.chain)[0].headline})
     for rule in OTHERWISE:
         if re.search(rule.cause, case.cause):
             return filled(rule, known)

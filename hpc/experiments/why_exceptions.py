@@ -114,6 +114,13 @@ BY_KIND = (
     ),
     _exception(r"^KeyError: '[A-Z][A-Z0-9]*_[A-Z0-9_]+'", "is that a variable of the environment? Set it in .env."),
     _exception(
+        r"does not require grad|does not have a grad_fn|None of the inputs have requires_grad",
+        "nothing that the loss comes from can be trained: are all parameters frozen (requires_grad, LoRA without "
+        "target modules, a model in inference mode), is the forward pass under torch.no_grad, or the loss detached "
+        "(.item(), .detach(), argmax)? With gradient checkpointing and frozen layers: use_reentrant=False, or "
+        "model.enable_input_require_grads().",
+    ),
+    _exception(
         r"shapes? .*(?:cannot|invalid|mismatch|align)|[Ss]izes? (?:mismatch|of tensors? must)"
         r"|must match the (?:existing )?size"
         r"|expects each tensor|expected sequence of length|[Ii]nhomogeneous|could not be broadcast|[Dd]imension"
@@ -136,6 +143,11 @@ BY_KIND = (
         r"|no longer supported|was removed",
         "is the installed version of the package (pip show) the one that the program was written for? If not, set that "
         "in the requirements.",
+    ),
+    _exception(
+        r"JSON parse error: Column|CastError|Couldn't cast|ArrowTypeError|ArrowInvalid: (?:Could not conv|cannot mix)",
+        "the rows, or the files, do not all have the same columns and types: make them alike, or give load_dataset "
+        "features=Features({{…}}).",
     ),
     _exception(r"^KeyError|^IndexError", "does what it reads (data, configuration, checkpoint) have that entry?"),
     _exception(r"FileExistsError|File exists", "several ranks may make it at once: os.makedirs(…, exist_ok=True)."),

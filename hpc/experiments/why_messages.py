@@ -18,6 +18,18 @@ SAID = (
     Rule(
         "GPU out of memory",
         FAILED,
+        r"out of memory\. Tried to allocate (?P<wanted>[\d.]+ \w+)"
+        r".*(?:Process \d+ has.*rocess (?:\d+ )?has|this process has.*Process \d+ has)"
+        r"|CUDA error: out of memory|Cuda failure (?:\d+ )?'out of memory'",
+        "{who} found its GPU full{wanted}: other ranks or programs hold memory of it, or the program has taken all",
+        "each rank needs a GPU of its own: call torch.cuda.set_device(int(os.environ['LOCAL_RANK'])) before the first "
+        "tensor, load with torch.load(…, map_location='cpu'), ask for as many --gpus as ranks on a node, and keep the "
+        "model out of loader workers. If it failed after the first batch, take a smaller batch: CUDA and NCCL need 1 "
+        "to 2 GB beside torch's. nvidia-smi on {node} shows which programs hold the memory; then submit again",
+    ),
+    Rule(
+        "GPU out of memory",
+        FAILED,
         r"(?:CUDA|HIP|Cuda failure) (?:error: |\d+ |')*out of memory(?:\. Tried to allocate (?P<wanted>[\d.]+ \w+))?"
         r"|OutOfMemoryError"
         r"|_STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED)|RESOURCE_EXHAUSTED|ResourceExhausted"
@@ -38,13 +50,23 @@ SAID = (
         "submit again",
     ),
     Rule(
+        "missing file",
+        FAILED,
+        r"Dataset not found|\bdownload=True|is not present in the root directory or is corrupted|use download ?= ?True",
+        "{who} found no data where it looked, or not all of them: {error}",
+        "does the path exist on the nodes (write it in full, or stage the data with --data), and does it hold the "
+        "folders that the class expects? If the data are not there yet, download them once on a login node "
+        "(download=True) to a folder below the scratch: nodes mostly do not reach the internet. Then submit again",
+    ),
+    Rule(
         "damaged file",
         FAILED,
         r"PytorchStreamReader failed|failed finding central directory|Error while deserializing header"
         r"|invalid load key|pickle data was truncated|Ran out of input|BadZipFile|not a zip file|not a gzip"
         r"|CRC check failed|CRC-32|Compressed file ended|unexpected end of (?:data|file)|\btruncated\b"
         r"|UnidentifiedImageError|ReadError: |invalid header or archive|is corrupt|SafetensorError|Unsupported operand"
-        r"|magic (?:bytes|number)|file signature not found|zlib\.error|LZMAError|!_src\.empty\(\)",
+        r"|magic (?:bytes|number)|file signature not found|zlib\.error|LZMAError|!_src\.empty\(\)"
+        r"|JSON parse error: (?!Column)|CSV parse error|Could not open Parquet|[Nn]ot an Arrow file|Parquet file size",
         "{who} read a file that is damaged, or not what its name says: {error}",
         "look at the file's size and first bytes: a checkpoint that was cut off while it was saved (name an "
         "older one), a copy or a download that did not end, or a page of HTML or a pointer of Git LFS in place of the "
@@ -62,9 +84,17 @@ SAID = (
     Rule(
         "checkpoint mismatch",
         FAILED,
+        r"loaded state dict (?:contains|has)|when resuming an optimizer",
+        "the optimizer's state that {who} loaded is of other parameters: {error}",
+        "build the optimizer over the same parameters, in the same groups and order, as when it was saved: freeze, add "
+        "and wrap layers (LoRA, FSDP) before it is built. To fine-tune another model, load the weights of the model "
+        "alone and begin with a new optimizer, or name another checkpoint (--fresh begins anew); then submit again",
+    ),
+    Rule(
+        "checkpoint mismatch",
+        FAILED,
         r"Error\(s\) in loading state_dict|size mismatch for \S+: copying|Missing key\(s\) in state_dict"
-        r"|loaded state dict (?:contains|has)|Unexpected key\(s\)|Size mismatch between saved|key in checkpoint"
-        r"|ignore_mismatched_sizes|when resuming an optimizer",
+        r"|Unexpected key\(s\)|Size mismatch between saved|key in checkpoint|ignore_mismatched_sizes",
         "the checkpoint that {who} loaded is of another model: {error}",
         "build the model with the options that the checkpoint was made with, or name another checkpoint (--fresh "
         "begins anew). Where all keys differ by 'module.', it was saved from DistributedDataParallel: save "
@@ -85,6 +115,15 @@ SAID = (
         "a compiled package of {who} does not fit the other packages, mostly torch: {error}",
         "build or install it again for the torch that is there:  bash venv/create.sh  after its version was "
         "changed in the requirements; then submit again",
+    ),
+    Rule(
+        "missing library",
+        FAILED,
+        r"lib(?:GL|gthread-2\.0|SM|Xext|Xrender)\.so\S*: cannot open shared",
+        "{who} imported OpenCV as it is made for screens, and the node has no library for these: {error}",
+        "put opencv-python-headless in place of opencv-python into the requirements (no other package may bring "
+        "opencv-python again: pip list), then  bash venv/create.sh ; or load a module of the site that has libGL in "
+        "node_setup of the profile; in a container install libgl1 and libglib2.0-0; then submit again",
     ),
     Rule(
         "missing library",
@@ -301,6 +340,16 @@ SAID = (
     Rule(
         "wrong arguments",
         FAILED,
+        r"error: unrecognized arguments: .*--local[-_]rank\S*|No such option:? '?--local[-_]rank",
+        "the old launcher (torch.distributed.launch, deepspeed) gave {who} --local-rank, which the program does not "
+        "know: {error}",
+        "let the kit start the ranks (-W torchrun, and no launcher in the program's line), and read the rank with "
+        "int(os.environ['LOCAL_RANK']). With that launcher: parser.add_argument('--local-rank', '--local_rank', "
+        "type=int); then submit again",
+    ),
+    Rule(
+        "wrong arguments",
+        FAILED,
         r"error: (?:argument |unrecognized|the following arguments|ambiguous option|invalid choice"
         r"|.*arguments are required)|No such option|Missing (?:option|argument|parameter)"
         r"|unexpected extra argument|Unknown command line flag|Got unexpected argument|No such command|^[Uu]sage: ",
@@ -468,6 +517,34 @@ SAID = (
         ".env, NCCL_DEBUG=INFO, other nodes (--exclude {node})",
     ),
     Rule(
+        "W&B",
+        FAILED,
+        r"(?:wandb[.:]|CommError|W&B).*(?:\b40[34]\b|permission denied|PERMISSION_ERROR|CommError.* not found)"
+        r"|\b40[34]\b.*//api\.wandb|upsertBucket|entity \S+ not found",
+        "W&B does not let {who} write there, or has no such entity or project: {error}",
+        "are the entity and the project right (WANDB_ENTITY and WANDB_PROJECT, or those of wandb.init), and may the "
+        "owner of the key write there? Without an entity it is your own. Is WANDB_API_KEY in .env of the right account "
+        "(wandb login --relogin on a login node, https://wandb.ai/authorize shows it)? Or record offline "
+        "(WANDB_MODE=offline in .env) and send it later:  bash hpc/sync_wandb.sh",
+    ),
+    Rule(
+        "W&B",
+        FAILED,
+        r"No API key|api_key not configured|API key (?:verification )?fail|(?:wandb[.:]|CommError|W&B).*\b401\b"
+        r"|\b401\b.*//api\.wandb",
+        "W&B knows no key, or refuses it ({who}): {error}",
+        "put WANDB_API_KEY=… into .env, or record offline (WANDB_MODE=offline there) and send it later:  bash "
+        "hpc/sync_wandb.sh",
+    ),
+    Rule(
+        "W&B",
+        FAILED,
+        r"wandb\.\S*CommError.*(?:\b429\b|\b50[0234]\b|[Rr]ate limit)",
+        "the server of W&B was busy or could not answer ({who}): {error}",
+        "record offline (WANDB_MODE=offline in .env) and send it later:  bash hpc/sync_wandb.sh  , or let rank 0 alone "
+        "record; else  {again}",
+    ),
+    Rule(
         "no access",
         FAILED,
         r"\b429 (?:Client Error|Too Many|thrown)|HTTP Error 429|Too Many Requests|\b[Rr]ate limit",
@@ -487,21 +564,30 @@ SAID = (
     Rule(
         "no access",
         FAILED,
+        r"An error occurred \((?:40[134]|AccessDenied|NoSuchBucket|NoSuchKey|InvalidAccessKeyId|ExpiredToken"
+        r"|SignatureDoesNotMatch)\)|Unable to locate credentials|NoCredentialsError|DefaultCredentialsError",
+        "the object storage that {who} asked refused it, or has no such object: {error}",
+        "are the bucket and the key right? Put the storage's credentials into .env (AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL if it is not Amazon's, GOOGLE_APPLICATION_CREDENTIALS), or copy the "
+        "data on a login node to a folder below the scratch; then submit again",
+    ),
+    Rule(
+        "no access",
+        FAILED,
+        r"40[134] Client Error: .*url: https?://(?!\S*(?:huggingface\.co|hf\.co))(?P<server>[^/:\s]+)",
+        "{server}, which {who} asked, refused it, or has no such page: {error}",
+        "is the address right, and does {server} want a key or a login of its own (in .env)? Or download it on a login "
+        "node to a folder below the scratch, and give its path; then submit again",
+    ),
+    Rule(
+        "no access",
+        FAILED,
         r"gated repo|GatedRepo|RepositoryNotFound|40[134] (?:Client Error|Unauthorized|Forbidden)|HTTP Error 40[134]"
         r"|RevisionNotFound|EntryNotFoundError: 40|DatasetNotFound|does not appear to have a file named"
         r"|is not a valid model identifier|Invalid (?:user|username or) |is not a local folder",
         "{who} has no access to what it wanted to download, or there is no such thing: {error}",
         "is the name right? Accept its terms on its page, and put the key into .env (HF_TOKEN=…); or download it "
         "on a login node into HF_HOME below the scratch, and set HF_HUB_OFFLINE=1; then submit again",
-    ),
-    Rule(
-        "W&B",
-        FAILED,
-        r"No API key|api_key not configured|API key (?:verification )?fail|wandb.*(?:401|403|permission denied"
-        r"|PERMISSION_ERROR)",
-        "W&B knows no key, or refuses it ({who}): {error}",
-        "put WANDB_API_KEY=… into .env, or record offline (WANDB_MODE=offline there) and send it later:  bash "
-        "hpc/sync_wandb.sh",
     ),
     Rule(
         "W&B",
@@ -597,6 +683,35 @@ SAID = (
         "the program's configuration has no such key or file, or a value that it does not allow ({who}): {error}",
         "correct the key in the line of the configuration file (a new one: +key=value), or the program's own "
         "configuration; HYDRA_FULL_ERROR=1 in .env shows all; then submit again",
+    ),
+    Rule(
+        "configuration",
+        FAILED,
+        r"larger than the (?:maximum number of tokens|available KV cache)|KV cache is needed"
+        r"|greater than the derived max_model_len|max_num_batched_tokens \S+ is smaller"
+        r"|divisible by tensor (?:model )?parallel size|mem-fraction-static",
+        "the serving engine of {who} cannot run with these limits on its GPUs: {error}",
+        "a shorter context (max_model_len=…, --max-model-len) needs a smaller KV cache. Else give the engine more of "
+        "the GPU (gpu_memory_utilization=0.95), a KV cache in fp8, or more GPUs: tensor_parallel_size=N, a divisor of "
+        "the number of attention heads, with  --gpus N -W node ; then submit again",
+    ),
+    Rule(
+        "launcher",
+        FAILED,
+        r"--ntasks(?:-per-node)?=\d+.* (?:does not match|not supported)|number of (?:tasks|nodes) .*SLURM"
+        r"|MisconfigurationException: You requested gpu|But your machine only has",
+        "Lightning's number of devices or nodes is not the one that the job has ({who}): {error}",
+        "submit it with  -W lightning --gpus N --num-nodes M , which starts one process for each GPU, and give the "
+        "Trainer the same numbers: devices=N, num_nodes=M (the kit fills in {{gpus}} and {{nodes}} in the program's "
+        "line); set no --ntasks of your own",
+    ),
+    Rule(
+        "configuration",
+        FAILED,
+        r"MisconfigurationException",
+        "Lightning does not allow this combination of options or methods ({who}): {error}",
+        "correct the Trainer's option or the method that it names; for devices and nodes: -W lightning, --gpus and "
+        "--num-nodes; then submit again",
     ),
     Rule(
         "missing file",
