@@ -161,7 +161,7 @@ adopt::take_lock() {
 # What of the kit goes where. Left out is what is about the kit alone: its tests, and its own example.
 adopt::list_kit() {
   local file
-  while IFS= read -r -d '' file; do
+  while LC_ALL=C IFS= read -r -d '' file; do
     case $file in
       hpc/adopt.sh | hpc/adopt/* | hpc/quickstart.sh | *.pyc | *.new) ;;
       README.md | LICENSE) installing::offer "$kit" "$file" "hpc/$file" ;;

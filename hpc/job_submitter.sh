@@ -188,7 +188,7 @@ job_submitter::choose_environment() {
     return
   fi
   container::refuse_options_of_it
-  IFS= read -r -d '' found <&"$1" || true # all of it
+  LC_ALL=C IFS= read -r -d '' found <&"$1" || true # all of it
   fact[environment]=${options_value[environment]:-${found%$'\n'}}
   if [[ ${fact[environment]} == [!/]* ]]; then fact[environment]=$PWD/${fact[environment]}; fi
   [[ -n ${fact[environment]} ]] ||

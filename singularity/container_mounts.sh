@@ -69,7 +69,7 @@ container_mounts::job() {
 container_mounts::images() {
   local image path
   if [[ ! -e $1 ]]; then return; fi
-  while IFS= read -r -d '' image && IFS= read -r -d '' path; do
+  while LC_ALL=C IFS= read -r -d '' image && LC_ALL=C IFS= read -r -d '' path; do
     container_mounts::add "$image" "/data/$path" image-src=/,ro
     container_mounts::add "$image" "$SLURM_TMPDIR/$path" image-src=/,ro
   done <"$1"

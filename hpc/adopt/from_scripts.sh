@@ -106,10 +106,10 @@ from_scripts::propose_one() {
 from_scripts::next() {
   local count word
   local -i i
-  IFS= read -r -d '' kind && IFS= read -r -d '' line && IFS= read -r -d '' count || return 1
+  LC_ALL=C IFS= read -r -d '' kind && LC_ALL=C IFS= read -r -d '' line && LC_ALL=C IFS= read -r -d '' count || return 1
   from_scripts_record=()
   for ((i = 0; i < count; i++)); do
-    IFS= read -r -d '' word || return 1
+    LC_ALL=C IFS= read -r -d '' word || return 1
     from_scripts_record+=("$word")
   done
 }

@@ -99,7 +99,7 @@ installing::read_manifest() {
 installing::is_ours() {
   local file
   [[ -d $3 && ! -L $3 ]] || return 1
-  while IFS= read -r -d '' file; do
+  while LC_ALL=C IFS= read -r -d '' file; do
     # Git knows an empty file always.
     cmp --quiet -- "$1/$2/$file" "$3/$file" || { [[ -s $3/$file ]] &&
       git --git-dir="$1/.git" cat-file -e "$(git hash-object --no-filters -- "$3/$file")" 2>/dev/null; } || return 1

@@ -17,13 +17,13 @@ data::check() {
   base=$(realpath -m -- "$folder")
   for given in "${options_list_data[@]}"; do
     [[ $given != /* ]] || common::die_usage "--data ${given@Q}: give the path below ${folder@Q}, not an absolute one"
-    IFS= read -r -d '' path < <(realpath -zms -- "/$given") # ./a//b/ becomes /a/b
+    LC_ALL=C IFS= read -r -d '' path < <(realpath -zms -- "/$given") # ./a//b/ becomes /a/b
     path=${path#/}
     [[ -n $path && /$given/ != */../* ]] || common::die_usage "--data ${given@Q}: name a file or folder below ${folder@Q}, without '..'"
     [[ $path/ != .staging/* ]] || common::die_usage "--data ${given@Q}: .staging is the kit's own"
     [[ -e $folder/$path || -L $folder/$path ]] || common::die "--data ${given@Q}: there is no ${path@Q} in ${folder@Q}"
     [[ -e $folder/$path ]] || common::die "--data ${given@Q} is a symbolic link to nothing"
-    IFS= read -r -d '' real < <(realpath -z -- "$folder/$path")
+    LC_ALL=C IFS= read -r -d '' real < <(realpath -z -- "$folder/$path")
     [[ $real == "$base"/* ]] || common::die "--data ${given@Q} is a link that leads out of ${base@Q}, to ${real@Q}: copy or move the data there"
     [[ -f $real || -d $real ]] || common::die "--data ${given@Q} is neither a file nor a folder"
     [[ -r $real && (! -d $real || -x $real) ]] || common::die "--data ${given@Q}: you may not read it"

@@ -16,7 +16,7 @@ kit::link() {
   listed=$(cd -- "$project" && exec stat --format='%a %s %.9Y %n' -- $kit_files 2>/dev/null) || true # without what is not there
   # The version that was sent last is known without reading any.
   if [[ -r $store/last ]]; then
-    IFS= read -r -d '' known <"$store/last" || true # to its end
+    LC_ALL=C IFS= read -r -d '' known <"$store/last" || true # to its end
     known=${known%$'\n'}
     key=${known%%$'\n'*}
   fi

@@ -67,7 +67,7 @@ resubmit::look() {
   fi
   [[ -e $old/source.tar || ! ${fact[source_dir]} == "$old"/* ]] || common::die "${old@Q} has no source.tar: submit again with --resume"
   if [[ ! -e $old/staging ]]; then return; fi
-  while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' _; do
+  while LC_ALL=C IFS= read -r -d '' kind && LC_ALL=C IFS= read -r -d '' key && LC_ALL=C IFS= read -r -d '' format && LC_ALL=C IFS= read -r -d '' _; do
     if [[ $kind != image && ! -e ${fact[scratch_dir]}/.staging/$key.$format.manifest ]]; then
       common::die "the packed data of this run are gone (--staging-days): submit again with --resume"
     fi

@@ -37,7 +37,7 @@ command::read() {
   local encoded word text name
   for name in "${command_environment[@]}"; do value[${name%%=*}]=${name#*=}; done
   command_words=()
-  while IFS= read -r -d '' encoded; do
+  while LC_ALL=C IFS= read -r -d '' encoded; do
     word=''
     while [[ $encoded == *\$* ]]; do
       text=${encoded%%\$*}

@@ -302,7 +302,7 @@ site::name() {
   printf -v "$1" '%s' "$site_cluster"
   if [[ -n $site_cluster && (-r $2/$site_cluster.sh || -r $3/$site_cluster.sh) ]]; then return; fi
   site_host=$(uname -n)
-  while IFS= read -r -d '' site_file && IFS= read -r site_line; do
+  while LC_ALL=C IFS= read -r -d '' site_file && IFS= read -r site_line; do
     read -ra site_patterns <<<"${site_line#'# hosts: '}"
     for site_pattern in "${site_patterns[@]}"; do
       # shellcheck disable=SC2053 # the profile gives a pattern

@@ -76,7 +76,7 @@ staging::check_links() {
   ((packing_tree[links] > 0)) || return 0
   mapfile -d '' -t roots < <(realpath -z -- "${staging_paths[@]/#/"${fact[scratch_dir]}/"}")
   exec {resolved}< <(cd -- "$folder" && find "$start" -type l -print0 | xargs -0 --no-run-if-empty realpath -zm --)
-  while IFS= read -r -d '' name && IFS= read -r -d '' target && IFS= read -r -d '' real <&"$resolved"; do
+  while LC_ALL=C IFS= read -r -d '' name && LC_ALL=C IFS= read -r -d '' target && LC_ALL=C IFS= read -r -d '' real <&"$resolved"; do
     if [[ $target != /* ]]; then
       for root in "${roots[@]}"; do
         if [[ $real == "$root" || $real == "$root"/* ]]; then continue 2; fi

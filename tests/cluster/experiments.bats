@@ -92,7 +92,7 @@ shows() {
   experiments "python -c 'held = [bytearray(10**8) for _ in range(40)]; import time; time.sleep(20)'"
   submit -W srun --gpus 0 --mem 1G --exp-name memory
   wait_for_job "$job" 60
-  wait_until 30 accounted "$job"
+  wait_until 120 accounted "$job"
   same "$(cat -- "$run_directory/task_1/attempt_0/cause")" out_of_memory
 
   # As where Slurm limits by cgroups, and its words have no number.

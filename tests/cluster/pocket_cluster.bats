@@ -23,7 +23,7 @@ teardown_file() {
   local cluster
   for cluster in "$folder"/*/; do
     POCKET_CLUSTER_DIR=$cluster pocket down
-    as_nobody env POCKET_CLUSTER_DIR="$cluster" bash "$folder.kit/hpc/pocket_cluster.sh" down || true
+    as_nobody env -u BASH_ENV POCKET_CLUSTER_DIR="$cluster" bash "$folder.kit/hpc/pocket_cluster.sh" down || true
   done
   rm -rf -- "$folder" "$folder.kit"
 }
@@ -119,8 +119,8 @@ needs_hosts() {
   POCKET_CLUSTER_DIR=$folder/taken fails_with 1 thesis pocket up
   [[ $(stat -c %a -- "$folder/taken") == 700 && $(ls -A -- "$folder/taken") == thesis ]]
   ((EUID == 0)) || skip 'only root can be somebody else'
-  fails_with 1 'belongs to root' as_nobody env POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" up
-  fails_with 1 'belongs to root' as_nobody env POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" down
+  fails_with 1 'belongs to root' as_nobody env -u BASH_ENV POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" up
+  fails_with 1 'belongs to root' as_nobody env -u BASH_ENV POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" down
 }
 
 @test "up again is quick and the same; with other options it is refused; several at once are one" {

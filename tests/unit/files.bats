@@ -119,7 +119,7 @@ one_of_many() {
   : >file
   mkdir -- "$shared/hpc" && cp -R -- "$checkout/hpc/lib" "$shared/hpc/" # the checkout may be closed to others, too
   fails_with 1 "you cannot write into '.*/theirs', which belongs to .* \(group .*, mode 2755\): take a SCRATCH of your own, or .*chmod -R g\+rwX" \
-    setpriv --reuid=23456 --regid=23456 --clear-groups bash -c 'source "$1/hpc/lib/common.sh"; source "$1/hpc/lib/files.sh"; files::check_writable "$2/mine" "$3/mine/x"' - \
+    env -u BASH_ENV setpriv --reuid=23456 --regid=23456 --clear-groups bash -c 'source "$1/hpc/lib/common.sh"; source "$1/hpc/lib/files.sh"; files::check_writable "$2/mine" "$3/mine/x"' - \
     "$shared" /tmp "$shared/theirs"
   # The submitter, of a project that another user has sent runs of.
   BATS_TEST_TMPDIR=$shared make_project
@@ -130,7 +130,7 @@ one_of_many() {
   chmod 2777 -- "$shared" "$shared/scratch" "$stub"
   export SCRATCH=$shared/scratch HOME=/tmp XDG_CONFIG_HOME=/nowhere XDG_STATE_HOME=/nowhere
   fails_with 1 "you cannot write into '.*/hpc_outputs', which belongs to root .*: take a SCRATCH of your own" \
-    setpriv --reuid=23456 --regid=23456 --clear-groups bash "$project/hpc/job_submitter.sh" --environment "$project/environment" --exp-name x
+    env -u BASH_ENV setpriv --reuid=23456 --regid=23456 --clear-groups bash "$project/hpc/job_submitter.sh" --environment "$project/environment" --exp-name x
   [[ ! -e $RECORD ]]
   rm -r -- "$shared"
   run -0 files::check_writable theirs/deep/a/b theirs file none/x none

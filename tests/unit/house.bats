@@ -97,6 +97,11 @@ finds() {
     'hpc/part.sh:1: no command, completion, template or page'
 }
 
+@test "read -d ''" {
+  add hpc/greet.sh "LC_ALL=C IFS= read -r -d '' x" "while IFS= read -r -d '' x; do" '  :' 'done'
+  finds "hpc/greet.sh:9: read -d '' loses the NUL behind half a character: LC_ALL=C IFS= read"
+}
+
 @test "| grep -q; what bash 4.4 has not; local x=\$( )" {
   add hpc/greet.sh 'ls | grep -q x' 'ls |' '  LC_ALL=C grep -E --quiet x' 'grep -q x file || ls | grep x' 'now=$EPOCHSECONDS' 'wait -n -p pid' 'echo "${x@L}"' \
     'echo "${x@Q}" $EPOCH %Q' 'local x=$(ls)' 'local -r y="${z#w}" x="a$(ls)"' 'local -r n=$((1 + 1)) x=${y:-z}' 'local x # =$(ls)'

@@ -73,6 +73,8 @@ ASKED = re.compile(
     r"(?:\$\(|<\(|^\s*|[|&!]\s*|\b(?:if|until|while)\s+|timeout \S+ )"
     r"(?:squeue|sinfo|sacctmgr|scancel|sacct|scontrol) (?!show hostnames|ping)"
 )
+# A name may end in half a character: `read` would take the NUL behind it for its other half.
+HALVED = re.compile(r"(?<!LC_ALL=C )IFS= read [^;|&]*-d ''")
 MASKED = re.compile(r"\b(?:local|declare|readonly|export)\s+(?:-\w+\s+)*[^;|&]*?\b\w+=\"?[^\s\";|&]*\$\((?!\()")
 
 
@@ -272,6 +274,8 @@ class House:
                 for pattern, text in NEWER.items():
                     for found in re.findall(pattern, line):
                         yield file.name, number, text.format(found)
+                if HALVED.search(line):
+                    yield file.name, number, "read -d '' loses the NUL behind half a character: LC_ALL=C IFS= read"
                 if MASKED.search(line):
                     yield file.name, number, "a failure of $( ) is lost: declare first, then assign"
 

@@ -101,10 +101,10 @@ data::check
 CHECK
   local name
   for name in file folder closed; do
-    fails_with 1 "error: --data '$name': you may not read it$" runuser -u nobody -- bash "${fact[scratch_dir]}/lib/check.sh" "$name"
+    fails_with 1 "error: --data '$name': you may not read it$" runuser -u nobody -- env -u BASH_ENV bash "${fact[scratch_dir]}/lib/check.sh" "$name"
   done
   chmod 644 -- "${fact[scratch_dir]}/file"
-  runuser -u nobody -- bash "${fact[scratch_dir]}/lib/check.sh" file
+  runuser -u nobody -- env -u BASH_ENV bash "${fact[scratch_dir]}/lib/check.sh" file
   rm -rf -- "${fact[scratch_dir]}"
 }
 

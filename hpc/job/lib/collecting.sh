@@ -12,7 +12,7 @@ collecting::collect() {
   if [[ ! -e $patterns || ! -d $SLURM_TMPDIR ]]; then return; fi
   node=$(common::node)
   cd -- "$SLURM_TMPDIR" || return
-  while IFS= read -r -d '' pattern; do
+  while LC_ALL=C IFS= read -r -d '' pattern; do
     local -a matches=()
     collecting::expand matches "$pattern"
     if ((${#matches[@]} == 0)); then common::note "--collect ${pattern@Q}: nothing on $node"; fi

@@ -74,7 +74,7 @@ keeper::way() {
 keeper::broadcast() {
   local kind key format path part process
   local -A sending=() # the file that each process sends
-  while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' path; do
+  while LC_ALL=C IFS= read -r -d '' kind && LC_ALL=C IFS= read -r -d '' key && LC_ALL=C IFS= read -r -d '' format && LC_ALL=C IFS= read -r -d '' path; do
     if [[ $kind == image ]]; then
       keeper::send "$path" "$2/.hpc_kit/archives/$key.$format"
       continue

@@ -13,7 +13,7 @@ plan::read() {
   local kind key format path
   declare -ga plan_kinds=() plan_keys=() plan_formats=() plan_paths=()
   [[ -e $1 ]] || return 0
-  while IFS= read -r -d '' kind && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' path; do
+  while LC_ALL=C IFS= read -r -d '' kind && LC_ALL=C IFS= read -r -d '' key && LC_ALL=C IFS= read -r -d '' format && LC_ALL=C IFS= read -r -d '' path; do
     plan_kinds+=("$kind") plan_keys+=("$key") plan_formats+=("$format") plan_paths+=("$path")
   done <"$1"
 }
