@@ -24,7 +24,7 @@ passed=0 failed=0 skipped=0
 run_workers=()
 # What takes long comes first, so that the workers end at about the same time.
 run_longest=(tests/faults/weights.bats tests/train tests/cluster/sites.bats tests/cluster/shapes.bats
-  tests/cluster/interruptions.bats tests/cluster/containers.bats tests/unit tests/cluster/sweeps.bats tests/cluster/staging.bats
+  tests/cluster/interruptions.bats tests/cluster/containers.bats tests/cluster/sweeps.bats tests/cluster/staging.bats
   tests/cluster/drill.bats tests/cluster/training.bats tests/cluster/jobs.bats)
 reports=$(mktemp -d)
 
@@ -44,7 +44,7 @@ main() {
   for name in "${names[@]}"; do
     case $name in
       lint) lint=1 ;;
-      unit) items+=(tests/train tests/unit) ;;
+      unit) items+=(tests/train tests/unit/*.bats) ;;
       cluster | faults) items+=("tests/$name"/*.bats) ;;
       *)
         file=$(run::find "$name")
