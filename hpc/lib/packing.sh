@@ -94,13 +94,13 @@ packing::pack() {
     common::note "${name@Q}: another submitter is packing it; waiting"
     flock "$lock"
   }
+  rm -rf -- "$archive".partial.* 2>/dev/null || true # of a packer that was killed, perhaps when all was there
   if packing::is_packed "$key" "$format"; then
     touch -- "$archive.manifest" 2>/dev/null || true # used now: see staging::prune; it may be another user's
     common::note "${name@Q}: packed before, unchanged"
   else
     common::note "packing ${name@Q} as $format: ${packing_tree[files]} files, $(packing::size "${packing_tree[bytes]}")"
     started=$(date +%s%N)
-    rm -rf -- "$archive".partial.* # of a packer that was killed
     packing_partial=$archive.partial.$BASHPID
     mkdir -- "$packing_partial"
     packing::check_space "$name"
