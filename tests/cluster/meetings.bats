@@ -28,7 +28,7 @@ setup() {
 make_environment() {
   local -ra requirements=(lightning==2.6.6 accelerate==1.15.0 mpi4py==4.1.2 mpich==5.0.2)
   local kit key lock
-  kit=$(bash "$checkout/venv/create.sh" cpu)
+  kit=$(realpath -- "$(bash "$checkout/venv/create.sh" cpu)")
   key=$(printf '%s\n' "${requirements[@]}" "$kit" | sha256sum)
   export environment=$checkout/.venv/meetings-${key:0:12}
   exec {lock}>"$environment.lock"

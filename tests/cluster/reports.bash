@@ -86,7 +86,7 @@ tools_environment() {
 lightning_environment() {
   local -r requirement=lightning==2.6.6
   local kit key lock environment
-  kit=$(bash "$checkout/venv/create.sh" cpu)
+  kit=$(realpath -- "$(bash "$checkout/venv/create.sh" cpu)") # other checkouts, and roots of other releases, share it
   key=$(printf '%s\n' "$requirement" "$kit" | sha256sum)
   environment=$checkout/.venv/lightning-${key:0:12}
   exec {lock}>"$environment.lock"
