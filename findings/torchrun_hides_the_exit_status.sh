@@ -16,11 +16,12 @@ trap 'rm -rf -- "$work"' EXIT
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 numpy==2.4.6
 mkdir -- "$work/temporary"
+printf 'import sys\n\nsys.exit(int(sys.argv[1]))\n' >"$work/end.py"
 seen=''
 for wanted in 0 2 75; do
   status=0
-  TMPDIR=$work/temporary "$work/venv/bin/python" -W ignore -m torch.distributed.run --nproc-per-node 1 --no-python \
-    bash -c "exit $wanted" >"$work/log" 2>&1 || status=$?
+  TMPDIR=$work/temporary "$work/venv/bin/python" -W ignore -m torch.distributed.run --nproc-per-node 1 \
+    "$work/end.py" "$wanted" >"$work/log" 2>&1 || status=$?
   seen+="a rank with $wanted: torchrun $status; "
 done
 seen+="folders left: $(find "$work/temporary" -maxdepth 1 -name 'torchelastic_*' | wc -l)"

@@ -59,8 +59,8 @@ sweep_trial::understand() {
   source "$RUN_DIRECTORY/facts"
   line::read "${fact[launcher]}" "${fact[nodes]}" '' "${words[@]}"
   if [[ -n $line_refusal ]]; then
-    # shellcheck disable=SC2016 # for that shell
-    words=(bash -c 'printf "the command of the sweep: %s\n" "$$1" >&2 && exit 2' sweep "${line_refusal//\$/\$\$}")
+    words=(bash "$RUN_DIRECTORY/kit/hpc/job/sweep_refused.sh" "$line_refusal")
+    words=("${words[@]//\$/\$\$}") # as it stands, not a variable of the job
   else
     words=("${line_words[@]}")
   fi

@@ -8,7 +8,8 @@ load reports
 
 setup_file() {
   cluster_up
-  make_environment
+  environment=$(environment_with meetings lightning==2.6.6 accelerate==1.15.0 mpi4py==4.1.2 mpich==5.0.2)
+  export environment
   set_mpi pmi2
 }
 
@@ -22,26 +23,6 @@ setup() {
   export SCRATCH=$BATS_TEST_TMPDIR/scratch
   mkdir -p -- "$SCRATCH"
   cp -R -- "$BATS_TEST_DIRNAME/programs" "$project/"
-}
-
-# As reports.bash makes that of Lightning, with accelerate and MPI.
-make_environment() {
-  local -ra requirements=(lightning==2.6.6 accelerate==1.15.0 mpi4py==4.1.2 mpich==5.0.2)
-  local kit key lock
-  kit=$(realpath -- "$(bash "$checkout/venv/create.sh" cpu)")
-  key=$(printf '%s\n' "${requirements[@]}" "$kit" | sha256sum)
-  export environment=$checkout/.venv/meetings-${key:0:12}
-  exec {lock}>"$environment.lock"
-  flock "$lock"
-  if [[ ! -e $environment/complete ]]; then
-    rm -rf -- "$environment"
-    "$kit/bin/python" -m venv "$environment"
-    "$environment/bin/python" -c 'import site, sys; open(site.getsitepackages()[0] + "/kit.pth", "w").write(sys.argv[1])' \
-      "$("$kit/bin/python" -c 'import site; print(site.getsitepackages()[0])')"
-    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "${requirements[@]}" --constraint "$checkout/venv/constraints-cpu.txt"
-    touch -- "$environment/complete"
-  fi
-  exec {lock}>&-
 }
 
 # set_mpi TYPE   What srun brings to MPI's ranks, where the job does not say it.

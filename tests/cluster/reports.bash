@@ -82,13 +82,13 @@ tools_environment() {
   printf '%s\n' "${found[0]%/complete}"
 }
 
-# Lightning in an environment that sees the kit's, made once for each version of either; prints its folder.
-lightning_environment() {
-  local -r requirement=lightning==2.6.6
+# environment_with NAME REQUIREMENT...   These packages in an environment that sees the kit's, made once for each version of either;
+# prints its folder.
+environment_with() {
   local kit key lock environment
   kit=$(realpath -- "$(bash "$checkout/venv/create.sh" cpu)") # other checkouts, and roots of other releases, share it
-  key=$(printf '%s\n' "$requirement" "$kit" | sha256sum)
-  environment=$checkout/.venv/lightning-${key:0:12}
+  key=$(printf '%s\n' "${@:2}" "$kit" | sha256sum)
+  environment=$checkout/.venv/$1-${key:0:12}
   exec {lock}>"$environment.lock"
   flock "$lock"
   if [[ ! -e $environment/complete ]]; then
@@ -96,10 +96,13 @@ lightning_environment() {
     "$kit/bin/python" -m venv "$environment"
     "$environment/bin/python" -c 'import site, sys; open(site.getsitepackages()[0] + "/kit.pth", "w").write(sys.argv[1])' \
       "$("$kit/bin/python" -c 'import site; print(site.getsitepackages()[0])')"
-    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$requirement" \
-      --constraint "$checkout/venv/constraints-cpu.txt"
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}" --constraint "$checkout/venv/constraints-cpu.txt"
     touch -- "$environment/complete"
   fi
   exec {lock}>&-
   printf '%s\n' "$environment"
+}
+
+lightning_environment() {
+  environment_with lightning lightning==2.6.6
 }
