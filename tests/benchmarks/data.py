@@ -39,7 +39,7 @@ from train.data.images import IMAGENET_DEVIATION, IMAGENET_MEAN, RandomResizedCr
 from train.data.tensors import Tensors, collate
 
 MEAN, DEVIATION = (torch.tensor(one).view(-1, 1, 1) for one in (IMAGENET_MEAN, IMAGENET_DEVIATION))
-CIFAR_IMAGES, JPEGS = 10_000, 256
+CIFAR_IMAGES, JPEGS = 10_000, 2_048
 
 
 def to_float(image: Image.Image) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from train.data import images
 from train.data.folders import ClassFolders, FoldersError, sample_generator
-from train.data.images import ImageError, RandomResizedCrop, ResizedCentreCrop, load_rgb, normalise, to_tensor
+from train.data.images import ImageError, RandomResizedCrop, ResizedCentreCrop, load_rgb, normalise, resized, to_tensor
 
 
 @pytest.fixture
@@ -175,6 +175,17 @@ def test_random_crops_are_as_asked() -> None:
     # Nothing fits: the centre.
     assert RandomResizedCrop(8)._box(1000, 10, [0.99] * 40) == (493, 0, 506, 10)
     assert RandomResizedCrop(8, scale=(1.0, 1.0), ratio=(1.0, 1.0))._box(10, 1000, [0.99] * 40) == (0, 495, 10, 505)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 90, 60), (10, 5, 70, 55), (40, 20, 52, 29), (0, 0, 89, 2)])
+def test_resized_as_pillow_does(box: tuple[int, int, int, int]) -> None:
+    """Smaller and larger."""
+    draws = torch.randint(0, 256, (60, 90, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    part = Image.fromarray(draws.numpy()).crop(box)
+    by_pillow = to_tensor(part.resize((32, 32), Image.Resampling.BILINEAR))
+    difference = (resized(part, 32, 32).int() - by_pillow.int()).abs()
+    assert difference.max() <= 1
+    assert difference.float().mean() < 0.1
 
 
 def test_half_are_mirrored() -> None:

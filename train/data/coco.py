@@ -146,7 +146,7 @@ class Coco(Dataset[tuple[torch.Tensor, Target]]):
                 f"{path}: {pixels.width} x {pixels.height} pixels, where {self.annotations_path} has "
                 f"{image.width} x {image.height}: is it of another data set?"
             )
-        return to_tensor(pixels if self.size is None else resized(pixels, *self.size))
+        return to_tensor(pixels) if self.size is None else resized(pixels, *self.size)
 
     def target(self, index: int) -> Target:
         """What there is to detect. The boxes of no area that COCO has are left out."""
