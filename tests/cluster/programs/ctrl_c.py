@@ -6,12 +6,16 @@ ctrl_c.py PATTERN... -- COMMAND...   prints what the command prints, and ends wi
 import os
 import pty
 import re
+import signal
 import sys
 
 
 def main(patterns: list[str], command: list[str]) -> int:
     process, terminal = pty.fork()
     if process == 0:
+        # Under nohup, or behind a `&` of a script, they are ignored, and no shell could handle them. No terminal starts so.
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
         os.execvp(command[0], command)
     text = ""
     while True:
