@@ -13,7 +13,7 @@ import sys
 def main(patterns: list[str], command: list[str]) -> int:
     process, terminal = pty.fork()
     if process == 0:
-        # Under nohup, or behind a `&` of a script, they are ignored, and no shell could handle them. No terminal starts so.
+        # No terminal ignores them, as nohup and a script's `&` do; a shell cannot handle what was ignored at its start.
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         os.execvp(command[0], command)
