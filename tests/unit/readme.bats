@@ -99,14 +99,15 @@ finds() {
 }
 
 @test "the pages of this checkout" {
-  local command
-  local -a texts
+  local command name names submitter
   cd -- "$project"
+  option_table::define
+  submitter=$(for name in "${options_order[@]}"; do options::shown_names "$name" && echo; done)
   for command in hpc/*.sh venv/create.sh singularity/build.sh tests/run.sh tests/*/run.sh tests/faults/random.sh; do
-    texts=("$(bash "$command" --help 2>&1)")
-    # They hand these on.
-    if [[ $command == hpc/@(sweep|train).sh ]]; then texts+=("$(bash hpc/job_submitter.sh --help)"); fi
-    printf '%s %s\n' "$command" "$(grep -oE -- '--[a-z][a-z0-9_-]*' <<<"${texts[*]}" | sort -u | paste -sd ' ')"
+    names=$({ bash "$command" --help && bash "$command" --help all; } 2>&1 || true) # some know no more than --help
+    # These pass the submitter's options on.
+    if [[ $command == hpc/@(job_submitter|drill|sweep|train).sh ]]; then names+=$submitter; fi
+    printf '%s %s\n' "$command" "$(grep -oE -- '--[a-z][a-z0-9_-]*' <<<"$names" | sort -u | paste -sd ' ')"
   done >"$BATS_TEST_TMPDIR/options"
   python3 "$BATS_TEST_DIRNAME/pages.py" "$project" "$BATS_TEST_TMPDIR/options"
 }
