@@ -2,7 +2,7 @@
 # adopt.sh [--dry-run] [--force] [--package NAME] PATH [-- COMMAND...]
 # adopt.sh [--dry-run] [--force] [--package NAME] --from SCRIPT... [PATH]
 #
-# Puts the kit beside your program in the folder PATH: hpc/ (with this README), venv/, singularity/, train/, lines of
+# Puts the kit beside your program in the folder PATH: hpc/ (with its pages), venv/, singularity/, train/, lines of
 # .gitignore, and an experiment_configurations.txt with COMMAND, of which a launcher (torchrun) is left out. Where a train.py or
 # a train/ of yours is there, the Python package train/ is named hpc_train/, or NAME. It looks whether the program knows of several
 # processes, and proposes one or more. Run again from a newer kit, it upgrades: a file that you
@@ -164,7 +164,7 @@ adopt::list_kit() {
   while LC_ALL=C IFS= read -r -d '' file; do
     case $file in
       hpc/adopt.sh | hpc/adopt/* | hpc/quickstart.sh | *.pyc | *.new) ;;
-      README.md | LICENSE) installing::offer "$kit" "$file" "hpc/$file" ;;
+      LICENSE) installing::offer "$kit" "$file" "hpc/$file" ;;
       train/*) installing::offer "$kit" "$file" "$package/${file#train/}" ;;
       *) installing::offer "$kit" "$file" "$file" ;;
     esac
@@ -177,8 +177,8 @@ adopt::list_kit() {
 # A repository around the kit may not know its files.
 adopt::files() {
   cd -- "$kit"
-  if [[ -e .git ]] && git ls-files -z --cached --others --exclude-standard -- README.md LICENSE "${parts[@]}" 2>/dev/null; then return; fi
-  find README.md LICENSE "${parts[@]}" -name __pycache__ -prune -o ! -type d -print0 2>/dev/null || true
+  if [[ -e .git ]] && git ls-files -z --cached --others --exclude-standard -- LICENSE "${parts[@]}" 2>/dev/null; then return; fi
+  find LICENSE "${parts[@]}" -name __pycache__ -prune -o ! -type d -print0 2>/dev/null || true
 }
 
 # Sets package, the name of train/ in the project: as it was put there before, else one that neither hides a train.py from  import train
@@ -195,7 +195,7 @@ adopt::choose_package() {
   for name in ${package:-train hpc_train}; do
     if [[ ! -e $path/$name.py && ! -e $path/$name ]] || installing::is_ours "$kit" train "$path/$name"; then
       if [[ $name == hpc_train && -z $package ]]; then
-        named="train/ is $name/ here, beside your train: read \"from $name.checkpoint import …\", \"python -m $name\" in the README"
+        named="train/ is $name/ here, beside your train: read \"from $name.checkpoint import …\", \"python -m $name\" in the kit's pages"
       fi
       package=$name
       return
@@ -276,7 +276,9 @@ adopt::ignore() {
   local -a lines=()
   if ! git -C "$path" rev-parse --is-inside-work-tree >/dev/null 2>&1; then return; fi
   for line in /.venv/ /.env __pycache__/; do
-    # Of a folder, what is in it.
+    # A pattern with a slash at its end does not match a link, and git refuses paths beyond one.
+    if [[ -L $path/${line//\//} ]]; then line=${line%/}; fi
+    # To ask about a folder, name a file in it.
     if ! git -C "$path" check-ignore --quiet --no-index -- "${line#/}$([[ $line != */ ]] || echo x)"; then lines+=("$line"); fi
   done
   if ((${#lines[@]} > 0)); then

@@ -4,7 +4,7 @@
 # Does the project's own program survive interruptions? Runs its experiment once without any, and once each with a
 # warning as before the time limit, a SIGTERM, a `kill -9` of a rank and the loss of a node; compares the steps and
 # the losses that it logs with those of the first run; and says for each fault what is wrong and how to mend it. The
-# program must log its steps and be done in a minute or two: the README has the rules. Run by people, on a login
+# program must log its steps and be done in a minute or two: hpc/drill/README.md has the rules. Run by people, on a login
 # node. Prints the table and the verdicts on standard output. Exit status: 0 all passed, 1 one did not, 2 the request
 # is wrong. Ctrl-C cancels the drill's jobs, and no others.
 set -euo pipefail

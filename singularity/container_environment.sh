@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What a container knows of the environment around it: these names, and no other. Each goes by the environment of
-# the runtime, never by its command line, which every user of the node can read. The README has the same list.
+# the runtime, never by its command line, which every user of the node can read. singularity/README.md has the same list.
 
 declare -gA fact+=()
 declare -ga node_environment_names+=()

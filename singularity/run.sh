@@ -3,7 +3,7 @@
 #
 # Runs COMMAND inside the container image CONTAINER_IMAGE, and becomes it. Called on every node by hpc/job/node.sh,
 # in the environment of the job, and by people, who get the project at /code, not to be written.
-# The README tells what a job finds inside. Needs Apptainer, or SingularityCE 3.9 or later.
+# singularity/README.md tells what a job finds inside. Needs Apptainer, or SingularityCE 3.9 or later.
 set -euo pipefail
 shopt -s inherit_errexit
 

@@ -278,8 +278,8 @@ class Commands:
             self.say(
                 "left",
                 line,
-                '%s: --data brings folders of $SCRATCH/PROJECT to the same place in ${SLURM_TMPDIR} (see "Data on the '
-                "node's own disk\" in the README)" % self.shown(line),
+                "%s: --data brings folders of $SCRATCH/PROJECT to the same place in ${SLURM_TMPDIR} (see "
+                "hpc/job_submitter/DATA.md)" % self.shown(line),
             )
         else:
             self.step(line)

@@ -154,7 +154,8 @@ class Script(Commands, Programs):
                 "left",
                 line,
                 "%s: taken as the first start. A job that starts again runs the same line, so the program must look "
-                'for its checkpoint itself (--keep-folders; "Programs that can be interrupted" in the README)' % where,
+                'for its checkpoint itself (--keep-folders; "Programs that can be interrupted" in '
+                "hpc/job/README.md)" % where,
             )
         else:
             self.say("left", line, "%s: taken as not so" % where)

@@ -2,7 +2,7 @@
 # The site of which nothing is known but what its Slurm tells. A profile is data, sourced after this one: it sets these
 # facts, and any option of job_submitter.sh by its long name with _ for - (site[gpu_type]=…), and may have one function,
 # node_setup, which runs on each node before the launcher. A line `# hosts: PATTERN...` names the login hosts of a site
-# whose Slurm has another ClusterName. README.md says more.
+# whose Slurm has another ClusterName. hpc/clusters/README.md says more.
 
 site[scratch]=''                # the folder that all nodes share, where SCRATCH is not set: a path, or $NAME for a variable of the site
 site[node_local_directory]=/tmp # where a job may make a folder on a node's own disk, if Slurm makes none: a path, or $NAME for a variable that jobs have on nodes

@@ -8,8 +8,9 @@ import re
 
 # Of how many: 3/20, 7 of 90, [29 / 30]
 _OF = r"(?: *(?:/|of|out of) *(?P<{}>\d+))"
+# Slurm's own `*** STEP 5.0 ON node1 CANCELLED` is no progress.
 COUNT = re.compile(
-    r"(?<![a-z])(?P<what>epoch|step|iteration|iter"
+    r"(?<![a-z])(?<!\*\*\* )(?P<what>epoch|step|iteration|iter"
     r"|batch)s?['\"]?[ :=#]*[\[(]? *(?P<done>\d+(?:\.\d+)?)" + _OF.format("whole") + "?"
     r"|(?:%\|[^|\n]*\| *|━[^\d\n]*)(?P<bar>\d+)/(?P<bars>\d+)|\[ *(?P<pair>\d+) */ *(?P<pairs>\d+)[\] ]",
     re.IGNORECASE,

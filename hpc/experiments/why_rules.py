@@ -69,7 +69,8 @@ ENDS = (
         r"^ignored_stop",
         None,
         "told by STOP_FILE to save and stop, at the end of a cycle, the program went on",
-        'let it look at STOP_FILE at each step and end with 75: "Programs that can be interrupted" in the README',
+        "let it look at STOP_FILE at each step and end with 75: "
+        '"Programs that can be interrupted" in hpc/job/README.md',
     ),
     Rule("cancelled", r"^cancelled|^\w+ CANCELLED", None, "it was cancelled by the user (scancel)", "{again}"),
     Rule(

@@ -201,7 +201,7 @@ batch::end_cycle() {
     interruption::signal_ranks KILL
     batch::limit_wait 15
   else
-    common::note "job $SLURM_JOB_ID: asked to save and stop by STOP_FILE, the program has not done so within ${fact[cycle_grace]} s: see \"Programs that can be interrupted\" in the README. The stacks of all ranks:"
+    common::note "job $SLURM_JOB_ID: asked to save and stop by STOP_FILE, the program has not done so within ${fact[cycle_grace]} s: see \"Programs that can be interrupted\" in hpc/job/README.md. The stacks of all ranks:"
     ending=ignored_stop
     batch::kill_step
   fi

@@ -4,7 +4,7 @@
 # waits or that is started again.
 
 declare -gA fact+=()
-declare -g kit_files='hpc/job/*.* hpc/job/lib/* hpc/job/hook/*.py hpc/job/shims/* hpc/lib/*.sh hpc/clusters/*.sh venv/run.sh venv/environment.sh singularity/*'
+declare -g kit_files='hpc/job/*.sh hpc/job/*.py hpc/job/lib/* hpc/job/hook/*.py hpc/job/shims/* hpc/lib/*.sh hpc/clusters/*.sh venv/run.sh venv/environment.sh singularity/*.sh'
 
 # kit::link RUN_DIRECTORY   Makes RUN_DIRECTORY/kit, of the kit that this file is of, and what it leads to if there is none
 # yet. A profile of the user's own travels with the run.

@@ -51,7 +51,7 @@ command::read() {
       name=${encoded%%\}*}
       name=${name#\{}
       if [[ -z ${value[$name]+set} ]]; then
-        common::warn "the command uses \${$name}, and $name is not set on $(common::node); the names that are set stand in the README"
+        common::warn "the command uses \${$name}, and $name is not set on $(common::node); hpc/job/README.md lists the names that are set"
         return 1
       fi
       word+=${value[$name]}

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The environment that the kit gives to the user's program. The README has the same list.
+# The environment that the kit gives to the user's program. hpc/job/README.md has the same list.
 
 declare -gA fact+=()
 

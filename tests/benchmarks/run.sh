@@ -57,6 +57,7 @@ main() {
   local benchmark
   while (($# > 0)); do
     case $1 in
+      -h | --help) common::print_header "$here/run.sh" && return ;;
       --rounds)
         [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || common::die_usage "--rounds needs a whole number"
         rounds=$2

@@ -116,7 +116,7 @@ SLURM_PROCID=$rank
 CUDA_VISIBLE_DEVICES=0,1
 HOME=$HOME"
   done
-  # Each name is of the kit, of Slurm, of a family that the README tells, or the container's own.
+  # Each name is of the kit, of Slurm, of a family that singularity/README.md lists, or the container's own.
   python3 - "$run_directory/task_1/output/rank_0.json" <<'PYTHON'
 import json, re, sys
 names = json.load(open(sys.argv[1]))["environment"]

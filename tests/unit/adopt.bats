@@ -14,7 +14,7 @@ setup() {
   cp -- "$checkout"/hpc/adopt/*.{sh,py} "$kit/hpc/adopt/"
   local file
   for file in hpc/job/batch.sh hpc/job/sweep_trial.sh hpc/clusters/plai.sh hpc/old/one.sh hpc/old/two.sh venv/requirements.txt \
-    singularity/run.sh train/loop.py tests/test.sh README.md LICENSE; do
+    singularity/run.sh train/loop.py tests/test.sh README.md hpc/README.md LICENSE; do
     printf 'version 1 of %s\n' "$file" >"$kit/$file"
   done
   chmod 755 -- "$kit/hpc/job/sweep_trial.sh"
@@ -62,7 +62,7 @@ upstream() {
   printf 'version 2 of %s\n' "$1" >"$kit/$1"
 }
 
-@test "the first time: the parts, the README beside them, a configuration; not the kit's tests, nor what is there" {
+@test "the first time: the parts with their pages, a configuration; not the kit's own README, not the kit's tests, nor what is there" {
   adopt "$program" >"$BATS_TEST_TMPDIR/said"
   [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/clusters/plai.sh ./hpc/job/batch.sh ./hpc/job/shims/python ./hpc/job/sweep_trial.sh ./hpc/lib/common.sh ./hpc/lib/launchers.sh ./hpc/lib/line.sh ./hpc/lib/slurm.sh ./hpc/old/one.sh ./hpc/old/two.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
   [[ $(stat --format=%a -- "$program/hpc/job/sweep_trial.sh") == 755 && $(readlink -- "$program/hpc/job/shims/python") == ../sweep_trial.sh ]]
@@ -90,7 +90,7 @@ upstream() {
   rm -- "$program/singularity/run.sh" # lost; its folder is there
   upstream venv/requirements.txt
   upstream hpc/job/batch.sh
-  upstream README.md
+  upstream hpc/README.md
   rm -r -- "$kit/hpc/old"
   ln -sfn ../batch.sh "$kit/hpc/job/shims/python"
   echo new >"$kit/hpc/new.sh"
@@ -103,7 +103,7 @@ upstream() {
   [[ $(files) == "$before" ]]
   adopt "$program" >/dev/null
   has hpc/job/batch.sh 'version 2 of hpc/job/batch.sh'
-  has hpc/README.md 'version 2 of README.md'
+  has hpc/README.md 'version 2 of hpc/README.md'
   has venv/requirements.txt mine
   has venv/requirements.txt.new 'version 2 of venv/requirements.txt'
   has hpc/clusters/plai.sh mine
@@ -382,6 +382,12 @@ STUB
   says 'added     .gitignore: /.env' -- "$program"
   has .gitignore $'*.pt\n.venv\n__pycache__\n/.env'
   says -- "$program"
+  # A link to a folder is not matched by a pattern for folders.
+  ln -s -- "$BATS_TEST_TMPDIR" "$program/.venv"
+  printf '/.env\n/.venv/\n__pycache__/\n' >"$program/.gitignore"
+  says 'added     .gitignore: /.venv' -- "$program"
+  says -- "$program"
+  [[ $stderr != *fatal* && -z $(git -C "$program" status --porcelain -- .venv) ]]
   echo 'venv/' >>"$program/.gitignore"
   says -- "$program"
   [[ $stderr == *'your .gitignore leaves out files of the kit, such as venv/run.sh'* ]]
@@ -421,7 +427,7 @@ old_layout() {
 # has_new_layout [FILE...]   In hpc/ there is what the new kit has, and FILEs.
 has_new_layout() {
   local found wanted
-  found=$(cd -- "$program/hpc" && find . -mindepth 1 ! -name .installed ! -name README.md ! -name LICENSE -printf '%P\n' | LC_ALL=C sort)
+  found=$(cd -- "$program/hpc" && find . -mindepth 1 ! -name .installed ! -name LICENSE -printf '%P\n' | LC_ALL=C sort)
   wanted=$(cd -- "$kit/hpc" && find . -mindepth 1 ! -path './adopt*' -printf '%P\n' | cat - <(printf '%s\n' "$@") | grep . | LC_ALL=C sort)
   diff <(echo "$wanted") <(echo "$found") >&2
 }
@@ -521,7 +527,7 @@ commit() {
   said 'removed   hpc/shims/python: it is hpc/job/shims/python now'
   said 'upgraded  hpc/sweep.sh'
   said 'kept      hpc/lib/common.sh: it is not as the kit left it; the new version is hpc/lib/common.sh.new'
-  said 'named     train/ is hpc_train/ here, beside your train: read "from hpc_train.checkpoint import …", "python -m hpc_train" in the README'
+  said 'named     train/ is hpc_train/ here, beside your train: read "from hpc_train.checkpoint import …", "python -m hpc_train" in the kit'\''s pages'
   grep -q "^note: this version of the kit does not use .* && rm -- hpc/batch.sh hpc/up.sh$" "$BATS_TEST_TMPDIR/noted"
   has_new_layout batch.sh up.sh lib/common.sh.new lib/gone.sh clusters/my.sh
   has hpc/batch.sh mine

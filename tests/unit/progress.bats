@@ -18,7 +18,7 @@ setup() {
     state 1 failed
     attempt 1 0 'failed 1 - -' "$(printf '%b' "$line")"
   done <"$BATS_TEST_DIRNAME/progress.txt"
-  ((number == 19))
+  ((number == 20))
   run -0 command_of list --json
   printf '%s\n' "$output" >"$BATS_TEST_TMPDIR/list"
   run -0 python3 - "$BATS_TEST_TMPDIR/list" "$BATS_TEST_DIRNAME/progress.txt" <<'PY'
