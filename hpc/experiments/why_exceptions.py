@@ -2,7 +2,7 @@
 known, what its kind advises. Rules of why.py (why_rules.py has their form), the first that fits counts.
 """
 
-from why_rules import EXCEPTION, FAILED, Rule
+from why_rules import EXCEPTION, Rule
 
 # Of which exceptions (a pattern) the lines above tell more, if a rule with one of these words knows them.
 ABOVE = (
@@ -17,12 +17,12 @@ ABOVE = (
 
 IMPORT = Rule(
     "import error",
-    FAILED,
     None,
     "a package of the environment could not be imported ({who}): {error}",
-    "the packages do not fit each other, or a library is missing:  pip check  names what does not fit; install "
-    "versions that belong together (torch, torchvision and torchaudio of one release and one CUDA), again by  bash "
-    "venv/create.sh , and load the modules of the site that they need in node_setup of the profile; then submit again",
+    "the packages do not fit each other, or a library is missing:  pip check  names what does not fit; "
+    "install versions that belong together (torch, torchvision and torchaudio of one release and one CUDA), "
+    "again by  bash venv/create.sh , and load the modules of the site that they need in node_setup of the "
+    "profile; then submit again",
 )
 
 
@@ -33,7 +33,6 @@ def _exception(log, advice):
 BY_KIND = (
     Rule(
         "import error",
-        FAILED,
         r"Failed to import \S+|CUDA [Ss]etup failed|operator \S+::\S+ does not exist|PackageNotFoundError"
         r"|DistributionNotFound|VersionConflict|was removed in the NumPy 2|\bpip3? install\b|[Pp]lease install ",
         IMPORT.sentence,
@@ -41,18 +40,14 @@ BY_KIND = (
     ),
     Rule(
         "versions differ",
-        FAILED,
         r"unsupported pickle protocol|variant of untagged enum|does not recognize this architecture"
-        r"|is newer than (?:and incompatible|the)|written by a newer version"
-        r"|detected CUDA version",
+        r"|is newer than (?:and incompatible|the)|written by a newer version|detected CUDA version",
         "{who} has another version of a package than this needs: {error}",
         "install the version that belongs to the file, or to the other package (bash venv/create.sh after it was "
-        "changed "
-        "in the requirements); then submit again",
+        "changed in the requirements); then submit again",
     ),
     Rule(
         "checkpoint mismatch",
-        FAILED,
         r"(?i)checkpoint.*(?:different|mismatch|not match|world size|incompatible)|(?:mis|not )match.* checkpoint",
         "the checkpoint that {who} loaded is of another model, or of another number of ranks: {error}",
         "go on with the options and the number of ranks that it was made with, or name another checkpoint (--fresh "
@@ -60,23 +55,21 @@ BY_KIND = (
     ),
     Rule(
         "configuration",
-        FAILED,
         r"^pydantic\S*ValidationError|[Cc]onfig(?:uration)? (?:file )?.*(?:invalid|missing|not found)",
         "the program cannot read its configuration ({who}): {error}",
         "correct the file or the key that it names; then submit again",
     ),
     Rule(
         "missing file",
-        FAILED,
         r"[Nn]o (?:valid )?(?:checkpoints?|files?|data) (?:(?:was|were) )?(?:found|in )|[Ff]ound 0 (?:files|images)"
         r"|does ?n[o']t exist|[Cc]ould ?n[o']t find (?:any |the )?(?:file|checkpoint|data)",
         "{who} found nothing where it looked: {error}",
-        "does the path exist on the nodes (/tmp and home may be others there)? A relative one begins in the run's copy "
-        "of the sources, and what an earlier run wrote lies below CHECKPOINT_DIRECTORY. Correct it, then submit again",
+        "does the path exist on the nodes (/tmp and home may be others there)? A relative one begins in the run's "
+        "copy of the sources, and what an earlier run wrote lies below CHECKPOINT_DIRECTORY. Correct it, then submit "
+        "again",
     ),
     Rule(
         "not finite",
-        FAILED,
         r"(?i)(?<!no )\b(?:nans?|infs?|infinity)\b(?! check)",
         "a value of {who} is no number any more: {error}",
         "look for the first step that has one (torch.autograd.set_detect_anomaly(True) names the operation): a lower "
@@ -85,7 +78,6 @@ BY_KIND = (
     ),
     Rule(
         "no network",
-        FAILED,
         r"Connection ?[Rr]efused|Connection aborted|RemoteDisconnected|ServerDisconnected|ConnectionError|gaierror"
         r"|Connection timed out",
         "{who} reached no server: {error}",
@@ -94,7 +86,6 @@ BY_KIND = (
     ),
     Rule(
         "file system",
-        FAILED,
         r"disk I/O error|unable to open database file|Device or resource busy|Directory not empty|\[Errno 52[13]\]",
         "{who} could not do that on this file system: {error}",
         "several ranks, or jobs, use the same file or folder: let one rank write or remove it (the others wait at a "
@@ -102,7 +93,6 @@ BY_KIND = (
     ),
     Rule(
         "GPU library",
-        FAILED,
         r"CUDA error: |CUDA driver error|hipError|Triton Error \[",
         "a call to the GPU failed under {who}: {error}",
         "CUDA_LAUNCH_BLOCKING=1 in .env shows which; are the packages of one CUDA version? If it is always {node}: "
@@ -122,9 +112,9 @@ BY_KIND = (
     ),
     _exception(
         r"shapes? .*(?:cannot|invalid|mismatch|align)|[Ss]izes? (?:mismatch|of tensors? must)"
-        r"|must match the (?:existing )?size"
-        r"|expects each tensor|expected sequence of length|[Ii]nhomogeneous|could not be broadcast|[Dd]imension"
-        r"|expected input.* to have|to have \d+ channels|view size is not|batch.size",
+        r"|must match the (?:existing )?size|expects each tensor|expected sequence of length|[Ii]nhomogeneous"
+        r"|could not be broadcast|[Dd]imension|expected input.* to have|to have \d+ channels|view size is not"
+        r"|batch.size",
         "print the shapes before that line: the data, the last and smaller batch, or an option of the model differ "
         "from what it expects.",
     ),
@@ -139,10 +129,10 @@ BY_KIND = (
     ),
     _exception(
         r"unexpected keyword argument|got multiple values for|required positional argument|positional arguments? but"
-        r"|got an unexpected|(?:module|type object) '\S+' has no attribute|[Dd]eprecated"
-        r"|no longer supported|was removed",
-        "is the installed version of the package (pip show) the one that the program was written for? If not, set that "
-        "in the requirements.",
+        r"|got an unexpected|(?:module|type object) '\S+' has no attribute|[Dd]eprecated|no longer supported"
+        r"|was removed",
+        "is the installed version of the package (pip show) the one that the program was written for? If not, set "
+        "that in the requirements.",
     ),
     _exception(
         r"JSON parse error: Column|CastError|Couldn't cast|ArrowTypeError|ArrowInvalid: (?:Could not conv|cannot mix)",
@@ -154,10 +144,12 @@ BY_KIND = (
     _exception(r"cross-device link", "a rename does not cross file systems: shutil.move, or write beside the target."),
     _exception(r"AF_UNIX path too long", "set TMPDIR in .env to a shorter path."),
     _exception(
-        r"\bDISPLAY|no display|GLFW|\bEGL|OpenGL|GLX", "nodes have no display: MPLBACKEND=Agg, MUJOCO_GL=egl in .env."
+        r"\bDISPLAY|no display|GLFW|\bEGL|OpenGL|GLX",
+        "nodes have no display: MPLBACKEND=Agg, MUJOCO_GL=egl in .env.",
     ),
     _exception(
-        r"EOF when reading a line|not a (?:tty|terminal)", "a job has no terminal to answer at: give it as an option."
+        r"EOF when reading a line|not a (?:tty|terminal)",
+        "a job has no terminal to answer at: give it as an option.",
     ),
     _exception(r"^yaml\.|^toml|JSONDecodeError", "is the file that it reads whole? Correct it."),
     _exception(r"codec can't", "set PYTHONUTF8=1 in .env."),
