@@ -2,7 +2,7 @@
 known, what its kind advises. Rules of why.py (why_rules.py has their form), the first that fits counts.
 """
 
-from why_rules import EXCEPTION, Rule
+from why_rules import EXCEPTION, INDEX, Rule
 
 # Of which exceptions (a pattern) the lines above tell more, if a rule with one of these words knows them.
 ABOVE = (
@@ -139,6 +139,11 @@ BY_KIND = (
         "the rows, or the files, do not all have the same columns and types: make them alike, or give load_dataset "
         "features=Features({{…}}).",
     ),
+    _exception(
+        r"index out of range in self|Target -?\d+ is out of bounds|Class values must be"
+        r"|index -?\d+ is out of bounds for dim",
+        f"{INDEX}.",
+    ),
     _exception(r"^KeyError|^IndexError", "does what it reads (data, configuration, checkpoint) have that entry?"),
     _exception(r"FileExistsError|File exists", "several ranks may make it at once: os.makedirs(…, exist_ok=True)."),
     _exception(r"cross-device link", "a rename does not cross file systems: shutil.move, or write beside the target."),
@@ -158,5 +163,31 @@ BY_KIND = (
     _exception(
         r"between collectives|across (?:all )?ranks|[Rr]anks have",
         "the ranks do not take the same steps: look for a branch of one rank alone, or uneven data.",
+    ),
+)
+
+# Where no space is left, by the message and the files of the calls.
+PLACES = (
+    (
+        r"[Qq]uota|EDQUOT",
+        "the log names no folder: quotas are of your home, of the project's folder and of {scratch}",
+    ),
+    (
+        r"/torch/_inductor/|/triton/",
+        "torch.compile and Triton keep what they compile in /tmp of {node}: name a folder of the scratch in .env "
+        "(TORCHINDUCTOR_CACHE_DIR, TRITON_CACHE_DIR, TMPDIR)",
+    ),
+    (
+        r"/multiprocessing/(?:synchronize|heap|shared_memory|popen)|/torch/multiprocessing/reductions",
+        "processes share memory in /dev/shm of {node}: take fewer loader workers",
+    ),
+    (
+        r"/tempfile\.py|/shutil\.py",
+        "temporary files lie in /tmp of {node}: set TMPDIR in .env to a folder of the scratch",
+    ),
+    (
+        r"",
+        "the log names no folder: it may be /tmp of {node} (set TMPDIR in .env to a folder of the scratch), its "
+        "/dev/shm (take fewer loader workers), or {scratch}",
     ),
 )

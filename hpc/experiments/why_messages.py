@@ -4,7 +4,7 @@ They are looked for in the exception that came first, the last of a chain before
 none, in the lines of the log that speak of an error.
 """
 
-from why_rules import ENDED, Rule
+from why_rules import ENDED, INDEX, Rule
 
 SAID = (
     Rule(
@@ -13,6 +13,54 @@ SAID = (
         r"|its archive .* is gone|cannot mount |can neither mount an image).*)",
         "the data of --data did not come to a node's disk: {error}",
         "do as it says, then submit again",
+        cause=ENDED,
+    ),
+    Rule(
+        "loader worker killed",
+        r"DataLoader worker .* (?:is killed by signal: (?P<error>[^.\n]*)|exited unexpectedly)"
+        r"|Unexpected bus error encountered|unable to (?:write to|allocate shared memory\(shm\) for) file </torch_"
+        r"|Pin memory thread exited|(?:/dev/shm|/torch_)\S*.*No space left|No space left.*/dev/shm",
+        "a loader's worker of {who} died{error}: the node's memory, or its /dev/shm, was too small",
+        "{again} --mem {more_memory}   or take fewer workers",
+    ),
+    Rule(
+        "too many open files",
+        r"Too many open files|received 0 items of ancdata",
+        "{who} had more files open than its limit allows (ulimit -n)",
+        "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system') in the program; the "
+        "kit raises the limit to the site's hard one: if that is low, ask the site's support",
+        cause=ENDED,
+    ),
+    Rule(
+        "shared memory",
+        r"creating shared memory segment|shm_open|unable to (?:open|mmap) shared memory",
+        "{who} could not get shared memory (/dev/shm of the node is full or small)",
+        "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system'); NCCL_SHM_DISABLE=1 "
+        "in .env where NCCL says it; what an earlier job left in /dev/shm the site's support can remove",
+    ),
+    Rule(
+        "disk full",
+        r"No space left on device|Disk quota exceeded|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
+        r"|basic_ios::clear: iostream error|file write failed|ENOSPC|EDQUOT|requested and \d+ written|disk is full"
+        r"|[Ee]rrno[ :=]*(?:28|122)\b",
+        "a disk is full, or a quota is reached ({who}): {error}{file}",
+        "{full}. Make room: old checkpoints and archives in {scratch}; the site's quota command (quota -s, lfs quota) "
+        "and df -h tell whose limit it is, df -i and the quota of files when their number is it. Then  {again}",
+        cause=ENDED,
+    ),
+    Rule(
+        "read-only file system",
+        r"Read-only file system",
+        "{who} wrote where nobody may write: {error}{file}",
+        "write below OUTPUT_PATH, CHECKPOINT_DIRECTORY or SLURM_TMPDIR: in a container the image and what is not "
+        "mounted for writing are read-only; then submit again",
+        cause=ENDED,
+    ),
+    Rule(
+        "file system",
+        r"Stale file handle|Input/output error|Transport endpoint|Remote I/O error|[Ee]rrno[ :=]*(?:5|107|116)\b",
+        "the file system failed under {who}: {error}{file}",
+        "{again}   and if it comes again, tell the site's support: which path, which node, when",
         cause=ENDED,
     ),
     Rule(
@@ -46,31 +94,10 @@ SAID = (
     Rule(
         "missing file",
         r"Dataset not found|\bdownload=True|is not present in the root directory or is corrupted|use download ?= ?True",
-        "{who} found no data where it looked, or not all of them: {error}",
+        "{who} found no data where it looked, or not all of them: {error}{file}",
         "does the path exist on the nodes (write it in full, or stage the data with --data), and does it hold the "
         "folders that the class expects? If the data are not there yet, download them once on a login node "
         "(download=True) to a folder below the scratch: nodes mostly do not reach the internet. Then submit again",
-    ),
-    Rule(
-        "damaged file",
-        r"PytorchStreamReader failed|failed finding central directory|Error while deserializing header"
-        r"|invalid load key|pickle data was truncated|Ran out of input|BadZipFile|not a zip file|not a gzip"
-        r"|CRC check failed|CRC-32|Compressed file ended|unexpected end of (?:data|file)|\btruncated\b"
-        r"|UnidentifiedImageError|ReadError: |invalid header or archive|is corrupt|SafetensorError|Unsupported operand"
-        r"|magic (?:bytes|number)|file signature not found|zlib\.error|LZMAError|!_src\.empty\(\)"
-        r"|JSON parse error: (?!Column)|CSV parse error|Could not open Parquet|[Nn]ot an Arrow file|Parquet file size",
-        "{who} read a file that is damaged, or not what its name says: {error}",
-        "look at the file's size and first bytes: a checkpoint that was cut off while it was saved (name an older "
-        "one), a copy or a download that did not end, or a page of HTML or a pointer of Git LFS in place of the data "
-        "(git lfs pull); then submit again",
-    ),
-    Rule(
-        "weights_only",
-        r"Weights only load failed|Unsupported global: GLOBAL",
-        "{who} could not read a checkpoint that holds more than tensors: torch.load allows only these by default "
-        "since 2.6",
-        "where you trust the file: torch.load(…, weights_only=False), or torch.serialization.safe_globals([…]) with "
-        "the classes that it names; then submit again",
     ),
     Rule(
         "checkpoint mismatch",
@@ -136,6 +163,16 @@ SAID = (
     ),
     Rule(
         "import error",
+        r"^\S*(?:Import|ModuleNotFound)Error: .*(?:n[o']t (?:seem to be |be )?(?:installed|found in your env)"
+        r"|pip3? install|[Pp]lease install|optional dependency|requires the \S+ (?:library|package))",
+        "a package is not installed ({who}): {error}",
+        "add the package that it names to the project's requirements and run  bash venv/create.sh   (or build the "
+        "container again), then submit. One that compiles itself (flash-attn) needs torch and the site's CUDA module "
+        "while it is built, or a ready wheel for this torch; else choose what needs no package "
+        "(attn_implementation='sdpa')",
+    ),
+    Rule(
+        "import error",
         r"partially initialized module|circular import",
         "modules of the project import each other ({who}): {error}",
         "move what both need into a third module, or import it inside of the function; has a file of the project the "
@@ -155,22 +192,6 @@ SAID = (
         "mend the line that it names (does the node's Python have that syntax?), then submit again",
     ),
     Rule(
-        "loader worker killed",
-        r"DataLoader worker .* (?:is killed by signal: (?P<error>[^.\n]*)|exited unexpectedly)"
-        r"|Unexpected bus error encountered|unable to (?:write to|allocate shared memory\(shm\) for) file </torch_"
-        r"|Pin memory thread exited|(?:/dev/shm|/torch_)\S*.*No space left|No space left.*/dev/shm",
-        "a loader's worker of {who} died{error}: the node's memory, or its /dev/shm, was too small",
-        "{again} --mem {more_memory}   or take fewer workers",
-    ),
-    Rule(
-        "too many open files",
-        r"Too many open files|received 0 items of ancdata",
-        "{who} had more files open than its limit allows (ulimit -n)",
-        "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system') in the program; the "
-        "kit raises the limit to the site's hard one: if that is low, ask the site's support",
-        cause=ENDED,
-    ),
-    Rule(
         "file system",
         r"unable to lock file|LockError|[Nn]o locks available|lock.*(?:not supported|temporarily unavailable)"
         r"|file lock .* could not be acquired|database is locked",
@@ -180,36 +201,12 @@ SAID = (
         cause=ENDED,
     ),
     Rule(
-        "shared memory",
-        r"creating shared memory segment|shm_open|unable to (?:open|mmap) shared memory",
-        "{who} could not get shared memory (/dev/shm of the node is full or small)",
-        "take fewer loader workers, or torch.multiprocessing.set_sharing_strategy('file_system'); NCCL_SHM_DISABLE=1 "
-        "in .env where NCCL says it; what an earlier job left in /dev/shm the site's support can remove",
-    ),
-    Rule(
         "too many processes",
         r"can't start new thread|OMP: Error #34|Thread creation failed|fork: (?:retry|Resource)|pthread_create failed"
         r"|Cannot fork|unable to create new (?:native )?thread|Errno 11\] Resource temporarily",
         "{who} wanted more processes or threads than it may have (ulimit -u, or the site's limit)",
         "take fewer loader workers, set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 in .env, or ask for fewer "
         "processes a node; then submit again",
-        cause=ENDED,
-    ),
-    Rule(
-        "disk full",
-        r"No space left on device|Disk quota exceeded|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
-        r"|basic_ios::clear: iostream error|file write failed|ENOSPC|EDQUOT",
-        "a disk is full, or a quota is reached ({who})",
-        "make room: old checkpoints and archives in {scratch}; the site's quota command (quota -s, lfs quota) and df "
-        "-h tell whose limit it is, df -i and the quota of files when their number is it. Then  {again}",
-        cause=ENDED,
-    ),
-    Rule(
-        "read-only file system",
-        r"Read-only file system",
-        "{who} wrote where nobody may write: {error}",
-        "write below OUTPUT_PATH, CHECKPOINT_DIRECTORY or SLURM_TMPDIR: in a container the image and what is not "
-        "mounted for writing are read-only; then submit again",
         cause=ENDED,
     ),
     Rule(
@@ -275,8 +272,9 @@ SAID = (
         r"device-side assert|Assertion `.*` failed",
         "a kernel on the GPU of {who} was given a value that it does not allow, mostly an index: a label or a token "
         "that is not below the number of classes or words, a position beyond the model's length",
-        "look at the line `Assertion …` above it; run the same with CUDA_LAUNCH_BLOCKING=1, or on the CPU, to see the "
-        "line of the program. Mend that, then submit again",
+        "look at the line `Assertion …` above it: nll_loss means a label, indexSelect or gather a token or a position, "
+        f"input_val a loss over numbers that are not in 0 to 1; {INDEX}. CUDA_LAUNCH_BLOCKING=1 in .env, or the CPU, "
+        "shows the line of the program. Mend that, then submit again",
     ),
     Rule(
         "illegal memory access",
@@ -374,13 +372,6 @@ SAID = (
         cause=r"^failed 127",
     ),
     Rule(
-        "file system",
-        r"Stale file handle|Input/output error|Transport endpoint|Remote I/O error|[Ee]rrno 107\b",
-        "the file system failed under {who}: {error}",
-        "{again}   and if it comes again, tell the site's support: which path, which node, when",
-        cause=ENDED,
-    ),
-    Rule(
         "container",
         r"^(?:FATAL|ERROR|ABORT) *: +\S|container creation failed|pyxis: .*(?:failed|couldn't|unable)|while (?:loading"
         r"|mounting) image",
@@ -392,10 +383,31 @@ SAID = (
     Rule(
         "permission denied",
         r"PermissionError|Permission denied|Operation not permitted",
-        "{who} may not read or write a file: {error}",
+        "{who} may not read or write a file: {error}{file}",
         "whose is it (ls -ld of the file and its folders)? Write below OUTPUT_PATH, CHECKPOINT_DIRECTORY or the "
         "scratch, or ask its owner for the right; then submit again",
         cause=ENDED,
+    ),
+    Rule(
+        "damaged file",
+        r"PytorchStreamReader failed|failed finding central directory|Error while deserializing header"
+        r"|invalid load key|pickle data was truncated|Ran out of input|BadZipFile|not a zip file|not a gzip"
+        r"|CRC check failed|CRC-32|Compressed file ended|unexpected end of (?:data|file)|\btruncated\b"
+        r"|UnidentifiedImageError|tarfile\.\w*Error: |invalid header or archive|is corrupt|Unsupported operand"
+        r"|magic (?:bytes|number)|file signature not found|zlib\.error|LZMAError|!_src\.empty\(\)"
+        r"|JSON parse error: (?!Column)|CSV parse error|Could not open Parquet|[Nn]ot an Arrow file|Parquet file size",
+        "{who} read a file that is damaged, or not what its name says: {error}{file}",
+        "look at the file's size and first bytes: a checkpoint that was cut off while it was saved (name an older "
+        "one), a copy or a download that did not end, or a page of HTML or a pointer of Git LFS in place of the data "
+        "(git lfs pull); then submit again",
+    ),
+    Rule(
+        "weights_only",
+        r"Weights only load failed|Unsupported global: GLOBAL",
+        "{who} could not read a checkpoint that holds more than tensors: torch.load allows only these by default "
+        "since 2.6",
+        "where you trust the file: torch.load(…, weights_only=False), or torch.serialization.safe_globals([…]) with "
+        "the classes that it names; then submit again",
     ),
     Rule(
         "loopback address",
@@ -431,7 +443,8 @@ SAID = (
     ),
     Rule(
         "NCCL",
-        r"(?P<error>ibv_\w+ .*(?:Cannot allocate memory|Resource temporarily)|.*(?:RLIMIT_)?(?:MEMLOCK|memlock).*)",
+        r"(?P<error>ibv_\w+ .*(?:Cannot allocate memory|Resource temporarily|Bad address)|.*(?:RLIMIT_)?(?:MEMLOCK"
+        r"|memlock).*)",
         "NCCL could not lock memory for InfiniBand ({who}): {error}",
         "the limit of locked memory is low on {node} (ulimit -l must be unlimited; Slurm passes on the login node's, "
         "unless the site excludes it): ask the site's support. NCCL_IB_DISABLE=1 in .env runs without InfiniBand, "
@@ -439,8 +452,16 @@ SAID = (
     ),
     Rule(
         "NCCL",
-        r"(?P<error>.*(?:[Nn]o socket interface found|[Nn]o (?:IB )?device found|ibv_(?:open_device|modify_qp)|(?:NCCL"
-        r"|NET/|Bootstrap|socketStartConnect).*(?:No such device|No route to host|is unreachable)).*)",
+        r"(?P<error>.*(?:IBV_(?:WC|EVENT)_\w+|NET/IB.*(?:status=\d|[Aa]sync|[Ff]atal)).*)",
+        "a transfer between nodes failed on InfiniBand or RoCE ({who}): {error}",
+        "did the node at the other end, or a rank there, end before?  {logs} --rank R   If not, a link, adapter or "
+        "switch is faulty: tell the site's support the node, adapter (hca) and peer of this line. On other nodes: "
+        "submit again with  --resume --exclude {node} ; NCCL_IB_TIMEOUT=22 in .env waits longer for a busy network",
+    ),
+    Rule(
+        "NCCL",
+        r"(?P<error>.*(?:[Nn]o socket interface found|[Nn]o (?:IB )?device found|ibv_\w+|(?:NCCL|NET/|Bootstrap"
+        r"|socket\w+Connect).*(?:No such device|No route to host|is unreachable|Connection (?:refused|timed out))).*)",
         "NCCL found no way to the other nodes ({who}): {error}",
         "set site[interface] in the profile, or NCCL_SOCKET_IFNAME and NCCL_IB_HCA in .env, to names that all nodes "
         "have (ip address, ibstat); NCCL_DEBUG=INFO shows what it takes. Then  {again}",
@@ -459,9 +480,10 @@ SAID = (
         r"Watchdog caught collective operation timeout|NCCL (?:error|timeout)|nccl\w+Error|[Gg]loo.*[Tt]imed? ?out"
         r"|Timed out waiting \d+ms|Connection (?:closed|reset) by (?:remote )?peer|wait timeout after|Socket Timeout"
         r"|connectFullMesh|got 0 bytes|monitoredBarrier|Horovod has been shut down",
-        "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out ({who})",
+        "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out, or its other "
+        "end was gone{waited}",
         "did one rank leave the others behind (uneven data, an exception, a branch of rank 0 alone)?  {logs} --rank "
-        "R   If all waited, it is the network: site[interface] in the profile, or NCCL_SOCKET_IFNAME in .env, "
+        "{late}   If all waited, it is the network: site[interface] in the profile, or NCCL_SOCKET_IFNAME in .env, "
         "NCCL_DEBUG=INFO, other nodes (--exclude {node})",
     ),
     Rule(
@@ -641,23 +663,18 @@ SAID = (
     ),
     Rule(
         "missing file",
-        r"(?:FileNotFoundError|No such file or directory|NotADirectoryError)[^\n]*?(?P<path>~[^'\n]*)'?$",
-        "{who} found no file {path}: only the shell knows ~",
-        "write the path in full, or take $HOME in the line, or os.path.expanduser in the program; then submit again",
-        cause=ENDED,
-    ),
-    Rule(
-        "missing file",
-        r"(?:FileNotFoundError|No such file or directory|NotADirectoryError)[^\n]*?'(?P<path>(?![/~])[^'\n]+)'",
-        "{who} found no file {path}; a relative path begins in the run directory's copy of the sources",
+        r"(?:FileNotFoundError|No such file or directory|NotADirectoryError)[^\n]*?'(?P<path>(?!/)[^'\n]+)'",
+        "{who} found no file {path}; a relative path begins in the run directory's copy of the sources, and only the "
+        "shell knows ~",
         "is it in git, or ignored (then it is not copied)? Data have a place of their own: --data, or a path in full; "
-        "what an earlier run wrote lies below CHECKPOINT_DIRECTORY. Correct the path, then submit again",
+        "what an earlier run wrote lies below CHECKPOINT_DIRECTORY. In place of ~: $HOME in the line, "
+        "os.path.expanduser in the program. Then submit again",
         cause=ENDED,
     ),
     Rule(
         "missing file",
         r"FileNotFoundError|No such file or directory|NotADirectoryError",
-        "{who} found no such file: {error}",
+        "{who} found no such file: {error}{file}",
         "does the path exist on the nodes (/tmp and home may be others there), in the container (only mounted folders "
         "are)? Correct it, or stage the data with --data; then submit again",
     ),

@@ -10,6 +10,11 @@ import collections
 FAILED = r"^failed"
 Rule = collections.namedtuple("Rule", "word log sentence remedy cause", defaults=(FAILED,))
 ENDED = r"^(?:failed|lost|not_started)"
+INDEX = (
+    "compare the largest token id with the model's vocabulary (after adding tokens: resize_token_embeddings), the "
+    "longest input with its positions, and the largest label with the number of classes: labels begin at 0, and only "
+    "-100 is ignored"
+)
 
 ENDS = (
     Rule(
@@ -79,8 +84,8 @@ ENDS = (
     Rule(
         "node failure",
         None,
-        "a node died under it ({nodes})",
-        "{again}   New jobs leave out nodes that failed twice within a day:  bash hpc/experiments.sh nodes",
+        "a node died under it ({dead})",
+        "{again}{exclude}   New jobs leave out nodes that failed twice within a day:  bash hpc/experiments.sh nodes",
         cause=r"^node_failed|^lost (?:NODE_FAIL|BOOT_FAIL)",
     ),
     Rule(
