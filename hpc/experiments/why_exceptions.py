@@ -91,13 +91,6 @@ BY_KIND = (
         "several ranks, or jobs, use the same file or folder: let one rank write or remove it (the others wait at a "
         "barrier), or take a folder of SLURM_TMPDIR; then submit again",
     ),
-    Rule(
-        "GPU library",
-        r"CUDA error: |CUDA driver error|hipError|Triton Error \[",
-        "a call to the GPU failed under {who}: {error}",
-        "CUDA_LAUNCH_BLOCKING=1 in .env shows which; are the packages of one CUDA version? If it is always {node}: "
-        "--exclude {node}",
-    ),
     _exception(
         r"^torch\._dynamo|^torch\._inductor|BackendCompilerFailed|PassManager|^triton",
         "does it run without torch.compile, or without fullgraph=True?",

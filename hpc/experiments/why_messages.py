@@ -218,19 +218,15 @@ SAID = (
     ),
     Rule(
         "no GPU",
-        r"not compiled with (?:CUDA|HIP)|Attempting to deserialize object on a CUDA device",
-        "{who} wants a GPU, and its torch, or the machine, has none: {error}",
-        "build the environment for GPUs (bash venv/create.sh on a machine of the cluster; is the profile's CUDA "
-        "right?), or read checkpoints with map_location='cpu'; then submit again",
-    ),
-    Rule(
-        "no GPU",
-        r"No (?:CUDA|HIP) GPUs are available|No supported gpu backend|no (?:CUDA|ROCm)-capable device"
-        r"|Found no NVIDIA driver|no GPUs found|No GPU found|CUDA driver initialization failed"
-        r"|CUDA (?:is )?not available|is_available\(\) (?:should be|returned)|Unable to initialize backend 'cuda'",
-        "{who} found no GPU",
+        r"not compiled with (?:CUDA|HIP)|Attempting to deserialize object on a CUDA device|No (?:CUDA"
+        r"|HIP) GPUs are available|No supported gpu backend|no (?:CUDA|ROCm)-capable device|Found no NVIDIA driver"
+        r"|no GPUs found|No GPU found|CUDA driver initialization failed|CUDA (?:is )?not available"
+        r"|is_available\(\) (?:should be|returned)|Unable to initialize backend 'cuda'",
+        "{who} found no GPU: {error}",
         "ask for them: --gpus N (and a partition that has some). With --gpus: CUDA_VISIBLE_DEVICES in .env or in the "
-        "program, or an environment that was built for machines without (bash venv/create.sh)",
+        "program, or an environment that was built for machines without (bash venv/create.sh on a machine of the "
+        "cluster; is the profile's CUDA right?). Without GPUs, read checkpoints with map_location='cpu'; then submit "
+        "again",
     ),
     Rule(
         "GPU driver",
@@ -252,20 +248,12 @@ SAID = (
     ),
     Rule(
         "broken GPU",
-        r"uncorrectable (?:ECC|NVLink)|fallen off the bus|NVRM: Xid|CUDA error: (?:unknown error"
-        r"|all CUDA-capable devices are busy|hardware)|is/are busy or unavailable|system not yet initialized"
-        r"|Unable to determine the device handle|NVLink error|CUDA unknown error|Failed to initialize NVML: Unknown",
+        r"uncorrectable (?:ECC|NVLink)|fallen off the bus|NVRM: Xid|(?:CUDA error: "
+        r"|Cuda failure (?:\d+ )?')(?:unknown error|all CUDA-capable devices are busy|hardware)"
+        r"|is/are busy or unavailable|system not yet initialized|Unable to determine the device handle|NVLink error"
+        r"|CUDA unknown error|Failed to initialize NVML: Unknown",
         "a GPU of {node} is broken, or another program holds it: {error}",
         "submit again with  --resume --exclude {node}   and tell the site's support",
-    ),
-    Rule(
-        "GPU library",
-        r"CU(?:DNN|BLAS|SPARSE|FFT|SOLVER|RAND)_(?:STATUS_)?\w*|cuDNN error|cuBLAS error|DNN library initialization"
-        r"|MIOpen Error|hipErrorUnknown",
-        "a library for the GPU failed under {who}: {error}",
-        "mostly no memory of the GPU is left (a smaller batch tells), the packages are of different CUDA versions "
-        "(bash venv/create.sh; no LD_LIBRARY_PATH to another), or an index before it was wrong "
-        "(CUDA_LAUNCH_BLOCKING=1); then submit again",
     ),
     Rule(
         "device-side assert",
@@ -283,6 +271,15 @@ SAID = (
         "program's own kernel",
         "run it with CUDA_LAUNCH_BLOCKING=1 to see the call; try other versions of the packages; if it is always "
         "{node}: --exclude {node}",
+    ),
+    Rule(
+        "GPU library",
+        r"CUDA error: |CUDA driver error|hipError|Triton Error \[|CU(?:DNN|BLAS|SPARSE|FFT|SOLVER"
+        r"|RAND)_(?:STATUS_)?\w*|cuDNN error|cuBLAS error|DNN library initialization|MIOpen Error",
+        "a call to the GPU, or to a library for it, failed under {who}: {error}",
+        "mostly no memory of the GPU is left (a smaller batch tells), the packages are of different CUDA versions "
+        "(bash venv/create.sh; no LD_LIBRARY_PATH to another), or an index before it was wrong "
+        "(CUDA_LAUNCH_BLOCKING=1 in .env shows the call). If it is always {node}: --exclude {node}; then submit again",
     ),
     Rule(
         "versions differ",
@@ -480,8 +477,8 @@ SAID = (
         r"Watchdog caught collective operation timeout|NCCL (?:error|timeout)|nccl\w+Error|[Gg]loo.*[Tt]imed? ?out"
         r"|Timed out waiting \d+ms|Connection (?:closed|reset) by (?:remote )?peer|wait timeout after|Socket Timeout"
         r"|connectFullMesh|got 0 bytes|monitoredBarrier|Horovod has been shut down",
-        "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out, or its other "
-        "end was gone{waited}",
+        "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out or lost its "
+        "other end{waited}",
         "did one rank leave the others behind (uneven data, an exception, a branch of rank 0 alone)?  {logs} --rank "
         "{late}   If all waited, it is the network: site[interface] in the profile, or NCCL_SOCKET_IFNAME in .env, "
         "NCCL_DEBUG=INFO, other nodes (--exclude {node})",
@@ -489,27 +486,13 @@ SAID = (
     Rule(
         "W&B",
         r"(?:wandb[.:]|CommError|W&B).*(?:\b40[34]\b|permission denied|PERMISSION_ERROR|CommError.* not found)"
-        r"|\b40[34]\b.*//api\.wandb|upsertBucket|entity \S+ not found",
-        "W&B does not let {who} write there, or has no such entity or project: {error}",
-        "are the entity and the project right (WANDB_ENTITY and WANDB_PROJECT, or those of wandb.init), and may the "
-        "owner of the key write there? Without an entity it is your own. Is WANDB_API_KEY in .env of the right "
-        "account (wandb login --relogin on a login node, https://wandb.ai/authorize shows it)? Or record offline "
-        "(WANDB_MODE=offline in .env) and send it later:  bash hpc/sync_wandb.sh",
-    ),
-    Rule(
-        "W&B",
-        r"No API key|api_key not configured|API key (?:verification )?fail|(?:wandb[.:]|CommError|W&B).*\b401\b"
-        r"|\b401\b.*//api\.wandb",
-        "W&B knows no key, or refuses it ({who}): {error}",
-        "put WANDB_API_KEY=… into .env, or record offline (WANDB_MODE=offline there) and send it later:  bash "
+        r"|\b40[34]\b.*//api\.wandb|upsertBucket|entity \S+ not found|No API key|api_key not configured"
+        r"|API key (?:verification )?fail|(?:wandb[.:]|CommError|W&B).*\b401\b|\b401\b.*//api\.wandb",
+        "W&B refuses {who}, for want of a key or of the right to write there: {error}",
+        "is WANDB_API_KEY in .env, and of the right account (wandb login --relogin on a login node, "
+        "https://wandb.ai/authorize shows it)? Are the entity and the project right (WANDB_ENTITY, WANDB_PROJECT, or "
+        "those of wandb.init)? Or record offline (WANDB_MODE=offline in .env) and send it later:  bash "
         "hpc/sync_wandb.sh",
-    ),
-    Rule(
-        "W&B",
-        r"wandb\.\S*CommError.*(?:\b429\b|\b50[0234]\b|[Rr]ate limit)",
-        "the server of W&B was busy or could not answer ({who}): {error}",
-        "record offline (WANDB_MODE=offline in .env) and send it later:  bash hpc/sync_wandb.sh  , or let rank 0 "
-        "alone record; else  {again}",
     ),
     Rule(
         "no access",
@@ -554,7 +537,7 @@ SAID = (
     Rule(
         "W&B",
         r"wandb[.: ].*(?:CommError|[Tt]imed out|timeout|Error communicating|ERROR|Failed|UsageError|ServiceStart)",
-        "W&B could not be reached or did not start ({who}): {error}",
+        "W&B could not be reached, did not answer or did not start ({who}): {error}",
         "nodes without internet record offline: WANDB_MODE=offline in .env, and  bash hpc/sync_wandb.sh  on a login "
         "node; then submit again",
     ),

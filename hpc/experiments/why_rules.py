@@ -16,92 +16,77 @@ INDEX = (
     "-100 is ignored"
 )
 
+
+def _end(word, cause, sentence, remedy, log=None):
+    return Rule(word, log, sentence, remedy, cause)
+
+
 ENDS = (
-    Rule(
+    _end(
         "out of memory",
-        None,
+        r"^out_of_memory|^lost OUT_OF_MEMORY",
         "{who} took more memory than the {asked} a node that were asked for{peak}",
         "{again} --mem {more_memory}   or take a smaller batch, or fewer loader workers",
-        cause=r"^out_of_memory|^lost OUT_OF_MEMORY",
     ),
-    Rule(
+    _end(
         "killed",
-        None,
+        r"^failed 137",
         "{who} was killed (signal 9), not by Slurm: the kernel for want of memory, an administrator, or kill",
         "{again}   and if it comes again at the same place, with --mem {more_memory}",
-        cause=r"^failed 137",
     ),
-    Rule(
+    _end(
         "CPU time limit",
-        None,
+        r"^failed 152",
         "{who} used more CPU time than a limit of the node or of your shell allows (ulimit -t, SIGXCPU)",
         "take  ulimit -t  out of ~/.bashrc and the like; if the site sets it on its nodes, ask its support",
-        cause=r"^failed 152",
     ),
-    Rule(
+    _end(
         "time limit",
-        None,
+        r"^time_limit|^lost TIMEOUT",
         "the time limit of {limit} came before the end{rate}",
         "{again} --time {more_time}   A program that saves at STOP_FILE goes on by itself, again and again",
-        cause=r"^time_limit|^lost TIMEOUT",
     ),
-    Rule(
+    _end(
         "no restarts left",
-        r"not started again: it was (?P<times>\d+) times, and --max-restarts is (?P<most>\d+)",
+        r"^(?:notice|hung|preempted)",
         "it was interrupted ({last}) after {times} restarts, and --max-restarts is {most}",
         "{again}   For more of them: --max-restarts N",
-        cause=r"^(?:notice|hung|preempted)",
+        log=r"not started again: it was (?P<times>\d+) times, and --max-restarts is (?P<most>\d+)",
     ),
-    Rule(
+    _end(
         "no restarts left",
-        r"it cannot be continued: (?P<error>.*)",
+        r"^(?:notice|hung|preempted)",
         "it was interrupted ({last}), and the site took no job that goes on with it: {error}",
         "{again}",
-        cause=r"^(?:notice|hung|preempted)",
+        log=r"it cannot be continued: (?P<error>.*)",
     ),
-    Rule(
+    _end(
         "hung",
-        None,
+        r"^hung",
         "no rank made progress for {hang}{beat}",
         "the stacks in its log show where each rank stood. If it may wait so long: --hang-minutes N, or train's "
         "interruption.alive(). Then  {again}",
-        cause=r"^hung",
     ),
-    Rule(
+    _end(
         "deaf",
-        None,
+        r"^ignored_stop",
         "told by STOP_FILE to save and stop, at the end of a cycle, the program went on",
         'let it look at STOP_FILE at each step and end with 75: "Programs that can be interrupted" in the README',
-        cause=r"^ignored_stop",
     ),
-    Rule(
-        "cancelled",
-        None,
-        "it was cancelled by the user (scancel)",
-        "{again}",
-        cause=r"^cancelled|^\w+ CANCELLED",
-    ),
-    Rule(
+    _end("cancelled", r"^cancelled|^\w+ CANCELLED", "it was cancelled by the user (scancel)", "{again}"),
+    _end(
         "node failure",
-        None,
+        r"^node_failed|^lost (?:NODE_FAIL|BOOT_FAIL)",
         "a node died under it ({dead})",
         "{again}{exclude}   New jobs leave out nodes that failed twice within a day:  bash hpc/experiments.sh nodes",
-        cause=r"^node_failed|^lost (?:NODE_FAIL|BOOT_FAIL)",
     ),
-    Rule(
+    _end(
         "preempted",
-        None,
+        r"^preempted|^lost PREEMPTED",
         "Slurm took its nodes for a job of higher priority",
         "{again}   or send it to a partition or qos that is not preempted",
-        cause=r"^preempted|^lost PREEMPTED",
     ),
-    Rule(
-        "interrupted",
-        None,
-        "the program saved and stopped ({last}), and was not started again",
-        "{again}",
-        cause=r"^notice",
-    ),
+    _end("interrupted", r"^notice", "the program saved and stopped ({last}), and was not started again", "{again}"),
 )
 
 EXCEPTION = Rule(
@@ -112,48 +97,42 @@ EXCEPTION = Rule(
 )
 
 OTHERWISE = (
-    Rule(
+    _end(
         "cannot execute",
-        None,
+        r"^failed 126",
         "the node cannot execute the command ({who})",
         "is it a program for this machine (uname -m), and may it be executed (chmod +x)?",
-        cause=r"^failed 126",
     ),
-    Rule(
+    _end(
         "crashed",
-        None,
+        r"^failed (?:134|135|136|139)",
         "{who} crashed in compiled code ({signal})",
         "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
         "and if it is always {node}: --exclude {node}",
-        cause=r"^failed (?:134|135|136|139)",
     ),
-    Rule(
+    _end(
         "ended by a signal",
-        None,
+        r"^failed (?:129|130|143)",
         "{who} was ended by a signal ({signal}) that it does not heed",
         "{again}   A program that saves at SIGTERM and ends with 75 goes on by itself",
-        cause=r"^failed (?:129|130|143)",
     ),
-    Rule(
+    _end(
         "failed",
-        None,
+        r"^failed",
         "{who} ended with status {status}",
         "its log may tell ({logs}); mend the program, then submit again",
-        cause=r"^failed",
     ),
-    Rule(
+    _end(
         "not started",
-        None,
+        r"^not_started",
         "its batch script ended before the first attempt began{slurm}",
         "see how its log ends; then  {again}",
-        cause=r"^not_started",
     ),
-    Rule(
+    _end(
         "lost",
-        None,
+        r"^lost",
         "its batch script on {head} was killed before it could tell why{slurm}",
         "is {head} well (sinfo -n {head})? How does the log end? Then  {again}",
-        cause=r"^lost",
     ),
 )
 
