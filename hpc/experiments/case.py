@@ -184,8 +184,11 @@ class Case:
 
     def evidence(self):
         """Texts, what tells most first."""
-        own = [raised.text for raised in failures.telling(self.chain)]
-        return own if self.has_own_exception else [self.lines, *own]
+        told = failures.telling(self.chain)
+        own = [raised.text for raised in told]
+        if self.has_own_exception:
+            return own + [self.lines] * told[0].says_little
+        return [self.lines, *own]
 
     @functools.cached_property
     def file(self):

@@ -29,7 +29,8 @@ _WRAPPER = re.compile(r"Caught \w+ in |ProcessRaisedException|RemoteTraceback|Ra
 # An exception that says only that another has been raised, without saying which.
 _SAYS_LITTLE = re.compile(
     r"(?:\w+\.)*(?:DatasetGeneration|\w*Job|\w*Task)Error(?:: [^:\n]*)?\Z"
-    r"|[\w.]+: (?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)|One or more \w+ failed)[^:\n]*\Z"
+    r"|[\w.]+: (?:[A-Z_]+: )?(?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)"
+    r"|One or more \w+ failed)[^:\n]*\Z"
 )
 _USERS = "from user code:"  # torch.compile writes the frames of the program below its message
 _PACKAGE = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")

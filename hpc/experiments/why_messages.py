@@ -93,7 +93,8 @@ SAID = (
     ),
     Rule(
         "missing file",
-        r"Dataset not found|\bdownload=True|is not present in the root directory or is corrupted|use download ?= ?True",
+        r"Dataset not found|\bdownload=True|is not present in the root directory or is corrupted|use download ?= ?True"
+        r"|NLTK Downloader|Can't find model '",
         "{who} found no data where it looked, or not all of them: {error}{file}",
         "does the path exist on the nodes (write it in full, or stage the data with --data), and does it hold the "
         "folders that the class expects? If the data are not there yet, download them once on a login node "
@@ -177,13 +178,6 @@ SAID = (
         "modules of the project import each other ({who}): {error}",
         "move what both need into a third module, or import it inside of the function; has a file of the project the "
         "name of a package? Then submit again",
-    ),
-    Rule(
-        "import error",
-        r"^ImportError|^\w*: ?ImportError|\bImportError: ",
-        "an import failed ({who}): {error}",
-        "the packages do not fit each other, or the name is not in that module: mend it, or the versions in the "
-        "requirements, then  bash venv/create.sh",
     ),
     Rule(
         "syntax error",
@@ -275,7 +269,8 @@ SAID = (
     Rule(
         "GPU library",
         r"CUDA error: |CUDA driver error|hipError|Triton Error \[|CU(?:DNN|BLAS|SPARSE|FFT|SOLVER"
-        r"|RAND)_(?:STATUS_)?\w*|cuDNN error|cuBLAS error|DNN library initialization|MIOpen Error",
+        r"|RAND)_(?:STATUS_)?\w*|unable to find an engine|cuDNN error|cuBLAS error|DNN library initialization"
+        r"|MIOpen Error",
         "a call to the GPU, or to a library for it, failed under {who}: {error}",
         "mostly no memory of the GPU is left (a smaller batch tells), the packages are of different CUDA versions "
         "(bash venv/create.sh; no LD_LIBRARY_PATH to another), or an index before it was wrong "
@@ -348,9 +343,9 @@ SAID = (
     ),
     Rule(
         "environment",
-        r"conda init|EnvironmentNameNotFound|Could not find conda environment|EnvironmentLocationNotFound"
-        r"|CommandNotFoundError|configured to use 'conda|(?:conda|activate): (?:command not found|No such file)"
-        r"|(?:source|activate): not found|init_fs_encoding",
+        r"(?:conda|mamba) init|modify the parent shell|EnvironmentNameNotFound|Could not find conda environment"
+        r"|EnvironmentLocationNotFound|CommandNotFoundError|configured to use 'conda|(?:conda"
+        r"|activate): (?:command not found|No such file)|(?:source|activate): not found|init_fs_encoding",
         "the environment could not be entered on the node ({who}): {error}",
         "the environment was not entered, so that another Python ran: name it by --environment FOLDER in place of  "
         "conda activate  in the line; then submit again",
@@ -391,7 +386,7 @@ SAID = (
         r"|invalid load key|pickle data was truncated|Ran out of input|BadZipFile|not a zip file|not a gzip"
         r"|CRC check failed|CRC-32|Compressed file ended|unexpected end of (?:data|file)|\btruncated\b"
         r"|UnidentifiedImageError|tarfile\.\w*Error: |invalid header or archive|is corrupt|Unsupported operand"
-        r"|magic (?:bytes|number)|file signature not found|zlib\.error|LZMAError|!_src\.empty\(\)"
+        r"|magic (?:bytes|number)|file signature not found|[Dd]ecompress|LZMAError|!_src\.empty\(\)"
         r"|JSON parse error: (?!Column)|CSV parse error|Could not open Parquet|[Nn]ot an Arrow file|Parquet file size",
         "{who} read a file that is damaged, or not what its name says: {error}{file}",
         "look at the file's size and first bytes: a checkpoint that was cut off while it was saved (name an older "
@@ -529,7 +524,8 @@ SAID = (
         "no access",
         r"gated repo|GatedRepo|RepositoryNotFound|40[134] (?:Client Error|Unauthorized|Forbidden)|HTTP Error 40[134]"
         r"|RevisionNotFound|EntryNotFoundError: 40|DatasetNotFound|does not appear to have a file named"
-        r"|is not a valid model identifier|Invalid (?:user|username or) |is not a local folder",
+        r"|is not a valid model identifier|Invalid (?:user|username or) |is not a local folder"
+        r"|Can't load (?:the )?\w[\w ]* for '",
         "{who} has no access to what it wanted to download, or there is no such thing: {error}",
         "is the name right? Accept its terms on its page, and put the key into .env (HF_TOKEN=…); or download it on a "
         "login node into HF_HOME below the scratch, and set HF_HUB_OFFLINE=1; then submit again",
@@ -587,10 +583,10 @@ SAID = (
     ),
     Rule(
         "allocation failed",
-        r"MemoryError|can't allocate memory|Cannot allocate memory|Unable to allocate|bad_alloc",
+        r"MemoryError|can't allocate memory|Cannot allocate memory|Unable to allocate|bad_alloc|failed to map segment",
         "{who} could not get the memory that it asked for: {error}",
-        "is the size right? If so, more memory:  {again} --mem {more_memory}   or a smaller batch, fewer workers; "
-        "else mend the program",
+        "is the size right, and is there no limit of your shell (ulimit -v)? If so, more memory:  {again} --mem "
+        "{more_memory}   or a smaller batch, fewer workers; else mend the program",
         cause=ENDED,
     ),
     Rule(
@@ -675,6 +671,13 @@ SAID = (
         "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
         "and if it is always {node}: --exclude {node}",
         cause=r"^failed (?!13[4569])",
+    ),
+    Rule(
+        "import error",
+        r"^ImportError|^\w*: ?ImportError|\bImportError: ",
+        "an import failed ({who}): {error}",
+        "the packages do not fit each other, or the name is not in that module: mend it, or the versions in the "
+        "requirements, then  bash venv/create.sh",
     ),
     Rule(
         "bad request",
