@@ -18,11 +18,11 @@ ABOVE = (
 IMPORT = Rule(
     "import error",
     None,
-    "a package of the environment could not be imported ({who}): {error}",
-    "the packages do not fit each other, or a library is missing:  pip check  names what does not fit; "
-    "install versions that belong together (torch, torchvision and torchaudio of one release and one CUDA), "
-    "again by  bash venv/create.sh , and load the modules of the site that they need in node_setup of the "
-    "profile; then submit again",
+    "an import failed ({who}): {error}",
+    "the packages do not fit each other, a library is missing, or the name is not in that module:  pip check  names "
+    "what does not fit; set versions that belong together in the requirements (torch, torchvision and torchaudio of "
+    "one release and CUDA), install them by  bash venv/create.sh , and load the modules of the site that they need in "
+    "node_setup of the profile; then submit again",
 )
 
 
@@ -31,17 +31,16 @@ def _exception(log, advice):
 
 
 BY_KIND = (
-    Rule(
-        "import error",
-        r"Failed to import \S+|CUDA [Ss]etup failed|operator \S+::\S+ does not exist|PackageNotFoundError"
-        r"|DistributionNotFound|VersionConflict|was removed in the NumPy 2|\bpip3? install\b|[Pp]lease install ",
-        IMPORT.sentence,
-        IMPORT.remedy,
+    IMPORT._replace(
+        log=r"\bImportError: |^ImportError|Failed to import \S+|CUDA [Ss]etup failed|operator \S+::\S+ does not exist"
+        r"|PackageNotFoundError|DistributionNotFound|VersionConflict|was removed in the NumPy 2|\bpip3? install\b"
+        r"|[Pp]lease install "
     ),
     Rule(
         "versions differ",
         r"unsupported pickle protocol|variant of untagged enum|does not recognize this architecture"
-        r"|is newer than (?:and incompatible|the)|written by a newer version|detected CUDA version",
+        r"|is newer than (?:and incompatible|the)|written by a newer version|detected CUDA version"
+        r"|[Vv]ersion.* does not match",
         "{who} has another version of a package than this needs: {error}",
         "install the version that belongs to the file, or to the other package (bash venv/create.sh after it was "
         "changed in the requirements); then submit again",

@@ -4,7 +4,7 @@ They are looked for in the exception that came first, the last of a chain before
 none, in the lines of the log that speak of an error.
 """
 
-from why_rules import ENDED, INDEX, Rule
+from why_rules import CRASHED, ENDED, INDEX, Rule
 
 SAID = (
     Rule(
@@ -58,7 +58,8 @@ SAID = (
     ),
     Rule(
         "file system",
-        r"Stale file handle|Input/output error|Transport endpoint|Remote I/O error|[Ee]rrno[ :=]*(?:5|107|116)\b",
+        r"Stale file handle|Input/output error|[Tt]ransport endpoint|Remote I/O error|[Ee]rrno[ :=]*(?:5|10[78]|116"
+        r"|121)\b",
         "the file system failed under {who}: {error}{file}",
         "{again}   and if it comes again, tell the site's support: which path, which node, when",
         cause=ENDED,
@@ -452,11 +453,12 @@ SAID = (
     ),
     Rule(
         "NCCL",
-        r"(?P<error>.*(?:[Nn]o socket interface found|[Nn]o (?:IB )?device found|ibv_\w+|(?:NCCL|NET/|Bootstrap"
-        r"|socket\w+Connect).*(?:No such device|No route to host|is unreachable|Connection (?:refused|timed out))).*)",
-        "NCCL found no way to the other nodes ({who}): {error}",
-        "set site[interface] in the profile, or NCCL_SOCKET_IFNAME and NCCL_IB_HCA in .env, to names that all nodes "
-        "have (ip address, ibstat); NCCL_DEBUG=INFO shows what it takes. Then  {again}",
+        r"(?P<error>.*(?:[Nn]o socket interface found|Unable to find address for|[Nn]o (?:IB )?device found|ibv_\w+"
+        r"|(?:NCCL|NET/|Bootstrap|socket\w+Connect).*(?:No such device|No route to host|is unreachable"
+        r"|Connection (?:refused|timed out))).*)",
+        "NCCL, or gloo, found no way to the other nodes ({who}): {error}",
+        "set site[interface] in the profile, or NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME and NCCL_IB_HCA in .env, to "
+        "names that all nodes have (ip address, ibstat); NCCL_DEBUG=INFO shows what it takes. Then  {again}",
     ),
     Rule(
         "NCCL",
@@ -469,9 +471,9 @@ SAID = (
     ),
     Rule(
         "collective timed out",
-        r"Watchdog caught collective operation timeout|NCCL (?:error|timeout)|nccl\w+Error|[Gg]loo.*[Tt]imed? ?out"
-        r"|Timed out waiting \d+ms|Connection (?:closed|reset) by (?:remote )?peer|wait timeout after|Socket Timeout"
-        r"|connectFullMesh|got 0 bytes|monitoredBarrier|Horovod has been shut down",
+        r"Watchdog caught collective operation timeout|watchdog got stuck|NCCL (?:error|timeout)|nccl\w+Error"
+        r"|[Gg]loo.*[Tt]imed? ?out|Timed out waiting \d+ms|Connection (?:closed|reset) by (?:remote )?peer"
+        r"|wait timeout after|Socket Timeout|connectFullMesh|got 0 bytes|monitoredBarrier|Horovod has been shut down",
         "the ranks did not reach each other: a collective of NCCL or gloo, or their meeting, timed out or lost its "
         "other end{waited}",
         "did one rank leave the others behind (uneven data, an exception, a branch of rank 0 alone)?  {logs} --rank "
@@ -592,9 +594,10 @@ SAID = (
     Rule(
         "not picklable",
         r"[Cc]an't pickle|cannot (?:be )?pickle|PicklingError|Can't get (?:local )?(?:object|attribute) ",
-        "{who} hands something to another process that Python cannot: {error}",
-        "define it at the top of a module (a function in place of a lambda or of one within a function), open files "
-        "and connections in the worker itself; then submit again",
+        "{who} hands on, or loads, something that Python does not find by its name: {error}",
+        "for another process, define it at the top of a module (a function in place of a lambda or of one within a "
+        "function), open files and connections in the worker itself. For a checkpoint, its class must be in the same "
+        "module, under the same name, as when it was saved (or save a state_dict); then submit again",
     ),
     Rule(
         "not finite",
@@ -663,21 +666,11 @@ SAID = (
         "{who} was interrupted (SIGINT)",
         "{again}   if nobody meant it",
     ),
-    Rule(
-        "crashed",
-        r"Segmentation fault|SIGSEGV|double free|corrupted size|free\(\): invalid|malloc\(\)|stack smashing"
+    CRASHED._replace(
+        log=r"Segmentation fault|SIGSEGV|double free|corrupted size|free\(\): invalid|malloc\(\)|stack smashing"
         r"|core dumped",
-        "{who} crashed in compiled code: {error}",
-        "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
-        "and if it is always {node}: --exclude {node}",
+        sentence="{who} crashed in compiled code: {error}",
         cause=r"^failed (?!13[4569])",
-    ),
-    Rule(
-        "import error",
-        r"^ImportError|^\w*: ?ImportError|\bImportError: ",
-        "an import failed ({who}): {error}",
-        "the packages do not fit each other, or the name is not in that module: mend it, or the versions in the "
-        "requirements, then  bash venv/create.sh",
     ),
     Rule(
         "bad request",

@@ -96,6 +96,14 @@ EXCEPTION = Rule(
     "mend the program, then submit again (with --resume, to go on from its checkpoints)",
 )
 
+CRASHED = _end(
+    "crashed",
+    r"^failed (?:134|135|136|139)",
+    "{who} crashed in compiled code ({signal})",
+    "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
+    "and if it is always {node}: --exclude {node}",
+)
+
 OTHERWISE = (
     _end(
         "cannot execute",
@@ -103,13 +111,7 @@ OTHERWISE = (
         "the node cannot execute the command ({who})",
         "is it a program for this machine (uname -m), and may it be executed (chmod +x)?",
     ),
-    _end(
-        "crashed",
-        r"^failed (?:134|135|136|139)",
-        "{who} crashed in compiled code ({signal})",
-        "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
-        "and if it is always {node}: --exclude {node}",
-    ),
+    CRASHED,
     _end(
         "ended by a signal",
         r"^failed (?:129|130|143)",
