@@ -17,8 +17,13 @@ SPEAKS = (
     r"|[Nn]ot (?:found|a |allowed)|denied|refuse|[Tt]imed? ?out|exceeded|terminate|what\(\)|Xid|ismatch|Assertion"
     r"|[Uu]n(?:known|recognized|able|expected|available)|nvalid|issing|MPI|PMI|module|[Uu]sage|FATAL|ABORT|shut down"
     r"|core dumped|lock|\b[Nn]a[Nn]\b|Fatal|fork|quota"
-    r"|Interrupt|roken|not in struct|Illegal)"
+    r"|Interrupt|roken|not in struct|Illegal|NET/IB|NCCL WARN)"
 )
+# A path as messages have it, in quotation marks or from the root; no address, no package, no place in a source file.
+PATH = re.compile(r"""(['"`])(?P<quoted>[^'"`\n]*/[^'"`\n]+)\1|(?<![\w.:/<~-])(?P<bare>/[^\s'"`,;()<>]+)""")
+NO_FILE = re.compile(r"://|/(?:site|dist)-packages/|\.(?:py|cpp|cc|cu|h|pyx|rs)\b")
+# Numbers of collectives can be compared within a group of ranks.
+WAITED = r"Timed out waiting \d+ms|Watchdog caught collective|default_pg\b.* caught collective .*\(SeqNum=(\d+)"
 
 
 def is_on_node(path, node):
@@ -179,8 +184,37 @@ class Case:
 
     def evidence(self):
         """Texts, what tells most first."""
-        own = [raised.text for raised in failures.telling(self.chain)]
-        return own if self.has_own_exception else [self.lines, *own]
+        told = failures.telling(self.chain)
+        own = [raised.text for raised in told]
+        if self.has_own_exception:
+            return own + [self.lines] * told[0].says_little
+        return [self.lines, *own]
+
+    @functools.cached_property
+    def file(self):
+        """The one that failed, if what was raised names it, or a line with the same message."""
+        told = [raised for raised in failures.telling(self.chain) if not raised.is_wrapper]
+        texts = [raised.text for raised in told]
+        words = [raised.message.partition("\n")[0].strip() for raised in told if len(raised.message) > 20]
+        texts += [line for line in self.text[-SPOKEN:].split("\n") if any(word in line for word in words)]
+        for found in PATH.finditer("\n".join(texts)):
+            path = (found["quoted"] or found["bare"]).rstrip(".:]")
+            if not NO_FILE.search(path):
+                return path
+        return None
+
+    def arrivals(self):
+        """({rank: number of the collective in which it waited until the time-out}, the ranks whose logs have none)."""
+        waited, others = {}, []
+        if not self.has_own_exception and re.search(WAITED, self.text):
+            for path in rank_files(self.task):
+                rank = os.path.basename(path)[5:-4]
+                found = re.findall(WAITED, attempts_part(tail(path, SPOKEN), self.attempt.number))
+                if found:
+                    waited[rank] = max(int(number or 0) for number in found)
+                else:
+                    others.append(rank)
+        return waited, others
 
     def peak_bytes(self):
         """The most memory that a node, else a task of Slurm, has taken in the last attempt; None if nobody measured."""

@@ -24,11 +24,13 @@ _BARE = re.compile(
 # Between the exceptions of a chain, and where that of a worker is shown within its parent's.
 _CHAINED = re.compile(r"The above exception was the direct cause|During handling of the above exception")
 _WITHIN = re.compile(r"terminated with the following error|Original Traceback|Original exception was|last\): \(RANK \d")
+_ORIGINAL = "Original "
 _WRAPPER = re.compile(r"Caught \w+ in |ProcessRaisedException|RemoteTraceback|RayTaskError|CheckpointException ranks")
 # An exception that says only that another has been raised, without saying which.
 _SAYS_LITTLE = re.compile(
     r"(?:\w+\.)*(?:DatasetGeneration|\w*Job|\w*Task)Error(?:: [^:\n]*)?\Z"
-    r"|[\w.]+: (?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)|One or more \w+ failed)[^:\n]*\Z"
+    r"|[\w.]+: (?:[A-Z_]+: )?(?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)"
+    r"|One or more \w+ failed)[^:\n]*\Z"
 )
 _USERS = "from user code:"  # torch.compile writes the frames of the program below its message
 _PACKAGE = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
@@ -171,6 +173,7 @@ def _chains(text):
         # What stands before the head is a prefix where later lines have it, too; a progress bar is none: its line did
         # not end before the traceback began.
         prefix = _BAR.sub("", text[begin:at]).rpartition("\r")[2]
+        prefix = prefix[: -len(_ORIGINAL)] if prefix.endswith(_ORIGINAL) else prefix
         if not prefix.strip(" +|╭─") or text.find(f"\n{prefix}", at, at + (1 << 14)) < 0:
             prefix = ""
         raised = _read(text, at, begin, prefix)

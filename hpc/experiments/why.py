@@ -15,7 +15,7 @@ from files import read, tail
 from finding import find, the_task
 from progress import begins_anew, progress_of
 from slurm import Slurm, duration, seconds_of
-from why_exceptions import ABOVE, BY_KIND, IMPORT
+from why_exceptions import ABOVE, BY_KIND, IMPORT, PLACES
 from why_messages import SAID
 from why_rules import ENDS, EXCEPTION, KINDS, NOTES, OTHERWISE, REASONS, SIGNALS
 
@@ -30,12 +30,15 @@ def fields(case):
     who = f"rank {case.rank}" if case.rank is not None else "a rank"
     who += f" on {case.node}" if case.node else ""
     nodes = case.attempt.nodes if case.attempt else ""
+    dead = sorted(set(re.findall(r"srun: error: Node failure on ([^\s,]+)", case.log)))
     rate, more_time = pace(case) if re.match("time_limit|lost TIMEOUT", case.cause) else ("", "")
     beat = case.attempt.beat if case.attempt else None
     return {
         "who": who,
         "node": case.node or nodes or "NODE",
         "nodes": nodes,
+        "dead": ", ".join(dead) or nodes,
+        "exclude": f" --exclude {','.join(dead)}" if dead else "",
         "head": first_of(nodes) or "its head node",
         "status": case.status or "another status than 0",
         "signal": SIGNALS.get(int(case.status or 0), ""),
@@ -53,7 +56,31 @@ def fields(case):
         "beat": f"; the last beat was at {time.strftime('%F %T', time.localtime(beat))}" if beat else "",
         "slurm": case.slurm_says,
         "job": case.job,
+        "named": case.file,
+        "full": place_of(case).format(node=case.node or "the node", scratch=run.facts.get("scratch_dir", "SCRATCH")),
+        **waiting(case, who),
     }
+
+
+def place_of(case):
+    """Where no space is left: what the log names, else what the calls tell, else all that it may be."""
+    if case.file:
+        return f"look at the file system of {case.file}"
+    known = "\n".join(words for raised in case.chain for words in (raised.text, *(file for file, *_ in raised.frames)))
+    return next(words for pattern, words in PLACES if re.search(pattern, known))
+
+
+def waiting(case, who):
+    """Of a collective that timed out: who waited, and which rank is to be looked at."""
+    waited, others = case.arrivals() if case.cause.startswith("failed") else ({}, [])
+    if not waited or len(others) > len(waited):  # the first that gave up may have ended the others
+        return {"waited": f" ({who})", "late": "R"}
+    late = others or [rank for rank, number in waited.items() if number < max(waited.values())]
+    told = f"; ranks that waited: {', '.join(waited)}"
+    if late:
+        case.own_log = os.path.join(case.task.folder, f"rank_{late[0]}.txt")
+        told += f"; that {'did not arrive' if others else 'were behind'}: {', '.join(late)}"
+    return {"waited": told, "late": late[0] if late else "R"}
 
 
 def first_of(nodes):
@@ -167,7 +194,12 @@ def tidy(rule, match):
 
 
 def filled(rule, known):
-    return rule.word, rule.sentence.format_map(known), rule.remedy.format_map(known)
+    """(word, sentence, remedy); {file} names the file only where the sentence does not."""
+    sentence = rule.sentence.format_map({**known, "file": ""})
+    named = known.get("named")
+    if named and named not in sentence:
+        sentence = rule.sentence.format_map({**known, "file": f" (file: {named})"})
+    return rule.word, sentence, rule.remedy.format_map(known)
 
 
 def explain_reason(job):
@@ -263,7 +295,8 @@ def explain(run, task):
         path, lines = ending_of(case)
         if case.rank is not None:
             status = f", status {case.status}" if case.status else ""
-            print(f"first to fail: rank {case.rank}{f' on {case.node}' if case.node else ''}{status}")
+            first = "give up" if word == "collective timed out" else "fail"
+            print(f"first to {first}: rank {case.rank}{f' on {case.node}' if case.node else ''}{status}")
         if case.chain:
             print(f"raised: {told_of(case)}")
         heading = "where the ranks stood" if case.cause.startswith(("hung", "ignored_stop")) else "its log ends"

@@ -2,7 +2,7 @@
 known, what its kind advises. Rules of why.py (why_rules.py has their form), the first that fits counts.
 """
 
-from why_rules import EXCEPTION, FAILED, Rule
+from why_rules import EXCEPTION, INDEX, Rule
 
 # Of which exceptions (a pattern) the lines above tell more, if a rule with one of these words knows them.
 ABOVE = (
@@ -17,12 +17,12 @@ ABOVE = (
 
 IMPORT = Rule(
     "import error",
-    FAILED,
     None,
-    "a package of the environment could not be imported ({who}): {error}",
-    "the packages do not fit each other, or a library is missing:  pip check  names what does not fit; install "
-    "versions that belong together (torch, torchvision and torchaudio of one release and one CUDA), again by  bash "
-    "venv/create.sh , and load the modules of the site that they need in node_setup of the profile; then submit again",
+    "an import failed ({who}): {error}",
+    "the packages do not fit each other, a library is missing, or the name is not in that module:  pip check  names "
+    "what does not fit; set versions that belong together in the requirements (torch, torchvision and torchaudio of "
+    "one release and CUDA), install them by  bash venv/create.sh , and load the modules of the site that they need in "
+    "node_setup of the profile; then submit again",
 )
 
 
@@ -31,28 +31,22 @@ def _exception(log, advice):
 
 
 BY_KIND = (
-    Rule(
-        "import error",
-        FAILED,
-        r"Failed to import \S+|CUDA [Ss]etup failed|operator \S+::\S+ does not exist|PackageNotFoundError"
-        r"|DistributionNotFound|VersionConflict|was removed in the NumPy 2|\bpip3? install\b|[Pp]lease install ",
-        IMPORT.sentence,
-        IMPORT.remedy,
+    IMPORT._replace(
+        log=r"\bImportError: |^ImportError|Failed to import \S+|CUDA [Ss]etup failed|operator \S+::\S+ does not exist"
+        r"|PackageNotFoundError|DistributionNotFound|VersionConflict|was removed in the NumPy 2|\bpip3? install\b"
+        r"|[Pp]lease install "
     ),
     Rule(
         "versions differ",
-        FAILED,
         r"unsupported pickle protocol|variant of untagged enum|does not recognize this architecture"
-        r"|is newer than (?:and incompatible|the)|written by a newer version"
-        r"|detected CUDA version",
+        r"|is newer than (?:and incompatible|the)|written by a newer version|detected CUDA version"
+        r"|[Vv]ersion.* does not match",
         "{who} has another version of a package than this needs: {error}",
         "install the version that belongs to the file, or to the other package (bash venv/create.sh after it was "
-        "changed "
-        "in the requirements); then submit again",
+        "changed in the requirements); then submit again",
     ),
     Rule(
         "checkpoint mismatch",
-        FAILED,
         r"(?i)checkpoint.*(?:different|mismatch|not match|world size|incompatible)|(?:mis|not )match.* checkpoint",
         "the checkpoint that {who} loaded is of another model, or of another number of ranks: {error}",
         "go on with the options and the number of ranks that it was made with, or name another checkpoint (--fresh "
@@ -60,23 +54,21 @@ BY_KIND = (
     ),
     Rule(
         "configuration",
-        FAILED,
         r"^pydantic\S*ValidationError|[Cc]onfig(?:uration)? (?:file )?.*(?:invalid|missing|not found)",
         "the program cannot read its configuration ({who}): {error}",
         "correct the file or the key that it names; then submit again",
     ),
     Rule(
         "missing file",
-        FAILED,
         r"[Nn]o (?:valid )?(?:checkpoints?|files?|data) (?:(?:was|were) )?(?:found|in )|[Ff]ound 0 (?:files|images)"
         r"|does ?n[o']t exist|[Cc]ould ?n[o']t find (?:any |the )?(?:file|checkpoint|data)",
         "{who} found nothing where it looked: {error}",
-        "does the path exist on the nodes (/tmp and home may be others there)? A relative one begins in the run's copy "
-        "of the sources, and what an earlier run wrote lies below CHECKPOINT_DIRECTORY. Correct it, then submit again",
+        "does the path exist on the nodes (/tmp and home may be others there)? A relative one begins in the run's "
+        "copy of the sources, and what an earlier run wrote lies below CHECKPOINT_DIRECTORY. Correct it, then submit "
+        "again",
     ),
     Rule(
         "not finite",
-        FAILED,
         r"(?i)(?<!no )\b(?:nans?|infs?|infinity)\b(?! check)",
         "a value of {who} is no number any more: {error}",
         "look for the first step that has one (torch.autograd.set_detect_anomaly(True) names the operation): a lower "
@@ -85,7 +77,6 @@ BY_KIND = (
     ),
     Rule(
         "no network",
-        FAILED,
         r"Connection ?[Rr]efused|Connection aborted|RemoteDisconnected|ServerDisconnected|ConnectionError|gaierror"
         r"|Connection timed out",
         "{who} reached no server: {error}",
@@ -94,19 +85,10 @@ BY_KIND = (
     ),
     Rule(
         "file system",
-        FAILED,
         r"disk I/O error|unable to open database file|Device or resource busy|Directory not empty|\[Errno 52[13]\]",
         "{who} could not do that on this file system: {error}",
         "several ranks, or jobs, use the same file or folder: let one rank write or remove it (the others wait at a "
         "barrier), or take a folder of SLURM_TMPDIR; then submit again",
-    ),
-    Rule(
-        "GPU library",
-        FAILED,
-        r"CUDA error: |CUDA driver error|hipError|Triton Error \[",
-        "a call to the GPU failed under {who}: {error}",
-        "CUDA_LAUNCH_BLOCKING=1 in .env shows which; are the packages of one CUDA version? If it is always {node}: "
-        "--exclude {node}",
     ),
     _exception(
         r"^torch\._dynamo|^torch\._inductor|BackendCompilerFailed|PassManager|^triton",
@@ -122,9 +104,9 @@ BY_KIND = (
     ),
     _exception(
         r"shapes? .*(?:cannot|invalid|mismatch|align)|[Ss]izes? (?:mismatch|of tensors? must)"
-        r"|must match the (?:existing )?size"
-        r"|expects each tensor|expected sequence of length|[Ii]nhomogeneous|could not be broadcast|[Dd]imension"
-        r"|expected input.* to have|to have \d+ channels|view size is not|batch.size",
+        r"|must match the (?:existing )?size|expects each tensor|expected sequence of length|[Ii]nhomogeneous"
+        r"|could not be broadcast|[Dd]imension|expected input.* to have|to have \d+ channels|view size is not"
+        r"|batch.size",
         "print the shapes before that line: the data, the last and smaller batch, or an option of the model differ "
         "from what it expects.",
     ),
@@ -139,25 +121,32 @@ BY_KIND = (
     ),
     _exception(
         r"unexpected keyword argument|got multiple values for|required positional argument|positional arguments? but"
-        r"|got an unexpected|(?:module|type object) '\S+' has no attribute|[Dd]eprecated"
-        r"|no longer supported|was removed",
-        "is the installed version of the package (pip show) the one that the program was written for? If not, set that "
-        "in the requirements.",
+        r"|got an unexpected|(?:module|type object) '\S+' has no attribute|[Dd]eprecated|no longer supported"
+        r"|was removed",
+        "is the installed version of the package (pip show) the one that the program was written for? If not, set "
+        "that in the requirements.",
     ),
     _exception(
         r"JSON parse error: Column|CastError|Couldn't cast|ArrowTypeError|ArrowInvalid: (?:Could not conv|cannot mix)",
         "the rows, or the files, do not all have the same columns and types: make them alike, or give load_dataset "
         "features=Features({{…}}).",
     ),
+    _exception(
+        r"index out of range in self|Target -?\d+ is out of bounds|Class values must be"
+        r"|index -?\d+ is out of bounds for dim",
+        f"{INDEX}.",
+    ),
     _exception(r"^KeyError|^IndexError", "does what it reads (data, configuration, checkpoint) have that entry?"),
     _exception(r"FileExistsError|File exists", "several ranks may make it at once: os.makedirs(…, exist_ok=True)."),
     _exception(r"cross-device link", "a rename does not cross file systems: shutil.move, or write beside the target."),
     _exception(r"AF_UNIX path too long", "set TMPDIR in .env to a shorter path."),
     _exception(
-        r"\bDISPLAY|no display|GLFW|\bEGL|OpenGL|GLX", "nodes have no display: MPLBACKEND=Agg, MUJOCO_GL=egl in .env."
+        r"\bDISPLAY|no display|GLFW|\bEGL|OpenGL|GLX",
+        "nodes have no display: MPLBACKEND=Agg, MUJOCO_GL=egl in .env.",
     ),
     _exception(
-        r"EOF when reading a line|not a (?:tty|terminal)", "a job has no terminal to answer at: give it as an option."
+        r"EOF when reading a line|not a (?:tty|terminal)",
+        "a job has no terminal to answer at: give it as an option.",
     ),
     _exception(r"^yaml\.|^toml|JSONDecodeError", "is the file that it reads whole? Correct it."),
     _exception(r"codec can't", "set PYTHONUTF8=1 in .env."),
@@ -166,5 +155,31 @@ BY_KIND = (
     _exception(
         r"between collectives|across (?:all )?ranks|[Rr]anks have",
         "the ranks do not take the same steps: look for a branch of one rank alone, or uneven data.",
+    ),
+)
+
+# Where no space is left, by the message and the files of the calls.
+PLACES = (
+    (
+        r"[Qq]uota|EDQUOT",
+        "the log names no folder: quotas are of your home, of the project's folder and of {scratch}",
+    ),
+    (
+        r"/torch/_inductor/|/triton/",
+        "torch.compile and Triton keep what they compile in /tmp of {node}: name a folder of the scratch in .env "
+        "(TORCHINDUCTOR_CACHE_DIR, TRITON_CACHE_DIR, TMPDIR)",
+    ),
+    (
+        r"/multiprocessing/(?:synchronize|heap|shared_memory|popen)|/torch/multiprocessing/reductions",
+        "processes share memory in /dev/shm of {node}: take fewer loader workers",
+    ),
+    (
+        r"/tempfile\.py|/shutil\.py",
+        "temporary files lie in /tmp of {node}: set TMPDIR in .env to a folder of the scratch",
+    ),
+    (
+        r"",
+        "the log names no folder: it may be /tmp of {node} (set TMPDIR in .env to a folder of the scratch), its "
+        "/dev/shm (take fewer loader workers), or {scratch}",
     ),
 )

@@ -1,4 +1,4 @@
-"""The tables of why.py. A rule: word, cause (job/lib/interruption.sh), what the log says, sentence, remedy.
+"""The tables of why.py. A rule: word, what the log says, sentence, remedy; its cause (job/lib/interruption.sh).
 
 ENDS are known by the cause, or by it and the log. Known messages come next (why_messages.py), then any exception, then
 OTHERWISE. In each table the first rule that fits counts; {names} are fields of why.py, or groups of the log's pattern;
@@ -7,140 +7,133 @@ OTHERWISE. In each table the first rule that fits counts; {names} are fields of 
 
 import collections
 
-Rule = collections.namedtuple("Rule", "word cause log sentence remedy")
-
-
 FAILED = r"^failed"
+Rule = collections.namedtuple("Rule", "word log sentence remedy cause", defaults=(FAILED,))
 ENDED = r"^(?:failed|lost|not_started)"
+INDEX = (
+    "compare the largest token id with the model's vocabulary (after adding tokens: resize_token_embeddings), the "
+    "longest input with its positions, and the largest label with the number of classes: labels begin at 0, and only "
+    "-100 is ignored"
+)
+
+
+def _end(word, cause, sentence, remedy, log=None):
+    return Rule(word, log, sentence, remedy, cause)
+
 
 ENDS = (
-    Rule(
+    _end(
         "out of memory",
         r"^out_of_memory|^lost OUT_OF_MEMORY",
-        None,
         "{who} took more memory than the {asked} a node that were asked for{peak}",
         "{again} --mem {more_memory}   or take a smaller batch, or fewer loader workers",
     ),
-    Rule(
+    _end(
         "killed",
         r"^failed 137",
-        None,
         "{who} was killed (signal 9), not by Slurm: the kernel for want of memory, an administrator, or kill",
         "{again}   and if it comes again at the same place, with --mem {more_memory}",
     ),
-    Rule(
+    _end(
         "CPU time limit",
         r"^failed 152",
-        None,
         "{who} used more CPU time than a limit of the node or of your shell allows (ulimit -t, SIGXCPU)",
         "take  ulimit -t  out of ~/.bashrc and the like; if the site sets it on its nodes, ask its support",
     ),
-    Rule(
+    _end(
         "time limit",
         r"^time_limit|^lost TIMEOUT",
-        None,
         "the time limit of {limit} came before the end{rate}",
         "{again} --time {more_time}   A program that saves at STOP_FILE goes on by itself, again and again",
     ),
-    Rule(
+    _end(
         "no restarts left",
         r"^(?:notice|hung|preempted)",
-        r"not started again: it was (?P<times>\d+) times, and --max-restarts is (?P<most>\d+)",
         "it was interrupted ({last}) after {times} restarts, and --max-restarts is {most}",
         "{again}   For more of them: --max-restarts N",
+        log=r"not started again: it was (?P<times>\d+) times, and --max-restarts is (?P<most>\d+)",
     ),
-    Rule(
+    _end(
         "no restarts left",
         r"^(?:notice|hung|preempted)",
-        r"it cannot be continued: (?P<error>.*)",
         "it was interrupted ({last}), and the site took no job that goes on with it: {error}",
         "{again}",
+        log=r"it cannot be continued: (?P<error>.*)",
     ),
-    Rule(
+    _end(
         "hung",
         r"^hung",
-        None,
         "no rank made progress for {hang}{beat}",
         "the stacks in its log show where each rank stood. If it may wait so long: --hang-minutes N, or train's "
         "interruption.alive(). Then  {again}",
     ),
-    Rule(
+    _end(
         "deaf",
         r"^ignored_stop",
-        None,
         "told by STOP_FILE to save and stop, at the end of a cycle, the program went on",
         "let it look at STOP_FILE at each step and end with 75: "
         '"Programs that can be interrupted" in hpc/job/README.md',
     ),
-    Rule("cancelled", r"^cancelled|^\w+ CANCELLED", None, "it was cancelled by the user (scancel)", "{again}"),
-    Rule(
+    _end("cancelled", r"^cancelled|^\w+ CANCELLED", "it was cancelled by the user (scancel)", "{again}"),
+    _end(
         "node failure",
         r"^node_failed|^lost (?:NODE_FAIL|BOOT_FAIL)",
-        None,
-        "a node died under it ({nodes})",
-        "{again}   New jobs leave out nodes that failed twice within a day:  bash hpc/experiments.sh nodes",
+        "a node died under it ({dead})",
+        "{again}{exclude}   New jobs leave out nodes that failed twice within a day:  bash hpc/experiments.sh nodes",
     ),
-    Rule(
+    _end(
         "preempted",
         r"^preempted|^lost PREEMPTED",
-        None,
         "Slurm took its nodes for a job of higher priority",
         "{again}   or send it to a partition or qos that is not preempted",
     ),
-    Rule(
-        "interrupted", r"^notice", None, "the program saved and stopped ({last}), and was not started again", "{again}"
-    ),
+    _end("interrupted", r"^notice", "the program saved and stopped ({last}), and was not started again", "{again}"),
 )
 
 EXCEPTION = Rule(
     "exception",
-    FAILED,
     None,
     "{who} raised {error}",
     "mend the program, then submit again (with --resume, to go on from its checkpoints)",
 )
 
+CRASHED = _end(
+    "crashed",
+    r"^failed (?:134|135|136|139)",
+    "{who} crashed in compiled code ({signal})",
+    "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
+    "and if it is always {node}: --exclude {node}",
+)
+
 OTHERWISE = (
-    Rule(
+    _end(
         "cannot execute",
         r"^failed 126",
-        None,
         "the node cannot execute the command ({who})",
         "is it a program for this machine (uname -m), and may it be executed (chmod +x)?",
     ),
-    Rule(
-        "crashed",
-        r"^failed (?:134|135|136|139)",
-        None,
-        "{who} crashed in compiled code ({signal})",
-        "the stack is in its log, if Python could show it; try fewer loader workers, other versions of the packages, "
-        "and if it is always {node}: --exclude {node}",
-    ),
-    Rule(
+    CRASHED,
+    _end(
         "ended by a signal",
         r"^failed (?:129|130|143)",
-        None,
         "{who} was ended by a signal ({signal}) that it does not heed",
         "{again}   A program that saves at SIGTERM and ends with 75 goes on by itself",
     ),
-    Rule(
+    _end(
         "failed",
         r"^failed",
-        None,
         "{who} ended with status {status}",
         "its log may tell ({logs}); mend the program, then submit again",
     ),
-    Rule(
+    _end(
         "not started",
         r"^not_started",
-        None,
         "its batch script ended before the first attempt began{slurm}",
         "see how its log ends; then  {again}",
     ),
-    Rule(
+    _end(
         "lost",
         r"^lost",
-        None,
         "its batch script on {head} was killed before it could tell why{slurm}",
         "is {head} well (sinfo -n {head})? How does the log end? Then  {again}",
     ),
@@ -150,17 +143,17 @@ OTHERWISE = (
 NOTES = (
     Rule(
         "disk full",
-        "saved",
         r"was not saved: it needs |(?:No space left on device|Disk quota exceeded).*NOT saved",
         "{count} checkpoints could not be saved",
         "make room in {scratch}",
+        cause="saved",
     ),
     Rule(
         "damaged checkpoint",
-        "skipped /",
         r"\bskipped /.*(?:has changed since it was written|bytes in place of)",
         "{count} were skipped for an older one",
         "if it comes again, tell the site's support of the file system",
+        cause="skipped /",
     ),
 )
 

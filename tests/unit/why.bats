@@ -81,6 +81,33 @@ fails() {
   why_of loopback 'loopback address: gloo listened at 127.0.1.1' 'site[interface]' GLOO_SOCKET_IFNAME
 }
 
+@test "the system's word decides before the library's, and NCCL's last line before its name" {
+  local number=0 word line
+  while IFS='|' read -r word line; do
+    ((number += 1))
+    fails "end$number" 1 'Traceback (most recent call last):' '  File "train.py", line 3, in <module>' "$line"
+    why_of "end$number" "): $word: "
+  done <<'ENDS'
+disk full|safetensors_rust.SafetensorError: Error while serializing: I/O error: No space left on device (os error 28)
+disk full|OSError: Can't write data (file write failed: filename = '/x/y.h5', errno = 122, error message = 'Disk quota exceeded')
+disk full|tensorflow.errors_impl.ResourceExhaustedError: /x/ckpt.tmp; No space left on device
+disk full|OSError: 125000 requested and 62432 written
+file system|safetensors_rust.SafetensorError: Error while deserializing header: I/O error: Input/output error (os error 5)
+permission denied|tarfile.ReadError: /x/y.tar: Permission denied (os error 13)
+damaged file|safetensors_rust.SafetensorError: Error while deserializing header: header too large
+NCCL|torch.distributed.DistBackendError: ncclSystemError: Call to ibv_create_cq failed with error No such device
+NCCL|torch.distributed.DistBackendError: ncclSystemError: Call to ibv_reg_mr failed with error Cannot allocate memory
+NCCL|torch.distributed.DistBackendError: ncclRemoteError: NET/IB : Got completion from peer 10.0.0.2<1> with status=5 opcode=0
+NCCL|torch.distributed.DistBackendError: ncclUnhandledCudaError: Call to CUDA function failed. Cuda failure 'peer access is not supported'
+broken GPU|torch.distributed.DistBackendError: ncclUnhandledCudaError: Cuda failure 999 'unknown error'
+GPU driver|torch.distributed.DistBackendError: ncclUnhandledCudaError: Cuda failure 35 'CUDA driver version is insufficient'
+collective timed out|torch.distributed.DistBackendError: ncclRemoteError: socketProgress: Connection closed by remote peer node2
+ENDS
+  why_of end2 "at the file system of /x/y.h5"
+  fails tmp 1 'Traceback (most recent call last):' '  File "/e/site-packages/torch/_inductor/codecache.py", line 3, in write_atomic' 'OSError: [Errno 28] No space left on device'
+  why_of tmp '/tmp of node2' TORCHINDUCTOR_CACHE_DIR
+}
+
 @test "nodes are named whole, whatever is in their names" {
   local nodes
   made_run lost 1 1

@@ -99,7 +99,10 @@ class End:
         wanted = self.head["want"].split("|")
         if word not in wanted:
             yield "cause", f"{word!r}, not {' or '.join(wanted)}"
-        for name, pattern in (("rank", r"^first to fail: rank (\w+)"), ("node", r"^first to fail: .* on ([^,\s]+)")):
+        for name, pattern in (
+            ("rank", r"^first to (?:fail|give up): rank (\w+)"),
+            ("node", r"^first to (?:fail|give up): .* on ([^,\s]+)"),
+        ):
             expected = self.head.get(name)
             if expected:
                 found = re.search(pattern, told, re.MULTILINE) or re.search(
@@ -107,6 +110,8 @@ class End:
                 )
                 if not found or found[1] != expected:
                     yield name, f"{found and found[1]}, not {expected}"
+        if not re.search(self.head.get("says", ""), rest.partition("\n")[0]):
+            yield "sentence", f"not {self.head['says']}"
         if "raised" in self.head and self.head["raised"] not in told.partition("\nto do")[0].replace("\n", " "):
             yield "exception", f"not {self.head['raised']}"
         if "where" in self.head and self.head["where"] not in told.partition(":\n    ")[0]:
