@@ -12,32 +12,32 @@ declare -g site_profile='' site_clusters='' # the file of the profile; the folde
 # of clusters/README.md agree with it (tests/unit/profiles.bats). A fact that has a default cannot be empty.
 site::define_facts() {
   site_facts=()
-  site::fact scratch folder '' "the folder that all nodes share, where SCRATCH is not set: a path, or \$NAME for a variable of the site"
-  site::fact node_local_directory folder /tmp "where a job may make a folder on a node's own disk, if Slurm makes none: a path, or \$NAME for a variable that jobs have on nodes"
-  site::fact local_disk_request disk '' 'what a job must ask for to have that disk: constraint=NAME, gres=NAME:AMOUNT, tmp=AMOUNT'
+  site::fact scratch folder '' "the folder that all nodes share, if SCRATCH is not set: a path, or \$NAME for a variable of the site"
+  site::fact node_local_directory folder /tmp "where a job may create a folder on the node's own disk, if Slurm creates none: a path, or \$NAME for a variable of the job"
+  site::fact local_disk_request disk '' 'what a job must request to get that disk: constraint=NAME, gres=NAME:AMOUNT, tmp=AMOUNT'
   site::fact modules text '' 'modules to load on each node'
   site::fact environment path '' "a virtual or conda environment to use, in place of the project's own"
   site::fact internet 'choice yes no proxy' '' 'whether compute nodes reach the internet'
-  site::fact gpu_request 'choice gpus_per_node gres constraint partition none' gpus_per_node 'how GPUs are asked for; with the last three their number is not: a node has those that it has'
-  site::fact gpu_type_request 'choice type constraint partition none' '' 'what --gpu-type becomes (default: as gpu_request, else the type in front of the number)'
-  site::fact gpus_per_node positive '' "GPUs of a node, by which an .isc file's become nodes; else what sinfo shows"
-  site::fact gpu_counts counts '' "the numbers of GPUs of a node that a job may ask for: '1 4', or by type 'h100:4 h200:8'"
-  site::fact memory_request 'choice mem mem_per_gpu mem_per_cpu zero none' mem 'how memory is asked for; zero: --mem=0, all of a node; none: not at all'
-  site::fact whole_nodes 'choice yes no' no 'a job gets, and pays, all of its nodes'
-  site::fact usable_cpus positive '' 'cores of a node that jobs may have, where these are not all (56 of 64)'
-  site::fact threads_per_core 'choice nomultithread 2 4 8' '' 'nomultithread: --hint=nomultithread; a number: Slurm counts that many hardware threads for each core of --cpus'
-  site::fact quanta quanta '' "CPUs and memory that come with each GPU, and what happens to more: '18 120G billed' or '18 120G refused'"
-  site::fact time_minimum duration '' 'the shortest --time that is taken'
-  site::fact time_maximum limits '' "the longest --time that is taken; by nodes '91:2:00:00 183:6:00:00': up to 91 nodes, up to 183"
-  site::fact qos_by_nodes qualities '' "the QOS of a job without --qos, by the nodes that it has: '2:wide 65:huge', from so many nodes on"
-  site::fact max_submit positive '' 'jobs that a user may have queued and running; each task of an array is one'
-  site::fact required options '' 'options that must be given there, by name: account partition'
-  site::fact forbidden options '' 'options that may not be given there'
-  site::fact ignored options '' 'options that mean nothing there: left out, and the user is told'
+  site::fact gpu_request 'choice gpus_per_node gres constraint partition none' gpus_per_node 'how GPUs are requested; the last three request no number'
+  site::fact gpu_type_request 'choice type constraint partition none' '' 'what --gpu-type becomes (default: as gpu_request, else the type before the number)'
+  site::fact gpus_per_node positive '' "GPUs of a node, to turn the GPUs of an .isc file into nodes (default: what sinfo shows)"
+  site::fact gpu_counts counts '' "GPUs per node that a job may request: '1 4', or by type 'h100:4 h200:8'"
+  site::fact memory_request 'choice mem mem_per_gpu mem_per_cpu zero none' mem 'how memory is requested; zero: --mem=0, all of a node; none: not at all'
+  site::fact whole_nodes 'choice yes no' no 'a job gets whole nodes, and pays for them'
+  site::fact usable_cpus positive '' 'cores of a node that jobs may use, if not all (56 of 64)'
+  site::fact threads_per_core 'choice nomultithread 2 4 8' '' 'nomultithread: --hint=nomultithread; a number: Slurm counts that many hardware threads per core of --cpus'
+  site::fact quanta quanta '' "CPUs and memory per GPU, and what happens to a larger request: '18 120G billed' or '18 120G refused'"
+  site::fact time_minimum duration '' 'the shortest --time that is accepted'
+  site::fact time_maximum limits '' "the longest --time that is accepted; by nodes '91:2:00:00 183:6:00:00': up to 91 nodes, up to 183"
+  site::fact qos_by_nodes qualities '' "the QOS of a job without --qos, by its nodes: '2:wide 65:huge' from 2 and from 65 nodes"
+  site::fact max_submit positive '' 'jobs that a user may have queued and running; each task of an array counts'
+  site::fact required options '' 'options that are required there, by name: account partition'
+  site::fact forbidden options '' 'options that are not allowed there'
+  site::fact ignored options '' 'options that have no effect there: omitted, with a note to the user'
   site::fact interface words '' 'network interface of the nodes for NCCL and gloo, such as ib0 or hsn0'
-  site::fact head_address address '' "where the other nodes find the first: suffix=i (its host name and an i), or interface=ib0 (that interface's address)"
-  site::fact requeue 'choice requeue continue' requeue 'how a job starts again: scontrol requeue, or, where that is refused, a new job that continues it'
-  site::fact sbatch_on_nodes 'choice yes no' yes 'whether a job may send a job'
+  site::fact head_address address '' "address of the first node for the others: suffix=i (its host name and an i), or interface=ib0 (that interface's address)"
+  site::fact requeue 'choice requeue continue' requeue 'how a job is restarted: by scontrol requeue, or, if that is refused, by a new job that continues it'
+  site::fact sbatch_on_nodes 'choice yes no' yes 'whether a job may submit a job'
 }
 
 # site::fact NAME KIND DEFAULT HELP   A row of the table. KIND: as of site::accept.

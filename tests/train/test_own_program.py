@@ -1,4 +1,4 @@
-"""The README's example of a program of one's own, before and after: the diff is the real one, and it survives."""
+"""The example of train/README.md, before and after: the diff is the real one, and the program survives."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from train.environment import JobEnvironment
 PROGRAMS = REPOSITORY / "tests/cluster/programs"
 
 
-def test_the_readme_has_the_real_diff() -> None:
+def test_the_page_has_the_real_diff() -> None:
     before, after = ((PROGRAMS / f"nano_{when}.py").read_text().splitlines() for when in ("before", "after"))
     start = before.index("import sys")
     lines = difflib.unified_diff(before[start:], after[after.index("import sys") :], n=1, lineterm="")
     diff = "\n".join([line for line in lines if not line.startswith(("---", "+++", "@@"))])
-    assert f"```diff\n{diff}\n```" in (REPOSITORY / "README.md").read_text()
+    assert f"```diff\n{diff}\n```" in (REPOSITORY / "train/README.md").read_text()
 
 
 def test_the_program_ends_as_if_nothing_had_happened(python: Runner, tmp_path: Path) -> None:
