@@ -2,7 +2,7 @@
 
 Checkpoints: a training of 41.7 million parameters with Adam, 500 MB of state, on the CPU. Each round takes the
 same number of steps with a checkpoint saved by train/checkpoint.py, and with one saved by torch.save, in turn. A
-stall is the time for which the training's own thread is held up.
+pause is how long the training's own thread waits.
 
 Check: two ranks that step every 2 ms ask train/interruption.py, and in another run start an all-reduce at each
 step and read it at the next.
@@ -100,7 +100,7 @@ def checkpoints(rounds: int, folder: Path) -> None:
             assert name not in ("kit", "copy") or (folder / "checkpoints" / f"step_{number:08d}").is_dir()
             (folder / f"{number}.pt").unlink(missing_ok=True)
     saver.close()
-    print(f"\n| a checkpoint of {state_bytes / 1e6:.0f} MB (seconds), {rounds} rounds | stall | fastest | slowest | "
+    print(f"\n| a checkpoint of {state_bytes / 1e6:.0f} MB (seconds), {rounds} rounds | pause | fastest | slowest | "
           "ratio to torch.save |")  # fmt: skip
     print("|---|---|---|---|---|")
     for name, text in (

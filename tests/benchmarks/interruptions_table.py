@@ -21,10 +21,10 @@ print(f"\n| recovery, {len(lost['noticed'])} rounds | median | fastest or least 
 print("|---|---|---|---|")
 for name, values in (
     ("seconds from the notice to the end of the attempt, saved", noticed["noticed"]),
-    ("seconds from there to the next attempt: Slurm's", waited["noticed"]),
+    ("seconds from there to the next attempt (Slurm's part)", waited["noticed"]),
     ("seconds from its start to its first step", started["noticed"]),
     ("steps lost, after a notice", lost["noticed"]),
-    ("seconds from its start to its first step, after the end of a node", started["died"]),
-    ("steps lost at the end of a node, a checkpoint every 100", lost["died"]),
+    ("seconds from its start to its first step, after the death of a node", started["died"]),
+    ("steps lost at the death of a node, with a checkpoint every 100", lost["died"]),
 ):
     print(f"| {name} | {median(values):.1f} | {min(values):.1f} | {max(values):.1f} |")

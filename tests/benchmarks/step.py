@@ -125,7 +125,7 @@ def main() -> None:
             figures = f"{milliseconds[0]:.2f} | {milliseconds[1]:.2f} | {ratio:.3f}"
             lines.append(f"| {name} | {figures} | {fastest[1] / fastest[0]:.3f} |")
     if environment.rank == 0:
-        title = f"milliseconds a step, 2 ranks, {options.rounds} rounds"
+        title = f"milliseconds per step, 2 ranks, {options.rounds} rounds"
         print(f"\n| {title} | bare loop | the kit's loop | ratio | ratio of the fastest |\n|---|---|---|---|---|")
         print("\n".join(lines))
 
