@@ -13,7 +13,7 @@ import pkgutil
 import sys
 
 if __name__ == "__main__":
-    gc.disable()  # A seventh of the time of imports is a search for garbage, and they make none. Enabled in loop.py.
+    gc.disable()  # Imports make no garbage, and collection takes a seventh of their time. loop.py enables it again.
 
 from . import loop, tasks
 from .config import parse
@@ -21,7 +21,7 @@ from .distributed import DeviceError, choose_device, process_group
 from .environment import JobEnvironment, JobEnvironmentError
 from .trials import sweep
 
-PACKAGE = loop.__name__.partition(".")[0]  # train, or as adopt.sh has named it
+PACKAGE = loop.__name__.partition(".")[0]  # train, or the name that adopt.sh gave it
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     except (JobEnvironmentError, DeviceError) as error:
         print(f"python -m {PACKAGE}: {error}", file=sys.stderr)
         return 1
-    # A task of several trainings has a run of its own.
+    # A task that consists of several trainings defines its own run().
     run = getattr(module, "run", None) or functools.partial(loop.run, module.Task)
     with process_group(environment, device, backend=config.backend):
         if config.sweep:

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: saved beside the training, and the newest valid one loaded.
+"""Atomic checkpoints: saved in the background of the training; the newest valid one is loaded.
 
     checkpoints = Checkpoints(environment, {"model": model, "optimizer": optimizer, "scheduler": scheduler,
                                             "sampler": sampler, "metrics": tracker})
@@ -6,14 +6,14 @@
     ...
     checkpoints.save(step)
 
-A checkpoint is a folder, step_00000120, of files of torch.distributed.checkpoint and a manifest of their sizes
-and SHA-256, which alone makes it whole. It is written as .step_00000120.partial, synced, and renamed when the
-manifest is in it; where no folder can be renamed, as in mounted buckets, its files are, the manifest last.
+A checkpoint is a folder, step_00000120, with files of torch.distributed.checkpoint and a manifest of their sizes and
+SHA-256. It is complete only with the manifest. It is written as .step_00000120.partial, synced, and renamed once it
+has the manifest. Where folders cannot be renamed, as in mounted buckets, its files are renamed, the manifest last.
 `latest` is a relative link, for people. With CHECKPOINT_URL each checkpoint is also copied to a bucket.
 
-The stall of the training: parameters and optimizer states are copied by another thread while the next
-forward and backward pass read them, and the optimizer's next step waits until that is done (a hook of torch,
-so the program need not). Writing, hashing and uploading go on while the training does.
+How long training pauses for a save: another thread copies parameters and optimizer states while the next forward and
+backward pass read them. The next optimizer step waits until the copy is done (through a hook of torch, so the program
+does nothing). Writing, hashing and uploading run in parallel with the training.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from .mirror import Mirror, MirrorError
 from .state import COMMON, Snapshot, Stage, State, StateError, bytes_of, first_cause, own_file, write
 
 TIMEOUT = timedelta(hours=2)
-"""For all ranks to have written, or uploaded, their parts."""
+"""Limit until all ranks have written, or uploaded, their parts."""
 
 QUIET_SECONDS = 600.0
-"""How long a save or a load may be without a sign of progress, as in a file's sync, before it counts as hung."""
+"""How long a save or a load may show no progress, as during the sync of a file, before it counts as hung."""
 
 _LINK = ".step_latest"
 
@@ -55,17 +55,17 @@ Result = TypeVar("Result")
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be loaded by this program, or the place for checkpoints cannot be used."""
+    """This program cannot load a checkpoint, or cannot use the place for checkpoints."""
 
 
 class _FailedError(Exception):
-    """A rank failed, said on all of them."""
+    """A rank failed; raised on all ranks."""
 
 
 class Checkpoints:
-    """An experiment's checkpoints. All ranks make it, inside the process group, and call its methods alike.
+    """The checkpoints of an experiment. All ranks create it inside the process group, and call the same methods.
 
-    The folder is environment.checkpoint_directory, which all ranks must share.
+    They are in environment.checkpoint_directory, which all ranks must share.
     """
 
     def __init__(
@@ -77,24 +77,24 @@ class Checkpoints:
         asynchronous: bool = True,
         frozen: bool = True,
     ) -> None:
-        """Prepare; nothing is read or written yet.
+        """Prepare. Nothing is read or written yet.
 
         Args:
-            environment: this rank's place, and the folder and URL for checkpoints.
-            items: what has a state, by name: modules, optimizers, and whatever has state_dict() and
-                load_state_dict(), alike on all ranks; or load_state_dicts() in its place, if they differ.
-            keep_last: whole checkpoints to keep, besides those saved by `force_save`.
-            asynchronous: False to wait for each save.
-            frozen: False to leave out parameters that need no gradient, which the program then has to make alike.
+            environment: rank of this process, and the folder and URL for checkpoints.
+            items: objects with a state, by name: modules, optimizers, and objects that have state_dict() and
+                load_state_dict() if their state is the same on all ranks, or load_state_dicts() if it differs.
+            keep_last: number of complete checkpoints to keep, besides those saved with `force_save`.
+            asynchronous: False waits for each save.
+            frozen: False omits parameters that need no gradient; the program must then create the same ones again.
 
         Raises:
-            CheckpointError: an item has no state, or CHECKPOINT_URL needs a package that is not there.
+            CheckpointError: an item has no state, or CHECKPOINT_URL needs a package that is not installed.
             ValueError: keep_last is below 1.
         """
         if keep_last < 1:
             raise ValueError(f"keep_last must be at least 1, not {keep_last}")
         self.notes: dict[str, Any] = {}
-        """Saved and restored with the rest: small values of the program's own. `wandb_run_id` is put in by itself."""
+        """Small values of the program, saved and restored with the rest. `wandb_run_id` is added automatically."""
         self.environment, self.keep_last, self.asynchronous = environment, keep_last, asynchronous
         self.folder = environment.checkpoint_directory
         self._heartbeat = Heartbeat(environment, begins=False)
@@ -107,10 +107,10 @@ class Checkpoints:
         parameters = (parameter for module in self._state.modules.values() for parameter in module.parameters())
         device = next((parameter.device for parameter in parameters), torch.device("cpu"))
         self._device, self._stage = device, Stage(device)
-        # A group of its own, of CPU tensors, for what the saving threads say to each other while the
-        # training's collectives go on.
+        # The saving threads communicate in a group of their own, with CPU tensors, while the training runs its
+        # collectives.
         self._group = dist.new_group(backend="gloo", timeout=TIMEOUT) if environment.several else None
-        # What torch says of a run that has one process.
+        # torch warns of this in a run of one process.
         warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized", UserWarning)
         self._thread: threading.Thread | None = None
         self._staged = threading.Event()
@@ -119,10 +119,10 @@ class Checkpoints:
             optimizer.register_step_pre_hook(lambda *_: self._wait_for_stage())
             for optimizer in self._state.optimizers.values()
         ]
-        self._step: int | None = None  # Of the newest that is known to be whole.
+        self._step: int | None = None  # Step of the newest checkpoint that is known to be complete.
         self._milestone = False
         self._progress = False  # Whether a checkpoint was saved since the start.
-        self._bad: set[str] = set()  # Found invalid at the start. Removed when there is a new one.
+        self._bad: set[str] = set()  # Found invalid at the start. Removed once there is a new checkpoint.
         self._kept: dict[str, bool] = {}  # Whether a copy in the mirror is a milestone.
 
     def __enter__(self) -> Checkpoints:
@@ -138,14 +138,14 @@ class Checkpoints:
                 raise SystemExit(1) from None
 
     def close(self) -> None:
-        """Wait for what is being saved, and let go of the optimizers."""
+        """Wait for the save in progress, and remove the hooks of the optimizers."""
         self.wait()
         for hook in self._hooks:
             hook.remove()
         self._group = None
 
     def wait(self) -> bool:
-        """Wait until the last save has ended, and say whether its checkpoint is whole: the same on all ranks."""
+        """Wait until the last save has ended. Return whether its checkpoint is complete, the same on all ranks."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -154,25 +154,25 @@ class Checkpoints:
     _saved = True
 
     def is_saving(self) -> bool:
-        """Whether the last save goes on. Ranks may see its end at different times."""
+        """Whether the last save is still running. Ranks may see its end at different times."""
         return self._thread is not None and self._thread.is_alive()
 
     def progress_is_kept(self) -> bool:
-        """Wait as `wait`, and say whether a restart would go on from what this attempt has done: alike on all ranks.
+        """Wait as `wait` does. Return whether a restart would keep progress of this attempt, the same on all ranks.
 
-        Either the last save succeeded, or an earlier one of this attempt, or nothing was to be saved since `resume`.
+        This is so if the last save or an earlier one of this attempt succeeded, or if nothing was new since `resume`.
         """
         return (self.wait() and self._step is not None) or self._progress
 
     def save(self, step: int, *, force_save: bool = False) -> None:
-        """Save the state as it is after `step` steps, in the background; waits for the previous save first.
+        """Save the state after `step` steps, in the background. Wait for the previous save first.
 
-        Until the optimizer's next step nobody may change parameters by other means than that. A failure is
-        said on standard error and harms no earlier checkpoint; `wait` tells it.
+        Until the next optimizer step, nothing else may change parameters. A failure is printed on standard error and
+        does not harm earlier checkpoints; `wait` returns it.
 
         Args:
-            step: steps done, the same on all ranks. The same step twice is saved once.
-            force_save: a milestone, which is kept for good.
+            step: steps done, the same on all ranks. A step that was saved already is not saved again.
+            force_save: save a milestone, which is never removed.
         """
         self.wait()
         if self._saved and step == self._step and (self._milestone or not force_save):
@@ -196,12 +196,12 @@ class Checkpoints:
             self.wait()
 
     def resume(self) -> int:
-        """Load the newest valid checkpoint, of the folder or the mirror, and return its steps: 0 if there is none.
+        """Load the newest valid checkpoint of the folder or the mirror. Return its step, or 0 if there is none.
 
-        One that is not whole is skipped, with a warning.
+        An incomplete checkpoint is skipped with a warning.
 
         Raises:
-            CheckpointError: the checkpoint is whole, but of another program; or the mirror does not answer.
+            CheckpointError: the checkpoint belongs to another program, or the mirror does not answer.
         """
         with self._heartbeat.patience(QUIET_SECONDS):
             return self._resume()
@@ -228,13 +228,13 @@ class Checkpoints:
         return 0
 
     def _candidates(self) -> list[tuple[str, bool]]:
-        """Names, and whether they are the mirror's: the newest first, of equals the folder's."""
+        """Names, and whether they are in the mirror: the newest first, of equals that of the folder first."""
         if self.environment.rank != 0:
             return []
         local = set()
         if self.folder.is_dir():
             for entry in self.folder.iterdir():
-                # What an earlier attempt was writing or removing when it ended.
+                # Leftovers of an earlier attempt that was writing or removing when it ended.
                 if entry.name == _LINK:
                     entry.unlink()
                 elif entry.name.startswith(".step_"):
@@ -261,7 +261,7 @@ class Checkpoints:
         return found
 
     def _fetch(self, name: str) -> Manifest:
-        """Each rank brings some of the files from the mirror."""
+        """Each rank downloads some of the files from the mirror."""
         assert self._mirror is not None  # noqa: S101  (for mypy)
         mirror, rank = self._mirror, self.environment.rank
         partial = self.folder / f".{name}.partial"
@@ -279,7 +279,7 @@ class Checkpoints:
                 _sync(partial / file)
             return self._complete(partial, name, found)
 
-        # A local one of this name, which was not whole, has gone before.
+        # First remove an incomplete local checkpoint of this name.
         self._together(lambda: shutil.rmtree(self.folder / name, ignore_errors=True) if rank == 0 else None)
         self._together(lambda: finish() if rank == 0 else "")
         self._bad.discard(name)
@@ -308,7 +308,7 @@ class Checkpoints:
                     self._say(f"the checkpoint of step {step} is whole, but {what}: {_cause(error)}")
 
     def _save(self, step: int, milestone: bool, snapshot: Snapshot | None, problem: str | None) -> str | None:
-        """The name of the checkpoint, when it is whole."""
+        """Save, and return the name of the complete checkpoint, or None after a failure."""
         rank = self.environment.rank
         try:
             copied = self._copy(snapshot, problem)
@@ -317,7 +317,7 @@ class Checkpoints:
             self._write(step, milestone, name, snapshot, copied())
             self._step, self._milestone, self._saved, self._progress = step, milestone, True, True
             return name
-        except (Exception, CheckpointException) as error:  # noqa: BLE001  (nothing here may end the training)
+        except (Exception, CheckpointException) as error:  # noqa: BLE001  (no failure here may end the training)
             last = "there is none before it" if self._step is None else f"that of step {self._step} is unharmed"
             self._say(f"the checkpoint of step {step} was not saved: {_cause(error)}; {last}")
             self._remove_partial()
@@ -326,14 +326,14 @@ class Checkpoints:
             self._staged.set()
 
     def _copy(self, snapshot: Snapshot | None, problem: str | None) -> Callable[[], dict[str, Any]]:
-        """The snapshot's tensors in main memory, or on asking the problem: the other ranks must hear of it."""
+        """Copy the tensors to main memory. The function that is returned raises a problem, for all ranks to see."""
         copied: dict[str, Any] = {}
         if snapshot is not None:
             try:
                 if self._device.type == "cuda":
                     torch.cuda.set_device(self._device)
                 copied = self._stage.copy(snapshot.tensors)
-            except RuntimeError as error:  # Memory, mostly.
+            except RuntimeError as error:  # Usually lack of memory.
                 problem = f"{type(error).__name__}: {error}"
         self._staged.set()
 
@@ -349,7 +349,7 @@ class Checkpoints:
         return bytes_of(copied, self.environment.rank) + len(snapshot.common) + len(snapshot.own)
 
     def _prepare(self, step: int, size: int) -> str:
-        """An empty folder to write to, if there is space; the name that it will have."""
+        """Create an empty folder to write to, if there is space. Return its final name."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file_system = os.statvfs(self.folder)
         free = file_system.f_bavail * file_system.f_frsize
@@ -384,18 +384,18 @@ class Checkpoints:
         self._together(lambda: self._complete(partial, name, described) if rank == 0 else "")
 
     def _is_mine(self, file: str) -> bool:
-        """Of the names that torch.distributed.checkpoint gives to files of a rank, and of those given here."""
+        """Whether this rank wrote `file`, by the names of torch.distributed.checkpoint and of this module."""
         rank = self.environment.rank
         return file.startswith(f"__{rank}_") or file == own_file(rank) or (rank == 0 and file in (COMMON, ".metadata"))
 
     def _complete(self, partial: Path, name: str, described: Manifest) -> str:
-        """The manifest, and then the name: from here on it is a checkpoint."""
+        """Write the manifest, then rename the folder: from then on it is a checkpoint."""
         with replaced(partial / MANIFEST) as file:
             file.write(described.encode())
         _move(partial, self.folder / name, [*described.files, MANIFEST])
         _sync(self.folder)
         link = self.folder / _LINK
-        with contextlib.suppress(OSError):  # A file system without links has none.
+        with contextlib.suppress(OSError):  # Some file systems have no links.
             link.unlink(missing_ok=True)
             link.symlink_to(name)
             link.replace(self.folder / "latest")
@@ -406,14 +406,14 @@ class Checkpoints:
         self._together(lambda: self._remove_old() if self.environment.rank == 0 else None)
 
     def _remove_old(self) -> None:
-        """The oldest whole ones beyond keep_last, and those that the start found not to be whole."""
+        """Remove the oldest complete checkpoints beyond keep_last, and those found incomplete at the start."""
         whole: list[tuple[str, bool]] = []
         for name in manifest.newest_first(path.name for path in self.folder.iterdir()):
             if name not in self._bad:
-                with contextlib.suppress(InvalidCheckpointError):  # Not ours to judge: it may be unreadable just now.
+                with contextlib.suppress(InvalidCheckpointError):  # Keep it: it may be unreadable only now.
                     whole.append((name, manifest.read(self.folder / name).milestone))
         for name in [*self._bad, *(name for name, milestone in whole[self.keep_last :] if not milestone)]:
-            # Renamed first, or without a manifest: what is left of a removal that was cut short is no checkpoint.
+            # Rename it, or remove the manifest, first: the rest of an interrupted removal is then no checkpoint.
             going = self.folder / f".{name}.removed"
             try:
                 (self.folder / name).rename(going)
@@ -424,7 +424,7 @@ class Checkpoints:
         self._bad.clear()
 
     def _upload(self, name: str) -> None:
-        """Each rank its own files, then rank 0 the manifest; then what is too old goes."""
+        """Each rank uploads its own files, then rank 0 the manifest. Then old checkpoints are removed."""
         if self._mirror is None:
             return
         mirror = self._mirror
@@ -447,12 +447,12 @@ class Checkpoints:
     # Between the ranks.
 
     def _together(self, function: Callable[[], Result], keep: bool = False) -> list[Result]:
-        """Each rank's result of its own call, or on all ranks the failure of any.
+        """Call `function` on each rank. Return the results of all ranks, or fail on all ranks if one failed.
 
-        With `keep` only this rank's result travels nowhere, and stands at its place.
+        With `keep`, results are not sent: the list then has only this rank's result, at its index.
 
         Raises:
-            _FailedError: a call failed. Of several the first rank's.
+            _FailedError: a call failed; of several failures, that of the lowest rank.
         """
         result: Any = None
         problem: str | None = None
@@ -475,13 +475,13 @@ class Checkpoints:
         return results
 
     def _remove_partial(self) -> None:
-        """What a failed save or download has left, before any rank goes on."""
+        """Remove what a failed save or download has left, before any rank continues."""
 
         def remove() -> None:
             for entry in self.folder.glob(".step_*.partial"):
                 shutil.rmtree(entry, ignore_errors=True)
 
-        with contextlib.suppress(_FailedError, RuntimeError):  # The failure itself is said already.
+        with contextlib.suppress(_FailedError, RuntimeError):  # The failure itself is printed already.
             self._together(lambda: remove() if self.environment.rank == 0 else None)
 
     def _wait_for_stage(self) -> None:
@@ -501,12 +501,12 @@ class Checkpoints:
 
 
 def _cause(error: BaseException) -> str:
-    """In one line, without the name of this module's own errors."""
+    """The message in one line, without the name of this module's own errors."""
     return str(error) if isinstance(error, _FailedError) else first_cause(error)
 
 
 def _move(folder: Path, target: Path, files: list[str]) -> None:
-    """Give `folder` its final name; where the file system renames no folders, move its `files` in their order."""
+    """Give `folder` its final name. If the file system cannot rename folders, move its `files` in order."""
     try:
         folder.rename(target)
     except OSError:

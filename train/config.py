@@ -1,4 +1,4 @@
-"""A task's settings: one frozen dataclass, whose fields become flags, and keys of a YAML file (`--config`)."""
+"""The settings of a task: a frozen dataclass whose fields become flags and keys of a YAML file (`--config`)."""
 
 from __future__ import annotations
 
@@ -22,72 +22,72 @@ ConfigType = TypeVar("ConfigType")
 
 
 class ConfigValueError(ValueError):
-    """A file's, or a sweep's, values do not fit. Names source, key and value."""
+    """A value of a file or a sweep is invalid. The message names the source, the key and the value."""
 
 
-# Optional[…] and not … | None below: evaluated at run time, also by Python 3.9.
+# Optional[…] instead of … | None: Python 3.9 also evaluates these annotations at run time.
 @dataclass(frozen=True, **KEYWORD_ONLY)
 class TrainingConfig:
-    """What all tasks have. A task's own Config adds to it, and has other defaults."""
+    """The settings of all tasks. The Config of a task adds fields and changes defaults."""
 
     epochs: int = 10
     """Passes over the training data."""
     batch_size: int = 64
-    """Samples per optimizer step, all ranks together; rounded up to a multiple of their number."""
+    """Samples per optimizer step, of all ranks together; rounded up to a multiple of the number of ranks."""
     test_batch_size: int = 512
     """Samples that a rank evaluates at once."""
     learning_rate: float = 1e-3
-    """At the start, or after the warm-up where the task has one."""
+    """Learning rate at the start, or after the warm-up if the task has one."""
     gradient_accumulation: int = 1
-    """Parts in which a rank computes its share of a batch, one after the other: less memory, the same step."""
+    """Parts in which a rank computes its share of a batch, one after the other. Saves memory; the step is the same."""
     clip_gradients: float = 0.0
-    """Largest norm of all gradients together; 0 leaves them as they are."""
+    """Maximum norm of all gradients together; 0 disables clipping."""
     parallelism: Literal["ddp", "fsdp"] = "ddp"
-    """ddp: each rank has the whole model; fsdp: its parameters are shared out (FSDP2)."""
+    """ddp: each rank has the whole model; fsdp: the parameters are sharded over the ranks (FSDP2)."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation. The weights that the optimizer changes stay in float32."""
+    """Precision of the computation. The weights that the optimizer updates stay in float32."""
     shard_above: int = 1_000_000
-    """With fsdp: parameters from which on a part of the model is gathered by itself."""
+    """With fsdp: a part of the model with at least this many parameters is gathered by itself."""
     checkpoint_activations: bool = False
-    """Compute a block's activations again in the backward pass: less memory, about a third more time."""
+    """Recompute the activations of a block in the backward pass: less memory, about a third more time."""
     compile: bool = False
-    """Compile the model by torch.compile: faster steps, minutes at the start."""
+    """Compile the model with torch.compile: faster steps, but the start takes minutes."""
     seed: int = 0
-    """Of the initial weights (the same on all ranks), the order of the data, and what each rank draws (different)."""
+    """Seed of the initial weights (same on all ranks), the data's order, and each rank's random numbers (different)."""
     workers: int = 0
-    """Processes of each rank that load data; 0 loads in the training process."""
+    """Processes of each rank that load data; 0: the training process loads them."""
     dry_run: bool = False
-    """One optimizer step and one batch of the evaluation, to see that all works; nothing is saved."""
+    """Do one optimizer step and evaluate one batch, to test the set-up; nothing is saved."""
     save_minutes: float = 15.0
-    """Minutes between checkpoints; 0: none by the clock. At a notice of interruption there is always one."""
+    """Minutes between checkpoints; 0: none by time. An interruption always saves one."""
     save_every: int = 0
-    """Optimizer steps between further checkpoints; 0: none."""
+    """Optimizer steps between additional checkpoints; 0: none."""
     log_every: int = 0
-    """Optimizer steps between lines with the loss of such a step; 0 tells of epochs only."""
+    """Print the loss every N optimizer steps; 0: print epochs only."""
     data_dir: Optional[Path] = None  # noqa: UP045
     """Folder of the data set. Default: datasets/NAME in the project's scratch folder."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
+    """Where to compute; auto uses a GPU if there is one."""
     cpu: bool = False
     """The same as --device cpu."""
     backend: Literal["auto", "gloo", "nccl"] = "auto"
-    """Of collectives on the device; auto takes nccl on CUDA devices, gloo elsewhere."""
+    """Back-end of collectives on the device; auto uses nccl on CUDA devices and gloo elsewhere."""
     no_wandb: bool = False
-    """Do not log to Weights & Biases. Without a key nothing is logged there either."""
+    """Do not log to Weights & Biases. Without a key, nothing is logged there anyway."""
     wandb_project: Optional[str] = None  # noqa: UP045
     """Default: WANDB_PROJECT, else the project's name."""
     wandb_group: Optional[str] = None  # noqa: UP045
     """Default: the experiment's name."""
     wandb_all_processes: bool = False
-    """A run of W&B for each rank, in one group, in place of one for rank 0."""
+    """Create a W&B run for each rank, in one group, instead of one for rank 0."""
     sweep: bool = False
-    """Create the W&B sweep of --sweep-config and run its trials here, one after the other."""
+    """Create the W&B sweep of --sweep-config and run its trials in this job, one after the other."""
     sweep_config: Optional[Path] = None  # noqa: UP045
-    """The sweep's YAML file, as W&B defines it. Of many jobs: hpc/sweep.sh."""
+    """YAML file of the sweep, in W&B's format. hpc/sweep.sh runs a sweep as many jobs."""
     tensorboard: bool = False
-    """Write event files for TensorBoard into the output folder."""
+    """Write event files for TensorBoard to the output folder."""
     rate_per_hour: float = 0.0
-    """Price of one hour of all that the run uses, for the last line's cost; 0 for none."""
+    """Price of one hour of everything the run uses, to print the cost in the last line; 0: print none."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "test_batch_size", "gradient_accumulation"):
@@ -109,39 +109,39 @@ class TrainingConfig:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells errors in one line, for each rank prints its own."""
+    """Prints an error in one line, because each rank prints its own."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def flag(name: str) -> str:
-    """The flag of a field."""
+    """The flag of the field `name`."""
     return "--" + name.replace("_", "-")
 
 
 def parse(config_class: type[ConfigType], arguments: list[str], program: str) -> ConfigType:
-    """A Config from flags: each field's name, type, default and docstring become those of a flag.
+    """Parse flags into a Config: each field's name, type, default and docstring become those of a flag.
 
     Fields are of type int, float, str, Path, Optional of one of these, bool (a flag without a value), or Literal for
-    a choice of strings. The class checks its values in `__post_init__` by ValueError. `--config FILE` gives values
-    by YAML, over which flags win. A flag may be written with underscores, as W&B's agent does (`--batch_size=8`).
+    a choice of strings. The class checks its values in `__post_init__` and raises ValueError. `--config FILE` reads
+    values from YAML; flags override them. A flag may contain underscores, as W&B's agent writes it (`--batch_size=8`).
 
     Raises:
-        SystemExit: 2 after one line about a bad argument, 0 after --help.
+        SystemExit: with 2 after one line about an invalid argument, with 0 after --help.
     """
     parser = _Parser(program, allow_abbrev=False)
-    parser.add_argument("--config", type=Path, help="YAML file of values, by the names of the flags, which win.")
+    parser.add_argument("--config", type=Path, help="YAML file of values, named as the flags. Flags override it.")
     types, docstrings = typing.get_type_hints(config_class), _field_docstrings(config_class)
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
         kind, choices = _kind(types[field.name])
-        # Only what is given is in the namespace: the file's values come between it and the defaults.
+        # The namespace has only given flags, so that the file's values come between them and the defaults.
         options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
         default = field.default
         text = docstrings.get(field.name, "") + ("" if default in (None, False) else f" Default: {default}.")
         options["help"] = text.replace("%", "%%")
         if kind is bool:
-            # A sweep's agent gives booleans as `--flag=true`.
+            # The agent of a sweep writes booleans as `--flag=true`.
             parser.add_argument(flag(field.name), nargs="?", const=True, type=_boolean, metavar="true|false", **options)
         else:
             parser.add_argument(flag(field.name), type=kind, choices=choices, **options)
@@ -155,7 +155,7 @@ def parse(config_class: type[ConfigType], arguments: list[str], program: str) ->
 
 
 def _kind(annotation: Any) -> tuple[Any, Any]:  # noqa: ANN401
-    """The type of a field's value, and its choices."""
+    """The type of a field's value, and its choices or None."""
     if typing.get_origin(annotation) is typing.Literal:
         return str, typing.get_args(annotation)
     if typing.get_origin(annotation) is typing.Union:
@@ -175,10 +175,10 @@ def _hyphened(argument: str) -> str:
 
 
 def updated(config: ConfigType, values: Mapping[str, Any], source: str) -> ConfigType:
-    """`config` with other values, by the names of fields or flags. `source` says whose they are.
+    """Return `config` with other values, by names of fields or flags. `source` names their origin in messages.
 
     Raises:
-        ConfigValueError: a name is unknown, or a value of another type.
+        ConfigValueError: a name is unknown, or a value has another type.
         ValueError: the class refuses a value.
     """
     return dataclasses.replace(config, **_checked(values, type(config), source))  # type: ignore[type-var]
@@ -188,7 +188,7 @@ def _read(path: Path, config_class: type) -> dict[str, Any]:
     """The values of a YAML file.
 
     Raises:
-        ConfigValueError: the file cannot be read, has an unknown key, or a value of another type.
+        ConfigValueError: the file cannot be read, or has an unknown key or a value of another type.
     """
     import yaml
 
@@ -220,7 +220,7 @@ def _converted(what: str, value: object, annotation: Any) -> object:  # noqa: AN
     kind, choices = _kind(annotation)
     if value is None and type(None) in typing.get_args(annotation):
         return None
-    # YAML takes 1e-3 for a text: it wants 1.0e-3.
+    # YAML reads 1e-3 as a string (only 1.0e-3 is a number there), so floats may be strings.
     fits = {
         bool: isinstance(value, bool),
         int: isinstance(value, int) and not isinstance(value, bool),
@@ -236,7 +236,7 @@ def _converted(what: str, value: object, annotation: Any) -> object:  # noqa: AN
 
 
 def _field_docstrings(config_class: type) -> dict[str, str]:
-    """The string literal under each field, which Python itself does not keep."""
+    """The string literal below each field, which Python itself does not keep."""
     docstrings = {}
     for parent in reversed(config_class.__mro__[:-1]):
         definition = ast.parse(textwrap.dedent(inspect.getsource(parent))).body[0]

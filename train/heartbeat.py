@@ -1,7 +1,7 @@
-"""HEARTBEAT_FILE, which each rank touches while it makes progress: hpc/ restarts a job when nobody does so any more.
+"""Each rank touches HEARTBEAT_FILE while it makes progress. hpc/ restarts a job if no rank does so for too long.
 
-Progress is what a rank has done itself: a step, a batch of an evaluation, a part of a file that is saved, checked or
-copied. A rank that waits for another one makes none, so one rank that hangs silences all.
+Progress is what a rank has done itself: a step, a batch of an evaluation, a part of a file that it saved, checked or
+copied. A rank that waits for another one makes no progress, so one rank that hangs stops the heartbeat of all.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from contextlib import contextmanager
 from .environment import JobEnvironment
 
 TOUCH_SECONDS = 5.0
-"""At most so often is the file touched, as it may lie on a file system that all nodes share."""
+"""Minimum time between two touches, because the file may be on a file system that all nodes share."""
 
 
 class Heartbeat:
-    """What one part of a rank tells of its progress. Parts in other threads have others, for the same file."""
+    """Reports the progress of one part of a rank. Parts in other threads have their own, for the same file."""
 
     def __init__(self, environment: JobEnvironment, *, begins: bool = True) -> None:
-        """Without `begins` the file is touched only where it is: hpc/ counts from its first touch on.
+        """Without `begins`, only touch the file if it exists: hpc/ watches a job from the first touch on.
 
-        For what belongs to a program's start, after which there may be more that takes long.
+        Use this for parts of the program's start, which other slow parts may follow.
         """
         self._file, self._begins = environment.heartbeat_file, begins
         self._progress = self._touched = -math.inf
 
     def beat(self) -> None:
-        """Say that there was progress just now. Costs a look at the clock."""
+        """Report progress. The cost is one look at the clock."""
         self._progress = time.monotonic()
         if self._progress - self._touched >= TOUCH_SECONDS:
             self._touch()
 
     @contextmanager
     def patience(self, seconds: float) -> Iterator[None]:
-        """Around what may take long and cannot call `beat`, as a compilation.
+        """A context for an operation that takes long and cannot call `beat`, such as a compilation.
 
-        Silence within the block counts as progress, until `seconds` after the last beat: a rank that hangs there is
-        found so much later.
+        Within the block, up to `seconds` without a beat count as progress. A rank that hangs there is found that much
+        later.
         """
         ended = threading.Event()
 
@@ -59,7 +59,7 @@ class Heartbeat:
         finally:
             ended.set()
             if self._file:
-                thread.join(1.0)  # Not for ever: its file may lie on a file system that hangs.
+                thread.join(1.0)  # With a limit: its file may be on a file system that hangs.
 
     def _touch(self) -> None:
         self._touched = time.monotonic()

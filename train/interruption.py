@@ -1,17 +1,17 @@
-"""Asked at each step boundary and at each batch of an evaluation: shall the run stop here?
+"""Decides at each step, and at each batch of an evaluation, whether the run must stop there.
 
-All ranks get the same answer at the same place.
+All ranks get the same answer at the same step.
 
-Notices come from STOP_FILE (which hpc/ makes before the time limit and at preemption), SIGTERM, and the
-clouds. Nothing is saved in a signal handler; the program saves where it asked, and exits with `NOT_FINISHED`.
+Notices come from STOP_FILE (which hpc/ creates before the time limit and at a preemption), SIGTERM, and the
+clouds. Nothing is saved in a signal handler. The program saves where it asks, and exits with `NOT_FINISHED`.
 
-How the ranks agree. While nothing happens a step costs a counter and a comparison: a thread of each rank
-looks for notices, and for those of the others in the process group's key-value store. Once there is one,
-each rank's thread promises through the store that its rank does not pass its next boundary, the highest of
-these becomes the step at which all stop, and ranks that come to their promise earlier wait there for that
-answer. So there is no collective on any step, no message but a poll of the store, and a wait (of a poll or
-two) only at the end. An all-reduce started at one step and read at the next took 117 microseconds of a step
-in the median and 658 on average, this takes 4 and 5: tests/benchmarks/README.md.
+The ranks agree as follows. Without a notice, a step costs a counter and a comparison. A thread of each rank looks
+for notices, its own and those of other ranks in the key-value store of the process group. After a notice, the
+thread of each rank promises through the store that its rank will not pass its next boundary. The highest promise
+becomes the step at which all stop. Ranks that reach their promise earlier wait there for this answer. No step
+needs a collective, the only messages are polls of the store, and the only wait (one or two polls) is at the end.
+An all-reduce that is started at one step and read at the next took 117 microseconds per step in the median and 658
+on average; this takes 4 and 5 (tests/benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .heartbeat import Heartbeat
 from .torch_private import default_store
 
 NOT_FINISHED = 75
-"""Exit status (EX_TEMPFAIL of sysexits.h): not finished, run me again."""
+"""Exit status (EX_TEMPFAIL of sysexits.h): not finished, run again."""
 
 POLL_SECONDS = 0.5
 AGREEMENT_SECONDS = 60.0
@@ -45,16 +45,16 @@ _serial = itertools.count()
 
 
 def in_order(error: BaseException | None) -> bool:
-    """Whether a block is left as it should be: at its end, by return, or by sys.exit(0) or sys.exit(75)."""
+    """Whether a block ended normally: at its end, by return, or by sys.exit(0) or sys.exit(75)."""
     return error is None or (isinstance(error, SystemExit) and error.code in (None, 0, NOT_FINISHED))
 
 
 class InterruptionError(RuntimeError):
-    """The ranks could not agree on where to stop: one is gone, or the store is."""
+    """The ranks could not agree where to stop, because a rank or the store has disappeared."""
 
 
 class Interruption:
-    """Made by all ranks inside the process group, asked by all at each step boundary, closed by all.
+    """Watches for notices. All ranks create it inside the process group, call `agreed` at each step, and close it.
 
         with Interruption(environment) as interruption:
             for batch in loader:
@@ -63,26 +63,26 @@ class Interruption:
                     ...  # save
                     return NOT_FINISHED
 
-    SIGTERM is held back until the end of the block, and further while the process leaves after a notice, so
-    that a launcher which ends the last ranks does not turn their status into a failure.
+    SIGTERM is caught until the end of the block. After a notice it stays caught until the process has ended, because
+    a launcher that terminates the last ranks would otherwise turn their status into a failure.
     """
 
     def __init__(self, environment: JobEnvironment, asked: Iterable[notices.Source] | None = None) -> None:
-        """Start to watch.
+        """Start watching.
 
         Args:
             environment: names the stop file, the heartbeat file and the clouds whose notices are polled.
-            asked: sources of notices other than those of the environment, for tests.
+            asked: sources of notices instead of those of the environment, for tests.
         """
         self.reason: str | None = None
-        """Why to stop: what the first rank that noticed something saw. None until the ranks have agreed."""
+        """Why to stop: the notice that the first rank saw. None until the ranks have agreed."""
         self.heartbeat = Heartbeat(environment)
-        """Beats with `agreed` and `alive`. Its `patience` is for what can call neither, as a compilation."""
+        """Beats with `agreed` and `alive`. Its `patience` is for code that can call neither, as a compilation."""
         self._environment = environment
         self._notice: str | None = None
         self._step = 0
         self._beat = 0
-        self._bound = sys.maxsize  # The boundary that this rank does not pass before the answer is there.
+        self._bound = sys.maxsize  # This rank does not pass this boundary before it has the answer.
         self._stop_at = sys.maxsize
         self._counted = False
         self._answered, self._ended, self._wake = threading.Event(), threading.Event(), threading.Event()
@@ -96,7 +96,7 @@ class Interruption:
             self._previous = signal.signal(signal.SIGTERM, self._on_signal)
         self.heartbeat.beat()
         self._threads = [threading.Thread(target=self._watch, name="interruption", daemon=True)]
-        if environment.local_rank == 0:  # A node's notice is asked for once.
+        if environment.local_rank == 0:  # One rank per node polls for the node's notices.
             if asked is None:
                 clouds = environment.spot_notices
                 asked = notices.sources(notices.detect() if clouds is None else clouds)
@@ -108,12 +108,12 @@ class Interruption:
             thread.start()
 
     def agreed(self) -> bool:
-        """Whether to stop here: the same on all ranks, which must all ask as often.
+        """Whether to stop here. All ranks get the same answer, and must call this equally often.
 
-        At a step boundary, and wherever else all ranks come by and can save, as between the batches of an evaluation.
+        Call it at each step, and wherever else all ranks can save, such as between the batches of an evaluation.
 
         Raises:
-            InterruptionError: there was a notice, and within a minute no agreement.
+            InterruptionError: there was a notice, but the ranks did not agree within a minute.
         """
         with self._lock:
             self._step += 1
@@ -122,7 +122,7 @@ class Interruption:
             self.reason = self._notice
             return self.reason is not None
         if self._notice and bound == sys.maxsize:
-            self._wake.set()  # Here, as a signal handler must not.
+            self._wake.set()  # Here, because a signal handler must not do it.
         if self._step < bound:
             return False
         if not self._answered.wait(AGREEMENT_SECONDS) or self.reason is None:
@@ -130,15 +130,14 @@ class Interruption:
         return self._step >= self._stop_at
 
     def alive(self) -> None:
-        """Say that there is progress where nobody can stop: for the heartbeat alone."""
+        """Report progress where the run cannot stop. Only the heartbeat uses it."""
         self._beat += 1
 
     def close(self) -> None:
-        """End the threads, give SIGTERM back unless the run stops, and let the peers do so first on rank 0.
+        """End the threads, and restore the handler of SIGTERM unless the run stops.
 
-        A rank that has no more steps no longer holds up where the others stop. Rank 0 counts their promises,
-        and may hold the store, which their threads read until they are here: it waits for them, for 10 s at
-        most.
+        A rank without further steps does not delay the agreement of the others. Rank 0 counts their promises and may
+        host the store, which their threads read until they close too. It waits for them, at most 10 s.
         """
         self._leave()
         if self._store is not None and self._environment.rank == 0:
@@ -178,8 +177,8 @@ class Interruption:
         self._wake.set()
 
     def _watch(self) -> None:
-        """The thread: heartbeat and stop file, and with several ranks the notices of the others."""
-        # Many ranks poll one store: a thousand of them make 2,000 requests a second of it.
+        """The thread: watches heartbeat and stop file, and with several ranks the notices of the others."""
+        # Many ranks poll one store. The interval limits this to 2,000 requests per second.
         seconds = max(POLL_SECONDS, self._environment.world_size / 2000)
         seen = (0, 0)
         try:
@@ -201,7 +200,7 @@ class Interruption:
             self._answered.set()
 
     def _told_to_stop(self) -> bool:
-        """By this rank's own notice, which the others learn, or by one of theirs."""
+        """Whether this rank has a notice, which it then passes on, or another rank has one."""
         if self._notice is not None:
             self._store.compare_set("notice", "", self._notice)
             return True
@@ -215,7 +214,7 @@ class Interruption:
         self._answered.set()
 
     def _promise(self) -> None:
-        """Once, be it by the thread at a notice, or at the end of the steps."""
+        """Promise once: in the thread after a notice, or at the end of the steps."""
         with self._lock:
             if self._bound != sys.maxsize:
                 return
@@ -227,12 +226,12 @@ class Interruption:
         return int(self._store.add(key, 0))
 
     def _poll_until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """On rank 0 give the answer meanwhile, once all ranks have promised.
+        """Poll until `condition` is true. Meanwhile rank 0 publishes the answer once all ranks have promised.
 
-        Never a blocking read: that would hold the store's connection against the rest of the process.
+        A blocking read would keep the connection to the store from the rest of the process.
 
         Raises:
-            InterruptionError: it did not become so in time.
+            InterruptionError: it was not true in time.
         """
         limit, ranks = time.monotonic() + seconds, self._environment.world_size
         while not condition():
@@ -249,6 +248,6 @@ class Interruption:
         if path is None or self._environment.local_rank != 0:
             return False
         with contextlib.suppress(OSError):
-            # NFS remembers for up to a minute that a file was not there. Opening its folder makes it ask.
+            # NFS caches for up to a minute that a file does not exist. Opening its folder makes it ask the server.
             os.close(os.open(path.parent, os.O_RDONLY))
         return path.exists()

@@ -1,11 +1,11 @@
-"""For programs with Lightning's own trainer: stop at a notice, and go on from the checkpoint.
+"""For programs with Lightning's own trainer: stop at a notice, and continue from the checkpoint.
 
     survive = Survive()
     trainer = lightning.Trainer(callbacks=[survive], …)
     trainer.fit(model, data, ckpt_path=survive.newest())
 
-What is in a checkpoint, and what becomes of the rest of an epoch, is Lightning's: a data loader that has a state
-(`state_dict`, as torchdata's StatefulDataLoader) goes on where it was; another one begins the epoch's order anew.
+Lightning decides what a checkpoint contains and what happens to the rest of an epoch. A data loader that has a state
+(`state_dict`, as torchdata's StatefulDataLoader) continues where it was. Another one restarts the order of the epoch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .interruption import NOT_FINISHED, Interruption
 
 
 class Survive(Callback):  # type: ignore[misc, unused-ignore]
-    """Saves after the batch at which all ranks have heard of a notice, and ends the program with status 75.
+    """Saves after the batch at which all ranks know of a notice, and exits with 75.
 
-    Checkpoints are CHECKPOINT_DIRECTORY/lightning_STEP.ckpt. Of several the newest is loaded, and the older ones go
-    when a new one is whole.
+    Checkpoints are CHECKPOINT_DIRECTORY/lightning_STEP.ckpt. The newest one is loaded. Older ones are removed once a
+    new one is complete.
     """
 
     def __init__(self, environment: JobEnvironment | None = None) -> None:
@@ -35,18 +35,18 @@ class Survive(Callback):  # type: ignore[misc, unused-ignore]
         self._first = True
 
     def newest(self) -> str | None:
-        """The checkpoint to go on from, for `ckpt_path`: None for a beginning."""
+        """Return the checkpoint to continue from, for `ckpt_path`, or None to start from the beginning."""
         found = max(self.folder.glob("lightning_*.ckpt"), default=None)
         return None if found is None else str(found)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401, ARG002
-        """The ranks know each other from here on."""
+        """Start watching: from here on there is a process group."""
         self._interruption = Interruption(self.environment)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401, ARG002
-        """The end of the batch before: only now Lightning has counted it."""
+        """Stop after the previous batch, which Lightning has counted only now."""
         first, self._first = self._first, False
-        # Each attempt takes a step at least, or a job that is stopped often would never end.
+        # Each attempt takes at least one step. Otherwise a job that is stopped often would never end.
         if first or self._interruption is None or not self._interruption.agreed():
             return
         name = f"lightning_{trainer.global_step:08}"
@@ -61,7 +61,7 @@ class Survive(Callback):  # type: ignore[misc, unused-ignore]
         sys.exit(NOT_FINISHED)
 
     def on_validation_batch_start(self, *_: Any) -> None:  # noqa: ANN401
-        """A validation is progress."""
+        """Count a validation batch as progress."""
         if self._interruption is not None:
             self._interruption.alive()
 
@@ -71,7 +71,7 @@ class Survive(Callback):  # type: ignore[misc, unused-ignore]
 
 
 def _remove(path: Path) -> None:
-    """With strategies that share the model out a checkpoint is a folder."""
+    """Remove a checkpoint: a file, or a folder with strategies that shard the model."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -1,9 +1,9 @@
-"""The training loop of all tasks: interruptible at each step, and resumed with the weights of a run that was not.
+"""The training loop of all tasks. It can be interrupted at each step and resumes with the same weights.
 
-Interrupted at any step or batch of an evaluation and started again, a run ends with the weights that it would have
-had: on a CPU, with as many ranks and one thread each, the same bits. The loss of a step is the mean over the samples
-(or tokens) of all ranks and all parts of an accumulated batch, so one process, DDP and FSDP train alike on the same
-batch.
+A run that is interrupted at any step, or at any batch of an evaluation, and started again ends with the weights of an
+uninterrupted run. On a CPU, with the same number of ranks and one thread each, they are bit-identical. The loss of a
+step is the mean over the samples (or tokens) of all ranks and all parts of an accumulated batch. One process, DDP and
+FSDP therefore give the same results on the same batch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .torch_private import PrivateNameError
 COMPILE_SECONDS = 3600.0
 """How long a step or an evaluation that compiles the model may take before it counts as hung."""
 WRITE_SECONDS = 1800.0
-"""The same of the results at the end."""
+"""The same limit for writing the results at the end."""
 
 
 def run(
@@ -55,21 +55,21 @@ def run(
     save_last: bool = False,
     trial: DistributedWandb | None = None,
 ) -> int:
-    """Make the task on this rank and train it, from the newest checkpoint on. All ranks call it.
+    """Create the task on this rank and train it, starting from the newest checkpoint. All ranks must call it.
 
     Args:
-        task_class: of the task.
-        config: of the task.
-        environment: this rank's place, and the folders.
-        device: of this rank.
+        task_class: class of the task.
+        config: settings of the task.
+        environment: rank and folders of this process.
+        device: device of this rank.
         initial: as for `fit`.
         save_last: as for `fit`.
         trial: as for `fit`.
 
     Returns:
-        0; 75 after a notice of interruption, when a checkpoint is saved; or 1 when it could not be saved, the data
-        is missing or unsound, a library is missing, the checkpoints are another program's, or the training
-        diverges. The same on every rank.
+        The exit status, the same on every rank: 0; 75 after an interruption whose checkpoint was saved; 1 if it could
+        not be saved, the data is missing or invalid, a library is missing, the checkpoints belong to another program,
+        or the training diverges.
     """
     problem, task = None, None
     try:
@@ -96,12 +96,12 @@ def fit(
     """Train and evaluate `task`. Rank 0 prints a line per epoch and writes the results.
 
     Args:
-        task: made alike on all ranks.
-        environment: this rank's place, and the folders.
-        device: of this rank.
-        initial: parameters to begin with in place of those that the seed gives, by name; others stay.
-        save_last: save a checkpoint after the last step too, for a restart by which it need not be trained again.
-        trial: the run of W&B that a sweep has begun.
+        task: the task; all ranks create the same one.
+        environment: rank and folders of this process.
+        device: device of this rank.
+        initial: initial values of some parameters, by name; the others come from the seed.
+        save_last: also save a checkpoint after the last step, so that a restart does not train again.
+        trial: the W&B run that a sweep has started.
 
     Returns:
         As `run`.
@@ -118,7 +118,7 @@ def fit(
 
 
 class _Training:
-    """What a training is made of, and its course."""
+    """The objects of a training, and its steps."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class _Training:
         if initial is not None:
             model.load_state_dict(initial, strict=False)
         self.model = self.parallelism.apply(model, environment, device)
-        torch.manual_seed(seed + 1 + environment.rank)  # For dropout and the like.
+        torch.manual_seed(seed + 1 + environment.rank)  # For dropout and similar layers.
         self.generator = torch.Generator(device)
 
         self.sampler = ResumableSampler(len(task.train_data), environment, seed=seed, first_epoch=1)  # type: ignore[arg-type]
@@ -173,14 +173,14 @@ class _Training:
         if self.step:
             self.say(f"resumed at step {self.step} of {self.steps}, in epoch {self.sampler.epoch}")
         elif self.environment.attempt > 0:
-            # An attempt without a checkpoint: all is trained again.
+            # The earlier attempt left no checkpoint: training starts from the beginning.
             self.metrics.load_state_dict({"lines": [], "steps": []})
 
     def run(self) -> int:
         status = 1
         try:
             self.metrics.start()
-            gc.freeze()  # What was imported stays: it is not looked through again.
+            gc.freeze()  # Imported objects stay: exclude them from collection.
             gc.enable()
             status = self._run()
         finally:
@@ -204,9 +204,9 @@ class _Training:
                         if config.dry_run:
                             break
                     if self.device.type == "cuda":
-                        torch.cuda.synchronize(self.device)  # It may still be busy with the last steps.
+                        torch.cuda.synchronize(self.device)  # Wait for the last steps, for a correct speed.
                     speed = self.environment.world_size * samples / (time.monotonic() - epoch_started)
-                    # Within the epoch, which a restart then begins at its end: with the evaluation.
+                    # Evaluate inside the epoch: a restart then continues at its end, with the evaluation.
                     evaluated = self._evaluate(interruption)
                     if evaluated is None:
                         return self._stop(interruption)
@@ -228,14 +228,14 @@ class _Training:
         return 0
 
     def _steps(self, epoch: int, heartbeat: Heartbeat) -> Iterator[int]:
-        """Take a step with each batch that the epoch has left for this rank, and yield its samples."""
+        """Take a step for each remaining batch of this rank in the epoch, and yield the number of its samples."""
         self.model.train()
         if hasattr(self.task.train_data, "epoch"):
             self.task.train_data.epoch = epoch
         batches = BatchSampler(self.sampler, self.part, drop_last=False)
         parts = iter(loader(self.task.train_data, batches, self.config.workers, self.device))
         accumulation = self.config.gradient_accumulation
-        # Nothing is left after an interruption at the epoch's last step.
+        # No batch is left after an interruption at the last step of the epoch.
         while step_parts := list(itertools.islice(parts, accumulation)):
             count = min(len(self.sampler), self.part * accumulation)
             with self._compiling(count, heartbeat):
@@ -246,7 +246,7 @@ class _Training:
 
     def _train(self, parts: list[Any]) -> None:
         weights = [self.task.weight(batch) for batch in parts]
-        # The mean over ranks of their weights in this step, as DDP and FSDP take the mean of the ranks' gradients.
+        # Divide by the mean weight of the ranks in this step, because DDP and FSDP average the ranks' gradients.
         weight: float = sum(weights)
         if not self.task.weighs_samples:
             (total,) = self.clock.sum(self.step + 1, weight)
@@ -265,7 +265,7 @@ class _Training:
         self.tracker.update({"train_loss": loss_sum / max(1, self._weight)}, self._weight)
 
     def _backward(self, batch: Any, weight: float) -> torch.Tensor:  # noqa: ANN401
-        """The summed loss of one part."""
+        """Run the forward and backward pass of one part, and return its summed loss."""
         batch = moved(batch, self.device)
         if type(self.task).augment is not Task.augment:
             place = (self.config.seed, self.step, self.environment.rank)
@@ -273,12 +273,12 @@ class _Training:
             batch = self.task.augment(batch, self.generator)
         with self.parallelism.autocast(self.device):
             loss = self.task.loss(self.model, batch)
-        # The gradient of loss / weight, without a division there and back.
+        # The gradient of loss / weight, without dividing the loss and multiplying it again.
         loss.backward(torch.full_like(loss, 1 / weight))
         return loss.detach()
 
     def _boundary(self, interruption: Interruption) -> bool:
-        """What is due after a step: True to stop here, after a notice."""
+        """Log and save if due after a step. Return True to stop here, after a notice."""
         config = self.config
         if config.log_every and self.step % config.log_every == 0:
             loss_sum, count = self.clock.sum(self.step, self._loss.item(), self._weight)
@@ -292,7 +292,7 @@ class _Training:
         return False
 
     def _evaluate(self, interruption: Interruption) -> dict[str, torch.Tensor] | None:
-        """As `evaluate`; None to stop after a notice, all being as it was before."""
+        """Call `evaluate`. Return None to stop after a notice; the random generators are then as before."""
         random_numbers = random_state.capture()
         with self._compiling("evaluation", interruption.heartbeat):
             totals = evaluate(self.task, self.model, self.parallelism, interruption)
@@ -301,7 +301,7 @@ class _Training:
         return totals
 
     def _compiling(self, what: object, heartbeat: Heartbeat) -> AbstractContextManager[None]:
-        """Around a computation that compiles the model when it is the first of its kind or size."""
+        """A context for a computation that compiles the model if it is the first of its kind or size."""
         if not self.config.compile or what in self.compiled:
             return nullcontext()
         self.compiled.add(what)
@@ -313,7 +313,7 @@ class _Training:
         self.clock.saved()
 
     def _stop(self, interruption: Interruption) -> int:
-        """Save. The exit status: a restart must find something new."""
+        """Save, and return the exit status. A restart must find new progress, or it would repeat for ever."""
         self._save()
         saved = "saved" if self.checkpoints.wait() else "NOT saved"
         self.say(f"interrupted at step {self.step} of {self.steps} by {interruption.reason}: {saved}")
@@ -350,16 +350,16 @@ class _Training:
 
 
 def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, device: torch.device) -> Iterable[Any]:
-    """The `batches` of `data`, put together by its own `collate` if it has one."""
+    """Return an iterable of the `batches` of `data`, made by its own `collate` if it has one."""
     tensors, fetch, collate = (getattr(data, name, None) for name in ("tensors", "__getitems__", "collate"))
-    # Copies from pinned memory run beside the computation. What lies on the device is not pinned.
+    # Copies from pinned memory overlap with the computation. Tensors on the device are not pinned.
     pinned = device.type == "cuda" and (tensors is None or not tensors[0].is_cuda)
     if fetch and collate and not workers and not pinned:
-        # Whole batches that this process fetches: a DataLoader would take as long again for each.
+        # This process fetches whole batches: a DataLoader would double the time.
         return (collate(fetch(batch)) for batch in batches)
     context = None
     if workers:
-        # A fork of this process would share its threads and CUDA: a server that has neither forks the workers.
+        # A fork of this process would inherit its threads and CUDA. The fork server has neither.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch"])
     return DataLoader(
@@ -370,13 +370,13 @@ def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, devic
         worker_init_fn=_outlive_a_notice if workers else None,
         collate_fn=collate,
         pin_memory=pinned,
-        # A loader draws a number each time that it is begun, so once more after a resume.
+        # A loader draws a random number each time that iteration starts, so once more after a resume.
         generator=torch.Generator(),
     )
 
 
 def _outlive_a_notice(worker: int) -> None:
-    """Slurm signals all processes of a step: the workers go on until the training's process has saved."""
+    """Ignore SIGTERM in workers: Slurm signals all processes of a step, and the training must still save."""
     del worker
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -385,10 +385,10 @@ def _outlive_a_notice(worker: int) -> None:
 def evaluate(
     task: Task[Any], model: nn.Module, parallelism: Parallelism, interruption: Interruption | None = None
 ) -> dict[str, torch.Tensor] | None:
-    """The sums of `task.evaluate` over the test data, each sample counted once by one of the ranks.
+    """Return the sums of `task.evaluate` over the test data. Exactly one rank counts each sample.
 
-    All ranks must call it, and all take as many forward passes, for with FSDP each is a collective. None when
-    `interruption` said, between two of them, to stop.
+    All ranks must call it. All take the same number of forward passes, because with FSDP each pass is a collective.
+    Return None if `interruption` asked to stop between two passes.
     """
     config, environment = task.config, task.environment
     model.eval()
@@ -398,7 +398,7 @@ def evaluate(
     count = math.ceil(math.ceil(size / environment.world_size) / config.test_batch_size)
     batches = [mine[at : at + config.test_batch_size] for at in range(0, len(mine), config.test_batch_size)]
     counted = len(batches)
-    batches += [[0]] * (count - counted)  # A sample to run along with, where this rank has a batch less.
+    batches += [[0]] * (count - counted)  # A rank with one batch fewer runs a sample that is not counted.
     if config.dry_run:
         batches = batches[:1]
     totals: dict[str, torch.Tensor] = {}
@@ -416,7 +416,7 @@ def evaluate(
 
 
 def moved(batch: Any, device: torch.device) -> Any:  # noqa: ANN401
-    """`batch`, a tensor or a tuple, list or mapping of such, on `device`."""
+    """Return `batch`, a tensor or a nested tuple, list or mapping of tensors, on `device`."""
     if isinstance(batch, torch.Tensor):
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):

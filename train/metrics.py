@@ -1,4 +1,4 @@
-"""What a run leaves for people and tools: its rows, in a file, in W&B and in TensorBoard, and the result."""
+"""Logging: rows of metrics in a file, in W&B and in TensorBoard, and the result of the run."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from .files import replaced
 
 
 class Metrics:
-    """The one place to log to: JSON lines of rank 0 in the run's output folder, W&B and TensorBoard.
+    """Logs to JSON lines of rank 0 in the output folder of the run, to W&B and to TensorBoard.
 
-    An item of Checkpoints: it keeps the rows, so that a resumed run's are those of one run everywhere.
+    Make it an item of Checkpoints: it saves the rows, so that a resumed run is one history everywhere.
     """
 
     def __init__(
         self, environment: JobEnvironment, wandb: DistributedWandb | None = None, *, tensorboard: bool = False
     ) -> None:
-        """Make the output folder. W&B and TensorBoard begin at `start`.
+        """Create the output folder. W&B and TensorBoard start with `start`.
 
         Args:
             environment: names the output folder.
-            wandb: not begun. None: nothing is sent.
-            tensorboard: write events to the folder `tensorboard` of the output folder, if its package is there.
+            wandb: not yet initialized. None: nothing is sent.
+            tensorboard: write events to `tensorboard` in the output folder, if the package is installed.
 
         Raises:
-            OSError: the folder cannot be made.
+            OSError: the folder cannot be created.
         """
         self.folder: Path | None = None
         self.lines: list[str] = []
-        self._steps: list[int] = []  # Of the lines.
+        self._steps: list[int] = []  # Step of each line.
         self._wandb = wandb
         self._tensorboard = tensorboard and environment.rank == 0
         self._writer: Any = None
-        self._first_step = 0  # That W&B has not got yet.
+        self._first_step = 0  # First step that W&B does not have yet.
         self._started = self._closed = False
         if environment.rank == 0:
             self.folder = environment.output_directory
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
-        """Begin, or resume, the run of W&B, and the events. All ranks must call it: after the checkpoint was loaded.
+        """Start or resume the W&B run and the events. All ranks must call it, after the checkpoint was loaded.
 
-        W&B sends what it has when it can, and ends at once at a signal: it is given again the rows of before
-        that it has not got.
+        W&B sends rows when it can, and ends at once at a signal. It gets the earlier rows that it does not have
+        again.
         """
         if self._started:
             return
@@ -63,23 +63,23 @@ class Metrics:
         if self._tensorboard:
             self._writer = self._open_tensorboard()
         if self._wandb is not None:
-            run = self._wandb.init() if self._wandb.run_id is None else self._wandb.run  # Of a sweep: begun already.
-            # `wandb sync` puts each recording behind those before: there a row that is repeated would be one more.
+            run = self._wandb.init() if self._wandb.run_id is None else self._wandb.run  # A sweep has started it already.
+            # `wandb sync` appends each recording to the earlier ones: a repeated row would appear twice.
             if self._wandb.off_reason is None and not self._wandb.offline:
                 self._first_step = run.starting_step
-                # The rows are rank 0's: other ranks' runs have theirs as far as they were sent.
+                # The rows are rank 0's. The runs of other ranks have theirs as far as they were sent.
                 for line, step in zip(self.lines, self._steps) if self.folder else ():
                     self._send(json.loads(line), step)
 
     def log(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Append `values` to metrics.jsonl, as one line of JSON, and send them. All ranks must call it.
+        """Append `values` to metrics.jsonl as one line of JSON, and send them. All ranks must call it.
 
         Args:
-            values: by name.
-            step: above that of the line before; of the optimizer, say. Default: the number of lines before.
+            values: the values, by name.
+            step: such as the optimizer's step; above that of the previous line. Default: the number of lines so far.
 
         Raises:
-            ValueError: a value is infinite or not a number, which JSON does not know.
+            ValueError: a value is infinite or NaN, which JSON cannot represent.
         """
         line = json.dumps(values, allow_nan=False) + "\n"
         if not self._closed:
@@ -97,7 +97,7 @@ class Metrics:
         self._send(values, step)
 
     def result(self, values: Mapping[str, float]) -> None:
-        """Write `values` to result.json, which is there only when the run has finished, and to W&B's summary.
+        """Write `values` to result.json, which exists only if the run has finished, and to W&B's summary.
 
         Raises:
             ValueError: as for `log`.
@@ -109,7 +109,7 @@ class Metrics:
             self._wandb.summarize(values)
 
     def close(self, status: int = 0) -> None:
-        """End the run of W&B, with the program's exit status, and the events. Rows of later go to the file alone."""
+        """End the W&B run, with the program's exit status, and the events. Later rows go to the file only."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -127,15 +127,15 @@ class Metrics:
         self.close(code if isinstance(code, int) else 0 if code is None else 1)
 
     def state_dict(self) -> dict[str, Any]:
-        # Of an attempt without W&B, the run of those before.
+        # An attempt without W&B keeps the run id of earlier attempts.
         run_id = self._wandb.run_id or self._wandb.resume_id if self._wandb is not None else None
         return {"lines": list(self.lines), "steps": list(self._steps), "wandb_run_id": run_id}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Make metrics.jsonl what it was then: lines of epochs that are now trained again would count twice.
+        """Restore metrics.jsonl, because rows of steps that are trained again would appear twice.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         self.lines = list(state["lines"])
         self._steps = list(state.get("steps", range(len(self.lines))))
@@ -157,7 +157,7 @@ class Metrics:
             return None
         folder = Path(self.folder or "") / "tensorboard"
         there = any(folder.glob("events.out.tfevents.*"))
-        # What an earlier attempt wrote after the checkpoint is not read.
+        # TensorBoard ignores events that an earlier attempt wrote after the checkpoint.
         self._writer = SummaryWriter(str(folder), purge_step=self._steps[-1] + 1 if self._steps else 0)
         for line, step in () if there else zip(self.lines, self._steps):
             self._write_events(line, step)
@@ -181,7 +181,7 @@ def open_tracking(
     tensorboard: bool | None = None,
     trial: DistributedWandb | None = None,
 ) -> Metrics:
-    """The metrics of a training, with W&B where there is a key and TensorBoard where it is installed.
+    """Return the metrics of a training, with W&B if there is a key and TensorBoard if it is installed.
 
         metrics = open_tracking(environment, vars(config), no_wandb=config.no_wandb)
         checkpoints = Checkpoints(environment, {..., "metrics": metrics})
@@ -191,18 +191,18 @@ def open_tracking(
             ...
 
     Args:
-        environment: this rank's place, and the output folder.
+        environment: rank of this process, and the output folder.
         config: the hyper-parameters, for W&B.
-        no_wandb: nothing is sent, whatever the environment says.
-        project: of W&B. Default: WANDB_PROJECT.
-        group: of W&B's runs.
+        no_wandb: send nothing, whatever the environment says.
+        project: project in W&B. Default: WANDB_PROJECT.
+        group: group of the runs in W&B.
         all_processes: each rank has a run of its own, in one group.
-        run_id: the run to go on with. WANDB_RUN_ID comes first, the checkpoint's last.
-        tensorboard: write events for it. Default: where its package is installed.
-        trial: begun by a sweep, in place of all that is said here of W&B.
+        run_id: run to continue. WANDB_RUN_ID comes first, the run of the checkpoint last.
+        tensorboard: write events. Default: if the package is installed.
+        trial: started by a sweep; replaces all other settings of W&B.
 
     Raises:
-        OSError: the output folder cannot be made.
+        OSError: the output folder cannot be created.
     """
     if tensorboard is None:
         tensorboard = importlib.util.find_spec("tensorboard") is not None
@@ -216,11 +216,11 @@ def open_tracking(
 
 
 class MetricsTracker:
-    """Means over the samples of all ranks, of values of which each rank sees its own.
+    """Means of values over the samples of all ranks; each rank adds its own.
 
-    `update` adds on the values' own device and waits for nothing; `means` adds up the ranks. A tracker can be
-    saved in the middle of an epoch: each rank has its own sums, and the ranks of a later attempt, be they
-    more or fewer, have the same sums together.
+    `update` adds on the device of the values and does not wait; `means` sums over the ranks. A tracker can be saved in
+    the middle of an epoch. Each rank has its own sums, and the ranks of a later attempt, more or fewer, have the same
+    total.
     """
 
     def __init__(self) -> None:
@@ -230,8 +230,8 @@ class MetricsTracker:
         """Count `values`, each a mean over `weight` samples of this rank.
 
         Args:
-            values: numbers or tensors of shape (), by names of which ranks may have different ones.
-            weight: samples, 0 or more.
+            values: numbers or tensors of shape (), by name. Ranks may have different names.
+            weight: number of samples, 0 or more.
         """
         for name, value in values.items():
             tensor = torch.as_tensor(value).detach()
@@ -241,13 +241,13 @@ class MetricsTracker:
                 precision = torch.float32 if tensor.device.type == "mps" else torch.float64
                 none = torch.zeros(2, dtype=precision, device=tensor.device)
                 total = self._sums[name] = none if total is None else none + total.to(none)
-            total[0].add_(tensor, alpha=weight)  # In place, without tensors in between: this is in each step.
+            total[0].add_(tensor, alpha=weight)  # In place, without temporary tensors, because every step calls this.
             total[1].add_(weight)
 
     def means(self) -> dict[str, float]:
-        """The weighted mean of each name over all ranks, names sorted. All ranks must call it.
+        """Return the weighted mean of each name over all ranks, sorted by name. All ranks must call it.
 
-        The sums stay as they are: asked twice it answers the same. A name without samples is left out.
+        The sums do not change. Names without samples are omitted.
         """
         names = sorted(self._sums)
         if dist.is_initialized():
@@ -257,19 +257,19 @@ class MetricsTracker:
         none = torch.zeros(2, dtype=torch.float64)
         mine = torch.stack([self._sums.get(name, none).cpu().double() for name in names] or [none])
         if dist.is_initialized() and "gloo" not in str(dist.get_backend_config()):
-            mine = mine.cuda()  # NCCL alone has no collectives for tensors on the CPU.
+            mine = mine.cuda()  # NCCL has no collectives for CPU tensors.
         return {name: total / weight for name, (total, weight) in zip(names, sum_over_ranks(mine).tolist()) if weight}
 
     def reset(self) -> None:
-        """Begin anew, as at an epoch's start."""
+        """Set the sums to zero, as at the start of an epoch."""
         self._sums = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Of this rank."""
+        """Return the sums of this rank."""
         return {name: total.cpu().clone() for name, total in self._sums.items()}
 
     def load_state_dicts(self, states: Sequence[dict[str, Any]]) -> None:
-        """Take over the sums of the ranks that this one stands for: one, several, or none."""
+        """Load the sums of the former ranks that this rank replaces: one, several, or none."""
         self._sums = {}
         for state in states:
             for name, total in state.items():
@@ -277,7 +277,7 @@ class MetricsTracker:
 
 
 class TimestampedTimer:
-    """Says on standard error of rank 0 what took how long: a time stamp, the seconds since the last line and in all."""
+    """Prints on rank 0 (standard error): a time stamp, seconds since the last line, and seconds in total."""
 
     def __init__(self, environment: JobEnvironment, message: str = "start") -> None:
         self._speaks = environment.rank == 0
@@ -285,7 +285,7 @@ class TimestampedTimer:
         self.report(message)
 
     def report(self, message: str) -> float:
-        """Print a line, and return the seconds since the one before."""
+        """Print a line, and return the seconds since the previous one."""
         now = time.monotonic()
         passed, self._last = now - self._last, now
         if self._speaks:

@@ -1,8 +1,9 @@
-"""Samplers that go on in the middle of an epoch, at the very sample, also with another number of ranks.
+"""Samplers that resume in the middle of an epoch, at the exact sample, also with another number of ranks.
 
-The place is counted in samples that were *used*, which the training loop says by `advance`, not in samples
-that were fetched: a loader's workers run ahead. It is one number for all ranks, counted along the epoch's
-order, which depends on the seed and the epoch alone and is dealt out to the ranks in turn.
+The place counts samples that were *used*, which the training loop reports by `advance`. Samples that were only
+fetched do not count, because the workers of a loader run ahead. The place is one number for all ranks: the
+position in the order of the epoch. This order depends only on the seed and the epoch, and is distributed to the
+ranks in turn.
 
     for epoch in range(sampler.epoch, epochs):
         with sampler.in_epoch(epoch):
@@ -13,8 +14,8 @@ order, which depends on the seed and the epoch alone and is dealt out to the ran
                     checkpoints.save(step)
                     return NOT_FINISHED
 
-The loader's own generator matters: it draws a number each time that it is begun, so once more after a resume, and
-would take it from the generator of dropout.
+Give the loader a generator of its own. A loader draws a number each time that iteration starts, so once more after a
+resume, and would otherwise take it from the generator of dropout.
 """
 
 from __future__ import annotations
@@ -34,49 +35,49 @@ Item = TypeVar("Item")
 
 
 class SamplerError(RuntimeError):
-    """The training loop and the sampler disagree on where they are. Says what the loop must do."""
+    """The training loop and the sampler disagree about their place. The message says what the loop must do."""
 
 
 class _Resumable(Sampler[Item], ABC, Generic[Item]):
-    """Epoch, place and their checks. An item is what the sampler yields: an index, or a batch of them.
+    """Epoch, place and their checks. An item is what the sampler yields: an index, or a batch of indices.
 
-    A subclass tells in `_items` all that the epoch has, for all ranks, and keeps in `_position` how many of
-    them were used when the state was loaded.
+    A subclass returns all items of the epoch, for all ranks, from `_items`. `_position` is how many of them were
+    used when the state was loaded.
     """
 
     def __init__(self, environment: JobEnvironment, seed: int, shuffle: bool, first_epoch: int) -> None:
         self.rank, self.world_size = environment.rank, environment.world_size
         self.seed, self.shuffle = seed, shuffle
         self.epoch = first_epoch
-        """The epoch to begin or to go on with."""
+        """The epoch to start or to continue."""
         self._position = 0
-        self._used = 0  # Of this rank, since the epoch's start or since the state was loaded.
+        self._used = 0  # By this rank, since the epoch started or the state was loaded.
         self._fetched_all = False
         self._inside = False
 
     @abstractmethod
     def _items(self) -> Sequence[Item]:
-        """All that the epoch has, in its order, for all ranks together."""
+        """All items of the epoch in order, for all ranks together."""
 
     def _begin(self) -> None:
-        """Nothing of the epoch is used yet."""
+        """Start the epoch: no item is used yet."""
         self._position = self._used = 0
 
     def _begun(self) -> bool:
         return self._position > 0 or self._used > 0
 
     def _order(self, count: int) -> torch.Tensor:
-        """order_N of the epoch. As torch's DistributedSampler makes it, so that a program may change over."""
+        """Return order_N of the epoch, equal to that of torch's DistributedSampler, so that a program may switch."""
         if not self.shuffle:
             return torch.arange(count)
         return torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + self.epoch))
 
     def _total(self) -> int:
-        """Items of this rank in the rest of the epoch, those since `_position`."""
+        """Items of this rank in the epoch from `_position` on."""
         return math.ceil((len(self._items()) - self._position) / self.world_size)
 
     def _reached(self) -> int:
-        """Items that all ranks together have used by now."""
+        """Items that all ranks together have used so far."""
         return min(len(self._items()), self._position + self._used * self.world_size)
 
     def __len__(self) -> int:
@@ -84,10 +85,10 @@ class _Resumable(Sampler[Item], ABC, Generic[Item]):
         return self._total() - self._used
 
     def __iter__(self) -> Iterator[Item]:
-        """What is left of the epoch for this rank.
+        """Yield the rest of the epoch for this rank.
 
-        Where the ranks do not come out even, the last of them repeat items from the epoch's front: at most
-        world_size - 1 in an epoch, for no rank may take a step that the others do not.
+        If the items cannot be divided evenly, the last ranks repeat items from the start of the epoch, at most
+        world_size - 1 per epoch, because all ranks must take the same number of steps.
 
         Raises:
             SamplerError: outside `in_epoch`.
@@ -100,10 +101,10 @@ class _Resumable(Sampler[Item], ABC, Generic[Item]):
         self._fetched_all = True
 
     def advance(self, count: int) -> None:
-        """Say that this rank has used `count` further items; the other ranks must have done the same.
+        """Report that this rank has used `count` more items. The other ranks must do the same.
 
         Raises:
-            SamplerError: there were not as many left.
+            SamplerError: fewer items were left.
         """
         if count < 0 or not self._inside:
             raise SamplerError(f"cannot advance by {count}" + ("" if self._inside else " outside an epoch"))
@@ -113,13 +114,13 @@ class _Resumable(Sampler[Item], ABC, Generic[Item]):
 
     @contextmanager
     def in_epoch(self, epoch: int) -> Iterator[None]:
-        """The epoch's length: at its start, or where a loaded state left it.
+        """A context for one epoch, from its start or from where a loaded state left it.
 
-        Left at its end, the sampler is ready for the next one. Left before, as at an interruption, it stays
-        where it is: save it, or `reset` it.
+        If the block ends at the end of the epoch, the sampler is ready for the next one. If it ends earlier, as at an
+        interruption, the sampler keeps its place: save it, or `reset` it.
 
         Raises:
-            SamplerError: another epoch is not over yet, or nothing was said to be used.
+            SamplerError: another epoch is not over yet, or `advance` was never called.
         """
         if epoch != self.epoch and self._is_midway():
             raise SamplerError(
@@ -146,7 +147,7 @@ class _Resumable(Sampler[Item], ABC, Generic[Item]):
             )
 
     def reset(self) -> None:
-        """Give up the rest of the epoch."""
+        """Discard the rest of the epoch."""
         self._begin()
 
     def _is_midway(self) -> bool:
@@ -163,9 +164,9 @@ class ResumableSampler(_Resumable[int]):
     """Each rank's share of `count` samples, in a new order each epoch.
 
     Rank r takes samples r, r + world_size, … of the order, as torch's DistributedSampler does with the same
-    seed and epoch. With another world size the rest of the epoch is dealt out anew: every sample of the epoch
-    is used, and none twice but for the at most world_size - 1 that make the ranks' shares equal at its end.
-    Ranks must use the same number of samples a step.
+    seed and epoch. With another world size the rest of the epoch is distributed again. Every sample of the epoch
+    is used, and none twice except for at most world_size - 1 that make the shares of the ranks equal at the end.
+    All ranks must use the same number of samples per step.
     """
 
     def __init__(
@@ -188,17 +189,17 @@ class ResumableSampler(_Resumable[int]):
         return {**state, "count": self.count, "seed": self.seed, "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the state was made, with as many ranks as there are now.
+        """Continue where the state was made, with the current number of ranks.
 
         Raises:
-            SamplerError: it is the state of other data, or of another order.
+            SamplerError: the state belongs to other data, or to another order.
         """
         self._load(state, count=self.count)
         self._position = state["position"]
 
 
 class _Integers(Sequence[int]):
-    """A tensor as a sequence of Python's integers, of which few may be looked at."""
+    """A tensor as a sequence of Python integers, converted only when they are accessed."""
 
     def __init__(self, values_N: torch.Tensor) -> None:
         self.values_N = values_N
@@ -211,14 +212,14 @@ class _Integers(Sequence[int]):
 
 
 class ResumableGroupedBatchSampler(_Resumable[list[int]]):
-    """Batches of one group each, as images of like shape, for a DataLoader's `batch_sampler`.
+    """Batches of one group each, such as images of similar shape, for the `batch_sampler` of a DataLoader.
 
-    Batches come in the order in which they fill up as the epoch's order is walked along; what a group has
-    left at the end makes a smaller batch, so that every sample of the epoch is used. Only whole batches are
-    repeated, at most world_size - 1 of them, to give all ranks as many. `advance` counts batches.
+    Batches come in the order in which they fill up along the order of the epoch. What remains of a group at the
+    end makes a smaller batch, so that every sample of the epoch is used. To give all ranks the same number of
+    batches, at most world_size - 1 whole batches are repeated. `advance` counts batches.
 
-    The world size and the batch size may change in the middle of an epoch: what was used until then is
-    found again from the sizes of then, and the rest is batched anew.
+    The world size and the batch size may change in the middle of an epoch: the samples used so far are
+    reconstructed from the former sizes, and the rest is batched again.
     """
 
     def __init__(
@@ -231,12 +232,12 @@ class ResumableGroupedBatchSampler(_Resumable[list[int]]):
         shuffle: bool = True,
         first_epoch: int = 0,
     ) -> None:
-        """`groups` holds the group of each sample, `batch_size` the samples of one rank's step."""
+        """`groups` has the group of each sample; `batch_size` is the samples of one rank in one step."""
         if not len(groups) or batch_size < 1:
             raise ValueError(f"a sampler needs samples and a batch size above 0, not {len(groups)} and {batch_size}")
         super().__init__(environment, seed, shuffle, first_epoch)
         self.groups, self.batch_size = groups, batch_size
-        # (batch size, batches of all ranks used) of the epoch's earlier parts, which had other batch sizes.
+        # (batch size, used batches of all ranks) of earlier parts of the epoch, which had other batch sizes.
         self._stretches: list[tuple[int, int]] = []
         self._cached: tuple[int, list[list[int]]] | None = None
 
@@ -272,10 +273,10 @@ class ResumableGroupedBatchSampler(_Resumable[list[int]]):
         return {**state, "count": len(self.groups), "seed": self.seed, "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the state was made, with as many ranks and as large batches as there are now.
+        """Continue where the state was made, with the current number of ranks and batch size.
 
         Raises:
-            SamplerError: it is the state of other data, or of another order.
+            SamplerError: the state belongs to other data, or to another order.
         """
         self._load(state, count=len(self.groups))
         self._stretches, self._cached = [(size, used) for size, used in state["stretches"]], None

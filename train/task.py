@@ -1,6 +1,7 @@
-"""What a training task gives to the loop (train/loop.py): data, a model, a loss, an evaluation.
+"""The interface between a training task and the loop (train/loop.py): data, a model, a loss, an evaluation.
 
-A file of train/tasks/ has `Config`, a TrainingConfig, and `Task`. Shape suffixes: B samples of a batch, K classes.
+Each file of train/tasks/ defines `Config`, a TrainingConfig, and `Task`.
+Shape suffixes: B samples of a batch, K classes.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ ConfigType = TypeVar("ConfigType", bound=TrainingConfig)
 
 
 class Task(ABC, Generic[ConfigType]):
-    """One training: made on each rank, before the process group's first collective.
+    """One training. Each rank creates it, before the first collective of the process group.
 
-    A subclass's __init__ sets `train_data` and `test_data`. What it raises of OSError, ValueError or ImportError is
-    said in one line, and ends the run with status 1; FileNotFoundError with the command that makes the data set.
+    The __init__ of a subclass sets `train_data` and `test_data`. If it raises OSError, ValueError or ImportError, the
+    run prints one line and exits with 1; for FileNotFoundError the line names the command that makes the data set.
     """
 
     name: str
-    """Of the task, and of its folder of data."""
+    """Name of the task, and of its data folder."""
     headline = "validation_accuracy"
-    """The metric in the line of an epoch and in the last one."""
+    """The metric that the line of each epoch and the last line print."""
     weighs_samples = True
-    """Whether every sample has the weight 1. Where not, as with tokens, the ranks add up their weights in each step."""
+    """Whether every sample has the weight 1. If not, as with tokens, the ranks add up their weights in each step."""
 
     saves_frozen = True
-    """Whether checkpoints and final.pt have the parameters that need no gradient. Where not, `model` must give them
-    alike each time."""
+    """Whether checkpoints and final.pt contain the parameters that need no gradient. If not, `model` must create the
+    same ones each time."""
 
     train_data: Dataset[Any]
-    """Map-style. With `__getitems__` a whole batch is fetched at once; with `collate` that makes the batch of it. An
-    attribute `epoch`, where there is one, is set before each epoch."""
+    """A map-style data set. If it has `__getitems__`, a whole batch is fetched at once; its `collate` makes the batch. If
+    it has an attribute `epoch`, the loop sets it before each epoch."""
     test_data: Dataset[Any]
 
     def __init__(self, config: ConfigType, environment: JobEnvironment, device: torch.device) -> None:
@@ -50,64 +51,64 @@ class Task(ABC, Generic[ConfigType]):
 
     @abstractmethod
     def model(self) -> nn.Module:
-        """On the CPU, with the weights that the seed gives: the loop has set it."""
+        """Return the model, on the CPU. The loop has set the seed of its initial weights."""
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """By default AdamW."""
+        """Return the optimizer of `model`; by default AdamW."""
         return torch.optim.AdamW(model.parameters(), lr=self.config.learning_rate)
 
     def schedule(
         self, optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Asked after each optimizer step. By default to 0 along a cosine over all `steps`."""
+        """Return the schedule, stepped after each optimizer step; by default a cosine to 0 over all `steps`."""
         del steps_per_epoch
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
     def weight(self, batch: Any) -> int:  # noqa: ANN401
-        """Over how much the loss of a batch, still on the CPU, is summed: by default its samples."""
+        """Return the weight over which the loss of a batch (still on the CPU) is summed; by default its samples."""
         while not isinstance(batch, torch.Tensor):
             batch = next(iter(batch.values())) if isinstance(batch, Mapping) else batch[0]
         return len(batch)
 
     def augment(self, batch: Any, generator: torch.Generator) -> Any:  # noqa: ANN401
-        """The batch to train with. `generator` is of the batch's device, seeded anew by run, step and rank."""
+        """Return the batch to train with. `generator` is on the batch's device, seeded by run, step and rank."""
         del generator
         return batch
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:  # noqa: ANN401
-        """The loss summed over the batch's `weight`, of shape (). The loop divides it by the whole step's weight."""
+        """Return the summed loss of the batch, of shape (). The loop divides it by the weight of the whole step."""
 
     @abstractmethod
     def evaluate(self, model: nn.Module, batch: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
-        """Sums over the batch, of any shape, by name: the loop adds them up over the test data of all ranks."""
+        """Return named sums over the batch, of any shape. The loop adds them up over the test data of all ranks."""
 
     @abstractmethod
     def summarize(self, totals: dict[str, torch.Tensor]) -> dict[str, float]:
-        """The metrics that the sums of `evaluate`, float64 on the CPU, come to; names as validation_accuracy."""
+        """Return the metrics from the sums of `evaluate` (float64, CPU), with names such as validation_accuracy."""
 
     def write(self, state: dict[str, torch.Tensor]) -> None:
-        """Called on rank 0 with the trained weights, as in final.pt, for whatever else is to be kept of them."""
+        """Write further files from the trained weights, which are those of final.pt. Called on rank 0."""
         del state
 
     def final(self, totals: dict[str, torch.Tensor], metrics: dict[str, float]) -> str:
-        """What the last line says."""
+        """Return the text of the last line."""
         del totals
         return f"{self.headline.replace('_', ' ')} {metrics[self.headline]:.4f}"
 
 
 class Classification(Task[ConfigType]):
-    """Of batches (inputs, labels_B): cross entropy, accuracy."""
+    """Classification of batches (inputs, labels_B), with cross entropy and accuracy."""
 
     label_smoothing = 0.0
 
     def logits(self, model: nn.Module, inputs: Any) -> torch.Tensor:  # noqa: ANN401
-        """logits_BK."""
+        """Return logits_BK."""
         logits_BK: torch.Tensor = model(inputs)
         return logits_BK
 
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:  # noqa: ANN401
-        """Labels may also be soft: targets_BK."""
+        """Return the summed cross entropy. Labels are labels_B, or soft targets_BK."""
         inputs, labels_B = batch
         logits_BK = self.logits(model, inputs).float()
         return F.cross_entropy(logits_BK, labels_B, reduction="sum", label_smoothing=self.label_smoothing)
@@ -131,7 +132,7 @@ class Classification(Task[ConfigType]):
 
 
 def cosine_with_warmup(optimizer: torch.optim.Optimizer, steps: int, warmup: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning rate rises over `warmup` steps, and falls to 0 along a cosine."""
+    """A schedule whose learning rate rises over `warmup` steps, then falls to 0 along a cosine."""
 
     def factor(step: int) -> float:
         if step < warmup:
