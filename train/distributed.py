@@ -1,4 +1,4 @@
-"""Which device and back-end this rank uses, the process group's life, and the few collectives tasks need."""
+"""The device and back-end of this rank, the process group, and the few collectives that tasks need."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from .environment import JobEnvironment
 from .torch_private import default_store
 
 TIMEOUT = timedelta(minutes=10)
-"""For the ranks to find each other, and for each collective afterwards."""
+"""Limit until the ranks find each other, and for each collective afterwards."""
 
 
 _barriers = itertools.count()
 
 
 class BarrierError(RuntimeError):
-    """Some ranks did not come to a barrier. Names them."""
+    """Some ranks did not reach a barrier. The message names them."""
 
 
 class DeviceError(RuntimeError):
-    """The device that was asked for is not there, or what torch needs to use several."""
+    """The requested device does not exist, or torch lacks what several processes need."""
 
 
 def choose_device(name: str, environment: JobEnvironment) -> torch.device:
-    """The device of this rank: "cpu", "cuda", "mps", or "auto" for the first there of cuda, mps and cpu.
+    """Return the device of this rank. `name` is "cpu", "cuda", "mps", or "auto": the first available of cuda, mps, cpu.
 
-    CUDA devices are asked for, not looked up in CUDA_VISIBLE_DEVICES, which may be set where there are none.
+    torch is asked for CUDA devices; CUDA_VISIBLE_DEVICES may be set where there are none.
 
     Raises:
-        DeviceError: there is no such device, or it cannot be shared by several ranks.
+        DeviceError: there is no such device, or several ranks cannot share it.
     """
     if environment.world_size > 1:
         _check_numpy()
@@ -55,13 +55,13 @@ def choose_device(name: str, environment: JobEnvironment) -> torch.device:
         return torch.device(name)
     if not torch.cuda.is_available():
         raise DeviceError("no CUDA device here, or a CPU build of torch: use --device cpu, or ask the job for GPUs")
-    # Where Slurm shows each task its own GPU alone, that is number 0 for all: hence the modulo. Where two ranks
-    # do get one GPU, NCCL refuses ("Duplicate GPU detected").
+    # If Slurm shows each task only its own GPU, this GPU is number 0 for all of them; hence the modulo. If two ranks
+    # really get one GPU, NCCL refuses ("Duplicate GPU detected").
     return torch.device("cuda", environment.local_rank % torch.cuda.device_count())
 
 
 def _check_numpy() -> None:
-    """Torch sends objects between ranks by way of numpy, and says so as late as that."""
+    """Check numpy now: torch needs it to send objects between ranks, but would fail only then."""
     try:
         torch.empty(0).numpy()
     except RuntimeError:
@@ -72,13 +72,13 @@ def _check_numpy() -> None:
 def process_group(
     environment: JobEnvironment, device: torch.device, timeout: timedelta = TIMEOUT, backend: str = "auto"
 ) -> Iterator[None]:
-    """The default process group for the length of the block. One process needs none and gets none.
+    """The default process group for the length of the block. A single process needs none and gets none.
 
-    `backend` is that of tensors on the device: gloo, nccl, or auto, which is nccl on CUDA devices.
+    `backend` is for tensors on the device: gloo, nccl, or auto (nccl on CUDA devices, else gloo).
 
-    After an exception the group is aborted, not destroyed. Destroying waits for peers on NCCL, and on Gloo it
-    closes the connections at once, so that the peers fail before this rank has left and the launcher blames
-    one of them. Aborted, the connections close when the process ends.
+    After an exception the group is aborted, not destroyed. With NCCL, destroying waits for the peers. With Gloo it
+    closes the connections at once: the peers would fail before this rank has ended, and the launcher would blame one
+    of them. After an abort the connections close when the process ends.
 
     Raises:
         DeviceError: numpy is missing.
@@ -92,7 +92,7 @@ def process_group(
     _check_numpy()
     host = environment.master_address or ""
     dist.init_process_group(
-        # Gloo beside NCCL, for collectives of tensors on the CPU.
+        # Gloo in addition to NCCL, for collectives of CPU tensors.
         "cpu:gloo,cuda:nccl" if device.type == "cuda" and backend != "gloo" else "gloo",
         init_method=f"tcp://{f'[{host}]' if ':' in host else host}:{environment.master_port}",
         rank=environment.rank,
@@ -109,18 +109,18 @@ def process_group(
 
 
 def data_parallel(model: nn.Module, environment: JobEnvironment) -> nn.Module:
-    """`model` under DistributedDataParallel, or as it is for one process, so that a resumed run keeps its bits.
+    """Return `model` under DistributedDataParallel (unchanged for one process). A resumed run stays bit-identical.
 
-    After the first backward pass of a process torch sorts the gradients into other buckets, in the order in
-    which they came. From three ranks on it depends on a gradient's place in its bucket in which order the
-    ranks' values are added, and so the first step after a resume would not be that of a run that went on.
-    Here a backward pass of zeros, in the order of the parameters, comes before all steps.
+    After the first backward pass of a process, torch sorts the gradients into other buckets, in the order of their
+    arrival. With three or more ranks, the place of a gradient in its bucket determines the order in which the values
+    of the ranks are added. The first step after a resume would then differ from that of an uninterrupted run.
+    Therefore a backward pass of zeros, in the order of the parameters, runs before all steps.
     """
     if not environment.several:
         return model
     wrapped = DistributedDataParallel(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # In place of the model's own for one call. The hooks that fill the buckets are those of the parameters.
+    # Replaces the model's forward for one call. The hooks of the parameters fill the buckets.
     model.forward = lambda: torch.stack([0 * parameter.sum().float() for parameter in parameters]).sum()
     try:
         wrapped().backward()
@@ -131,7 +131,7 @@ def data_parallel(model: nn.Module, environment: JobEnvironment) -> nn.Module:
 
 
 def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum of every rank's `tensor`, as a new tensor that is the same on all. All must call it."""
+    """Return the sum of `tensor` over all ranks, as a new tensor, the same on all. All ranks must call it."""
     total = tensor.clone()
     if dist.is_initialized():
         dist.all_reduce(total)
@@ -139,12 +139,12 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def barrier(environment: JobEnvironment, timeout: timedelta = TIMEOUT, name: str = "barrier") -> None:
-    """Wait until all ranks are here. All must call it. It is on no GPU's stream: it waits for ranks, not for kernels.
+    """Wait until all ranks have called this. It waits for ranks, not for kernels on a GPU.
 
-    By the key-value store, and so the same with Gloo and NCCL. Gloo's own monitored_barrier names one rank only.
+    It uses the key-value store, and so works the same with Gloo and NCCL. Gloo's monitored_barrier names only one rank.
 
     Raises:
-        BarrierError: not all came within `timeout`, or the store is gone with its rank. Names the ranks.
+        BarrierError: some ranks did not come within `timeout`, or the rank that hosts the store has ended.
     """
     if not environment.several:
         return
@@ -152,7 +152,7 @@ def barrier(environment: JobEnvironment, timeout: timedelta = TIMEOUT, name: str
     ranks, limit = environment.world_size, time.monotonic() + timeout.total_seconds()
 
     def all_have(key: str, limit: float) -> bool:
-        """Never by a blocking read: that would hold the store's connection against the rest of the process."""
+        """Poll: a blocking read would keep the connection to the store from the rest of the process."""
         while store.add(key, 0) < ranks:
             if time.monotonic() > limit:
                 return False
@@ -171,7 +171,7 @@ def barrier(environment: JobEnvironment, timeout: timedelta = TIMEOUT, name: str
             )
     except dist.DistError as error:
         raise BarrierError(f"the {name}: the ranks' store does not answer: is rank 0 gone? {error}") from error
-    # Rank 0 may hold the store, which the others still ask.
+    # Rank 0 may host the store, which the others still need.
     with contextlib.suppress(dist.DistError):
         store.add("left", 1)
         if environment.rank == 0:
@@ -179,13 +179,13 @@ def barrier(environment: JobEnvironment, timeout: timedelta = TIMEOUT, name: str
 
 
 def rank_print(environment: JobEnvironment, *values: object, file: TextIO | None = None) -> None:
-    """Print `values`, each line behind the rank's number, in one write: lines of several ranks do not mix."""
+    """Print `values`, each line prefixed by the rank, in one write, so that lines of several ranks do not mix."""
     lines = " ".join(map(str, values)).splitlines() or [""]
     _write("".join(f"[rank {environment.rank}] {line}\n" for line in lines), file)
 
 
 def print_once(environment: JobEnvironment, *values: object, file: TextIO | None = None) -> None:
-    """Print `values` on rank 0 alone."""
+    """Print `values` on rank 0 only."""
     if environment.rank == 0:
         _write(" ".join(map(str, values)) + "\n", file)
 
@@ -198,7 +198,7 @@ def _write(text: str, file: TextIO | None) -> None:
 
 
 def broadcast(value: Any, source: int = 0) -> Any:  # noqa: ANN401
-    """What rank `source` has: any object that can be pickled. All must call it; the others' `value` is not read."""
+    """Return the `value` of rank `source`, any object that can be pickled. All ranks must call it."""
     if not dist.is_initialized():
         return value
     box = [value if dist.get_rank() == source else None]
@@ -207,18 +207,18 @@ def broadcast(value: Any, source: int = 0) -> Any:  # noqa: ANN401
 
 
 def shard(count: int, environment: JobEnvironment) -> range:
-    """This rank's share of `count` samples, each on exactly one rank.
+    """Return this rank's share of `count` samples; each sample is on exactly one rank.
 
-    For evaluation, where DistributedSampler will not do: it repeats samples until all shares are equal.
+    Use it for evaluation. DistributedSampler does not fit there: it repeats samples until all shares are equal.
     """
     return range(environment.rank, count, environment.world_size)
 
 
 def failed_anywhere(problem: str | None, environment: JobEnvironment) -> bool:
-    """Whether any rank has a `problem`. The lowest such rank prints its own, once for the run. All must call it.
+    """Whether any rank has a `problem`. The lowest such rank prints its own. All ranks must call it.
 
-    Afterwards all ranks may leave with an exit status: none does so before the message is out, which matters
-    as the launcher ends the others when the first leaves.
+    Afterwards all ranks may exit. No rank returns before the message is printed, because the launcher ends all
+    ranks when the first one exits.
     """
     first = torch.tensor(environment.world_size if problem is None else environment.rank)
     if dist.is_initialized():
@@ -227,5 +227,5 @@ def failed_anywhere(problem: str | None, environment: JobEnvironment) -> bool:
         return False
     if first == environment.rank:
         print(f"python -m train: {problem}", file=sys.stderr, flush=True)
-    sum_over_ranks(first)  # Waits for the one that prints.
+    sum_over_ranks(first)  # Wait for the rank that prints.
     return True

@@ -1,11 +1,11 @@
-"""Weights & Biases for several ranks: rank 0's, or each rank's own; and nothing, safely, where it is off.
+"""Weights & Biases for several ranks: one run of rank 0, or one per rank. If W&B is off, all calls do nothing.
 
     wandb = DistributedWandb(environment, project="digits")
     with wandb.init(config={"lr": 0.1}):
         wandb.log({"loss": 0.3, "images": wandb.Image(pixels)})
 
-The ranks that do not speak to W&B, and all of them where it is off, run the same lines: what W&B would have
-returned is then `Nothing`, and the configuration is a dictionary that has rank 0's values.
+Ranks that do not speak to W&B, or all ranks if it is off, run the same lines. They get `Nothing` in place of W&B's
+return values, and a dictionary with rank 0's values as the configuration.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from .distributed import broadcast
 from .environment import JobEnvironment, WandbEnvironment
 
 INIT_SECONDS = 30.0
-"""For the server's answer at the start."""
+"""Limit for the server's answer at the start."""
 FINISH_SECONDS = 20.0
-"""For the rows that are still to be sent at the end. W&B itself waits without an end."""
+"""Limit for sending the remaining rows at the end. W&B itself waits without a limit."""
 
 
 class DistributedWandbError(RuntimeError):
-    """A sweep cannot be run, or a trial of it has failed."""
+    """A sweep cannot run, or one of its trials failed."""
 
 
 class NeverRaisedError(Exception):
-    """Stands for W&B's exceptions where it is off, so that they can be named in `except`."""
+    """Stands for W&B's exceptions if it is off, so that `except` can name them."""
 
 
 class Nothing:
-    """Where W&B is off, what it would have returned. Everything can be asked of it, and nothing happens."""
+    """Stands for W&B's return values if it is off. It accepts every operation and does nothing."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        if name.startswith("__"):  # Protocols that are not below: copying and pickling do without.
+        if name.startswith("__"):  # Protocols that are not defined below, such as copying and pickling.
             raise AttributeError(name)
         return NeverRaisedError if name.endswith("Error") else self
 
@@ -94,7 +94,7 @@ class Nothing:
 
 
 class Values(dict[str, Any]):
-    """Stands for the configuration and the summary where W&B is off: what is put in can be read."""
+    """Stands for the configuration and the summary if W&B is off. It stores values."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         try:
@@ -106,7 +106,7 @@ class Values(dict[str, Any]):
         self[name] = value
 
     def update(self, *values: Any, allow_val_change: object = None, **more: object) -> None:  # noqa: ANN401
-        """As W&B's, which takes an argparse.Namespace too."""
+        """Update as W&B does, which also accepts an argparse.Namespace."""
         del allow_val_change
         for value in values:
             super().update(value if isinstance(value, Mapping) else vars(value))
@@ -121,7 +121,7 @@ class Values(dict[str, Any]):
 
 
 class OffRun(Nothing):
-    """Stands for a run, whose configuration and summary keep what they are given."""
+    """Stands for a run. Its configuration and summary store values."""
 
     def __init__(self) -> None:
         object.__setattr__(self, "config", Values())
@@ -132,7 +132,7 @@ class OffRun(Nothing):
 
 
 class DistributedWandb:
-    """The module `wandb`, for all ranks. What is not said here is passed on to it, or is `Nothing`."""
+    """The module `wandb` for all ranks. Names that are not defined here come from that module, or are `Nothing`."""
 
     def __init__(
         self,
@@ -145,16 +145,16 @@ class DistributedWandb:
         resume_id: str | None = None,
         **arguments: Any,  # noqa: ANN401
     ) -> None:
-        """Begin nothing yet, and look up nothing in the net.
+        """Start nothing yet, and use no network.
 
         Args:
-            environment: this rank's place.
-            no_wandb: off, whatever the environment says.
-            all_processes: a run of each rank, all in one group. Else one run, of rank 0.
-            project: of W&B. Default: WANDB_PROJECT.
-            group: of W&B. Default: WANDB_RUN_GROUP; with `all_processes` the experiment's name.
-            resume_id: the run to go on with, of a checkpoint's notes. WANDB_RUN_ID comes first.
-            arguments: others of `wandb.init`.
+            environment: rank of this process.
+            no_wandb: W&B is off, whatever the environment says.
+            all_processes: one run per rank, all in one group. Otherwise one run, of rank 0.
+            project: project in W&B. Default: WANDB_PROJECT.
+            group: group in W&B. Default: WANDB_RUN_GROUP; with `all_processes` the name of the experiment.
+            resume_id: the run to continue, from the notes of a checkpoint. WANDB_RUN_ID comes first.
+            arguments: further arguments of `wandb.init`.
         """
         set_own = super().__setattr__
         set_own("off_reason", None)
@@ -174,11 +174,11 @@ class DistributedWandb:
         set_own("_off_run", OffRun())
 
     offline: bool
-    """The run is recorded on the disk, for `wandb sync`."""
+    """Whether the run is recorded on disk, for `wandb sync`."""
     off_reason: str | None
-    """Why W&B is off in this process; None where it is on. Known after `setup`."""
+    """Why W&B is off in this process; None if it is on. Known after `setup`."""
     run_id: str | None
-    """Of the run, on all ranks, once `init` was called. None where W&B is off."""
+    """Id of the run, on all ranks, after `init`. None if W&B is off."""
     resume_id: str | None
     all_processes: bool
     _environment: JobEnvironment
@@ -190,7 +190,7 @@ class DistributedWandb:
     _off_run: OffRun
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        """Of the module wandb; where W&B is off, `Nothing` or the values that were given."""
+        """An attribute of the module wandb. If W&B is off, `Nothing` or the values that were stored."""
         if name.startswith("__"):
             raise AttributeError(name)
         if self.setup():
@@ -200,14 +200,14 @@ class DistributedWandb:
         return getattr(self._off_run, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Of the module wandb, but for this object's own."""
+        """Set an attribute of the module wandb, except for those of this object."""
         if name in type(self).__annotations__:
             super().__setattr__(name, value)
         elif self.setup():
             setattr(self._module, name, value)
 
     def setup(self) -> bool:
-        """Whether W&B is on in this process. Where it could be and is not, rank 0 says why, once."""
+        """Return whether W&B is on in this process. If it is off unexpectedly, rank 0 prints why, once."""
         if not self._is_set_up:
             self._is_set_up = True
             self.off_reason = self._why_off()
@@ -232,7 +232,7 @@ class DistributedWandb:
         return reason
 
     def _has_key(self) -> bool:
-        """Not by wandb.login, which asks people, and if possible without the client, which takes a second to load."""
+        """Whether there is a key. wandb.login would prompt, and loading the client takes a second."""
         if self._found.has_key or not self._found.netrc.is_file():
             return self._found.has_key
         authentication = importlib.import_module(
@@ -246,16 +246,16 @@ class DistributedWandb:
             print(f"train.distributed_wandb: W&B is {text}", file=sys.stderr, flush=True)
 
     def init(self, **arguments: Any) -> Any:  # noqa: ANN401
-        """Begin a run, or go on with the one of `resume_id`. All ranks must call it.
+        """Start a run, or continue that of `resume_id`. All ranks must call it.
 
-        Where the server does not answer the run is recorded on the disk, for `wandb sync`. The configuration
-        is rank 0's on all ranks, which a sweep or the server may have changed.
+        If the server does not answer, the run is recorded on disk, for `wandb sync`. All ranks get rank 0's
+        configuration, which a sweep or the server may have changed.
 
         Args:
-            arguments: of `wandb.init`, before those that this object was given.
+            arguments: of `wandb.init`; they override those given to this object.
         """
         arguments = {**self._arguments, **arguments}
-        # An agent sets the trial's.
+        # The agent sets the configuration of the trial.
         named = WandbEnvironment.from_environment().run_id
         name = arguments.pop("id", None) or named or self.resume_id or uuid.uuid4().hex[:8]
         if self.all_processes:
@@ -279,7 +279,7 @@ class DistributedWandb:
         wandb = self._module
         try:
             found = wandb.setup().settings
-            # In place of its own defaults. Older clients have no finish_timeout.
+            # Override W&B's defaults. Older clients have no finish_timeout.
             limits = (("init_timeout", 90.0, INIT_SECONDS), ("finish_timeout", 0.0, FINISH_SECONDS))
             ours = {name: seconds for name, theirs, seconds in limits if getattr(found, name, None) == theirs}
             return wandb.init(**{"settings": wandb.Settings(**ours), **arguments})
@@ -288,7 +288,7 @@ class DistributedWandb:
         except Exception as error:  # noqa: BLE001  (W&B must not end a training)
             self._say(f"not reached, and records on the disk: {error}")
         try:
-            wandb.teardown()  # The client's service, where the run is still being begun.
+            wandb.teardown()  # Stop the client's service, which may still be starting the run.
             return wandb.init(**{**arguments, "mode": "offline"})
         except Exception as error:  # noqa: BLE001
             self._lose(error)
@@ -298,13 +298,13 @@ class DistributedWandb:
         self._say(f"lost, and the training goes on without it: {type(error).__name__}: {error}")
         self.off_reason = str(error)
         with contextlib.suppress(Exception):
-            self._module.teardown()  # Which would be tried again when Python ends, and tell of its failure at length.
+            self._module.teardown()  # Otherwise Python would retry at its end, and print the failure at length.
 
     def sweep(self, sweep: Mapping[str, Any] | Callable[[], Any], **arguments: Any) -> str:  # noqa: ANN401
-        """`wandb.sweep`, by rank 0: the new sweep's id, on all ranks, which must all call it.
+        """Call `wandb.sweep` on rank 0. Return the id of the new sweep on all ranks, which must all call it.
 
         Raises:
-            DistributedWandbError: W&B is off, or refuses it. On all ranks.
+            DistributedWandbError: W&B is off, or refuses. Raised on all ranks.
         """
 
         def create() -> str:
@@ -314,23 +314,23 @@ class DistributedWandb:
         return str(self._on_rank_0(create))
 
     def agent(self, sweep_id: str, function: Callable[[], Any], count: int | None = None, **arguments: Any) -> int:  # noqa: ANN401
-        """`wandb.agent`: trials of a sweep, each on all ranks, which must all call it.
+        """Run trials of a sweep as `wandb.agent` does, each on all ranks. All ranks must call it.
 
-        The agent is rank 0's. `function` begins with `init` of this object, by which the ranks get the trial's
-        configuration. On rank 0 it does not run in the main thread, where signals are handled.
+        The agent runs on rank 0. `function` must first call `init` of this object, which gives the ranks the
+        configuration of the trial. On rank 0 it does not run in the main thread, which handles signals.
 
         Args:
             sweep_id: as `sweep` returns it, or ENTITY/PROJECT/ID.
             function: the training, on each rank.
-            count: of trials at most. None: until the sweep has no more.
-            arguments: others of `wandb.agent`.
+            count: maximum number of trials. None: until the sweep has no more.
+            arguments: further arguments of `wandb.agent`.
 
         Returns:
             The number of trials.
 
         Raises:
-            DistributedWandbError: W&B is off or does not answer, on all ranks. Or of a single process some
-                trials failed, and the others were run. With several ranks a failure ends the run.
+            DistributedWandbError: W&B is off or does not answer (on all ranks). In a single process also if some
+                trials failed, after the others have run. With several ranks a failure ends the run.
         """
         self._on_rank_0(lambda: None)
         if self._environment.rank > 0:
@@ -349,7 +349,7 @@ class DistributedWandb:
                 function()
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # The agent's thread would take sys.exit for success.
+            except BaseException as error:  # The agent's thread would count sys.exit as success.
                 failures.append(error)
                 raise DistributedWandbError(f"trial {trials} failed: {error!r}") from error
 
@@ -362,7 +362,7 @@ class DistributedWandb:
         except Exception as error:  # noqa: BLE001  (the other ranks wait)
             problem = error
         if failures:
-            # The other ranks are in the trial, or failed with it: they are not asked any more.
+            # The other ranks are in the trial, or failed with it: do not call them.
             raise DistributedWandbError(
                 f"{len(failures)} of {trials} trials failed, the first: {failures[0]!r}"
             ) from failures[0]
@@ -378,10 +378,10 @@ class DistributedWandb:
         return {"project": self._arguments["project"]} if "project" in self._arguments else {}
 
     def _on_rank_0(self, function: Callable[[], Any]) -> Any:  # noqa: ANN401
-        """What `function` returns there, or its failure, on all ranks.
+        """Return on all ranks what `function` returns on rank 0.
 
         Raises:
-            DistributedWandbError: it failed, or W&B is off.
+            DistributedWandbError: it failed, or W&B is off. Raised on all ranks.
         """
         problem, result = None, None
         if self._environment.rank == 0:
@@ -398,15 +398,15 @@ class DistributedWandb:
         return result
 
     def log(self, *arguments: Any, **more: Any) -> None:  # noqa: ANN401
-        """`wandb.log`. A failure of W&B is said once, and ends nothing."""
+        """Call `wandb.log`. A failure of W&B is printed once and ignored."""
         self._attempt("log", *arguments, **more)
 
     def watch(self, *arguments: Any, **more: Any) -> None:  # noqa: ANN401
-        """`wandb.watch`, in the same way."""
+        """Call `wandb.watch` in the same way."""
         self._attempt("watch", *arguments, **more)
 
     def summarize(self, values: Mapping[str, Any]) -> None:
-        """Put `values` into the run's summary, in the same way."""
+        """Write `values` to the summary of the run, in the same way."""
         if self.setup():
             try:
                 self._module.run.summary.update(dict(values))
@@ -414,7 +414,7 @@ class DistributedWandb:
                 self._lose(error)
 
     def finish(self, exit_code: int | None = None) -> None:
-        """End the run; rows that are not sent within a minute stay on the disk, for `wandb sync`."""
+        """End the run. Rows that are not sent in time stay on disk, for `wandb sync`."""
         self._attempt("finish", exit_code=exit_code)
 
     def _attempt(self, method: str, *arguments: Any, **more: Any) -> None:  # noqa: ANN401
@@ -423,12 +423,12 @@ class DistributedWandb:
                 getattr(self._module, method)(*arguments, **more)
             except (TypeError, ValueError):
                 raise  # The program's own mistake.
-            except Exception as error:  # noqa: BLE001  (its service's, mostly)
+            except Exception as error:  # noqa: BLE001  (usually of its service)
                 self._lose(error)
 
 
 def _config_of(config: object) -> Mapping[str, Any]:
-    """As `wandb.init` takes it, but for the name of a file."""
+    """The configuration in any form that `wandb.init` accepts, except the name of a file."""
     if config is None or isinstance(config, str):
         return {}
     return config if isinstance(config, Mapping) else vars(config)

@@ -1,7 +1,7 @@
-"""The one reader of the environment: this process's place among the ranks, and the run's folders.
+"""The only module that reads the environment: rank and folders of this process.
 
-torchrun, `srun python -m train` and plain `python -m train` all give the same `JobEnvironment`. torch is
-not imported, so that a helper which must start fast can use this too.
+torchrun, `srun python -m train` and plain `python -m train` all give the same `JobEnvironment`. torch is not imported,
+so that programs that must start fast can use this too.
 """
 
 from __future__ import annotations
@@ -24,70 +24,70 @@ _FIXES = {
 }
 _LAUNCH = "start the processes by torchrun or srun, or unset RANK and WORLD_SIZE for a single one"
 
-# Python 3.9 has no keyword-only dataclasses: there it is a convention, from 3.10 on it is enforced.
+# Keyword-only fields are enforced from Python 3.10 on; in 3.9 they are only a convention.
 KEYWORD_ONLY = {"kw_only": True} if sys.version_info >= (3, 10) else {}
 
 
 class JobEnvironmentError(ValueError):
-    """The environment is incomplete or contradicts itself. Names the variable, its value and the fix."""
+    """The environment is incomplete or contradictory. The message names the variable, its value and the fix."""
 
 
 @dataclass(frozen=True, **KEYWORD_ONLY)
 class JobEnvironment:
-    """One process's place in the run, and the run's folders."""
+    """The place of one process in the run, and the folders of the run."""
 
     rank: int
-    """Of this process in the run: 0 to world_size - 1."""
+    """Rank of this process in the run: 0 to world_size - 1."""
     local_rank: int
-    """Of this process on its node: 0 to local_world_size - 1."""
+    """Rank of this process on its node: 0 to local_world_size - 1."""
     world_size: int
     """Processes in the run."""
     local_world_size: int
     """Processes on this node."""
     node_rank: int
-    """Of this node, as the launcher counts them: 0 to node_count - 1."""
+    """Number of this node, as the launcher counts: 0 to node_count - 1."""
     node_count: int
     """Nodes in the run."""
     master_address: str | None
-    """Name or IP address of the rendezvous. None for one process, which needs none."""
+    """Host name or IP address of the rendezvous. None for a single process."""
     master_port: int | None
-    """TCP port of the rendezvous. None for one process."""
+    """TCP port of the rendezvous. None for a single process."""
     source_dir: Path
-    """The project's files as they were at submission. Default: the folder that holds train/."""
+    """Folder of the project's files as they were at submission. Default: the parent of train/."""
     project_name: str
-    """Default: the name of source_dir."""
+    """Name of the project. Default: the name of source_dir."""
     scratch_dir: Path
-    """The project's folder that all nodes share. Default: ${SCRATCH}/project_name, else the working directory."""
+    """Folder of the project that all nodes share. Default: ${SCRATCH}/project_name, else the working directory."""
     exp_name: str
-    """The experiment. Default: local."""
+    """Name of the experiment. Default: local."""
     run_directory: Path | None
-    """The record of the run. None without hpc/."""
+    """Folder with the record of the run. None without hpc/."""
     checkpoint_directory: Path
-    """Shared by all ranks and attempts. Default: ./checkpoints."""
+    """Folder of checkpoints, shared by all ranks and attempts. Default: ./checkpoints."""
     output_directory: Path
-    """Shared by all ranks and attempts. Default: ./outputs."""
+    """Folder of results, shared by all ranks and attempts. Default: ./outputs."""
     stop_file: Path | None
-    """When it exists, the run is asked to stop. None without hpc/."""
+    """The run must stop when this file exists. None without hpc/."""
     attempt: int
-    """0, and one more after each restart."""
+    """Number of restarts so far."""
     node_local_directory: Path | None
-    """Fast, private to the job and the node (SLURM_TMPDIR). None where there is none."""
+    """Fast folder of the job on this node (SLURM_TMPDIR). None if there is none."""
     checkpoint_url: str | None
-    """A bucket or folder of the experiment's own to which checkpoints are copied, as fsspec writes it: gs://, s3://."""
+    """URL (fsspec: gs://, s3://) of the bucket or folder to which the experiment's checkpoints are copied."""
     heartbeat_file: Path | None
-    """Touched while this rank makes progress. None: nobody watches."""
+    """File to touch while this rank makes progress. None: nobody watches."""
     spot_notices: tuple[str, ...] | None
-    """The clouds whose notices of a machine's end are polled: gcp, aws, azure. None: the one whose machine this is."""
+    """Clouds to poll for notices of a machine's end: gcp, aws, azure. None: detect the cloud of this machine."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> JobEnvironment:
-        """Read `environ`, by default the process's own. An empty value counts as unset.
+        """Read `environ`, by default that of the process. An empty value counts as unset.
 
-        RANK and WORLD_SIZE decide when RANK is set: torchrun and hpc/ set both. Otherwise NODE_RANK and
-        LOCAL_RANK do, as Lightning sets them. Otherwise a Slurm step of several tasks is one run of as many
-        ranks. Otherwise this is rank 0 of 1. SLURM_PROCID and SLURM_NTASKS tell no step, for batch scripts and
-        salloc shells have them too. SLURM_STEP_NUM_TASKS does: only srun sets it, to 1 in a shell that salloc
-        or a person starts by srun.
+        If RANK is set, RANK and WORLD_SIZE decide; torchrun and hpc/ set both. Otherwise NODE_RANK and LOCAL_RANK
+        decide, which Lightning sets. Otherwise a Slurm step of several tasks is one run with that many ranks.
+        Otherwise this is rank 0 of 1. SLURM_PROCID and SLURM_NTASKS do not show a step, because batch scripts and
+        salloc shells have them too. SLURM_STEP_NUM_TASKS does: only srun sets it, to 1 in a shell that salloc or a
+        user starts with srun.
 
         Raises:
             JobEnvironmentError: a variable is missing, malformed, or contradicts another.
@@ -124,30 +124,30 @@ class JobEnvironment:
 
     @property
     def several(self) -> bool:
-        """More than one rank: they need a process group."""
+        """Whether there is more than one rank, so that they need a process group."""
         return self.world_size > 1
 
     def dataset_directory(self, name: str) -> Path:
-        """Where a data set lies unless the user says otherwise."""
+        """Return the default folder of the data set `name`."""
         return self.scratch_dir / "datasets" / name
 
 
 @dataclass(frozen=True, **KEYWORD_ONLY)
 class WandbEnvironment:
-    """What the environment says of Weights & Biases. The key itself stays where it is: the client reads it."""
+    """The environment's settings of Weights & Biases. The key itself is not read; the client reads it."""
 
     mode: str
-    """online, offline, shared or disabled. WANDB_MODE, or disabled by WANDB_DISABLED. Default: online."""
+    """WANDB_MODE: online (the default), offline, shared or disabled. WANDB_DISABLED also disables it."""
     has_key: bool
-    """A key, or a file with a token, is named. It may still be in netrc."""
+    """Whether a variable has a key or names a file with a token. A key may still be in netrc."""
     netrc: Path
-    """The file that may have the key, as the client finds it."""
+    """The file that may contain the key, as the client finds it."""
     run_id: str | None
-    """Of the run to begin or to resume."""
+    """Id of the run to start or resume."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> WandbEnvironment:
-        """Read `environ`, by default the process's own. An empty value counts as unset."""
+        """Read `environ`, by default that of the process. An empty value counts as unset."""
         values = _Values(os.environ if environ is None else environ)
         mode = (values.text("WANDB_MODE") or "online").lower()
         if (values.text("WANDB_DISABLED") or "").lower() in ("1", "true", "yes", "on"):
@@ -172,7 +172,7 @@ def _spot_notices(values: _Values) -> tuple[str, ...] | None:
 
 
 def _place_from_launcher(values: _Values) -> dict[str, int]:
-    """torchrun's own variables first: its rendezvous may number the nodes otherwise than Slurm and hpc/ do."""
+    """Prefer torchrun's own variables: its rendezvous may number the nodes differently than Slurm and hpc/."""
     world_size = values.integer("WORLD_SIZE", low=1)
     rank = values.integer("RANK", high=world_size - 1)
     if world_size == 1:
@@ -191,7 +191,7 @@ def _place_from_launcher(values: _Values) -> dict[str, int]:
 
 
 def _place_from_lightning(values: _Values) -> dict[str, int]:
-    """A process that LightningEnvironment started. It tells the number of nodes to nobody: NNODES, or one."""
+    """The place of a process that LightningEnvironment started. The number of nodes is NNODES, or one."""
     world_size = values.integer("WORLD_SIZE", low=1)
     node_count = values.integer("NNODES", low=1, high=world_size, default=1)
     node_rank = values.integer("NODE_RANK", high=node_count - 1)
@@ -212,7 +212,7 @@ def _place_from_lightning(values: _Values) -> dict[str, int]:
 
 
 def _place_from_step(values: _Values) -> dict[str, int]:
-    """A task of `srun python -m train`, or a process that nobody started as one of several."""
+    """The place of a task of `srun python -m train`, or of a single process."""
     world_size = values.integer("SLURM_STEP_NUM_TASKS", low=1, default=1)
     if values.integer("WORLD_SIZE", low=1, default=world_size) != world_size:
         _fail("RANK", f"is not set but WORLD_SIZE={values.required('WORLD_SIZE')!r}")
@@ -232,7 +232,7 @@ def _place_from_step(values: _Values) -> dict[str, int]:
 
 
 def _expand(tasks_per_node: str) -> list[int]:
-    """Slurm's short form in full: "2(x3),1" is [2, 2, 2, 1]."""
+    """Expand Slurm's short form: "2(x3),1" is [2, 2, 2, 1]."""
     tasks: list[int] = []
     for part in tasks_per_node.split(","):
         match = re.fullmatch(r"([0-9]{1,6})(?:\(x([0-9]{1,6})\))?", part)
@@ -243,7 +243,7 @@ def _expand(tasks_per_node: str) -> list[int]:
 
 
 class _Values:
-    """Typed access to environment variables. Of several names, the first that is set counts."""
+    """Typed access to environment variables. If several names are given, the first one that is set counts."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ

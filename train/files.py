@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes of files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import BinaryIO
 
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write beside `path`, which takes its place when the block ends without an exception.
+    """Open a new file that replaces `path` if the block ends without an exception.
 
-    The folder is made. A reader sees the old content or all of the new, also after a power cut.
+    The folder is created. A reader sees either the old content or all of the new one, also after a power failure.
 
     Raises:
-        OSError: the folder cannot be made or written, or the disk is full. `path` is then as it was.
+        OSError: the folder cannot be created or written, or the disk is full. `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile.mkstemp, which makes files that only their owner may read.
+    # tempfile.mkstemp would create a file that only its owner can read.
     beside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -34,6 +34,6 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # The rename itself.
+        os.fsync(folder)  # Make the rename itself durable.
     finally:
         os.close(folder)

@@ -1,4 +1,4 @@
-"""Ranks that have different numbers of batches, under DistributedDataParallel."""
+"""Different numbers of batches per rank, under DistributedDataParallel."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch.optim import Optimizer
 
 
 class JoinError(TypeError):
-    """The model's ranks cannot have different numbers of batches."""
+    """The ranks of this model cannot have different numbers of batches."""
 
 
 @contextmanager
 def conditional_join(model: nn.Module, optimizer: Optimizer | None = None) -> Iterator[None]:
-    """Around the steps of an epoch: a rank that is out of batches joins in the others' collectives until all are.
+    """A context for the steps of an epoch. A rank without batches joins the collectives of the others until all end.
 
-    Only for what the model under DistributedDataParallel and a sharded optimizer say to each other; the
-    block's own collectives must be as many on all ranks. Gradients are sums over the ranks that still have
-    batches, divided by the number of all: each batch counts alike. A model that is not wrapped has one
-    process and needs nothing.
+    It covers the collectives of DistributedDataParallel and of a sharded optimizer. All ranks must call other
+    collectives in the block equally often. Gradients are sums over the ranks that still have batches, divided by the
+    number of all ranks, so each batch has the same weight. A model that is not wrapped has one process and needs
+    nothing.
 
-    A rank that crashes is not out of batches. Its exception is told, the group aborted, and the process left by
-    SystemExit, which a program does not catch by mistake: if it went on, its next collectives would meet the
-    others' steps. The other ranks fail when its connections close.
+    A rank that crashes has not run out of batches. It prints its exception, aborts the group, and raises SystemExit,
+    which a program does not catch by mistake. If it continued, its next collectives would match the steps of the
+    others. The other ranks fail when its connections close.
 
     Raises:
-        JoinError: the model is under FSDP, whose ranks must all take part in each step.
-        SystemExit: an exception was raised in the block, of several ranks.
+        JoinError: the model uses FSDP, whose ranks must all take part in each step.
+        SystemExit: the block raised an exception, with several ranks.
     """
     if isinstance(model, (FSDPModule, FullyShardedDataParallel)):
         raise JoinError(
@@ -43,7 +43,7 @@ def conditional_join(model: nn.Module, optimizer: Optimizer | None = None) -> It
         yield
         return
     joinables: list[Joinable] = [model]
-    if isinstance(optimizer, Joinable):  # ZeroRedundancyOptimizer. Others have nothing to say to other ranks.
+    if isinstance(optimizer, Joinable):  # ZeroRedundancyOptimizer. Other optimizers have no collectives.
         joinables.append(optimizer)
     try:
         with Join(joinables):

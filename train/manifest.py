@@ -1,4 +1,4 @@
-"""What makes a folder a valid checkpoint: a manifest, written last, of each file's size and SHA-256."""
+"""The manifest of a checkpoint: size and SHA-256 of each file. It is written last, and makes the folder valid."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ FORMAT = 1
 
 
 class InvalidCheckpointError(ValueError):
-    """A checkpoint is not whole. Says which file, and what is wrong with it."""
+    """A checkpoint is incomplete. The message names the file and what is wrong with it."""
 
 
 @dataclass(frozen=True, **KEYWORD_ONLY)
 class Manifest:
-    """Of one checkpoint."""
+    """The manifest of one checkpoint."""
 
     step: int
-    """Steps that were done."""
+    """Steps done."""
     world_size: int
-    """Ranks that wrote it."""
+    """Number of ranks that wrote it."""
     milestone: bool
-    """Never removed by the kit."""
+    """Whether the kit never removes it."""
     files: dict[str, tuple[int, str]]
-    """Bytes and SHA-256 of each file but this one."""
+    """Bytes and SHA-256 of each file, except the manifest."""
 
     def encode(self) -> bytes:
         content = {"format": FORMAT, **asdict(self)}
@@ -39,10 +39,10 @@ class Manifest:
 
     @classmethod
     def decode(cls, text: bytes) -> Manifest:
-        """The manifest whose `encode` is `text`.
+        """Return the manifest whose `encode` is `text`.
 
         Raises:
-            InvalidCheckpointError: `text` is not all of it, or has changed.
+            InvalidCheckpointError: `text` is truncated or has changed.
         """
         try:
             content = json.loads(text)
@@ -57,10 +57,10 @@ class Manifest:
         return cls(**content)
 
     def check(self, folder: Path, names: Iterable[str], beat: Callable[[], None]) -> None:
-        """Compare files of `folder`, those called `names`, with what was written. Calls `beat` as it goes along.
+        """Compare the files `names` of `folder` with the manifest. Call `beat` regularly.
 
         Raises:
-            InvalidCheckpointError: one is missing, or other than it was.
+            InvalidCheckpointError: a file is missing or has changed.
         """
         for name in names:
             size, digest = self.files[name]
@@ -75,10 +75,10 @@ class Manifest:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a folder.
+    """Read the manifest of `folder`.
 
     Raises:
-        InvalidCheckpointError: there is none, or it is not whole.
+        InvalidCheckpointError: there is none, or it is damaged.
     """
     try:
         return Manifest.decode((folder / MANIFEST).read_bytes())
@@ -87,7 +87,7 @@ def read(folder: Path) -> Manifest:
 
 
 def fingerprint(path: Path, beat: Callable[[], None]) -> tuple[int, str]:
-    """Bytes and SHA-256 of a file. Calls `beat` for each part of it."""
+    """Return bytes and SHA-256 of a file. Call `beat` for each part of it."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -98,18 +98,18 @@ def fingerprint(path: Path, beat: Callable[[], None]) -> tuple[int, str]:
 
 
 def name_of(step: int, serial: int = 0) -> str:
-    """The folder of a checkpoint; with a `serial` where another of that step lies there already."""
+    """Return the folder name of a checkpoint; with a `serial` if there is another one of that step."""
     return f"step_{step:08d}" + (f"_{serial}" if serial else "")
 
 
 def order_of(name: str) -> tuple[int, int] | None:
-    """Step and serial of a folder's name: the larger, the newer. None for any other name."""
+    """Return step and serial from a folder name (larger is newer), or None for any other name."""
     match = re.fullmatch(r"step_(\d{8,})(?:_(\d+))?", name)
     return (int(match[1]), int(match[2] or 0)) if match else None
 
 
 def newest_first(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are checkpoints'."""
+    """Return those of `names` that belong to checkpoints, the newest first."""
     ordered = [(order, name) for name in names if (order := order_of(name)) is not None]
     return [name for _, name in sorted(ordered, reverse=True)]
 

@@ -63,7 +63,7 @@ class Metrics:
         if self._tensorboard:
             self._writer = self._open_tensorboard()
         if self._wandb is not None:
-            run = self._wandb.init() if self._wandb.run_id is None else self._wandb.run  # A sweep has started it already.
+            run = self._wandb.init() if self._wandb.run_id is None else self._wandb.run  # Or a sweep's.
             # `wandb sync` appends each recording to the earlier ones: a repeated row would appear twice.
             if self._wandb.off_reason is None and not self._wandb.offline:
                 self._first_step = run.starting_step

@@ -1,6 +1,6 @@
-"""Copies of checkpoints in a bucket, or wherever else an fsspec URL leads (gs://, s3://, file://, memory://).
+"""Copies of checkpoints in a bucket, or at any other fsspec URL (gs://, s3://, file://, memory://).
 
-A copy is seen only when its manifest is there, which goes up last and comes down first.
+A copy is visible only with its manifest, which is uploaded last and downloaded first.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .manifest import MANIFEST, InvalidCheckpointError, Manifest, newest_first
 
 
 class MirrorError(RuntimeError):
-    """The URL cannot be used. Says why."""
+    """The URL cannot be used. The message says why."""
 
 
 class Mirror:
-    """One experiment's copies."""
+    """The copies of one experiment."""
 
     def __init__(self, url: str, beat: Callable[[], None]) -> None:
-        """Find the back-end of `url`. Nothing is asked of it yet. `beat` is called as files are copied.
+        """Find the back-end of `url`, without a request yet. `beat` is called while files are copied.
 
         Raises:
-            MirrorError: there is no such protocol, or its package is not installed.
+            MirrorError: the protocol is unknown, or its package is not installed.
         """
         self.url = url.rstrip("/")
         try:
@@ -37,10 +37,10 @@ class Mirror:
         self._beat, self._progress = beat, Callback(hooks={"beat": lambda *_, **__: beat()})
 
     def names(self) -> list[str]:
-        """Copies that may be whole, the newest first.
+        """Return the names of copies that have a manifest, the newest first.
 
         Raises:
-            OSError: no answer. Back-ends have errors of their own, too.
+            OSError: no answer. Back-ends also raise errors of their own.
         """
         self.files.invalidate_cache()
         try:
@@ -51,10 +51,10 @@ class Mirror:
         return [name for name in names if self.files.exists(f"{self.root}/{name}/{MANIFEST}")]
 
     def manifest(self, name: str) -> Manifest:
-        """The manifest of a copy.
+        """Read the manifest of a copy.
 
         Raises:
-            InvalidCheckpointError: it is not whole.
+            InvalidCheckpointError: it is missing or damaged.
         """
         try:
             return Manifest.decode(self.files.cat_file(f"{self.root}/{name}/{MANIFEST}"))
@@ -62,17 +62,17 @@ class Mirror:
             raise InvalidCheckpointError(f"{MANIFEST} is not there") from None
 
     def upload(self, folder: Path, name: str, names: Iterable[str]) -> None:
-        """Copy files of `folder` to the copy called `name`."""
+        """Upload files of `folder` to the copy called `name`."""
         self.files.makedirs(f"{self.root}/{name}", exist_ok=True)
         for file in names:
             self.files.put_file(str(folder / file), f"{self.root}/{name}/{file}", callback=self._progress)
             self._beat()
 
     def download(self, folder: Path, name: str, names: Iterable[str]) -> None:
-        """Copy files of the copy called `name` to `folder`, unchecked.
+        """Download files of the copy called `name` to `folder`, without checking them.
 
         Raises:
-            InvalidCheckpointError: one is missing.
+            InvalidCheckpointError: a file is missing.
         """
         for file in names:
             try:
@@ -82,6 +82,6 @@ class Mirror:
                 raise InvalidCheckpointError(f"{file} is not there") from None
 
     def remove(self, name: str) -> None:
-        """The manifest goes first: what is left of a removal that was cut short is no checkpoint."""
+        """Remove a copy, the manifest first: the rest of an interrupted removal is then no checkpoint."""
         self.files.rm_file(f"{self.root}/{name}/{MANIFEST}")
         self.files.rm(f"{self.root}/{name}", recursive=True)

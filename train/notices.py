@@ -1,7 +1,7 @@
-"""The notices by which clouds announce that a machine is about to be taken away.
+"""The notices by which clouds announce that they will take a machine away.
 
-Each is a request to an address that only exists inside that cloud, so none is asked unless the machine is
-known to be one of its own.
+Each notice is a request to an address that exists only inside that cloud. A cloud is polled only if this machine is
+known to belong to it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from pathlib import Path
 from typing import Callable, Protocol
 
 METADATA_ADDRESS = "169.254.169.254"
-"""Of the three clouds alike. An address, not a name: nothing else is asked, no name server and no proxy."""
+"""The same for the three clouds. An address needs no name server and no proxy."""
 TIMEOUT_SECONDS = 2.0
 POLL_SECONDS = 5.0
 
 DMI = Path("/sys/class/dmi/id")
 _VENDORS = {"Google": "gcp", "Amazon EC2": "aws", "Microsoft Corporation": "azure"}
-# Microsoft is also the vendor of its laptops and of Hyper-V anywhere: Azure has this tag.
+# Microsoft is also the vendor of its laptops and of every Hyper-V machine. Only Azure has this tag.
 _AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"
 
 
 class Source(Protocol):
-    """One cloud's notices."""
+    """The notices of one cloud."""
 
     def __call__(self) -> str | None:
-        """What is going to happen to this machine, or None."""
+        """Return what will happen to this machine, or None."""
 
 
 def detect(folder: Path = DMI) -> tuple[str, ...]:
-    """The cloud whose machine this is ("gcp", "aws", "azure"), by what its firmware says; () elsewhere."""
+    """Return the cloud of this machine ("gcp", "aws", "azure") according to its firmware; () elsewhere."""
 
     def read(name: str) -> str:
         try:
@@ -47,17 +47,17 @@ def detect(folder: Path = DMI) -> tuple[str, ...]:
 
 
 def sources(clouds: Iterable[str], address: str = METADATA_ADDRESS) -> list[Source]:
-    """A source for each of `clouds`. Makes no request yet."""
+    """Return a source for each of `clouds`, without a request yet."""
     kinds: dict[str, Callable[[str], Source]] = {"gcp": gcp, "aws": Aws, "azure": Azure}
     return [kinds[cloud](address) for cloud in clouds]
 
 
 def request(address: str, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
-    """Status and body.
+    """Send a request. Return status and body.
 
     Raises:
         OSError: no answer in time.
-        http.client.HTTPException: no HTTP.
+        http.client.HTTPException: the answer is not HTTP.
     """
     connection = http.client.HTTPConnection(address, timeout=TIMEOUT_SECONDS)
     try:

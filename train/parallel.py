@@ -1,4 +1,4 @@
-"""How a model is spread over the ranks, and in which precision it computes: one choice, in one place."""
+"""How a model is distributed over the ranks, and in which precision it computes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .torch_private import checkpoint_activations
 
 
 class ParallelismError(ValueError):
-    """The model cannot be treated as asked for."""
+    """The model does not support a setting."""
 
 
 @dataclass(frozen=True, **KEYWORD_ONLY)
@@ -32,11 +32,11 @@ class Parallelism:
     """DDP or FSDP2, precision, activation checkpointing, compilation."""
 
     kind: str = "ddp"
-    """ddp, or fsdp. One process needs neither, and gets neither."""
+    """ddp or fsdp. A single process gets neither."""
     precision: str = "float32"
-    """float32, or bfloat16: by autocast, with fsdp also by its own policy. Sums over ranks stay in float32."""
+    """float32 or bfloat16 (by autocast; fsdp also has its own policy). Sums over ranks stay in float32."""
     shard_above: int = 1_000_000
-    """Parameters from which on a part of the model is a unit of FSDP."""
+    """A part of the model with at least this many parameters is a unit of FSDP."""
     checkpoint_activations: bool = False
     compile: bool = False
 
@@ -51,12 +51,12 @@ class Parallelism:
         )
 
     def apply(self, model: nn.Module, environment: JobEnvironment, device: torch.device) -> nn.Module:
-        """`model`, which lies on the CPU and is the same on all ranks, on `device` and over the ranks.
+        """Move `model`, which is on the CPU and the same on all ranks, to `device` and distribute it over the ranks.
 
-        Make optimizers from what this returns. All ranks must call it.
+        Create optimizers from the model that this returns. All ranks must call it.
 
         Raises:
-            ParallelismError: activations are to be checkpointed, and the model has no repeated blocks.
+            ParallelismError: activations should be checkpointed, but the model has no repeated blocks.
         """
         if self.checkpoint_activations:
             blocks = repeated_blocks(model)
@@ -67,7 +67,7 @@ class Parallelism:
             if self.compile:
                 for block in repeated_blocks(model) or [model]:
                     _compile(block)
-            # Each unit moves to the device as it is sharded: the whole model is never there.
+            # Each unit moves to the device when it is sharded, so that the whole model is never there.
             return self._shard(model, environment, device)
         model = data_parallel(model.to(device), environment)
         if self.compile:
@@ -76,7 +76,7 @@ class Parallelism:
 
     def _shard(self, model: nn.Module, environment: JobEnvironment, device: torch.device) -> nn.Module:
         mesh = init_device_mesh(device.type, (environment.world_size,))
-        # Norms that keep statistics, in float32, refuse weights of another type: there autocast does it alone.
+        # Norms with statistics in float32 refuse weights of another type. For these, use autocast only.
         keeps_statistics = any(getattr(part, "running_mean", None) is not None for part in model.modules())
         half = torch.bfloat16 if self.precision == "bfloat16" and not keeps_statistics else None
         policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
@@ -86,22 +86,22 @@ class Parallelism:
         return model
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """For each forward pass, and its loss."""
+        """A context for each forward pass and its loss."""
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16)
 
 
 def _compile(module: nn.Module) -> None:
-    """In place, so that the names of its parameters stay. Not by nn.Module.compile, which skips torch's own classes."""
+    """Compile in place, to keep the names of parameters. nn.Module.compile would skip torch's own classes."""
     module.forward = torch.compile(module.forward)
 
 
 @contextmanager
 def gradients_kept(model: nn.Module) -> Iterator[None]:
-    """For all parts of an accumulated step but the last: gradients are added up on each rank, and not sent.
+    """A context for all parts of an accumulated step except the last: each rank adds up gradients and sends none.
 
-    Source: the same mean as of one large batch, as gradients are linear in the loss.
+    The mean equals that of one large batch, because gradients are linear in the loss.
     """
     if isinstance(model, DistributedDataParallel):
         with model.no_sync():
@@ -117,22 +117,22 @@ def gradients_kept(model: nn.Module) -> Iterator[None]:
 
 
 def whole_state(model: nn.Module, *, frozen: bool = True) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by the names of the bare model, on the CPU of rank 0. All ranks must call it.
+    """Return parameters and buffers, by the names of the bare model, on the CPU of rank 0. All ranks must call it.
 
-    Without `frozen`, parameters that need no gradient are left out, and not gathered.
+    Without `frozen`, parameters that need no gradient are omitted and not gathered.
     """
     sharded = isinstance(model, FSDPModule)
     options = StateDictOptions(full_state_dict=sharded, cpu_offload=sharded, ignore_frozen_params=not frozen)
     state: dict[str, Any] = get_model_state_dict(model, options=options)
     if not frozen:
-        state = without_frozen(model, state)  # torch leaves tied ones under their other names.
+        state = without_frozen(model, state)  # torch keeps tied parameters under their other names.
     return {name: value.cpu() for name, value in state.items()}
 
 
 def take_over_buffers(model: nn.Module) -> None:
-    """Rank 0's, before an evaluation: with FSDP each rank's norms have statistics of their own. DDP does it by itself.
+    """Copy rank 0's buffers before an evaluation: with FSDP the norms of each rank have their own statistics.
 
-    All ranks must call it.
+    DDP does this by itself. All ranks must call it.
     """
     if isinstance(model, FSDPModule):
         for buffer in model.buffers():
@@ -140,7 +140,7 @@ def take_over_buffers(model: nn.Module) -> None:
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:
-    """The outermost entries of lists and sequences that themselves have parts, as a transformer's layers."""
+    """Return the outermost entries of lists and sequences that have parts themselves, as transformer layers."""
     blocks: list[nn.Module] = []
     for child in model.children():
         entries = list(child.children()) if isinstance(child, (nn.ModuleList, nn.Sequential)) else []
@@ -150,22 +150,22 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def units_by_size(model: nn.Module, minimum: int) -> list[nn.Module]:
-    """The parts of `model` that FSDP gathers by themselves, inner ones first, without the model itself.
+    """Return the parts of `model` that FSDP gathers separately, inner ones first, without the model itself.
 
-    A part is one when it has `minimum` parameters besides those of the parts within it. Source: FSDP1's
-    size_based_auto_wrap_policy; torch has none for FSDP2.
+    A part is such a unit if it has at least `minimum` parameters outside the units within it. Source: FSDP1's
+    size_based_auto_wrap_policy; torch has no equivalent for FSDP2.
     """
     units: list[nn.Module] = []
     names = [id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False)]
     tied = {
         name for name, count in Counter(names).items() if count > 1
-    }  # Both places must be in one unit: that of the model.
+    }  # Both places of a tied parameter must be in one unit, that of the model.
 
     def visit(module: nn.Module) -> int:
-        """Parameters of `module` that are in no unit."""
+        """Return the number of parameters of `module` that are in no unit."""
         rest = sum(parameter.numel() for parameter in module.parameters(recurse=False))
         rest += sum(visit(child) for child in module.children())
-        # Lists are never called, and attention reaches into its projection.
+        # Lists are never called, and attention accesses the weights of its projection directly.
         never = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)) or any(
             id(parameter) in tied for parameter in module.parameters()
         )

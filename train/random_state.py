@@ -1,4 +1,4 @@
-"""The state of a rank's random generators, in a form that `torch.load(weights_only=True)` reads."""
+"""The state of a rank's random generators, in a form that `torch.load(weights_only=True)` can read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def capture() -> dict[str, Any]:
-    """Of Python, torch, this rank's CUDA device if in use, and numpy if the program has imported it."""
+    """Return the state of Python, torch, this rank's CUDA device if it is used, and numpy if it is imported."""
     state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state(), "seed": torch.initial_seed()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()
@@ -23,7 +23,7 @@ def capture() -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Set the generators to what `capture` saw. Those that it did not see stay as they are."""
+    """Restore the generators that `capture` has saved. The others do not change."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     torch.set_rng_state(state["torch"])
@@ -37,19 +37,20 @@ def restore(state: dict[str, Any]) -> None:
 
 
 def seed_of(*parts: object) -> int:
-    """A seed of 64 bits for each combination of `parts`: the first 8 bytes of SHA-256 of their texts, with blanks."""
+    """Return a seed of 64 bits for `parts`: the first 8 bytes of SHA-256 of their texts, joined by spaces."""
     return int.from_bytes(hashlib.sha256(" ".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
 def folded(seed: int) -> int:
-    """`seed` in 32 bits: torch's generator of the CPU takes no notice of higher ones."""
+    """Return `seed` in 32 bits, because torch's CPU generator ignores the higher bits."""
     return seed if seed < 2**32 else seed_of(seed) % 2**32
 
 
 def derive(state_of_rank_0: dict[str, Any], step: int, rank: int) -> None:
     """Seed all generators of a rank that did not exist when the state was made.
 
-    By the seed of rank 0's torch generator, the step and the rank: the same each time, and no other rank's.
+    The seed depends on that of rank 0's torch generator, the step and the rank. It is reproducible and differs for
+    each rank.
     """
     seed = seed_of(state_of_rank_0["seed"], step, rank)
     random.seed(seed)

@@ -1,7 +1,7 @@
-"""When a checkpoint is due by the clock. It is rank 0's clock, as all ranks save at the same step.
+"""Decides when a checkpoint is due by time. Rank 0's clock counts, because all ranks save at the same step.
 
-Rank 0's word rides along with a sum over the ranks where a step has one anyway. Elsewhere there is one about every
-`LOOK_SECONDS`, at a step that rank 0 named in the sum before; so a step costs a comparison.
+Rank 0 adds its decision to a sum over the ranks if a step has one anyway. Otherwise there is a sum about every
+`LOOK_SECONDS`, at a step that rank 0 named in the previous sum. All other steps cost only a comparison.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ LOOK_SECONDS = 10.0
 
 
 class SaveClock:
-    """Made, and asked at each step, by all ranks alike."""
+    """All ranks create it and call it at each step."""
 
     def __init__(self, minutes: float, environment: JobEnvironment, busy: Callable[[], bool] = lambda: False) -> None:
-        """`minutes` between saves, 0 for none. While rank 0 is `busy` with one, the next is not due."""
+        """Save every `minutes`, or never if 0. While rank 0 is `busy` with a save, the next one is not due."""
         self._seconds, self._busy, self._speaks = 60 * minutes, busy, environment.rank == 0
         self._saved_at = self._summed_at = time.monotonic()
         self._summed_step, self._steps = 0, 1
         self._due, self._ask_at = False, 0 if minutes else sys.maxsize
 
     def sum(self, step: int, *values: float) -> list[float]:
-        """`values` summed over the ranks, in `step`. Call it where there is a sum to make: it brings rank 0's word."""
+        """Return `values` summed over the ranks, in `step`. The sum also carries rank 0's decision."""
         word = self._word(step) if self._speaks and self._seconds else (0, 0)
         *sums, due, steps = sum_over_ranks(torch.tensor([*values, *word], dtype=torch.float64)).tolist()
         self._due = bool(due)
@@ -44,11 +44,11 @@ class SaveClock:
         return self._due
 
     def saved(self) -> None:
-        """The time counts from here."""
+        """Start counting the time again."""
         self._saved_at, self._due = time.monotonic(), False
 
     def _word(self, step: int) -> tuple[bool, int]:
-        """Whether a save is due, and the steps until all ask again: at most twice as many as before."""
+        """Return whether a save is due, and the steps until the next sum: at most twice as many as before."""
         now = time.monotonic()
         passed, steps = now - self._summed_at, step - self._summed_step
         self._summed_at, self._summed_step = now, step

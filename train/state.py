@@ -1,4 +1,4 @@
-"""What of a run goes into a checkpoint, taken out of the program's objects and put back."""
+"""Collects the state of a program's objects for a checkpoint, and restores it."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ from . import random_state
 from .torch_private import copy_into, empty_copies, parameter_names
 
 COMMON = "common.pt"
-"""What all ranks have alike, written by rank 0."""
+"""File of the state that is the same on all ranks; rank 0 writes it."""
 
 
 def own_file(rank: int) -> str:
-    """What one rank has for itself."""
+    """Return the name of the file with the state of one rank."""
     return f"rank_{rank}.pt"
 
 
 class StateError(RuntimeError):
-    """An object's state cannot be saved, or the checkpoint's does not fit the program."""
+    """The state of an object cannot be saved, or the state of the checkpoint does not fit the program."""
 
 
 @dataclass
 class Snapshot:
-    """A run's state at one step boundary."""
+    """The state of a run after one step."""
 
     tensors: dict[str, Any]
-    """State dicts of modules and optimizers, sharded as they are; still theirs until `Stage.copy`."""
+    """State dicts of modules and optimizers, sharded as they are. They share memory until `Stage.copy`."""
     common: bytes
     own: bytes
 
 
 class State:
-    """The objects of a program that have a state, by the names under which it is saved."""
+    """The objects of a program that have a state, by name."""
 
     def __init__(self, items: Mapping[str, Any], *, frozen: bool = True) -> None:
-        """Sort `items`: modules (also under DDP, FSDP2 and compiled), optimizers, and what has a state_dict.
+        """Sort `items` into modules (also under DDP, FSDP2 and compiled), optimizers, and other objects with a state.
 
-        Of the latter those with a `load_state_dicts` differ from rank to rank, as a MetricsTracker. Without `frozen`,
-        parameters that need no gradient are left out: the program makes them alike each time.
+        Objects with `load_state_dicts`, such as a MetricsTracker, differ between ranks. Without `frozen`, parameters
+        that need no gradient are omitted; the program must create the same ones each time.
 
         Raises:
-            StateError: one of them has no state, or an optimizer no module.
+            StateError: an item has no state, or an optimizer has no module.
         """
         self.frozen = frozen
         self.modules = {name: item for name, item in items.items() if isinstance(item, nn.Module)}
@@ -82,7 +82,7 @@ class State:
         return state if self.frozen else without_frozen(module, state)
 
     def collect(self, step: int, notes: Mapping[str, Any], rank: int) -> Snapshot:
-        """The state as it is. Parameters and the optimizers' states are not copied yet; all the rest is.
+        """Return the current state. Parameters and optimizer states are not copied yet; everything else is.
 
         Raises:
             StateError: an object cannot be pickled.
@@ -95,8 +95,8 @@ class State:
                 parameters = {_address(parameter) for parameter in module.parameters()}
                 state = self._of(module)
                 own = [key for key, value in state.items() if _address(value) not in parameters]
-                # Buffers change in the next forward pass, before a step's end, and each rank has its own. Rank
-                # 0's are for ranks that are new, and for all under DDP, which hands rank 0's on.
+                # Copy buffers now: the next forward pass changes them, and each rank has its own. Rank 0's are for
+                # new ranks, and for all ranks under DDP, which broadcasts them.
                 buffers[name] = {key: _cloned(state[key]) for key in own}
                 shared = buffers[name] if rank == 0 else {k: v for k, v in buffers[name].items() if _is_sharded(v)}
                 tensors[name] = {**{key: value for key, value in state.items() if key not in own}, **shared}
@@ -106,7 +106,7 @@ class State:
                 whole: dict[str, Any] = dcp_state.get_optimizer_state_dict(self._owners[name], optimizer)
                 tensors[name] = {"state": whole["state"], "param_groups": _cloned(whole["param_groups"])}
                 if name in unused:
-                    optimizer.state.clear()  # It made a state, by a step of no length, to have one to show.
+                    optimizer.state.clear()  # torch made this state by a step of zero length, only to return one.
             run = getattr(sys.modules.get("wandb"), "run", None)
             common = {
                 "step": step,
@@ -120,7 +120,7 @@ class State:
                 "items": {name: item.state_dict() for name, item in self.own.items()},
             }
             return Snapshot(tensors, _pickled(common) if rank == 0 else b"", _pickled(mine))
-        except Exception as error:  # Whatever the objects' own methods raise.
+        except Exception as error:  # The objects' own methods may raise anything.
             raise StateError(f"the state cannot be collected: {type(error).__name__}: {error}") from error
 
     def restore(
@@ -132,16 +132,16 @@ class State:
         group: dist.ProcessGroup | None,
         beat: Callable[[], None],
     ) -> dict[str, Any]:
-        """Put back what `folder` holds, and return the common part. All ranks must call it. Each tensor is a `beat`.
+        """Restore the state in `folder`, and return the common part. All ranks must call it. Beat for each tensor.
 
-        A checkpoint of W ranks may be loaded by any number. Ranks that did not exist derive their random
-        generators (`random_state.derive`); what each rank had for itself goes to rank r modulo the new number.
+        Any number of ranks can load a checkpoint of W ranks. New ranks derive their random generators
+        (`random_state.derive`). The state of former rank r goes to rank r modulo the new number.
 
         Raises:
-            StateError: the checkpoint's state is of other objects, or does not fit them.
+            StateError: the state belongs to other objects, or does not fit them.
         """
-        # Pickles, as the states of a program's objects may hold anything: loading one runs what it says, so
-        # none but the program's own may be loaded.
+        # These are pickles, because the state of an object may contain anything. Loading a pickle can run code: load
+        # only checkpoints of the program itself.
         common: dict[str, Any] = torch.load(folder / COMMON, map_location="cpu", weights_only=False)
         missing = self.common.keys() ^ common["items"].keys()
         if missing:
@@ -180,9 +180,9 @@ class State:
 
 
 class Stage:
-    """Copies of a snapshot's tensors in main memory, pinned for CUDA, used again for each checkpoint.
+    """Copies of a snapshot's tensors in main memory (pinned for CUDA), reused for each checkpoint.
 
-    They take as much memory as this rank's share of the state.
+    They need as much memory as this rank's share of the state.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -191,12 +191,12 @@ class Stage:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def order(self) -> None:
-        """Called by the training's thread: the copies come after what it has enqueued so far."""
+        """Make the copies wait for all work that the training's thread has enqueued so far. That thread calls it."""
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(self.device))
 
     def copy(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """`tensors` with all of them copied. May run in another thread, while nobody changes them."""
+        """Return copies of all `tensors`. It may run in another thread while nothing changes them."""
         if self._copies is None or not _same_shapes(self._copies, tensors):
             self._copies = empty_copies(tensors, pinned=self._stream is not None)
         if self._stream is None:
@@ -208,14 +208,14 @@ class Stage:
 
 
 def without_frozen(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
-    """`state` of `module` without the parameters that need no gradient, under none of their names."""
+    """Return `state` of `module` without the parameters that need no gradient, under any of their names."""
     named = module.named_parameters(remove_duplicate=False)
     frozen = set().union(*(parameter_names(module, name) for name, parameter in named if not parameter.requires_grad))
     return {name: value for name, value in state.items() if name not in frozen}
 
 
 def bytes_of(tensors: object, rank: int) -> int:
-    """What this rank's share of `tensors` takes: its shards, and on rank 0 what all have alike."""
+    """Return the bytes of this rank's share of `tensors`: its shards, and on rank 0 the common ones."""
     if isinstance(tensors, DTensor):
         local = tensors.to_local()
         return local.numel() * local.element_size()
@@ -227,7 +227,7 @@ def bytes_of(tensors: object, rank: int) -> int:
 
 
 def first_cause(error: BaseException) -> str:
-    """What torch.distributed.checkpoint wraps in the tracebacks of all ranks, in one line."""
+    """Return in one line the error that torch.distributed.checkpoint wraps in tracebacks of all ranks."""
     if isinstance(error, CheckpointException) and error.failures:
         error, _ = error.failures[min(error.failures)]
     text = str(error).strip().splitlines()
@@ -235,7 +235,7 @@ def first_cause(error: BaseException) -> str:
 
 
 def write(state: dict[str, Any], folder: Path, group: dist.ProcessGroup | None, beat: Callable[[], None]) -> None:
-    """The tensors of `state`, each rank its own. All ranks must call it. Each tensor is a `beat`."""
+    """Write the tensors of `state`, each rank its own. All ranks must call it. Beat for each tensor."""
     save(
         state,
         storage_writer=FileSystemWriter(folder),
@@ -256,7 +256,7 @@ def _read(state: dict[str, Any], folder: Path, group: dist.ProcessGroup | None, 
 
 
 class _Writing(DefaultSavePlanner):
-    """Torch's own, with a beat for each tensor that is to be written."""
+    """torch's planner, with a beat for each tensor to write."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ class _Writing(DefaultSavePlanner):
 
 
 class _Reading(DefaultLoadPlanner):
-    """Torch's own, with a beat for each tensor that was read."""
+    """torch's planner, with a beat for each tensor read."""
 
     def __init__(self, beat: Callable[[], None], **options: Any) -> None:  # noqa: ANN401  (as torch takes them)
         super().__init__(**options)

@@ -1,6 +1,6 @@
-"""A sweep of W&B within one job: its trials one after the other, each on all ranks.
+"""Runs a W&B sweep within one job: its trials one after the other, each on all ranks.
 
-Of a sweep as an array of jobs, which go on after an interruption, see hpc/sweep.sh.
+hpc/sweep.sh runs a sweep as an array of jobs, which continue after an interruption.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ ConfigType = TypeVar("ConfigType", bound=TrainingConfig)
 
 
 def sweep(run: Callable[..., int], config: ConfigType, environment: JobEnvironment, device: torch.device) -> int:
-    """Create the sweep of config.sweep_config and run its trials. All ranks call it.
+    """Create the sweep of config.sweep_config and run its trials. All ranks must call it.
 
-    A trial's checkpoints and outputs lie in a folder of the name of its run of W&B.
+    Checkpoints and outputs of a trial are in a folder named after its W&B run.
 
     Args:
-        run: trains with a configuration, as train.loop.run.
-        config: what the sweep leaves as it is.
-        environment: this rank's place.
-        device: of this rank.
+        run: trains with a configuration, as train.loop.run does.
+        config: the settings that the sweep does not change.
+        environment: rank and folders of this process.
+        device: device of this rank.
 
     Returns:
-        0; 1 when a trial failed or the sweep cannot be created, the same on every rank.
+        The exit status, the same on every rank: 0, or 1 if a trial failed or the sweep cannot be created.
     """
     problem, content = None, None
     try:
@@ -75,5 +75,5 @@ def sweep(run: Callable[..., int], config: ConfigType, environment: JobEnvironme
 
 
 def _chosen(values: Any, content: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-    """What the sweep has decided, of all that W&B's configuration holds."""
+    """Return the values that the sweep has chosen, from all values of W&B's configuration."""
     return {name: values[name] for name in content["parameters"]}
