@@ -41,8 +41,8 @@ class Task(ABC, Generic[ConfigType]):
     same ones each time."""
 
     train_data: Dataset[Any]
-    """A map-style data set. If it has `__getitems__`, a whole batch is fetched at once; its `collate` makes the batch. If
-    it has an attribute `epoch`, the loop sets it before each epoch."""
+    """A map-style data set. If it has `__getitems__`, a whole batch is fetched at once; its `collate` makes the batch.
+    If it has an attribute `epoch`, the loop sets it before each epoch."""
     test_data: Dataset[Any]
 
     def __init__(self, config: ConfigType, environment: JobEnvironment, device: torch.device) -> None:

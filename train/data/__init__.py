@@ -1,1 +1,1 @@
-"""Readers of data sets as they lie on disk, in the formats of the public ones."""
+"""Readers of data sets in the formats of the public ones."""

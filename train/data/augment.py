@@ -1,6 +1,6 @@
-"""Augmentations of batches, on whichever device they are. All randomness is the given generator's.
+"""Augmentations of batches, on any device. All random numbers come from the given generator.
 
-A generator on the CPU draws the same for every device, and its state goes into a checkpoint as it is.
+A generator on the CPU draws the same numbers for every device.
 
 Shape suffixes: N samples of the batch, C channels, H rows, W columns, K classes.
 """
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 def random_crop_flip(
     images_NCHW: torch.Tensor, generator: torch.Generator, *, padding: int = 4, mirrored: float = 0.5
 ) -> torch.Tensor:
-    """Each image moved by up to `padding` pixels either way, zeros coming in, and mirrored with that probability."""
+    """Shift each image by up to `padding` pixels in each direction, filled with zeros, and mirror some of them."""
     count, channels, height, width = images_NCHW.shape
     device = images_NCHW.device
     moves_2N = torch.randint(0, 2 * padding + 1, (2, count), generator=generator, device=generator.device).to(device)
@@ -22,7 +22,7 @@ def random_crop_flip(
     columns_W = torch.arange(width, device=device)
     columns_NW = torch.where(flips_N[:, None], columns_W.flip(0), columns_W) + moves_2N[1][:, None]
     rows_NH = torch.arange(height, device=device) + moves_2N[0][:, None]
-    # One gather of pixels by their place in the padded image takes a third of the time of two, by rows and by columns.
+    # One gather of pixels from the padded image takes a third of the time of two gathers, by rows and by columns.
     places_NHW = rows_NH[:, :, None] * (width + 2 * padding) + columns_NW[:, None, :]
     places = places_NHW.view(count, 1, -1).expand(count, channels, -1)
     return F.pad(images_NCHW, (padding,) * 4).flatten(2).gather(2, places).view(images_NCHW.shape)
@@ -31,12 +31,12 @@ def random_crop_flip(
 def mixup(
     images_NCHW: torch.Tensor, labels: torch.Tensor, classes: int, generator: torch.Generator, *, alpha: float = 0.2
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image blended with another of the batch, and targets_NK to match (Zhang et al., arXiv:1710.09412).
+    """Blend each image with another of the batch. Return images and targets_NK (Zhang et al., arXiv:1710.09412).
 
-    `labels` are labels_N of int64, or targets_NK already. One share, of Beta(alpha, alpha), serves the batch.
+    `labels` are labels_N (int64) or targets_NK. The whole batch has one share, drawn from Beta(alpha, alpha).
 
     Raises:
-        ValueError: the images are whole numbers: normalise them first.
+        ValueError: the images are integers; normalise them first.
     """
     if not images_NCHW.is_floating_point():
         raise ValueError(f"mixup blends images of a floating type, not {images_NCHW.dtype}: normalise them first")
@@ -48,10 +48,10 @@ def mixup(
 def cutmix(
     images_NCHW: torch.Tensor, labels: torch.Tensor, classes: int, generator: torch.Generator, *, alpha: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A rectangle of each image taken from another, and targets_NK by their areas (Yun et al., arXiv:1905.04899).
+    """Replace a rectangle of each image by that of another. Return images and targets_NK, weighted by area.
 
-    `labels` are labels_N of int64, or targets_NK already. The rectangle is the same for the batch; its area is a share
-    of the image drawn of Beta(alpha, alpha), less what falls outside.
+    `labels` are labels_N (int64) or targets_NK. The rectangle is the same for the whole batch. Its share of the area is
+    drawn from Beta(alpha, alpha), minus what is outside the image. Source: Yun et al., arXiv:1905.04899.
     """
     height, width = images_NCHW.shape[2:]
     order_N, share = _partners(len(images_NCHW), generator, alpha)
@@ -68,13 +68,13 @@ def cutmix(
 
 
 def _partners(count: int, generator: torch.Generator, alpha: float) -> tuple[torch.Tensor, float]:
-    """Whom each sample is mixed with, and the share that it keeps."""
+    """Draw the partner of each sample, order_N, and the share that the sample keeps."""
     import numpy
 
     if alpha <= 0:
         raise ValueError(f"alpha must be above 0, not {alpha}")
     order_N = torch.randperm(count, generator=generator, device=generator.device)
-    # torch draws of Beta from the global generator only.
+    # torch draws from Beta with the global generator only.
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     return order_N, float(numpy.random.default_rng(seed).beta(alpha, alpha))
 

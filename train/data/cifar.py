@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100, the "python version" as published (https://www.cs.toronto.edu/~kriz/cifar.html).
 
-Pickles that Python 2 wrote: a dict from strings of bytes to a numpy array of uint8, a row of 3,072 bytes an image
-(32 x 32, all red, then all green, then all blue, row by row), and to lists. A pickle may call anything, so these are
-read by an unpickler that knows the three names of a numpy array and refuses all others; nor does it need numpy.
+The files are pickles of Python 2: a dict from byte strings to lists and to a numpy array of uint8. Each row of this is
+an image of 3,072 bytes (32 x 32: all red, then all green, then all blue, row by row). A pickle can call any code.
+Therefore the unpickler here accepts only the three names of a numpy array. It does not need numpy.
 
 Shape suffixes: N samples, C channels (red, green, blue), H rows, W columns.
 """
@@ -32,18 +32,18 @@ ROW = 3 * 32 * 32
 
 
 class CifarError(ValueError):
-    """A file is not as CIFAR's are. Names the file and, where it is no sound pickle, the offset in bytes."""
+    """A file is not in CIFAR's format. The message names the file and, in an invalid pickle, the offset in bytes."""
 
 
 def read_cifar10(path: Path, split: Literal["train", "test"]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images_NCHW of uint8 and labels_N of int64, 0 to 9, in the published order.
+    """Read images_NCHW (uint8) and labels_N (int64, 0 to 9) in the published order.
 
-    `path` is the folder cifar-10-batches-py, the published archive, or a folder that holds one of them.
+    `path` is the folder cifar-10-batches-py, the published archive, or a folder that contains one of them.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        CifarError: a file is unsound.
-        OSError: it cannot be read.
+        FileNotFoundError: a file is missing.
+        CifarError: a file is invalid.
+        OSError: a file cannot be read.
     """
     batches = _read(path, CIFAR10_FOLDER, CIFAR10_ARCHIVE, CIFAR10_FILES[split])
     return _concatenated([_samples(name, batch, b"labels", 10) for name, batch in batches])
@@ -52,14 +52,14 @@ def read_cifar10(path: Path, split: Literal["train", "test"]) -> tuple[torch.Ten
 def read_cifar100(
     path: Path, split: Literal["train", "test"], labels: Literal["fine", "coarse"] = "fine"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images_NCHW of uint8 and labels_N of int64: 0 to 99, or 0 to 19 for the coarse ones.
+    """Read images_NCHW (uint8) and labels_N (int64; 0 to 99, or 0 to 19 for the coarse labels).
 
-    `path` is the folder cifar-100-python, the published archive, or a folder that holds one of them.
+    `path` is the folder cifar-100-python, the published archive, or a folder that contains one of them.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        CifarError: a file is unsound.
-        OSError: it cannot be read.
+        FileNotFoundError: a file is missing.
+        CifarError: a file is invalid.
+        OSError: a file cannot be read.
     """
     batches = _read(path, CIFAR100_FOLDER, CIFAR100_ARCHIVE, CIFAR100_FILES[split])
     classes = 100 if labels == "fine" else 20
@@ -67,22 +67,22 @@ def read_cifar100(
 
 
 def cifar10_names(path: Path) -> list[str]:
-    """The names of the labels 0 to 9. Raises as `read_cifar10` does."""
+    """Read the names of the labels 0 to 9. Raises the errors of `read_cifar10`."""
     [(name, content)] = _read(path, CIFAR10_FOLDER, CIFAR10_ARCHIVE, CIFAR10_FILES["names"])
     return _names(name, content, b"label_names", 10)
 
 
 def cifar100_names(path: Path, labels: Literal["fine", "coarse"] = "fine") -> list[str]:
-    """The names of the labels 0 to 99, or of the coarse ones. Raises as `read_cifar100` does."""
+    """Read the names of the labels 0 to 99, or of the coarse labels. Raises the errors of `read_cifar100`."""
     [(name, content)] = _read(path, CIFAR100_FOLDER, CIFAR100_ARCHIVE, CIFAR100_FILES["names"])
     return _names(name, content, f"{labels}_label_names".encode(), 100 if labels == "fine" else 20)
 
 
 def locate(path: Path, folder: str, archive: str) -> Path:
-    """The unpacked folder, if there, else the archive: `path` is one of these two or holds one of them.
+    """Return the unpacked folder if it exists, else the archive. `path` is one of the two, or contains one.
 
     Raises:
-        FileNotFoundError: neither is there.
+        FileNotFoundError: neither exists.
     """
     if path.is_file() or path.name == folder:
         return path
@@ -93,10 +93,10 @@ def locate(path: Path, folder: str, archive: str) -> Path:
 
 
 def read_members(path: Path, folder: str, archive: str, names: list[str]) -> list[tuple[str, bytes]]:
-    """What to call each of `names` in a message, and its content.
+    """Return for each of `names` a name for messages, and the content.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file is missing.
         CifarError: the archive is damaged.
         OSError: a file cannot be read.
     """
@@ -111,7 +111,7 @@ def read_members(path: Path, folder: str, archive: str, names: list[str]) -> lis
 
 
 def _archive_members(archive: Path, wanted: set[str]) -> dict[str, bytes]:
-    """From one pass over the archive, which ends with the last that is wanted."""
+    """Read the wanted members in one pass over the archive, which stops after the last of them."""
     contents: dict[str, bytes] = {}
     try:
         with tarfile.open(archive, "r|gz") as file:
@@ -128,13 +128,13 @@ def _archive_members(archive: Path, wanted: set[str]) -> dict[str, bytes]:
 
 
 class _DType:
-    """Stands for a numpy.dtype in a pickle: only its name is looked at."""
+    """Stands for a numpy.dtype in a pickle. Only its name is used."""
 
     def __init__(self, name: object, *_: object) -> None:
         self.name = name
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and alignment, which uint8 has none of."""
+        """Ignore byte order and alignment, which do not matter for uint8."""
 
 
 class _Array:
@@ -154,7 +154,7 @@ def _reconstruct(*_: object) -> _Array:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds plain values and `_Array`s only. numpy moved its module in 2.0."""
+    """Creates only plain values and `_Array` objects. numpy 2.0 moved its module."""
 
     allowed = {  # noqa: RUF012  (not changed)
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -173,7 +173,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickled(name: str, content: bytes) -> dict[bytes, Any]:
-    # An unpickler reads no further than it understands from what has no peek(): so tell() is where it failed.
+    # From a file without peek(), an unpickler reads only what it understands: tell() is then where it failed.
     file = io.BytesIO(content)
     try:
         value = _Unpickler(file, encoding="bytes").load()

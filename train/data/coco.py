@@ -1,7 +1,7 @@
 """COCO's annotations of objects (https://cocodataset.org/#format-data): instances_*.json beside a folder of images.
 
-Objects are boxes (left, top, width, height, in pixels) of a category, outlined by polygons, or as a crowd of many by
-run lengths. Categories' identifiers have gaps; classes here are counted from 0 in the order of the identifiers.
+An object is a box (left, top, width, height, in pixels) with a category. Its outline is given by polygons, or by run
+lengths for a crowd of many objects. The identifiers of categories have gaps; classes here count from 0 in their order.
 
 Shape suffixes: M objects of an image, K crowds of an image, C channels, H rows, W columns.
 """
@@ -24,27 +24,27 @@ BACKGROUND, VOID = 0, 255
 
 
 class CocoError(ValueError):
-    """The annotations are unsound. Names the file and, where there is one, the annotation's or image's id."""
+    """The annotations are invalid. The message names the file and the id of the annotation or image, if any."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What there is to detect in an image."""
+    """The objects to detect in an image."""
 
     boxes_M4: torch.Tensor
-    """float32: centre x, centre y, width, height, each 0 to 1 of the image's width or height."""
+    """float32: centre x, centre y, width, height, each from 0 to 1 relative to the image."""
     labels_M: torch.Tensor
     """int64, 0 to the number of classes - 1."""
     areas_M: torch.Tensor
-    """float32, of the outlines, in pixels: COCO's small is below 32 x 32, its large above 96 x 96."""
+    """float32: areas of the outlines in pixels. COCO's small is below 32 x 32, its large above 96 x 96."""
     crowd_boxes_K4: torch.Tensor
-    """As boxes_M4. What is found in a crowd is neither right nor wrong."""
+    """Crowds, as boxes_M4. A detection in a crowd is neither right nor wrong."""
     crowd_labels_K: torch.Tensor
-    """As labels_M."""
+    """Labels of the crowds, as labels_M."""
     image_id: int
-    """COCO's own."""
+    """COCO's id of the image."""
     size: tuple[int, int]
-    """The image's height and width in pixels."""
+    """Height and width of the image in pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Image:
 
 
 class Coco(Dataset[tuple[torch.Tensor, Target]]):
-    """Map-style: an image_CHW of uint8 and its Target. `mask` gives the same image's semantic mask."""
+    """Map-style data set: image_CHW (uint8) and its Target. `mask` returns the semantic mask of an image."""
 
     def __init__(
         self,
@@ -66,21 +66,21 @@ class Coco(Dataset[tuple[torch.Tensor, Target]]):
         classes: Sequence[str] | None = None,
         size: tuple[int, int] | None = None,
     ) -> None:
-        """Read `annotations`, as annotations/instances_train2017.json, of the files in `images`, as train2017.
+        """Read `annotations` (annotations/instances_train2017.json) of the files in `images` (train2017).
 
-        `classes` are names in the order of the labels, by default all of the file's categories; annotations of others
-        are left out. Images without annotations are samples too, of which there is nothing to find. With `size`,
-        height and width in pixels, images and masks are resized to it, so that they go into one batch.
+        `classes` are names in the order of the labels, by default all categories of the file. Annotations of other
+        categories are omitted. Images without annotations are samples without objects. `size` is height and width in
+        pixels, to which images and masks are resized, so that they fit into one batch.
 
         Raises:
-            CocoError: the file is not sound.
-            OSError: it cannot be read.
+            CocoError: the file is invalid.
+            OSError: the file cannot be read.
         """
         self.annotations_path, self.images_path, self.size = annotations, images, size
         content = _parsed(annotations)
         names = {_integer(annotations, one, "id", "a category"): str(one.get("name")) for one in content["categories"]}
         self.classes = list(classes) if classes is not None else [names[identifier] for identifier in sorted(names)]
-        """Names, in the order of their labels. In a semantic mask, class 0 has the value 1."""
+        """Names in the order of the labels. In a semantic mask, class 0 has the value 1."""
         missing = sorted(set(self.classes) - set(names.values()))
         if missing or len(set(self.classes)) < len(self.classes):
             raise CocoError(
@@ -111,7 +111,7 @@ class Coco(Dataset[tuple[torch.Tensor, Target]]):
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, (int, float)) for one in box):
             raise self._error(identifier, f"has the bbox {box!r}, not [left, top, width, height]")
         left, top, width, height = box
-        # Boxes of no width occur, and boxes a little beyond the edge, which `_boxes` cuts off.
+        # Some boxes have zero width, and some extend a little beyond the edge; `_boxes` clips them.
         ends = ((left, left + width, image.width), (top, top + height, image.height))
         if any(low > high or low < -0.1 * side or high > 1.1 * side for low, high, side in ends):
             raise self._error(
@@ -128,17 +128,17 @@ class Coco(Dataset[tuple[torch.Tensor, Target]]):
         """Decode an image.
 
         Raises:
-            ImageError: its file is no whole image, or not of the size in the annotations. Names it.
-            OSError: it cannot be read.
+            ImageError: the file is not a complete image, or its size differs from the annotations.
+            OSError: the file cannot be read.
         """
         return self.image(index), self.target(index)
 
     def path(self, index: int) -> Path:
-        """The file of an image."""
+        """Return the file of an image."""
         return self.images_path / self._images[index].name
 
     def image(self, index: int) -> torch.Tensor:
-        """image_CHW of uint8. Raises as `__getitem__` does."""
+        """Return image_CHW (uint8). Raises the errors of `__getitem__`."""
         image, path = self._images[index], self.path(index)
         pixels = load_rgb(path)
         if pixels.size != (image.width, image.height):
@@ -149,7 +149,7 @@ class Coco(Dataset[tuple[torch.Tensor, Target]]):
         return to_tensor(pixels) if self.size is None else resized(pixels, *self.size)
 
     def target(self, index: int) -> Target:
-        """What there is to detect. The boxes of no area that COCO has are left out."""
+        """Return the objects to detect, without COCO's boxes of zero area."""
         image = self._images[index]
         sound = [one for one in self._objects[index] if one["bbox"][2] > 0 and one["bbox"][3] > 0]
         objects = [one for one in sound if not one.get("iscrowd")]
@@ -166,13 +166,13 @@ class Coco(Dataset[tuple[torch.Tensor, Target]]):
         )
 
     def mask(self, index: int) -> torch.Tensor:
-        """The semantic mask_HW of int64, of values 0 for background, 1 + label for a class, 255 for void.
+        """Return the semantic mask_HW (int64): 0 is background, 1 + label a class, 255 void.
 
-        Of objects one over the other the smaller is in front. A crowd, which is outlined in the rough, is void where
-        there is no object: `cross_entropy(..., ignore_index=255)` passes over it.
+        Where objects overlap, the smaller one is in front. A crowd has a rough outline, so it is void where there is no
+        object: `cross_entropy(..., ignore_index=255)` ignores it.
 
         Raises:
-            CocoError: a segmentation is unsound, or there are 255 classes or more.
+            CocoError: a segmentation is invalid, or there are 255 classes or more.
         """
         if len(self.classes) >= VOID:
             raise CocoError(
@@ -209,7 +209,7 @@ class Coco(Dataset[tuple[torch.Tensor, Target]]):
 
 
 class Masks(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Map-style: an image_CHW of uint8 and its semantic mask_HW of int64, as `Coco.mask` gives it."""
+    """Map-style data set: image_CHW (uint8) and its semantic mask_HW (int64), as `Coco.mask` returns it."""
 
     def __init__(self, coco: Coco) -> None:
         self.coco = coco
@@ -222,15 +222,15 @@ class Masks(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def collate(samples: Sequence[tuple[torch.Tensor, Target]]) -> tuple[list[torch.Tensor], list[Target]]:
-    """Images and targets as lists, as neither are of one size: for `DataLoader(coco, collate_fn=collate)`."""
+    """Return lists of images and targets of different sizes, for `DataLoader(coco, collate_fn=collate)`."""
     return [image for image, _ in samples], [target for _, target in samples]
 
 
 def fill_polygon(polygon: Sequence[float], height: int, width: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """region_HW of the pixels whose centres are inside `polygon`, x and y in turn, in pixels from the top left corner.
+    """Return region_HW: the pixels whose centres are inside `polygon` (x, y, x, y, … in pixels from the top left).
 
     Raises:
-        ValueError: it has not three points.
+        ValueError: the polygon has fewer than three points.
     """
     points = np.asarray(polygon, dtype=np.float64)
     if points.ndim != 1 or len(points) % 2 or len(points) < 6 or not np.isfinite(points).all():
@@ -238,7 +238,7 @@ def fill_polygon(polygon: Sequence[float], height: int, width: int) -> np.ndarra
     x, y = points[::2], points[1::2]
     next_x, next_y = np.roll(x, -1), np.roll(y, -1)
     centres = np.arange(height) + 0.5
-    # An edge crosses a row's centre line if it ends on the other side of it. Each crossing turns inside to outside.
+    # An edge crosses the centre line of a row if its ends are on different sides. Each crossing toggles inside/outside.
     crosses = (y[None] <= centres[:, None]) != (next_y[None] <= centres[:, None])
     rows, edges = np.nonzero(crosses)
     along = (centres[rows] - y[edges]) / (next_y[edges] - y[edges])
@@ -250,12 +250,12 @@ def fill_polygon(polygon: Sequence[float], height: int, width: int) -> np.ndarra
 
 
 def decode_run_lengths(counts: object, height: int, width: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """region_HW from COCO's run lengths: down the columns, the first run of what is outside.
+    """Return region_HW from COCO's run lengths, which go down the columns; the first run is outside.
 
-    `counts` is a list of them, or the characters into which pycocotools packs them.
+    `counts` is a list of run lengths, or the string into which pycocotools packs them.
 
     Raises:
-        ValueError: they are not of as many pixels.
+        ValueError: their sum is not height x width.
     """
     runs = _unpacked(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
@@ -267,7 +267,7 @@ def decode_run_lengths(counts: object, height: int, width: int) -> np.ndarray[An
 
 
 def _unpacked(text: str) -> list[int]:
-    """Five bits a character, low ones first, the sixth for more to come; from the fourth on as differences."""
+    """Unpack run lengths: 5 bits per character, low bits first; bit 6: more follow; from the fourth on, differences."""
     runs: list[int] = []
     value = shift = 0
     for character in text:

@@ -1,4 +1,4 @@
-"""Fetches one file over HTTP: goes on where an earlier try ended, and appears whole or not at all."""
+"""Downloads one file over HTTP. It continues where an earlier attempt ended, and the file appears atomically."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from typing import BinaryIO
 
 TRIES = 4
 TIMEOUT_SECONDS = 30.0
-"""Without a byte from the server."""
+"""Limit without a byte from the server."""
 PROGRESS_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
-"""Before the second try; one more before each further."""
+"""Wait before the second attempt; each further attempt waits one more."""
 CHUNK = 1 << 16
 
 
 class FetchError(RuntimeError):
-    """The file cannot be fetched. Names it and says what to do."""
+    """The file cannot be downloaded. The message names it and says what to do."""
 
 
 def fetch(url: str, path: Path, md5: str | None) -> None:
-    """Bring `url` to `path`, if its MD5 is `md5`. Tells its progress on standard error.
+    """Download `url` to `path` if its MD5 is `md5`. Print the progress on standard error.
 
-    What has come stays beside `path` when the connection breaks, for the next try or the next call.
+    If the connection breaks, the part stays beside `path` for the next attempt or the next call.
 
     Raises:
-        FetchError: the server refuses, does not answer, or has another file; another process fetches the same.
+        FetchError: the server refuses, does not answer or has another file, or another process downloads the same.
         OSError: `path` cannot be written.
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
@@ -53,7 +53,7 @@ def fetch(url: str, path: Path, md5: str | None) -> None:
             if partial.stat().st_size == 0:
                 partial.unlink()
             raise
-        if begun and md5 not in (None, found):  # What was there may have been of another file.
+        if begun and md5 not in (None, found):  # The earlier part may be of another file.
             file.truncate(0)
             found = _fetched(file, url, path, partial)
         if md5 not in (None, found):
@@ -63,7 +63,7 @@ def fetch(url: str, path: Path, md5: str | None) -> None:
 
 
 def md5_of(path: Path) -> str:
-    """In hexadecimal. Tells damage, not malice."""
+    """Return the MD5 of a file in hexadecimal. It detects damage, not manipulation."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -72,7 +72,7 @@ def md5_of(path: Path) -> str:
 
 
 def _fetched(file: BinaryIO, url: str, path: Path, partial: Path) -> str:
-    """The MD5 of the whole file."""
+    """Download with retries, and return the MD5 of the whole file."""
     _fetch_to(file, url, path)
     file.flush()
     os.fsync(file.fileno())
@@ -101,7 +101,7 @@ def _fetch_to(file: BinaryIO, url: str, path: Path) -> None:
 
 
 def _append(file: BinaryIO, url: str, name: str) -> None:
-    """What is still missing of the file. From its start where the server cannot give parts."""
+    """Download the missing part of the file, or all of it if the server does not support ranges."""
     start = file.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310  (checked)
     try:
@@ -110,7 +110,7 @@ def _append(file: BinaryIO, url: str, name: str) -> None:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
         error.close()
-        file.truncate(0)  # All of it was there, and not as published, or it is another file by now.
+        file.truncate(0)  # The whole file was there but is not as published, or the server now has another file.
         _append(file, url, name)
         return
     with response:
@@ -127,7 +127,7 @@ def _append(file: BinaryIO, url: str, name: str) -> None:
             if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
                 _tell(name, done, total)
-        # A read of a given size ends early without a word.
+        # A read of a given size may end early without an error.
         if total is not None and done < total:
             raise ConnectionError(f"the connection ended at byte {done} of {total}")
         _tell(name, done, total)

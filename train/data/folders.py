@@ -1,4 +1,4 @@
-"""Images in a folder for each class, as ImageNet has them: train/n01440764/n01440764_10026.JPEG, val/n01440764/….
+"""Images in one folder per class, as in ImageNet: train/n01440764/n01440764_10026.JPEG, val/n01440764/….
 
     train = ClassFolders(root / "train", RandomResizedCrop(224), seed=config.seed)
     test = ClassFolders(root / "val", ResizedCentreCrop(224), classes=train.classes)
@@ -32,26 +32,26 @@ Transform = Callable[["Image.Image", torch.Generator], torch.Tensor]
 
 
 class FoldersError(ValueError):
-    """A folder does not hold classes of images. Names it and says what is expected."""
+    """A folder does not contain classes of images. The message names it and says what is expected."""
 
 
 class ClassFolders(Dataset[tuple[torch.Tensor, int]]):
-    """Map-style: an image_CHW of uint8, as `transform` returns it, and its class.
+    """Map-style data set: image_CHW (uint8), as `transform` returns it, and its class.
 
-    Samples are in the order of their classes, then of their names, as bytes: the same on every node.
+    Samples are sorted by class, then by the bytes of their names: the same order on every node.
     """
 
     def __init__(
         self, folder: Path, transform: Transform, *, seed: int = 0, classes: Sequence[str] | None = None
     ) -> None:
-        """Look through `folder`, which has a folder for each class.
+        """List the images of `folder`, which has a folder for each class.
 
-        `transform` gets, for each sample, a generator whose numbers depend on `seed`, `epoch` and the sample's index
-        alone: not on ranks, workers or interruptions. `classes` are the names in the order of their labels; by
-        default the folders' names, sorted. Images are told by their suffix; other files are passed over.
+        For each sample `transform` gets a generator whose numbers depend only on `seed`, `epoch` and the index of the
+        sample, and not on ranks, workers or interruptions. `classes` are the names in the order of the labels; default:
+        the sorted names of the folders. Images are recognized by suffix; other files are ignored.
 
         Raises:
-            FoldersError: there are no classes, or a class has no images, holds a folder, or is not in `classes`.
+            FoldersError: there are no classes, or a class has no images, contains a folder, or is not in `classes`.
             OSError: a folder cannot be read.
         """
         self.folder, self.transform, self.seed = folder, transform, seed
@@ -61,7 +61,7 @@ class ClassFolders(Dataset[tuple[torch.Tensor, int]]):
                 f"{folder}: holds no folders; a folder for each class is expected, with its images in it"
             )
         self.classes = list(classes) if classes is not None else found
-        """Names, in the order of their labels."""
+        """Names in the order of the labels."""
         unknown = sorted(set(found) - set(self.classes))
         if unknown:
             raise FoldersError(
@@ -69,20 +69,20 @@ class ClassFolders(Dataset[tuple[torch.Tensor, int]]):
                 + (f", and {len(unknown) - 1} more such" if len(unknown) > 1 else "")
             )
         label_of = {name: label for label, name in enumerate(self.classes)}
-        # Shared file systems answer slowly, but many at a time.
+        # Shared file systems answer slowly, but many requests in parallel.
         with ThreadPoolExecutor(16) as pool:
             names = list(pool.map(lambda name: _images(folder / name), found))
-        # Few large buffers: a list of a million names would be copied into each worker, as counting references writes.
+        # Few large buffers: reference counts would copy a list of a million names into each worker.
         self._names = b"".join(name for part in names for name in part)
         self._ends_N = torch.tensor(list(accumulate(len(name) for part in names for name in part)), dtype=torch.int64)
         counts = torch.tensor([len(part) for part in names])
         self.labels_N = torch.tensor([label_of[name] for name in found], dtype=torch.int64).repeat_interleave(counts)
-        """The class of each sample."""
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # For workers that live on.
+        """Class of each sample."""
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # For persistent workers.
 
     @property
     def epoch(self) -> int:
-        """Set it before each epoch: the augmentations are those of this epoch, also in persistent workers."""
+        """The epoch of the augmentations. Set it before each epoch; persistent workers see it too."""
         return int(self._epoch)
 
     @epoch.setter
@@ -90,7 +90,7 @@ class ClassFolders(Dataset[tuple[torch.Tensor, int]]):
         self._epoch.fill_(epoch)
 
     def path(self, index: int) -> Path:
-        """The file of a sample."""
+        """Return the file of a sample."""
         if not 0 <= index < len(self):
             raise IndexError(f"no sample {index} among {len(self)}")
         start = int(self._ends_N[index - 1]) if index else 0
@@ -104,15 +104,15 @@ class ClassFolders(Dataset[tuple[torch.Tensor, int]]):
         """Decode a sample and transform it.
 
         Raises:
-            ImageError: its file is no whole image. Names it.
-            OSError: it cannot be read.
+            ImageError: the file is not a complete image. The message names it.
+            OSError: the file cannot be read.
         """
         image = load_rgb(self.path(index))
         return self.transform(image, sample_generator(self.seed, self.epoch, index)), int(self.labels_N[index])
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """A generator whose numbers depend on these three alone, and are unlike those of their neighbours."""
+    """Return a generator whose numbers depend only on these three, and are independent of its neighbours'."""
     digest = hashlib.blake2b(struct.pack("<QQQ", seed, epoch, index), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
@@ -124,13 +124,13 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[bytes]:
-    """The sorted names of a class's images. No file is asked for more than its name."""
+    """Return the sorted names of the images of a class, without a stat of each file."""
     names = []
     with os.scandir(os.fsencode(folder)) as entries:
         for entry in entries:
             if entry.name.startswith(b"."):
                 continue
-            if os.path.splitext(os.fsdecode(entry.name))[1].lower() in SUFFIXES:  # noqa: PTH122  (twenty times as fast)
+            if os.path.splitext(os.fsdecode(entry.name))[1].lower() in SUFFIXES:  # noqa: PTH122  (20 times as fast)
                 names.append(entry.name)
             elif entry.is_dir():
                 raise FoldersError(

@@ -1,8 +1,8 @@
 """IDX, the file format of MNIST and its family (http://yann.lecun.com/exdb/mnist, "FILE FORMATS").
 
-Two zero bytes, a type code, the number of dimensions, each dimension's size as a big-endian uint32, then the
-elements, big-endian, last dimension fastest. torch is imported only where a tensor is made, so that
-`train.prepare` starts fast.
+A file has two zero bytes, a type code, the number of dimensions, the size of each dimension as a big-endian uint32,
+then the big-endian elements, with the last dimension fastest. torch is imported only where a tensor is created, so
+that `train.prepare` starts fast.
 
 Shape suffixes: N samples, H rows, W columns.
 """
@@ -34,15 +34,15 @@ TYPES = {
 
 
 class IdxError(ValueError):
-    """A file is not sound IDX. Names the file and the offset, in bytes of the uncompressed data."""
+    """A file is not valid IDX. The message names the file and the offset in bytes of the uncompressed data."""
 
 
 def read(path: Path) -> torch.Tensor:
-    """The tensor in `path`, plain or gzip by its content, of the type and shape that its header says.
+    """Read the tensor in `path` (plain or gzip, detected by content), with type and shape from its header.
 
     Raises:
-        IdxError: the file is no IDX, truncated, or longer than its header says.
-        OSError: it cannot be read.
+        IdxError: the file is not IDX, is truncated, or is longer than its header says.
+        OSError: the file cannot be read.
     """
     import torch
 
@@ -57,10 +57,10 @@ def read(path: Path) -> torch.Tensor:
 
 
 def write(path: Path, tensor: torch.Tensor) -> None:
-    """Write `tensor`. The file appears whole or not at all.
+    """Write `tensor` atomically.
 
     Raises:
-        ValueError: IDX has no such element type or shape.
+        ValueError: IDX does not support this element type or shape.
         OSError: the file cannot be written.
     """
     import torch
@@ -75,10 +75,10 @@ def write(path: Path, tensor: torch.Tensor) -> None:
 
 
 def encode(type_name: str, shape: tuple[int, ...], elements: bytes | bytearray) -> bytes:
-    """A whole IDX file around `elements`, which are big-endian already. Needs no torch.
+    """Return a complete IDX file with `elements`, which are already big-endian. It does not need torch.
 
     Raises:
-        ValueError: IDX has no such type or shape, or `elements` are not of it.
+        ValueError: IDX does not support this type or shape, or `elements` do not match it.
     """
     code = next((code for code, (name, _) in TYPES.items() if name == type_name), None)
     if code is None:
@@ -91,11 +91,11 @@ def encode(type_name: str, shape: tuple[int, ...], elements: bytes | bytearray) 
 
 
 def read_split(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images_NHW and labels_N of `split`, "train" or "t10k" (test), both uint8, by MNIST's file names.
+    """Read images_NHW and labels_N (both uint8) of `split`, "train" or "t10k" (test), by MNIST's file names.
 
     Raises:
         FileNotFoundError: a file is not in `folder`.
-        IdxError: a file is unsound, or the two do not belong together.
+        IdxError: a file is invalid, or the two do not belong together.
     """
     images_path, labels_path = find(folder, f"{split}-images", 3), find(folder, f"{split}-labels", 1)
     images_NHW, labels_N = read(images_path), read(labels_path)
@@ -108,7 +108,7 @@ def read_split(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def find(folder: Path, name: str, dimensions: int) -> Path:
-    """The file `name`, as train-images, by any of the names that MNIST's files have been given.
+    """Return the file `name`, such as train-images, under any of the usual names of MNIST's files.
 
     Raises:
         FileNotFoundError: there is none in `folder`.
@@ -122,7 +122,7 @@ def find(folder: Path, name: str, dimensions: int) -> Path:
 
 
 def _swapped(elements: torch.Tensor) -> torch.Tensor:
-    """Bytes of elements, one element a row, from the machine's order to big-endian or back."""
+    """Convert bytes of elements (one element per row) between the machine's order and big-endian."""
     return elements.flip(1) if sys.byteorder == "little" and elements.shape[1] > 1 else elements
 
 
@@ -141,7 +141,7 @@ def _content(path: Path) -> bytearray:
 
 
 def _parse_header(path: Path, data: bytearray) -> tuple[int, tuple[int, ...]]:
-    """The type code and the shape, once they are known to account for every byte of `data`."""
+    """Return the type code and the shape, after checking that they match the length of `data`."""
     if len(data) < 4:
         raise IdxError(f"{path}: byte {len(data)}: the file ends in its 4-byte magic number")
     if data[0] or data[1]:

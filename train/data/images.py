@@ -1,9 +1,9 @@
-"""Images from files, by Pillow, and what is done to them one at a time. For batches see `train.data.augment`.
+"""Reads images with Pillow and transforms them one at a time. For batches see `train.data.augment`.
 
-Pillow is no part of the kit's own needs: `pip install pillow`. torchvision's transforms are followed where they set the
-custom (how a crop is drawn, how sizes are rounded), so that published results can be repeated.
+The kit itself does not need Pillow: `pip install pillow`. Crops are drawn and sizes rounded as in torchvision's
+transforms, so that published results can be reproduced.
 
-An image stays uint8 until it is in its batch on the device: a quarter of the bytes to pass between processes.
+An image stays uint8 until its batch is on the device, so that a quarter of the bytes pass between processes.
 
 Shape suffixes: N samples, C channels (red, green, blue), H rows, W columns.
 """
@@ -27,15 +27,15 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", "
 
 
 class ImageError(ValueError):
-    """An image cannot be read. Names the file and says what to do."""
+    """An image cannot be read. The message names the file and says what to do."""
 
 
 def load_rgb(path: Path) -> Image.Image:
-    """The image in `path`, decoded, with three channels, whatever it had.
+    """Decode the image in `path`, and convert it to three channels.
 
     Raises:
-        ImageError: Pillow is missing, or the file is no whole image.
-        OSError: it cannot be read.
+        ImageError: Pillow is missing, or the file is not a complete image.
+        OSError: the file cannot be read.
     """
     try:
         from PIL import Image
@@ -44,7 +44,7 @@ def load_rgb(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    # What Pillow raises of damaged files, of which UnidentifiedImageError and "image file is truncated" are an OSError.
+    # Pillow raises these for damaged files. UnidentifiedImageError and "image file is truncated" are OSErrors.
     except (OSError, SyntaxError, ValueError, LookupError, struct.error, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -53,14 +53,14 @@ def load_rgb(path: Path) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
-    """image_CHW of uint8, from an image of three channels."""
+    """Return image_CHW (uint8) from an image of three channels."""
     return _view(image).contiguous()
 
 
 def resized(image: Image.Image, height: int, width: int) -> torch.Tensor:
-    """image_CHW of uint8, `height` x `width` pixels, as Pillow's BILINEAR resizes it (to within 1 of 255).
+    """Return image_CHW (uint8) of `height` x `width` pixels, as Pillow's BILINEAR resizes it (to within 1 of 255).
 
-    torch's kernel, made after Pillow's, needs a third of its time.
+    torch's kernel is modelled on Pillow's and takes a third of its time.
     """
     if (image.height, image.width) == (height, width):
         return to_tensor(image)
@@ -68,7 +68,7 @@ def resized(image: Image.Image, height: int, width: int) -> torch.Tensor:
 
 
 def _view(image: Image.Image) -> torch.Tensor:
-    """image_CHW of uint8; in memory its rows hold one pixel after the other, as the image's do."""
+    """Return image_CHW (uint8); in memory its rows store pixel after pixel, as the image does."""
     import numpy
 
     return torch.from_numpy(numpy.array(image)).permute(2, 0, 1)
@@ -80,9 +80,9 @@ def normalise(
     deviation_C: Sequence[float] = IMAGENET_DEVIATION,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """From uint8 to `dtype`, 0 to 255 becoming 0 to 1, then each channel less its mean, over its deviation.
+    """Convert uint8 (0 to 255) to `dtype` (0 to 1), subtract each channel's mean, divide by its deviation.
 
-    On the device where the images are; one image_CHW will do too.
+    It runs on the device of the images, and also accepts one image_CHW.
     """
     mean = torch.tensor(mean_C, device=images_NCHW.device).view(-1, 1, 1)
     deviation = torch.tensor(deviation_C, device=images_NCHW.device).view(-1, 1, 1)
@@ -90,10 +90,10 @@ def normalise(
 
 
 class RandomResizedCrop:
-    """A random part of an image, resized to a square, half of them mirrored. The usual for training on ImageNet.
+    """A random crop of an image, resized to a square and mirrored half of the time; usual for training on ImageNet.
 
-    The part has `scale` of the image's area and a width of `ratio` times its height, drawn anew up to ten times until
-    it fits in the image; then it is the largest in the centre that has such a ratio.
+    The crop has `scale` of the image's area and a width of `ratio` times its height. It is drawn again up to ten times
+    until it fits into the image; after that it is the largest crop in the centre with such a ratio.
     """
 
     def __init__(
@@ -104,17 +104,17 @@ class RandomResizedCrop:
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         mirrored: float = 0.5,
     ) -> None:
-        """`size` in pixels; `mirrored` is the probability of a flip from left to right."""
+        """`size` is in pixels; `mirrored` is the probability of a flip from left to right."""
         self.size, self.scale, self.ratio, self.mirrored = size, scale, ratio, mirrored
 
     def __call__(self, image: Image.Image, generator: torch.Generator) -> torch.Tensor:
-        """image_CHW of uint8, `size` x `size`."""
+        """Return image_CHW (uint8) of `size` x `size` pixels."""
         draws = torch.rand(41, generator=generator).tolist()
         part = resized(image.crop(self._box(image.width, image.height, draws[:40])), self.size, self.size)
         return part.flip(-1) if draws[40] < self.mirrored else part
 
     def _box(self, width: int, height: int, draws: list[float]) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom in pixels."""
+        """Return left, top, right and bottom of the crop in pixels."""
         low, high = (math.log(one) for one in self.ratio)
         for area_draw, ratio_draw, x_draw, y_draw in zip(*[iter(draws)] * 4):
             area = width * height * (self.scale[0] + (self.scale[1] - self.scale[0]) * area_draw)
@@ -130,10 +130,10 @@ class RandomResizedCrop:
 
 
 class ResizedCentreCrop:
-    """The centre of an image whose shorter side was resized: the usual for evaluation on ImageNet. Draws nothing."""
+    """The centre crop of an image with its shorter side resized; usual for evaluation on ImageNet."""
 
     def __init__(self, size: int = 224, *, shorter_side: int = 256) -> None:
-        """Both in pixels.
+        """`size` and `shorter_side` are in pixels.
 
         Raises:
             ValueError: the crop would not fit.
@@ -143,7 +143,7 @@ class ResizedCentreCrop:
         self.size, self.shorter_side = size, shorter_side
 
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> torch.Tensor:  # noqa: ARG002
-        """image_CHW of uint8, `size` x `size`."""
+        """Return image_CHW (uint8) of `size` x `size` pixels."""
         shorter = min(image.width, image.height)
         width, height = (self.shorter_side * side // shorter for side in (image.width, image.height))
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)

@@ -1,15 +1,15 @@
-"""Set-up: brings a data set to its place and looks through it, once, before any job.
+"""Downloads or checks a data set once, before any job.
 
-    python -m train.prepare digits                      writes them
-    python -m train.prepare cifar10 /data/cifar         fetches what is not there, and verifies it
-    python -m train.prepare mnist --url https://…/mnist from another server
-    python -m train.prepare imagenet /data/ilsvrc       verifies it, where the user has put it
+    python -m train.prepare digits                      writes the digits
+    python -m train.prepare cifar10 /data/cifar         downloads missing files, and checks all
+    python -m train.prepare mnist --url https://…/mnist uses another server
+    python -m train.prepare imagenet /data/ilsvrc       checks files that the user has put there
 
-Standard output carries the destination alone; notes go to standard error. Exit status: 0 it is there and sound, 1 it
-is not, 2 bad arguments.
+Standard output has only the destination; notes go to standard error. Exit status: 0 the data set is there and valid, 1
+it is not, 2 invalid arguments.
 
-The digits are the UCI handwritten digits (https://doi.org/10.24432/C50P49, CC BY 4.0; the 1,797 of its test
-set) out of scikit-learn's package, of which one file is read and nothing imported. So this is enough:
+The digits are the UCI handwritten digits (https://doi.org/10.24432/C50P49, CC BY 4.0; the 1,797 of its test set). They
+come from the package scikit-learn, of which one file is read and nothing is imported. This is enough:
 `pip install --no-deps --target FOLDER scikit-learn`, then `PYTHONPATH=FOLDER python -m train.prepare digits`.
 """
 
@@ -30,7 +30,7 @@ from ..files import replaced
 
 SPLIT_SEED = 0
 TEST_EVERY = 5
-# SHA-256 of the files made here. They tell a finished destination from any other.
+# SHA-256 of the files written here, to recognize a finished destination.
 CHECKSUMS = {
     "train-images-idx3-ubyte": "05457544513695e9dfe9cfcf6587c3ba775597509a9a5a88181edb7dae409a85",
     "train-labels-idx1-ubyte": "d6d2a1d98424d5eca9e2a4548c13106759e3830af7ebe81a22cd0af655ea1d94",
@@ -42,17 +42,17 @@ COMMAND = f"python -m {__name__.partition('.')[0]}.prepare"
 
 
 class PrepareError(RuntimeError):
-    """The data set cannot be made. Says what to do."""
+    """The data set cannot be prepared. The message says what to do."""
 
 
 def prepare_digits(destination: Path) -> bool:
-    """Write the digits to `destination` in the layout of MNIST. False if they were there already.
+    """Write the digits to `destination` in MNIST's layout. Return False if they were there already.
 
-    8 x 8 images of uint8, 1,437 to train and 360 to test (t10k), every label split alike. UCI's grey levels
-    v, 0 to 16, are written as round(255 v / 16), so that v = round(16 u / 255) gives them back.
+    The images are 8 x 8 (uint8), 1,437 for training and 360 for tests (t10k), with the same split for each label. UCI's
+    grey levels v, 0 to 16, are written as round(255 v / 16); v = round(16 u / 255) restores them.
 
     Raises:
-        PrepareError: scikit-learn is not there, or carries other data.
+        PrepareError: scikit-learn is missing, or contains other data.
         OSError: `destination` cannot be written.
     """
     if all(_checksum(destination / name) == expected for name, expected in CHECKSUMS.items()):
@@ -67,12 +67,12 @@ def prepare_digits(destination: Path) -> bool:
 
 
 def _digits_files() -> dict[str, bytes]:
-    # A row: 64 grey levels, then the label.
+    # A row has 64 grey levels, then the label.
     rows = [[int(value) for value in line.split(",")] for line in _digits_csv().splitlines()]
-    # random() is the generator's one method whose sequence Python promises to keep for a seed.
+    # random() is the only method whose sequence for a seed Python guarantees.
     generator = random.Random(SPLIT_SEED)
     order = sorted(range(len(rows)), key=lambda index: (rows[index][-1], generator.random()))
-    test = set(order[::TEST_EVERY])  # Every fifth of those of one label, as they lie by label.
+    test = set(order[::TEST_EVERY])  # Every fifth sample of each label, because they are sorted by label.
     files = {}
     for split, is_test in (("train", False), ("t10k", True)):
         chosen = [row for index, row in enumerate(rows) if (index in test) == is_test]
@@ -100,12 +100,12 @@ def _checksum(path: Path) -> str:
 
 
 def prepare_published(name: str, destination: Path, url: str | None, verify_only: bool) -> str:
-    """Verify one of the public data sets in `destination`, after fetching what is missing. What was found, in words.
+    """Download missing files of a public data set, and check all in `destination`. Return a summary.
 
     Raises:
-        PrepareError: it is not there, and cannot or shall not be fetched.
-        FetchError: it cannot be fetched.
-        ValueError: a file is unsound, or not the published one: the readers' own errors, and VerifyError.
+        PrepareError: it is missing, and cannot be downloaded or must not be (`verify_only`).
+        FetchError: the download failed.
+        ValueError: a file is invalid (errors of the readers), or not the published one (VerifyError).
         OSError: a file cannot be read or written.
     """
     from ..data.published import DATA_SETS, fetch_missing
@@ -130,7 +130,7 @@ def _verify_digits(destination: Path) -> str:
 
 
 def _refuse_several(environment: JobEnvironment) -> None:
-    """A launcher ends all ranks when one leaves, so all leave, and none has begun."""
+    """Refuse to run as several ranks. All of them exit before any has started."""
     if environment.world_size > 1:
         raise PrepareError(
             f"rank {environment.rank} of {environment.world_size}: a data set is prepared by one process; call it "
@@ -141,13 +141,13 @@ def _refuse_several(environment: JobEnvironment) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=COMMAND,
-        description="Bring a data set to its place and look through it, once, at set-up.",
+        description="Download or check a data set, once, before any job.",
     )
     fetched, put = ["mnist", "fashion_mnist", "cifar10", "cifar100"], ["imagenet", "coco", "ag_news"]
     parser.add_argument("dataset", choices=["digits", *fetched, *put])
     parser.add_argument("destination", nargs="?", type=Path, help="default: scratch_dir/datasets/DATASET")
-    parser.add_argument("--url", help="fetch from this address: of the folder with the files, or of the one file")
-    parser.add_argument("--verify", action="store_true", help="look through what is there; write and fetch nothing")
+    parser.add_argument("--url", help="download from this address, of the folder with the files or of the only file")
+    parser.add_argument("--verify", action="store_true", help="only check existing files; write and download nothing")
     options = parser.parse_args(arguments)
     if options.url and (options.verify or options.dataset not in fetched):
         parser.error(f"--url is for fetching {', '.join(fetched)}, without --verify")
@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
             told = _verify_digits(destination)
         else:
             told = "written" if prepare_digits(destination) else "already there"
-    # The readers' errors are all ValueErrors, and so is JobEnvironmentError.
+    # All errors of the readers are ValueErrors, and so is JobEnvironmentError.
     except (PrepareError, FetchError, ValueError, OSError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
-"""The public data sets: where they are fetched, and whether what lies in a folder is they.
+"""The public data sets: where to download them, and how to check a folder.
 
-MD5 are those of torchvision's and of the data sets' own pages. What has none known here is looked through by its
-structure: all its files are read.
+The MD5 sums are from torchvision and the pages of the data sets. Data sets without known sums are checked by reading
+all their files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..data.fetch import fetch, md5_of
 
 
 class VerifyError(ValueError):
-    """A data set is not as it was published. Names the file, and says what to do."""
+    """A data set differs from the published one. The message names the file and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,25 @@ class Published:
     """A public data set."""
 
     verify: Callable[[Path], str]
-    """Looks through the folder, and says in a few words what it found."""
+    """Checks the folder, and returns a short summary."""
     address: str = ""
-    """Of the folder with its files. Empty: it cannot be fetched here."""
+    """Address of the folder with its files. Empty: it cannot be downloaded here."""
     files: dict[str, str] = field(default_factory=dict)
-    """What is fetched, and its MD5."""
+    """Files to download, with their MD5."""
     how: str = ""
-    """How to come by it, where it cannot be fetched here."""
+    """How to get it, if it cannot be downloaded here."""
 
 
 def fetch_missing(name: str, folder: Path, address: str) -> None:
-    """Bring to `folder` those of the files of data set `name` that are not there.
+    """Download those files of data set `name` that are missing in `folder`.
 
     Raises:
-        FetchError: a file cannot be fetched, or is not the published one.
+        FetchError: a file cannot be downloaded, or is not the published one.
         OSError: `folder` cannot be written.
     """
     for file, md5 in DATA_SETS[name].files.items():
         if not (folder / file).exists():
-            # A .tar.gz's or .gz's own address, or that of the folder.
+            # The address is that of the only file, or of the folder.
             one = address.endswith(file) and len(DATA_SETS[name].files) == 1
             fetch(address if one else f"{address.rstrip('/')}/{file}", folder / file, md5)
 
@@ -100,7 +100,7 @@ def _verify_imagenet(folder: Path) -> str:
         for index in _progress(range(len(split)), split.folder):
             path = split.path(index)
             content = path.read_bytes()
-            # What begins and ends as a JPEG does is not cut short. Of the others a few are sound: they are decoded.
+            # A file with a JPEG's start and end is not truncated. Decode the others: a few of them are valid.
             if not content.startswith(b"\xff\xd8\xff") or b"\xff\xd9" not in content[-64:]:
                 load_rgb(path)
     found = (len(train.classes), len(train), len(val))

@@ -1,4 +1,4 @@
-"""Samples that can only be read along, dealt out to ranks and their workers, and gone on with where a run stopped.
+"""Samples that can only be read in order, distributed to ranks and workers, and resumed where a run stopped.
 
     stream = ShardedStream(lambda epoch: read_lines(files), batch_size, environment, length=120_000, transform=decode)
     loader = stream.loader(num_workers=4)
@@ -11,13 +11,13 @@
                     checkpoints.save(step)
                     return NOT_FINISHED
 
-Sample i of the source goes to rank i mod world size. Of a rank's batches, batch j goes to worker j mod workers. (With
-batches of one sample, that deals by i mod (workers x world size).) So the batches are the same with any number of
-workers, none too, and those of a ResumableSampler that does not shuffle: all samples used lie at the source's front,
-and one number says how far, for any number of ranks to go on from.
+Sample i of the source goes to rank i mod world size. Batch j of a rank goes to worker j mod workers. (With batches of
+one sample, sample i goes to i mod (workers x world size).) The batches are therefore the same with any number of
+workers, also none, and equal those of a ResumableSampler that does not shuffle. All used samples are at the start of
+the source, and one number says how many. Any number of ranks can continue from it.
 
-Where the ranks do not come out even, the last of them repeat samples from the source's front: at most world_size - 1 in
-an epoch, for no rank may take a step that the others do not. Nothing is left out.
+If the samples cannot be divided evenly, the last ranks repeat samples from the start of the source, at most
+world_size - 1 per epoch, because all ranks must take the same number of steps. No sample is omitted.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Sample = TypeVar("Sample")
 
 
 class StreamError(RuntimeError):
-    """The source, the loop and the stream disagree. Says what must be done."""
+    """The source, the loop and the stream disagree. The message says what to do."""
 
 
 class ShardedStream(IterableDataset[Any], Generic[Sample]):
-    """This rank's samples of a source. Its place is counted in samples used, as `advance` says, not in fetched ones."""
+    """This rank's samples of a source. Its place counts used samples (`advance`), not fetched ones."""
 
     def __init__(
         self,
@@ -52,43 +52,43 @@ class ShardedStream(IterableDataset[Any], Generic[Sample]):
         transform: Callable[[Sample], Any] | None = None,
         first_epoch: int = 0,
     ) -> None:
-        """`source` gives an epoch's samples, the same on all ranks each time that it is asked for that epoch.
+        """`source(epoch)` returns the samples of an epoch, the same ones on all ranks and each time.
 
-        Every rank and worker reads along all of it, unless it returns a sequence, of which each takes its own items.
-        So let it return what is cheap, and let `transform` decode: it is called for a worker's own samples alone.
-        `batch_size` is of one rank's step. `length` is the number of samples of an epoch, all ranks together, where it
-        is known; of a sequence it is its own.
+        Every rank and worker reads all of it, unless it is a sequence, of which each takes only its own items. Let the
+        source return cheap samples, and decode in `transform`, which is called only for a worker's own samples.
+        `batch_size` is for one rank and step. `length` is the number of samples in an epoch, of all ranks together, if
+        it is known; a sequence has its own.
         """
         if batch_size < 1:
             raise ValueError(f"a stream needs a batch size of at least 1, not {batch_size}")
         self.source, self.batch_size, self.transform = source, batch_size, transform
         self.rank, self.world_size = environment.rank, environment.world_size
         self.epoch = first_epoch
-        """The epoch to begin or to go on with."""
+        """The epoch to start or to continue."""
         self.length = length
         if length is None:
             samples = source(first_epoch)
             self.length = len(samples) if isinstance(samples, Sequence) else None
         self._position = 0
-        self._used = 0  # Of this rank, since the epoch's start or since the state was loaded.
+        self._used = 0  # By this rank, since the epoch started or the state was loaded.
         self._inside = False
         self._exhausted = False
 
     def __len__(self) -> int:
-        """Samples of this rank that are left in the epoch, equal for all ranks.
+        """Samples of this rank that are left in the epoch, equal on all ranks.
 
         Raises:
-            TypeError: the source's length is not known.
+            TypeError: the length of the source is unknown.
         """
         if self.length is None:
             raise TypeError("the length of this stream is not known: give length=")
         return max(0, math.ceil((self.length - self._position) / self.world_size) - self._used)
 
     def __iter__(self) -> Iterator[Any]:
-        """What is left of the epoch for this rank, or in a worker of a DataLoader, for this worker.
+        """Yield the rest of the epoch for this rank or, in a worker of a DataLoader, for this worker.
 
         Raises:
-            StreamError: outside `in_epoch`, or the source has other than `length` samples.
+            StreamError: called outside `in_epoch`, or the source does not have `length` samples.
         """
         if not self._inside:
             raise StreamError("the stream was asked outside an epoch: use it inside `with stream.in_epoch(epoch):`")
@@ -130,23 +130,23 @@ class ShardedStream(IterableDataset[Any], Generic[Sample]):
             )
 
     def loader(self, num_workers: int = 0, **options: Any) -> StreamLoader:  # noqa: ANN401  (DataLoader's)
-        """A DataLoader of batches of `batch_size`; it has a `len`, in batches, if the stream has. For all epochs.
+        """Return a DataLoader of batches of `batch_size`, for all epochs. Its `len` is in batches, if known.
 
         Raises:
-            ValueError: an option would change the dealing of the samples, or let workers live past an epoch.
+            ValueError: an option would change the distribution of samples, or let workers outlive an epoch.
         """
         for name in ("batch_size", "batch_sampler", "sampler", "shuffle", "drop_last", "persistent_workers"):
             if options.get(name):
                 raise ValueError(f"a stream's loader cannot have {name}={options[name]!r}")
-        # A generator of its own: it draws a number each time that it is begun, of dropout's generator otherwise.
+        # The loader draws a number each time that iteration starts. With its own generator, dropout's is not used.
         options.setdefault("generator", torch.Generator())
         return StreamLoader(self, DataLoader(self, self.batch_size, num_workers=num_workers, **options))
 
     def advance(self, count: int) -> None:
-        """Say that this rank has used `count` further samples; the other ranks must have done the same.
+        """Report that this rank has used `count` more samples. The other ranks must do the same.
 
         Raises:
-            StreamError: there were not as many left.
+            StreamError: fewer samples were left.
         """
         if count < 0 or not self._inside:
             raise StreamError(f"cannot advance by {count}" + ("" if self._inside else " outside an epoch"))
@@ -156,13 +156,14 @@ class ShardedStream(IterableDataset[Any], Generic[Sample]):
 
     @contextmanager
     def in_epoch(self, epoch: int) -> Iterator[None]:
-        """The epoch's length: at its start, or where a loaded state left it.
+        """A context for one epoch, from its start or from where a loaded state left it.
 
-        Left at its end, the stream is ready for the next one. Left before, as at an interruption, it stays where it
-        is: save it, or `reset` it. The end of a source of unknown length is known when its `loader` has ended.
+        If the block ends at the end of the epoch, the stream is ready for the next one. If it ends earlier, as at an
+        interruption, the stream keeps its place: save it, or `reset` it. A source of unknown length has ended when its
+        `loader` has.
 
         Raises:
-            StreamError: another epoch is not over yet, or nothing was said to be used.
+            StreamError: another epoch is not over yet, or `advance` was never called.
         """
         if self._inside:
             raise StreamError(f"epoch {epoch} was begun inside an epoch")
@@ -186,7 +187,7 @@ class ShardedStream(IterableDataset[Any], Generic[Sample]):
             self.reset()
 
     def reset(self) -> None:
-        """Give up the rest of the epoch."""
+        """Discard the rest of the epoch."""
         self._position = self._used = 0
         self._exhausted = False
 
@@ -195,10 +196,10 @@ class ShardedStream(IterableDataset[Any], Generic[Sample]):
         return {"epoch": self.epoch, "position": self._reached(), "length": self.length}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the state was made, with as many ranks and as large batches as there are now.
+        """Continue where the state was made, with the current number of ranks and batch size.
 
         Raises:
-            StreamError: it is the state of a source of another length.
+            StreamError: the state belongs to a source of another length.
         """
         if state.get("length") != self.length:
             raise StreamError(f"the checkpoint's stream had length {state.get('length')}, this one has {self.length}")
@@ -206,7 +207,7 @@ class ShardedStream(IterableDataset[Any], Generic[Sample]):
         self.epoch, self._position = state["epoch"], state["position"]
 
     def _reached(self) -> int:
-        """Samples that all ranks together have used by now."""
+        """Samples that all ranks together have used so far."""
         reached = self._position + self._used * self.world_size
         return reached if self.length is None else min(self.length, reached)
 
@@ -214,14 +215,14 @@ class ShardedStream(IterableDataset[Any], Generic[Sample]):
         return self._exhausted if self.length is None else len(self) == 0
 
     def _is_empty(self) -> bool:
-        """Whether the epoch had nothing to give, as after an interruption at its very end."""
+        """Whether the epoch had no samples left, as after an interruption at its very end."""
         return self._empty if self.length is None else self._position >= self.length
 
     _empty = False
 
 
 class _Share:
-    """Which samples are a worker's own, by their number since the start. A row has a sample for each rank."""
+    """Which samples belong to a worker, by their number since the start. A row has one sample for each rank."""
 
     def __init__(self, rank: int, world_size: int, batch_size: int, worker: int, workers: int) -> None:
         self.rank, self.world_size, self.batch_size = rank, world_size, batch_size
@@ -235,16 +236,16 @@ class _Share:
 
 
 class StreamLoader:
-    """A DataLoader that tells its stream when it has ended: workers have copies of the stream, which cannot."""
+    """A DataLoader that tells its stream when it has ended. Workers have copies of the stream and cannot do so."""
 
     def __init__(self, stream: ShardedStream[Any], loader: DataLoader[Any]) -> None:
         self.stream, self.loader = stream, loader
 
     def __len__(self) -> int:
-        """Batches left in the epoch. Not the DataLoader's own, which would warn when a later epoch has more.
+        """Batches left in the epoch. The DataLoader's own `len` would warn when a later epoch has more.
 
         Raises:
-            TypeError: the source's length is not known.
+            TypeError: the length of the source is unknown.
         """
         return math.ceil(len(self.stream) / self.stream.batch_size)
 

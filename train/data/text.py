@@ -1,9 +1,9 @@
-"""Texts and their classes, from CSV as AG News has them, and from JSON lines.
+"""Texts and their classes, from CSV in AG News' format and from JSON lines.
 
-CSV (https://arxiv.org/abs/1509.01626, ag_news_csv/readme.txt): no header, every field quoted, quotes doubled: the
-class, counted from 1, then the title, then the description; `classes.txt` beside it has the names, a line each. JSON
-lines: {"text": "…", "label": 0}, the label a number from 0 or a name. All in UTF-8. Texts are not cut into tokens
-here, and stay as they are: AG News' backslashes stand for ends of lines, but not one to one.
+CSV (https://arxiv.org/abs/1509.01626, ag_news_csv/readme.txt) has no header. Every field is quoted, quotes are doubled.
+The fields are the class, counted from 1, the title and the description. `classes.txt` beside it has one name per line.
+JSON lines are {"text": "…", "label": 0}; the label is a number from 0 or a name. All files are UTF-8. Texts are not
+changed or tokenized here: AG News' backslashes stand for line ends, but not consistently.
 
 Shape suffixes: N samples.
 """
@@ -23,7 +23,7 @@ HEADERS = frozenset({"class", "class index", "label", "label_index"})
 
 
 class TextError(ValueError):
-    """A file is not as described. Names the file and the line, counted from 1."""
+    """A file has another format. The message names the file and the line, counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,19 @@ class Texts:
     """Texts and their classes."""
 
     texts: list[str]
-    """N of them."""
+    """The N texts."""
     labels_N: torch.Tensor
-    """int64, from 0."""
+    """Labels (int64), from 0."""
     names: list[str]
-    """Of the classes, in the order of their labels."""
+    """Names of the classes in the order of the labels."""
 
 
 def read(path: Path, names: Sequence[str] | None = None) -> Texts:
-    """The texts in a .csv, .jsonl or .json (lines) file: see `read_csv` and `read_json_lines`.
+    """Read a .csv, .jsonl or .json (lines) file: see `read_csv` and `read_json_lines`.
 
     Raises:
-        TextError: it is of another kind, or unsound.
-        OSError: it cannot be read.
+        TextError: the file has another suffix, or is invalid.
+        OSError: the file cannot be read.
     """
     if path.suffix == ".csv":
         return read_csv(path, names)
@@ -53,13 +53,13 @@ def read(path: Path, names: Sequence[str] | None = None) -> Texts:
 
 
 def read_csv(path: Path, names: Sequence[str] | None = None) -> Texts:
-    """Texts of AG News' kind: the fields after the class, a space between them.
+    """Read a CSV file in AG News' format. A text is the fields after the class, joined by spaces.
 
-    A first line that names its columns, as some copies have, is passed over. `names` of the classes default to the
-    lines of classes.txt beside the file, else to the classes' numbers.
+    A first line with column names, as in some copies, is skipped. `names` of the classes default to the lines of
+    classes.txt beside the file, else to the numbers of the classes.
 
     Raises:
-        TextError: a row is unsound, or its class is not among the names.
+        TextError: a row is invalid, or its class is not in `names`.
         OSError: the file cannot be read.
     """
     beside = path.with_name("classes.txt")
@@ -67,7 +67,7 @@ def read_csv(path: Path, names: Sequence[str] | None = None) -> Texts:
         names = [line.strip() for _, line in _lines(beside) if line.strip()]
     texts: list[str] = []
     labels: list[int] = []
-    # strict: a quote that is never closed would take all that follows into one field.
+    # strict: otherwise an unclosed quote would put the rest of the file into one field.
     reader = csv.reader((line for _, line in _lines(path)), strict=True)
     line = 1
     try:
@@ -92,13 +92,13 @@ def _class_from_1(path: Path, line: int, fields: list[str], names: Sequence[str]
 
 
 def read_json_lines(path: Path, names: Sequence[str] | None = None) -> Texts:
-    """Texts of lines {"text": …, "label": …}; other keys are passed over, and so are empty lines.
+    """Read lines {"text": …, "label": …}. Other keys and empty lines are ignored.
 
-    Labels are all numbers from 0, or all names. `names` default to the numbers, or to the sorted names in the file:
-    give a test set those of its training set.
+    Labels are all numbers from 0, or all names. `names` default to the numbers, or to the sorted names in the file. For
+    a test set, pass those of the training set.
 
     Raises:
-        TextError: a line is unsound, or its label is not among the names.
+        TextError: a line is invalid, or its label is not in `names`.
         OSError: the file cannot be read.
     """
     texts: list[str] = []
@@ -141,7 +141,7 @@ def _texts(path: Path, texts: list[str], labels: list[int], names: Sequence[str]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines with their numbers, ends of lines included."""
+    """Yield line numbers and lines, with line ends."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:

@@ -1,4 +1,4 @@
-"""From text to numbers by the words of the data: for models that come without a tokenizer (models/pretrained.py)."""
+"""A tokenizer from the words of the data, for models without a tokenizer of their own (models/pretrained.py)."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class Tokenizer(Protocol):
-    """What the tasks ask of either."""
+    """The interface of tokenizers for the tasks."""
 
     size: int
-    """Numbers are below it."""
+    """All token numbers are below this."""
     pad: int
-    """Fills the shorter texts of a batch."""
+    """Token that pads the shorter texts of a batch."""
     begin: list[int]
-    """Before a text of which the next word is to be told."""
+    """Token before a text."""
     end: list[int]
-    """After it."""
+    """Token after a text."""
 
     def pieces(self, text: str) -> list[int]:
-        """The numbers of `text` alone."""
+        """Return the tokens of `text`, without special tokens."""
 
     def encode(self, text: str, limit: int) -> list[int]:
-        """The numbers of `text` as a model of whole texts wants them, `limit` at most."""
+        """Return at most `limit` tokens of `text`, with the special tokens of a model for whole texts."""
 
 
 class Words:
-    """The most frequent words and marks of some texts, in lower case. All others are one and the same."""
+    """The most frequent words and punctuation marks of some texts, in lower case. All others share one token."""
 
     PAD, OTHER, BEGIN, END = range(4)
 
     def __init__(self, texts: Iterable[str], size: int) -> None:
         counts = Counter(word for text in texts for word in WORD.findall(text.lower()))
-        # Of equally frequent ones the first in the alphabet: the same on all ranks.
+        # Sort equally frequent words by alphabet, for the same result on all ranks.
         words = sorted(counts, key=lambda word: (-counts[word], word))[: max(0, size - 4)]
         self.numbers = {word: number for number, word in enumerate(words, 4)}
         self.size, self.pad, self.begin, self.end = 4 + len(words), self.PAD, [self.BEGIN], [self.END]

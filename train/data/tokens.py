@@ -1,7 +1,7 @@
-"""A text's tokens in one long file, looked into by windows. The file stays on disk: the kernel keeps what is used.
+"""Windows of the tokens of a text in one long file. The file is memory-mapped: it stays on disk.
 
-`.bin` is as nanoGPT's prepare.py writes it (https://github.com/karpathy/nanoGPT): little-endian uint16, or uint32 for
-vocabularies above 65,536, without a header. `.npy` is numpy's, of one dimension; it says its own type.
+`.bin` is the format of nanoGPT's prepare.py (https://github.com/karpathy/nanoGPT): little-endian uint16, or uint32 for
+vocabularies above 65,536, without a header. `.npy` is a numpy array of one dimension; it contains its type.
 
 Shape suffixes: T tokens of a window, B windows of a batch.
 """
@@ -20,13 +20,13 @@ SCAN_ELEMENTS = 1 << 22
 
 
 class TokensError(ValueError):
-    """A file holds no tokens as they should be. Names the file and the offset in bytes."""
+    """A file does not contain valid tokens. The message names the file and the offset in bytes."""
 
 
 class Tokens(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Map-style: (x_T, y_T) of int64, y being the tokens that follow those of x.
+    """Map-style data set: (x_T, y_T) (int64), where y has the tokens that follow those of x.
 
-    Window i begins at token i x stride. With `collate` of train.data.tensors a DataLoader gets (x_BT, y_BT) at once.
+    Window i begins at token i x stride. With `collate` of train.data.tensors, a DataLoader gets (x_BT, y_BT) at once.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class Tokens(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         vocabulary: int | None = None,
         dtype: Literal["uint16", "uint32"] = "uint16",
     ) -> None:
-        """`block_size` is T. `stride` is from one window to the next, by default T: each token is predicted once.
+        """`block_size` is T. `stride` is the distance of windows; default: T, so that each token is predicted once.
 
-        With `vocabulary`, each window that is read is held against it; `check` looks through all of the file. `dtype`
-        is that of a .bin.
+        With `vocabulary`, the tokens of each window are checked when it is read; `check` checks the whole file. `dtype`
+        is the type of a .bin file.
 
         Raises:
-            TokensError: the file is not of whole tokens, or has too few for one window.
-            OSError: it cannot be read.
+            TokensError: the file does not consist of whole tokens, or has too few for one window.
+            OSError: the file cannot be read.
         """
         if block_size < 1 or (stride is not None and stride < 1):
             raise ValueError(f"block_size and stride must be at least 1, not {block_size} and {stride}")
@@ -60,11 +60,11 @@ class Tokens(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             )
 
     def __len__(self) -> int:
-        """Whole windows; fewer than `stride` tokens at the end may be in none."""
+        """Number of whole windows. Fewer than `stride` tokens at the end may be in none."""
         return (len(self._tokens) - 1 - self.block_size) // self.stride + 1
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A window.
+        """Return one window.
 
         Raises:
             TokensError: a token in it is not below `vocabulary`.
@@ -79,12 +79,12 @@ class Tokens(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return both[:-1], both[1:]
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The windows x_BT and y_BT. For a DataLoader with `collate_fn=train.data.tensors.collate`."""
+        """Return windows x_BT and y_BT, for a DataLoader with `collate_fn=train.data.tensors.collate`."""
         windows = [self[index] for index in indices]
         return torch.stack([x for x, _ in windows]), torch.stack([y for _, y in windows])
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker that is spawned maps the file itself: pickled, a mapping is all of its content."""
+        """Pickle no mapping, which would be the whole file: a spawned worker maps the file itself."""
         return {**self.__dict__, "_tokens": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -93,11 +93,11 @@ class Tokens(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def check(path: Path, vocabulary: int, dtype: Literal["uint16", "uint32"] = "uint16") -> int:
-    """Look through all of a file; the number of its tokens.
+    """Check all tokens of a file, and return their number.
 
     Raises:
-        TokensError: a token is not below `vocabulary`, or the file is not of whole tokens.
-        OSError: it cannot be read.
+        TokensError: a token is not below `vocabulary`, or the file does not consist of whole tokens.
+        OSError: the file cannot be read.
     """
     tokens, offset = _mapped(path, dtype)
     for start in range(0, len(tokens), SCAN_ELEMENTS):
@@ -116,7 +116,7 @@ def _check(path: Path, part: np.ndarray[Any, Any], start: int, offset: int, voca
 
 
 def _mapped(path: Path, dtype: str) -> tuple[np.ndarray[Any, Any], int]:
-    """The tokens, and the offset in bytes at which they begin."""
+    """Return the tokens, and the offset in bytes at which they begin."""
     if path.suffix == ".npy":
         return _mapped_npy(path)
     kind = np.dtype(dtype).newbyteorder("<")
@@ -126,7 +126,7 @@ def _mapped(path: Path, dtype: str) -> tuple[np.ndarray[Any, Any], int]:
             f"{path}: byte {size}: the file ends within a token of {dtype}, {kind.itemsize} bytes each: it is cut "
             "short, or of another type"
         )
-    if size == 0:  # which cannot be mapped
+    if size == 0:  # An empty file cannot be mapped.
         return np.empty(0, kind), 0
     return np.memmap(path, kind, "r"), 0
 

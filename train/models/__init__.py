@@ -1,1 +1,1 @@
-"""Models, and what they are trained by: for tasks alone."""
+"""Models and optimizers, for the tasks only."""

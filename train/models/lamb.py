@@ -1,7 +1,7 @@
-"""LAMB: Adam whose step for each tensor is as long as the tensor, times the learning rate: for large batches.
+"""LAMB, for large batches: Adam with the step of each tensor scaled to the norm of the tensor.
 
 Source: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", arXiv:1904.00962,
-Algorithm 2, with both moments corrected for their start at zero and phi(z) = z.
+Algorithm 2, with bias correction of both moments and phi(z) = z.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 
 class Lamb(torch.optim.Optimizer):
-    """Tensors of one dimension, as biases and norms have, are stepped as by AdamW: their lengths mean nothing."""
+    """The LAMB optimizer. Tensors of one dimension (biases, norms) get AdamW's step, as their norms mean nothing."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class Lamb(torch.optim.Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.01,
     ) -> None:
-        """Raises ValueError for a negative lr, eps or weight_decay, or a beta outside 0 to 1."""
+        """Raises ValueError for a negative lr, eps or weight_decay, or a beta outside [0, 1)."""
         if min(lr, eps, weight_decay) < 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"lamb cannot take lr {lr}, betas {betas}, eps {eps}, weight_decay {weight_decay}")
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
@@ -54,7 +54,7 @@ class Lamb(torch.optim.Optimizer):
         update = mean / (square.sqrt() + group["eps"]) + group["weight_decay"] * parameter
         if parameter.dim() > 1:
             length, update_length = parameter.norm(), update.norm()
-            # A tensor that begins at zero would stay there.
+            # A tensor that starts at zero would stay zero.
             usable = (length > 0) & (update_length > 0)
             update = update * torch.where(usable, length / update_length, torch.ones_like(length))
         parameter.sub_(update, alpha=group["lr"])

@@ -1,6 +1,6 @@
-"""Models of the transformers library, and their tokenizers: found in a local folder, never on a hub.
+"""Models and tokenizers of the transformers library, from a local folder, never from a hub.
 
-Imported where they are needed: the kit itself does without.
+The library is imported only when a task needs it; the kit does not depend on it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ PACKAGES = {"transformers": "transformers", "peft": "transformers peft", "scipy"
 
 
 def library(name: str) -> Any:  # noqa: ANN401  (a module)
-    """The module `name`, told to ask no hub for anything.
+    """Import the module `name` in offline mode.
 
     Raises:
-        ImportError: it is not installed. Says how to.
+        ImportError: it is not installed. The message says how to install it.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
@@ -31,18 +31,18 @@ def library(name: str) -> Any:  # noqa: ANN401  (a module)
     except ImportError as error:
         raise ImportError(f"this task needs {name}: pip install {PACKAGES[name]} ({error})") from error
     if name == "transformers":
-        # Their bars and advice would stand between the lines of the training.
+        # Progress bars and advice would disturb the training's output.
         module.logging.set_verbosity_error()
         module.logging.disable_progress_bar()
-        # What peft asks transformers by a name that is going out of use.
+        # peft uses a deprecated name of transformers.
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing. is deprecated", FutureWarning)
     return module
 
 
 def load(kind: str, folder: Path, **settings: Any) -> nn.Module:  # noqa: ANN401  (as transformers takes them)
-    """The model in `folder`, as save_pretrained leaves one, by the class `kind` of transformers, in float32.
+    """Load the model in `folder`, as save_pretrained writes it, with the class `kind` of transformers, in float32.
 
-    Parts that the folder has not, as a new head, get the weights that the seed gives.
+    Parts that are not in the folder, such as a new head, get random weights from the seed.
 
     Raises:
         FileNotFoundError: there is no model in `folder`.
@@ -53,16 +53,16 @@ def load(kind: str, folder: Path, **settings: Any) -> nn.Module:  # noqa: ANN401
 
 
 def check(folder: Path) -> None:
-    """Raises ValueError, unless `folder` holds a model."""
+    """Raise ValueError unless `folder` contains a model."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"--model-dir {folder}: no config.json there: give a folder that save_pretrained has written")
 
 
 class PretrainedTokenizer:
-    """The tokenizer that a model was trained with."""
+    """The tokenizer of a pretrained model."""
 
     def __init__(self, folder: Path) -> None:
-        """Read it from the model's folder.
+        """Load it from the folder of the model.
 
         Raises:
             ImportError: transformers is not installed.
@@ -72,7 +72,7 @@ class PretrainedTokenizer:
         self.tokenizer = library("transformers").AutoTokenizer.from_pretrained(folder, local_files_only=True)
         bos, eos, pad = (getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad"))
         self.size = len(self.tokenizer)
-        # Llama's has no token to pad with. Which one it is does not matter, as it is masked.
+        # Llama's tokenizer has no padding token. Any token will do, because it is masked.
         self.pad = next((token for token in (pad, eos) if token is not None), 0)
         self.begin, self.end = ([] if token is None else [token] for token in (bos, eos))
 
@@ -86,5 +86,5 @@ class PretrainedTokenizer:
 
 
 def tokenizer(folder: Path | None, texts: Iterable[str], size: int) -> Tokenizer:
-    """The one in `folder`; without a folder, `size` words of `texts`."""
+    """Return the tokenizer in `folder`; without a folder, one with `size` words of `texts`."""
     return Words(texts, size) if folder is None else PretrainedTokenizer(folder)

@@ -1,6 +1,6 @@
-"""Residual networks, and which of a network's parameters to decay.
+"""Residual networks, and parameter groups for weight decay.
 
-The names of parameters are torchvision's, so that weights published for it load by `load_state_dict`.
+Parameters have torchvision's names, so that its published weights load with `load_state_dict`.
 Shape suffixes: B samples of a batch, C channels, H rows, W columns, K classes.
 """
 
@@ -17,7 +17,7 @@ from ..config import TrainingConfig
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1, with the stride at the 3 x 3 (ResNet V1.5); He et al., arXiv:1512.03385."""
+    """Convolutions 1 x 1, 3 x 3 and 1 x 1, with the stride at 3 x 3 (ResNet V1.5); He et al., arXiv:1512.03385."""
 
     expansion = 4
 
@@ -40,13 +40,13 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Four stages of bottlenecks. Inputs are images_BCHW, C = 3; outputs logits_BK."""
+    """Four stages of bottlenecks, from images_BCHW, C = 3, to logits_BK."""
 
     def __init__(self, blocks: Sequence[int], classes: int, *, small_images: bool = False, width: int = 64) -> None:
-        """(3, 4, 6, 3) `blocks` make ResNet-50.
+        """`blocks` of (3, 4, 6, 3) give ResNet-50.
 
-        With `small_images`, of 32 x 32 pixels or so, the first convolution is 3 x 3 with stride 1 and nothing is
-        pooled after it. `width` is the channels of that convolution.
+        With `small_images` (about 32 x 32 pixels), the first convolution is 3 x 3 with stride 1, without pooling after
+        it. `width` is the number of channels of that convolution.
         """
         super().__init__()
         kernel, stride = (3, 1) if small_images else (7, 2)
@@ -66,7 +66,7 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, Bottleneck):
-                # Each block begins as the identity: Goyal et al., arXiv:1706.02677.
+                # Each block starts as the identity: Goyal et al., arXiv:1706.02677.
                 nn.init.zeros_(module.bn3.weight)
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
@@ -77,20 +77,20 @@ class ResNet(nn.Module):
 
 
 def channels_last(images_BCHW: torch.Tensor) -> torch.Tensor:
-    """The same images in the order of memory in which convolutions are fastest, which they hand on."""
+    """Return the images in the memory format in which convolutions are fastest; the output keeps it."""
     return images_BCHW.contiguous(memory_format=torch.channels_last)
 
 
 def laid_out(model: nn.Module, config: TrainingConfig) -> nn.Module:
-    """`model` with its kernels in that order too, except for FSDP, which shares out contiguous ones only."""
+    """Return `model` with its kernels in channels_last too, except for FSDP, which shards only contiguous ones."""
     if config.parallelism == "ddp":
-        # mypy knows no `to` with this argument alone.
+        # mypy does not know `to` with only this argument.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 
 def decayed_but_norms(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Groups for an optimizer: weight decay for matrices and kernels, none for biases and what norms have."""
+    """Return parameter groups: weight decay for matrices and kernels, none for biases and norms."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
         {"params": [one for one in parameters if one.dim() > 1], "weight_decay": weight_decay},

@@ -1,6 +1,6 @@
-"""One module a task.
+"""One module per task.
 
-Each has a `Config`, whose fields become the flags and of which one is `device`, and
-`run(config, environment, device)`, which every rank calls inside the process group and which returns the
-exit status.
+Each module defines `Config`, whose fields become the flags, and `Task`, which train.loop trains. A module with several
+trainings defines `run(config, environment, device)` instead: every rank calls it inside the process group, and it
+returns the exit status.
 """

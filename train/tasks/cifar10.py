@@ -1,6 +1,6 @@
-"""CIFAR-10: the small network of PyTorch's tutorial, or a residual network that comes to about 94 %.
+"""CIFAR-10: the small network of PyTorch's tutorial, or a residual network that reaches about 94 %.
 
-Data: cifar-10-batches-py or its archive, "python version". The images lie on the device from the start, so no process
+Data: cifar-10-batches-py or its archive, "python version". The images are on the device from the start, so no process
 has to load them. Shape suffixes: B samples of a batch, C channels, H rows, W columns, K classes.
 """
 
@@ -21,7 +21,7 @@ from ..environment import KEYWORD_ONLY, JobEnvironment
 from ..models.resnet import channels_last, decayed_but_norms, laid_out
 from ..task import Classification, cosine_with_warmup
 
-# cifarnet: https://pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html, and ten epochs, as 002 has it.
+# cifarnet: https://pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html, and ten epochs, as in system 002.
 # resnet: Page, "How to Train Your ResNet", and Coleman et al., DAWNBench: 94 % after 24 epochs.
 SETTINGS = {
     "cifarnet": {"epochs": 10, "batch_size": 4, "learning_rate": 1e-3},
@@ -34,20 +34,20 @@ class Config(TrainingConfig):
     """The task's flags."""
 
     model: Literal["cifarnet", "resnet"] = "cifarnet"
-    """cifarnet: the tutorial's, about 63 %; resnet: ResNet-9 on images moved and mirrored, about 94 %."""
+    """cifarnet: the tutorial's network, about 63 %; resnet: ResNet-9 on shifted and mirrored images, about 94 %."""
     epochs: int = 0
-    """Passes over the training data; 0 takes the model's own: 10 and 24."""
+    """Passes over the training data; 0: the default of the model, 10 and 24."""
     batch_size: int = 0
-    """Samples per optimizer step, all ranks together; 0 takes the model's own: 4 and 512."""
+    """Samples per optimizer step, of all ranks together; 0: the default of the model, 4 and 512."""
     learning_rate: float = 0.0
-    """At the start, or after the warm-up; 0 takes the model's own: 0.001 and 0.4."""
+    """Learning rate at the start, or after the warm-up; 0: the default of the model, 0.001 and 0.4."""
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    """Of resnet, but not of its norms and biases."""
+    """Weight decay of resnet, except for its norms and biases."""
     label_smoothing: float = 0.1
-    """Of resnet."""
+    """Label smoothing of resnet."""
     width: int = 64
-    """Channels of resnet's first convolution: fewer make a narrower net for trials."""
+    """Channels of resnet's first convolution; fewer give a narrower network for trials."""
 
     def __post_init__(self) -> None:
         for name, value in SETTINGS[self.model].items():
@@ -60,7 +60,7 @@ class Config(TrainingConfig):
 
 
 class Task(Classification[Config]):
-    """SGD: at a constant rate for cifarnet; with Nesterov's momentum and a warm-up for resnet."""
+    """SGD: with a constant learning rate for cifarnet, with Nesterov momentum and a warm-up for resnet."""
 
     name = "cifar10"
 
@@ -84,7 +84,7 @@ class Task(Classification[Config]):
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         config = self.config
-        # One kernel for all parameters, which makes up a tenth of a step of cifarnet. It knows no sharded ones.
+        # One fused kernel for all parameters saves a tenth of a step of cifarnet. It cannot handle sharded ones.
         fused = config.parallelism == "ddp"
         groups = decayed_but_norms(model, config.weight_decay) if self.is_resnet else model.parameters()
         return torch.optim.SGD(

@@ -1,7 +1,7 @@
-"""CIFAR-100 with ResNet-50, whose first layers are made for images of 32 x 32 pixels.
+"""CIFAR-100 with a ResNet-50 whose first layers are adapted to images of 32 x 32 pixels.
 
-Data: cifar-100-python or its archive, "python version". Batches of 32 as Strong Compute's demonstration has them. The
-images lie on the device from the start. Shape suffixes: B samples of a batch, C channels, H rows, W columns, K classes.
+Data: cifar-100-python or its archive, "python version". Batches of 32 as in Strong Compute's demonstration. The
+images are on the device from the start. Shape suffixes: B samples of a batch, C channels, H rows, W columns, K classes.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Config(TrainingConfig):
     learning_rate: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    """Not of norms and biases."""
+    """Weight decay, except for norms and biases."""
     label_smoothing: float = 0.1
     width: int = 64
-    """Channels of the first convolution: 64 is ResNet-50, fewer make a narrower net for trials."""
+    """Channels of the first convolution: 64 is ResNet-50; fewer give a narrower network for trials."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +46,7 @@ class Config(TrainingConfig):
 
 
 class Task(Classification[Config]):
-    """SGD with Nesterov's momentum along a cosine, after an epoch of warm-up; images moved and mirrored."""
+    """SGD with Nesterov momentum and a cosine schedule after one epoch of warm-up; shifted and mirrored images."""
 
     name = "cifar100_resnet50"
 

@@ -1,6 +1,6 @@
-"""Objects detected by DETR (Carion et al., arXiv:2005.12872), annotated as in COCO.
+"""Object detection with DETR (Carion et al., arXiv:2005.12872), on data annotated as COCO.
 
-The data: annotations/instances_train2017.json, train2017/, and so for val2017. Shape suffixes: B images of a batch, C
+Data: annotations/instances_train2017.json, train2017/, and the same for val2017. Shape suffixes: B images of a batch, C
 channels, H rows, W columns, Q queries (detections of an image), M objects of an image, K classes, S bins of scores.
 """
 
@@ -25,7 +25,7 @@ from ..models import pretrained
 from ..task import Task as BaseTask
 
 BINS = 1000
-"""Of scores from 0 to 1, in which detections are counted: see `average_precision`."""
+"""Number of bins of scores from 0 to 1 in which detections are counted: see `average_precision`."""
 TINY_BACKBONE = {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
 TINY = {
     **{"d_model": 32, "num_queries": 10, "encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 2},
@@ -41,20 +41,20 @@ class Config(TrainingConfig):
     batch_size: int = 64
     test_batch_size: int = 4
     learning_rate: float = 1e-4
-    """A tenth of it after two thirds of the epochs."""
+    """Learning rate; a tenth of it after two thirds of the epochs."""
     backbone_learning_rate: float = 1e-5
-    """Of the backbone."""
+    """Learning rate of the backbone."""
     weight_decay: float = 1e-4
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     clip_gradients: float = 0.1
     shorter_side: int = 800
-    """Pixels to which an image's shorter side is brought,"""
+    """Pixels of an image's shorter side after resizing."""
     longer_side: int = 1333
-    """unless the longer one would be more than this."""
+    """Maximum pixels of the longer side after resizing."""
     model_dir: Optional[Path] = None  # noqa: UP045
-    """Folder of a DETR, as save_pretrained leaves it. Without it: random weights."""
+    """Folder of a DETR model, as save_pretrained writes it. Default: random weights."""
     model_size: Literal["tiny", "base"] = "base"
-    """Without --model-dir: tiny, or base as DETR with ResNet-50."""
+    """Size without --model-dir: tiny, or base (DETR with ResNet-50)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +65,7 @@ class Config(TrainingConfig):
 
 
 class Task(BaseTask[Config]):
-    """AdamW with a backbone that learns more slowly; one drop of the learning rate."""
+    """AdamW with a lower learning rate for the backbone, and one drop of the learning rate."""
 
     name = "detection"
     headline = "validation_ap50"
@@ -133,7 +133,7 @@ class Task(BaseTask[Config]):
     def evaluate(self, model: nn.Module, batch: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
         outputs = self._outputs(model, batch)
         totals = {"loss": outputs.loss, "images": torch.tensor(len(batch["images"]))}
-        scores_BQK = outputs.logits.float().softmax(-1)[..., :-1]  # The last is of no object.
+        scores_BQK = outputs.logits.float().softmax(-1)[..., :-1]  # The last class means no object.
         for scores_QK, boxes_Q4, label in zip(scores_BQK, outputs.pred_boxes.float(), batch["labels"]):
             for name, counts in detections(scores_QK, boxes_Q4, label).items():
                 totals[name] = totals[name] + counts if name in totals else counts
@@ -147,7 +147,7 @@ class Task(BaseTask[Config]):
 
 
 class Scaled(Dataset[tuple[torch.Tensor, dict[str, torch.Tensor]]]):
-    """Images brought to a size that keeps their form, and what is in them."""
+    """Images resized with their aspect ratio, and their objects."""
 
     def __init__(self, coco: Coco, shorter: int, longer: int, *, seed: int = 0, mirrored: float = 0.0) -> None:
         self.coco, self.shorter, self.longer, self.seed, self.mirrored = coco, shorter, longer, seed, mirrored
@@ -157,7 +157,7 @@ class Scaled(Dataset[tuple[torch.Tensor, dict[str, torch.Tensor]]]):
         return len(self.coco)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """image_CHW of uint8, and boxes_M4, class_labels_M, crowd_boxes_K4 and crowd_labels_K as in coco.Target."""
+        """Return image_CHW (uint8), and boxes_M4, class_labels_M, crowd_boxes_K4, crowd_labels_K as in coco.Target."""
         image_CHW, target = self.coco[index]
         height, width = image_CHW.shape[1:]
         scale = min(self.shorter / min(height, width), self.longer / max(height, width))
@@ -172,7 +172,7 @@ class Scaled(Dataset[tuple[torch.Tensor, dict[str, torch.Tensor]]]):
 
     @staticmethod
     def collate(samples: Sequence[tuple[torch.Tensor, dict[str, torch.Tensor]]]) -> dict[str, Any]:
-        """images_BCHW, each in the corner of the largest; pixel_mask_BHW, 1 where they are; labels, a dict an image."""
+        """Return images_BCHW, padded to the largest; pixel_mask_BHW, 1 inside images; labels, a dict per image."""
         height, width = (max(image.shape[side] for image, _ in samples) for side in (1, 2))
         images_BCHW = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
         mask_BHW = torch.zeros(len(samples), height, width, dtype=torch.int64)
@@ -193,10 +193,10 @@ def summed_loss(
     outputs_coord: torch.Tensor | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], None]:
-    """In place of transformers' loss: DETR's of each image, over all decoder layers, summed over the images.
+    """Replaces transformers' loss: DETR's loss of each image, over all decoder layers, summed over the images.
 
-    DETR divides by the boxes of a rank's batch, so its loss depends on how a batch is dealt out. Here each image's loss
-    is divided by its own boxes (by 1 where there are none): the same on any number of ranks.
+    DETR divides by the boxes of a rank's batch, so its loss depends on how a batch is distributed. Here the loss of
+    each image is divided by its own number of boxes (by 1 if it has none): it is the same on any number of ranks.
     """
     from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
 
@@ -219,12 +219,12 @@ def summed_loss(
 
 
 def corners(boxes_M4: torch.Tensor) -> torch.Tensor:
-    """Left, top, right, bottom, of centre x, centre y, width, height."""
+    """Convert boxes_M4 from (centre x, centre y, width, height) to (left, top, right, bottom)."""
     return torch.cat([boxes_M4[:, :2] - boxes_M4[:, 2:] / 2, boxes_M4[:, :2] + boxes_M4[:, 2:] / 2], 1)
 
 
 def overlaps(one_M4: torch.Tensor, other_N4: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of boxes as `corners` gives them: intersection over union, and over the area of `one`, both _MN."""
+    """Return intersection over union, and over the area of `one`, both _MN, of boxes as `corners` returns them."""
     left_top = torch.maximum(one_M4[:, None, :2], other_N4[None, :, :2])
     right_bottom = torch.minimum(one_M4[:, None, 2:], other_N4[None, :, 2:])
     common_MN = (right_bottom - left_top).clamp(min=0).prod(2)
@@ -236,10 +236,10 @@ def overlaps(one_M4: torch.Tensor, other_N4: torch.Tensor) -> tuple[torch.Tensor
 def detections(
     scores_QK: torch.Tensor, boxes_Q4: torch.Tensor, label: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """One image's counts: right_KS and wrong_KS detections by score, and objects_K.
+    """Return the counts of one image: right_KS and wrong_KS detections by score, and objects_K.
 
-    As COCO's: by falling score, a detection is right if it overlaps an object of its class that no earlier one has
-    taken by an IoU of 0.5 or more; in a crowd of its class it is neither right nor wrong.
+    As in COCO, in order of falling score: a detection is right if it overlaps an object of its class with an IoU of 0.5
+    or more and no earlier detection has taken that object. In a crowd of its class it is neither right nor wrong.
     """
     classes = scores_QK.shape[1]
     scores_Q, classes_Q = (value.cpu() for value in scores_QK.max(1))
@@ -256,7 +256,7 @@ def detections(
         best = int(ious_M.argmax()) if len(ious_M) else -1
         if best >= 0 and ious_M[best] >= 0.5:
             counts_2KS[0, classes_Q[detection], column] += 1
-            iou_QM[:, best] = 0  # Taken.
+            iou_QM[:, best] = 0  # This object is taken.
         elif not (within_QK[detection] >= 0.5).any():
             counts_2KS[1, classes_Q[detection], column] += 1
     objects_K = torch.bincount(truth["class_labels"], minlength=classes)
@@ -264,10 +264,10 @@ def detections(
 
 
 def average_precision(right_KS: torch.Tensor, wrong_KS: torch.Tensor, objects_K: torch.Tensor) -> float:
-    """AP at an IoU of 0.5, the mean over the classes that have objects.
+    """Return AP at an IoU of 0.5, the mean over the classes that have objects.
 
-    COCO's, with precision read at 101 recalls, but from counts that can be added up over ranks: detections whose scores
-    are in one bin of 1 / BINS count as equal, where COCO ranks them.
+    As in COCO, precision is read at 101 recalls. Unlike COCO, it comes from counts that can be added up over ranks:
+    detections whose scores are in the same bin of width 1 / BINS count as equal, where COCO ranks them.
     """
     right_KS, wrong_KS = (counts.flip(1).cumsum(1) for counts in (right_KS.double(), wrong_KS.double()))
     recalls_R = torch.linspace(0, 1, 101, dtype=torch.float64)
@@ -275,7 +275,7 @@ def average_precision(right_KS: torch.Tensor, wrong_KS: torch.Tensor, objects_K:
     for right_S, wrong_S, objects in zip(right_KS, wrong_KS, objects_K.tolist()):
         if objects:
             precision_S = right_S / (right_S + wrong_S).clamp(min=1)
-            precision_S = precision_S.flip(0).cummax(0).values.flip(0)  # At this recall or a higher one.
+            precision_S = precision_S.flip(0).cummax(0).values.flip(0)  # Best at this recall or a higher one.
             places_R = torch.searchsorted((right_S / objects).contiguous(), recalls_R - 1e-9)
             values.append(F.pad(precision_S, (0, 1))[places_R].mean())
     return float(torch.stack(values).mean()) if values else 0.0

@@ -1,4 +1,4 @@
-"""The UCI handwritten digits, 8 x 8 pixels, with a small convolutional network: seconds on a CPU.
+"""The UCI handwritten digits (8 x 8 pixels) with a small convolutional network. It takes seconds on a CPU.
 
 Shape suffixes: N samples, B samples of a batch, H rows, W columns, C channels, K classes.
 """
@@ -27,7 +27,7 @@ class Config(TrainingConfig):
 
 
 class Task(Classification[Config]):
-    """AdamW along a cosine, smoothed labels."""
+    """AdamW with a cosine schedule and label smoothing."""
 
     name = "digits"
     label_smoothing = 0.1
@@ -43,7 +43,7 @@ class Task(Classification[Config]):
 
 
 def network(height: int, width: int) -> nn.Module:
-    """From images_BCHW, C = 1, to logits_BK, K = 10."""
+    """Return a network from images_BCHW, C = 1, to logits_BK, K = 10."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
@@ -58,11 +58,11 @@ def network(height: int, width: int) -> nn.Module:
 
 
 def load(folder: Path, split: str, device: torch.device) -> Tensors:
-    """images_NCHW of float32 from 0 to 1, and labels_N of int64 below K, all on `device`.
+    """Return images_NCHW (float32, 0 to 1) and labels_N (int64, below K), all on `device`.
 
     Raises:
         FileNotFoundError: a file is not in `folder`.
-        idx.IdxError: a file is unsound, or its labels are not those of digits.
+        idx.IdxError: a file is invalid, or its labels are not those of digits.
     """
     images_NHW, labels_N = idx.read_split(folder, split)
     if not len(labels_N) or labels_N.max() > 9:

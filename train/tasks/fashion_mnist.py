@@ -1,4 +1,4 @@
-"""Fashion-MNIST with the small network of Strong Compute's first demonstration: about 90.4 % there.
+"""Fashion-MNIST with the small network of Strong Compute's first demonstration, which claims about 90.4 %.
 
 Data: the four IDX files as published, plain or gzip. Architecture and settings:
 https://github.com/StrongResearch/isc-demos, fashion_mnist. Shape suffixes: B samples of a batch, C channels, H rows,
@@ -24,7 +24,7 @@ class Config(TrainingConfig):
 
     batch_size: int = 16
     dropout: float = 0.2
-    """Probability with which a value is left out, in each of four places."""
+    """Dropout probability, in each of four places."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,7 +32,7 @@ class Config(TrainingConfig):
 
 
 class Task(Classification[Config]):
-    """AdamW along a cosine."""
+    """AdamW with a cosine schedule."""
 
     name = "fashion_mnist"
 
@@ -46,7 +46,7 @@ class Task(Classification[Config]):
 
 
 def network(dropout: float) -> nn.Module:
-    """From images_BCHW, 1 x 28 x 28, to logits_BK, K = 10. 34,740 parameters."""
+    """Return a network from images_BCHW, 1 x 28 x 28, to logits_BK, K = 10, with 34,740 parameters."""
     layers: list[nn.Module] = []
     # H and W after each: 24, 8, 1.
     for inputs, outputs, side, stride in ((1, 10, 3, 1), (10, 30, 5, 2), (30, 50, 4, 2)):

@@ -1,7 +1,7 @@
-"""ImageNet with ResNet-50: class folders, crops drawn by worker processes, CutMix and MixUp on the device.
+"""ImageNet with ResNet-50: class folders, crops by worker processes, CutMix and MixUp on the device.
 
-Data: train/n01440764/*.JPEG and so on, val/ with folders of the same names, also of any other pictures. With LAMB as
-Strong Compute's demonstration trains it, or by SGD. Shape suffixes: B samples of a batch, C channels, H rows,
+Data: train/n01440764/*.JPEG and so on, and val/ with folders of the same names; other images work too. LAMB as in
+Strong Compute's demonstration, or SGD. Shape suffixes: B samples of a batch, C channels, H rows,
 W columns, K classes.
 """
 
@@ -22,7 +22,7 @@ from ..models.lamb import Lamb
 from ..models.resnet import ResNet, decayed_but_norms, laid_out
 from ..task import Classification, cosine_with_warmup
 
-# lamb: by the square root of the batch from the 0.005 for 512 of You et al., table 4.
+# lamb: scaled with the square root of the batch size from 0.005 for 512 (You et al., table 4).
 LEARNING_RATES = {"lamb": 2e-3, "sgd": 0.01}
 
 
@@ -33,22 +33,22 @@ class Config(TrainingConfig):
     epochs: int = 100
     test_batch_size: int = 256
     optimizer: Literal["lamb", "sgd"] = "lamb"
-    """sgd is with Nesterov's momentum of 0.9."""
+    """Optimizer; sgd has Nesterov momentum of 0.9."""
     learning_rate: float = 0.0
-    """After the warm-up; 0 takes the optimizer's own: 0.002 for lamb, 0.01 for sgd."""
+    """Learning rate after the warm-up; 0: the default of the optimizer, 0.002 for lamb and 0.01 for sgd."""
     warmup_epochs: int = 5
     """Epochs over which the learning rate rises."""
     weight_decay: float = 1e-4
-    """Not of norms and biases."""
+    """Weight decay, except for norms and biases."""
     label_smoothing: float = 0.1
     mixup: float = 0.2
-    """Alpha of MixUp's distribution, Beta(alpha, alpha); 0 for none. A batch gets MixUp or CutMix, by chance."""
+    """Alpha of MixUp's distribution Beta(alpha, alpha); 0: no MixUp. Each batch gets MixUp or CutMix at random."""
     cutmix: float = 1.0
-    """Alpha of CutMix's; 0 for none."""
+    """Alpha of CutMix's distribution; 0: no CutMix."""
     image_size: int = 224
-    """Side of the crops, in pixels. For evaluation the shorter side is 8/7 of it."""
+    """Side of the crops in pixels. For evaluation, the shorter side of the image is 8/7 of it."""
     width: int = 64
-    """Channels of the first convolution: 64 is ResNet-50, fewer make a narrower net for trials."""
+    """Channels of the first convolution: 64 is ResNet-50; fewer give a narrower network for trials."""
     workers: int = 4
 
     def __post_init__(self) -> None:
@@ -60,12 +60,12 @@ class Config(TrainingConfig):
         for name in ("mixup", "cutmix", "warmup_epochs"):
             self.check(name, getattr(self, name) >= 0, "at least 0")
         self.check("width", self.width >= 1, "at least 1")
-        # The last stage sees a 32nd of it, and its norms need more than one value even of a batch of 1.
+        # The last stage has a 32nd of the size, and its norms need more than one value even for a batch of 1.
         self.check("image_size", self.image_size >= 64, "at least 64")
 
 
 class Task(Classification[Config]):
-    """Along a cosine, after a warm-up."""
+    """A cosine schedule after a warm-up."""
 
     name = "imagenet_resnet50"
 
@@ -93,7 +93,7 @@ class Task(Classification[Config]):
         return cosine_with_warmup(optimizer, steps, min(self.config.warmup_epochs * steps_per_epoch, steps // 4))
 
     def augment(self, batch: Any, generator: torch.Generator) -> Any:  # noqa: ANN401
-        """Normalise the images_BCHW of uint8, and mix them; the labels become targets_BK."""
+        """Normalise images_BCHW (uint8) and mix them. The labels become targets_BK."""
         images_BCHW, labels = batch
         images_BCHW, classes = normalise(images_BCHW), len(self.classes)
         ways = [(mixup, self.config.mixup), (cutmix, self.config.cutmix)]

@@ -1,10 +1,10 @@
-"""A causal language model (Llama, a distillate of DeepSeek, …) fine-tuned by low-rank adapters (LoRA).
+"""Fine-tuning of a causal language model (Llama, distilled DeepSeek, …) with low-rank adapters (LoRA).
 
-The model itself stays as it is (Hu et al., arXiv:2106.09685): gradients, the optimizer's state and checkpoints are of
-the adapters alone, and the output folder gets `adapter/` as PeftModel.from_pretrained reads it.
+The model itself does not change (Hu et al., arXiv:2106.09685). Gradients, optimizer state and checkpoints contain only
+the adapters, and the output folder gets `adapter/` for PeftModel.from_pretrained.
 
-The data: train.jsonl and test.jsonl, of lines {"text": …}, or {"prompt": …, "completion": …} of which the completion
-is learned; or train.bin and val.bin (or .npy) of the tokenizer's tokens, as nanoGPT has them.
+Data: train.jsonl and test.jsonl with lines {"text": …}, or {"prompt": …, "completion": …}, where only the completion
+is learned; or train.bin and val.bin (or .npy) with the tokenizer's tokens, in nanoGPT's format.
 Shape suffixes: B texts of a batch, T tokens, V vocabulary.
 """
 
@@ -49,24 +49,24 @@ class Config(TrainingConfig):
     parallelism: Literal["ddp", "fsdp"] = "fsdp"
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     model_dir: Optional[Path] = None  # noqa: UP045
-    """Folder of a causal language model and its tokenizer, as save_pretrained leaves them. Without it: random weights,
-    and the data's own words."""
+    """Folder of a causal language model and its tokenizer, as save_pretrained writes them. Default: random weights and
+    the words of the data."""
     model_size: Literal["tiny", "base"] = "base"
-    """Without --model-dir: tiny, or base as Llama-2-7B."""
+    """Size without --model-dir: tiny, or base (Llama-2-7B)."""
     vocabulary: int = 32_000
-    """Without --model-dir: the most frequent words that are told apart."""
+    """Vocabulary size without --model-dir; the most frequent words are used."""
     sequence_length: int = 1024
-    """Tokens, beyond which a text is cut off."""
+    """Maximum number of tokens; longer texts are truncated."""
     token_dtype: Literal["uint16", "uint32"] = "uint16"  # noqa: S105
-    """Of a .bin file."""
+    """Data type of a .bin file."""
     lora_rank: int = 16
-    """Of the adapters."""
+    """Rank of the adapters."""
     lora_alpha: float = 32.0
-    """The adapters' output is multiplied by this over the rank."""
+    """The output of the adapters is multiplied by alpha / rank."""
     lora_dropout: float = 0.05
-    """Of the adapters' input."""
+    """Dropout probability on the input of the adapters."""
     lora_targets: str = "all-linear"
-    """Layers that get an adapter: names divided by commas, as q_proj,v_proj; all-linear is all but the last one."""
+    """Layers that get an adapter: names separated by commas (q_proj,v_proj), or all-linear: all except the last."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +77,7 @@ class Config(TrainingConfig):
 
 
 class Task(BaseTask[Config]):
-    """AdamW on the adapters, along a cosine."""
+    """AdamW on the adapters, with a cosine schedule."""
 
     name = "language_model_lora"
     headline = "validation_perplexity"
@@ -105,7 +105,7 @@ class Task(BaseTask[Config]):
         )
         if path is None:
             raise FileNotFoundError(f"no {split}.bin or {split}.npy in {self.folder}")
-        length = self.config.sequence_length - 1  # And the token after it.
+        length = self.config.sequence_length - 1  # Windows adds the next token.
         return Windows(Tokens(path, length, vocabulary=self._vocabulary(), dtype=self.config.token_dtype))
 
     def _vocabulary(self) -> int:
@@ -129,7 +129,7 @@ class Task(BaseTask[Config]):
             lora_dropout=self.config.lora_dropout,
             target_modules=targets if targets == "all-linear" else targets.split(","),
         )
-        self.adapted: Any = self.peft.get_peft_model(base, lora)  # A module, and peft's settings.
+        self.adapted: Any = self.peft.get_peft_model(base, lora)  # A module with peft's settings.
         model: nn.Module = self.adapted
         return model
 
@@ -138,12 +138,12 @@ class Task(BaseTask[Config]):
         return torch.optim.AdamW(adapters, lr=self.config.learning_rate)
 
     def weight(self, batch: Any) -> int:  # noqa: ANN401
-        """The tokens that are to be told."""
+        """Return the number of target tokens."""
         return int((batch["labels"][:, 1:] != IGNORED).sum())
 
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:  # noqa: ANN401
         logits_BTV = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        told_BT = batch["labels"][:, 1:]  # By the token before each.
+        told_BT = batch["labels"][:, 1:]  # Each token is predicted from those before it.
         return F.cross_entropy(
             logits_BTV[:, :-1].float().flatten(0, 1), told_BT.flatten(), ignore_index=IGNORED, reduction="sum"
         )
@@ -156,13 +156,13 @@ class Task(BaseTask[Config]):
         return {"validation_loss": loss, "validation_perplexity": math.exp(min(loss, 700.0))}
 
     def write(self, state: dict[str, torch.Tensor]) -> None:
-        """The adapters as peft has them: adapter/adapter_config.json and adapter/adapter_model.safetensors."""
+        """Write the adapters in peft's format: adapter/adapter_config.json and adapter/adapter_model.safetensors."""
         from safetensors.torch import save
 
         folder = self.environment.output_directory / "adapter"
         weights = self.peft.get_peft_model_state_dict(self.adapted, state_dict=state, save_embedding_layers=False)
         settings = copy.copy(self.adapted.peft_config["default"])
-        settings.inference_mode = True  # As save_pretrained says: loaded, they are not to be trained.
+        settings.inference_mode = True  # As save_pretrained does: loaded adapters are not trained.
         settings.save_pretrained(folder)
         with replaced(folder / "adapter_model.safetensors") as file:
             file.write(save({name: value.contiguous() for name, value in weights.items()}, metadata={"format": "pt"}))
@@ -174,7 +174,7 @@ class Padded(Dataset[dict[str, list[int]]]):
     pad = 0
 
     def collate(self, samples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """input_ids_BT, labels_BT and attention_mask_BT, as long as the longest of the batch."""
+        """Return input_ids_BT, labels_BT and attention_mask_BT, padded to the longest sample of the batch."""
 
         def padded(name: str, filler: int) -> torch.Tensor:
             rows = [torch.tensor(sample[name]) for sample in samples]
@@ -187,7 +187,7 @@ class Padded(Dataset[dict[str, list[int]]]):
 
 
 class Windows(Padded):
-    """Pieces of one long text, all of a length."""
+    """Pieces of one long text, all of the same length."""
 
     def __init__(self, tokens: Tokens) -> None:
         self.tokens = tokens
@@ -202,7 +202,7 @@ class Windows(Padded):
 
 
 class Texts(Padded):
-    """Prompts and completions, made numbers when they are asked for."""
+    """Prompts and completions, tokenized when they are accessed."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]], tokens: Tokenizer, limit: int) -> None:
         self.pairs, self.tokens, self.limit, self.pad = pairs, tokens, limit, tokens.pad
@@ -213,17 +213,17 @@ class Texts(Padded):
     def __getitem__(self, index: int) -> dict[str, list[int]]:
         prompt, completion = (self.tokens.pieces(text) if text else [] for text in self.pairs[index])
         asked, told = [*self.tokens.begin, *prompt], [*completion, *self.tokens.end]
-        numbers = [*asked, *told] or [self.pad]  # Of no text, by a tokenizer that marks neither end.
+        numbers = [*asked, *told] or [self.pad]  # An empty text, with a tokenizer that adds no special tokens.
         labels = [*[IGNORED] * len(asked), *told] or [IGNORED]
         return {"input_ids": numbers[: self.limit], "labels": labels[: self.limit]}
 
 
 def read(path: Path) -> list[tuple[str, str]]:
-    """Prompts, which may be empty, and completions.
+    """Read prompts (which may be empty) and completions from `path`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is not as it should be, or there is none. Names file and line.
+        ValueError: a line is invalid, or there is none. The message names file and line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} in {path.parent}")

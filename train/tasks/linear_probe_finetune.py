@@ -1,9 +1,9 @@
-"""DINOv2: a linear probe on the frozen backbone, and then all of it fine-tuned from there at a lower rate.
+"""DINOv2: train a linear probe on the frozen backbone, then fine-tune the whole model at a lower learning rate.
 
-The order matters: begun with a random head, fine-tuning spoils the features (Kumar et al., arXiv:2202.10054). Both
-trainings have their own folders, probe/ and finetune/, below those of the run; result.json has the results of both.
+The order matters: fine-tuning with a random head destroys features (Kumar et al., arXiv:2202.10054). Both trainings
+have their own folders, probe/ and finetune/, below those of the run. result.json has the results of both.
 
-The data: CIFAR-100 as published, or train/CLASS/IMAGE and val/CLASS/IMAGE.
+Data: CIFAR-100 as published, or train/CLASS/IMAGE and val/CLASS/IMAGE.
 Shape suffixes: N samples, B samples of a batch, C channels, H rows, W columns, K classes, D features.
 """
 
@@ -41,19 +41,19 @@ class Config(TrainingConfig):
     """The task's flags."""
 
     epochs: int = 5
-    """Passes over the training data, of the probe and again of the fine-tuning."""
+    """Passes over the training data, for the probe and again for the fine-tuning."""
     learning_rate: float = 1e-3
-    """Of the probe, at the start."""
+    """Learning rate of the probe at the start."""
     finetune_divisor: float = 8.0
-    """The learning rate of the fine-tuning is that of the probe over this."""
+    """The learning rate of the fine-tuning is that of the probe divided by this."""
     parallelism: Literal["ddp", "fsdp"] = "fsdp"
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     model_dir: Optional[Path] = None  # noqa: UP045
-    """Folder of a DINOv2 model, as save_pretrained leaves it. Without it: random weights."""
+    """Folder of a DINOv2 model, as save_pretrained writes it. Default: random weights."""
     model_size: Literal["tiny", "base"] = "base"
-    """Without --model-dir: tiny, or base as DINOv2-base."""
+    """Size without --model-dir: tiny, or base (DINOv2-base)."""
     image_size: int = 224
-    """Pixels of each side, to which images are brought: a multiple of 14."""
+    """Side of the images in pixels after resizing: a multiple of 14."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +62,7 @@ class Config(TrainingConfig):
 
 
 class Network(nn.Module):
-    """DINOv2 and a linear layer on the feature of the image as a whole."""
+    """DINOv2 with a linear layer on the feature of the whole image."""
 
     def __init__(self, backbone: nn.Module, classes: int, size: int, frozen: bool) -> None:
         super().__init__()
@@ -70,18 +70,18 @@ class Network(nn.Module):
         self.head = nn.Linear(backbone.config.hidden_size, classes)  # type: ignore[union-attr, arg-type]
         if frozen:
             backbone.requires_grad_(False)
-        # For training with masked images only, which this is not.
+        # Only training with masked images uses this token.
         backbone.embeddings.mask_token.requires_grad_(False)  # type: ignore[union-attr]
 
     def train(self, mode: bool = True) -> Network:
-        """A frozen backbone computes in training what it does in evaluation: without dropout."""
+        """Set the mode. A frozen backbone stays in evaluation mode, without dropout."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
         return self
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """From images of uint8 to logits_BK."""
+        """From images_BCHW (uint8) to logits_BK."""
         pixels = normalise(images_BCHW)
         if pixels.shape[2:] != (self.size, self.size):
             pixels = F.interpolate(pixels, (self.size, self.size), mode="bicubic", align_corners=False)
@@ -90,7 +90,7 @@ class Network(nn.Module):
 
 
 class Finetune(Classification[Config]):
-    """Adam on all parameters, along a cosine."""
+    """Adam on all parameters, with a cosine schedule."""
 
     name = "linear_probe_finetune"
     frozen = False
@@ -126,7 +126,7 @@ class Finetune(Classification[Config]):
         return torch.optim.Adam(trained, lr=self.config.learning_rate)
 
     def augment(self, batch: Any, generator: torch.Generator) -> Any:  # noqa: ANN401
-        """Images of a folder come cropped."""
+        """Crop and mirror the images of CIFAR; images of a folder are cropped already."""
         images_BCHW, labels_B = batch
         if isinstance(self.train_data, Tensors):
             images_BCHW = random_crop_flip(images_BCHW, generator)
@@ -134,7 +134,7 @@ class Finetune(Classification[Config]):
 
 
 class Probe(Finetune):
-    """Adam on the head. The backbone stays as it is, and is in no checkpoint."""
+    """Adam on the head. The backbone does not change and is in no checkpoint."""
 
     frozen = True
     saves_frozen = False
@@ -143,17 +143,17 @@ class Probe(Finetune):
 def run(
     config: Config, environment: JobEnvironment, device: torch.device, trial: DistributedWandb | None = None
 ) -> int:
-    """Both trainings, each from its newest checkpoint on. Returns as `loop.run`. A sweep's run is the second's."""
+    """Run both trainings, each from its newest checkpoint. Return as `loop.run` does. A sweep's run is the second."""
     probe, finetune = (_part(environment, name) for name in ("probe", "finetune"))
     weights = probe.checkpoint_directory / "final.pt"
     results = [part.output_directory / "result.json" for part in (probe, finetune)]
     if not _there(environment, weights, results[0]):
-        # A restart on an empty disk finds its last checkpoint in the mirror, and has nothing left to train.
+        # A restart on an empty disk finds its last checkpoint in the mirror and need not train again.
         alone = dataclasses.replace(config, no_wandb=config.no_wandb or trial is not None)
         status = loop.run(Probe, alone, probe, device, save_last=True)
         if status:
             return status
-    # Rank 0 has written what all read.
+    # Rank 0 has written the file that all ranks read.
     initial = torch.load(weights, weights_only=True) if _there(environment, weights) else None
     lower = dataclasses.replace(config, learning_rate=config.learning_rate / config.finetune_divisor)
     status = loop.run(Finetune, lower, finetune, device, initial, trial=trial)
@@ -167,13 +167,13 @@ def run(
 
 
 def _there(environment: JobEnvironment, *paths: Path) -> bool:
-    """Whether all are there, as rank 0 sees it: the same on all ranks, which must all ask."""
+    """Return whether rank 0 sees all `paths`, the same on all ranks. All ranks must call it."""
     seen = environment.rank == 0 and all(path.is_file() for path in paths)
     return bool(sum_over_ranks(torch.tensor(int(seen))))
 
 
 def _part(environment: JobEnvironment, name: str) -> JobEnvironment:
-    """The environment of one of the trainings."""
+    """Return the environment of one of the trainings."""
     url = environment.checkpoint_url
     return dataclasses.replace(
         environment,

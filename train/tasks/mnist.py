@@ -1,4 +1,4 @@
-"""MNIST with the network and the settings of PyTorch's example, as slurm-pytorch-ddp-boilerplate trains it.
+"""MNIST with the network and settings of PyTorch's example, as in slurm-pytorch-ddp-boilerplate.
 
 Data: the four IDX files as published, plain or gzip. Source of model and settings:
 https://github.com/pytorch/examples/tree/main/mnist. Shape suffixes: N samples, B samples of a batch, C channels,
@@ -32,7 +32,7 @@ class Config(TrainingConfig):
     test_batch_size: int = 1000
     learning_rate: float = 1.0
     gamma: float = 0.7
-    """Factor of the learning rate after each epoch."""
+    """Factor for the learning rate after each epoch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +40,7 @@ class Config(TrainingConfig):
 
 
 class Task(Classification[Config]):
-    """Adadelta, whose learning rate falls by a factor after each epoch."""
+    """Adadelta. The learning rate falls by a factor after each epoch."""
 
     name = "mnist"
 
@@ -65,7 +65,7 @@ class Task(Classification[Config]):
 
 
 def network() -> nn.Module:
-    """From images_BCHW, 1 x 28 x 28, to logits_BK, K = 10. 1,199,882 parameters."""
+    """Return a network from images_BCHW, 1 x 28 x 28, to logits_BK, K = 10, with 1,199,882 parameters."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 3),
         nn.ReLU(),
@@ -82,11 +82,11 @@ def network() -> nn.Module:
 
 
 def load(folder: Path, split: str, device: torch.device) -> Tensors:
-    """images_NCHW of float32 from 0 to 1, 28 x 28, and labels_N, as `digits.load` gives them.
+    """Return images_NCHW (float32, 0 to 1, 28 x 28) and labels_N, as `digits.load` does.
 
     Raises:
         FileNotFoundError: a file is not in `folder`.
-        idx.IdxError: a file is unsound, or holds images of another size.
+        idx.IdxError: a file is invalid, or its images have another size.
     """
     data = digits.load(folder, split, device)
     height, width = data.tensors[0].shape[2:]

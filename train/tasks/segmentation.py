@@ -1,7 +1,8 @@
-"""Semantic segmentation by Segformer, of objects annotated as in COCO.
+"""Semantic segmentation with Segformer, of objects annotated as in COCO.
 
-The data: annotations/instances_train2017.json, train2017/, and so for val2017. Each pixel is of the background, of one
-class, or void. Shape suffixes: B images of a batch, C channels, H rows, W columns, K classes with the background.
+Data: annotations/instances_train2017.json, train2017/, and the same for val2017. Each pixel belongs to the background,
+to one class, or is void.
+Shape suffixes: B images of a batch, C channels, H rows, W columns, K classes with the background.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ class Config(TrainingConfig):
     test_batch_size: int = 16
     learning_rate: float = 6e-5
     shard_above: int = 1_000_000_000
-    """With fsdp: Segformer is one unit, as transformers does not find the states of encoder blocks that are others."""
+    """With fsdp, Segformer is one unit: transformers does not find the states of encoder blocks that are units."""
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     image_size: int = 512
-    """Pixels of each side, to which images and masks are brought."""
+    """Side of images and masks in pixels after resizing."""
     model_dir: Optional[Path] = None  # noqa: UP045
-    """Folder of a Segformer, as save_pretrained leaves it. Without it: random weights."""
+    """Folder of a Segformer model, as save_pretrained writes it. Default: random weights."""
     model_size: Literal["tiny", "base"] = "base"
-    """Without --model-dir: tiny, or base as Segformer-B0."""
+    """Size without --model-dir: tiny, or base (Segformer-B0)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,7 +54,7 @@ class Config(TrainingConfig):
 
 
 class Task(BaseTask[Config]):
-    """AdamW along a cosine, images mirrored at random."""
+    """AdamW with a cosine schedule; images are mirrored at random."""
 
     name = "segmentation"
     headline = "validation_mean_iou"
@@ -75,7 +76,7 @@ class Task(BaseTask[Config]):
         classes = 1 + len(self.classes)
         if self.config.model_dir is not None:
             kind = "SegformerForSemanticSegmentation"
-            # A head for other classes than these is replaced.
+            # A head for other classes is replaced.
             return pretrained.load(kind, self.config.model_dir, num_labels=classes, ignore_mismatched_sizes=True)
         settings = self.transformers.SegformerConfig(
             num_labels=classes, **(TINY if self.config.model_size == "tiny" else {})
@@ -89,7 +90,7 @@ class Task(BaseTask[Config]):
         )
 
     def weight(self, batch: Any) -> int:  # noqa: ANN401
-        """Pixels that are not void."""
+        """Return the number of pixels that are not void."""
         return int((batch[1] != VOID).sum())
 
     def augment(self, batch: Any, generator: torch.Generator) -> Any:  # noqa: ANN401
@@ -99,7 +100,7 @@ class Task(BaseTask[Config]):
         return images_BCHW, torch.where(mirrored_B[:, None, None], masks_BHW.flip(2), masks_BHW)
 
     def _logits(self, model: nn.Module, images_BCHW: torch.Tensor) -> torch.Tensor:
-        logits_BKHW = model(pixel_values=normalise(images_BCHW)).logits.float()  # Of a quarter of the resolution.
+        logits_BKHW = model(pixel_values=normalise(images_BCHW)).logits.float()  # At a quarter of the resolution.
         return F.interpolate(logits_BKHW, images_BCHW.shape[2:], mode="bilinear", align_corners=False)
 
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:  # noqa: ANN401
@@ -125,14 +126,14 @@ class Task(BaseTask[Config]):
 
 
 def confusion(masks_BHW: torch.Tensor, told_BHW: torch.Tensor, classes: int) -> torch.Tensor:
-    """counts_KK: pixels of the row's class that were told to be of the column's. Void ones are not counted."""
+    """Return counts_KK: pixels whose class is the row and whose prediction is the column, without void pixels."""
     counted = masks_BHW != VOID
     pairs = masks_BHW[counted] * classes + told_BHW[counted]
     return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
 
 
 def mean_iou(counts_KK: torch.Tensor) -> float:
-    """Intersection over union of a class's pixels over all images, and the mean of the classes that are there."""
+    """Return the mean, over the classes that occur, of the intersection over union of all their pixels."""
     right_K = counts_KK.diagonal()
     union_K = counts_KK.sum(0) + counts_KK.sum(1) - right_K
     there_K = counts_KK.sum(1) > 0

@@ -1,7 +1,7 @@
-"""Texts sorted into classes by BERT: AG News, its four kinds of news.
+"""Text classification with BERT, such as the four classes of AG News.
 
-The data: train.csv and test.csv as AG News has them (class, title, description), or train.jsonl and test.jsonl of lines
-{"text": …, "label": …}. Shape suffixes: B texts of a batch, T tokens, K classes.
+Data: train.csv and test.csv in the format of AG News (class, title, description), or train.jsonl and test.jsonl with
+lines {"text": …, "label": …}. Shape suffixes: B texts of a batch, T tokens, K classes.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class Config(TrainingConfig):
     test_batch_size: int = 64
     learning_rate: float = 5e-5
     warmup: float = 0.1
-    """Part of all steps over which the learning rate rises, before it falls to 0 along a line."""
+    """Fraction of all steps over which the learning rate rises, before it falls linearly to 0."""
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     model_dir: Optional[Path] = None  # noqa: UP045
-    """Folder of a BERT (or its like) and its tokenizer, as save_pretrained leaves them. Without it: random weights, and
-    the data's own words."""
+    """Folder of a BERT or similar model and its tokenizer, as save_pretrained writes them. Default: random weights and
+    the words of the data."""
     model_size: Literal["tiny", "base"] = "base"
-    """Without --model-dir: tiny, or base as BERT-base."""
+    """Size without --model-dir: tiny, or base (BERT-base)."""
     vocabulary: int = 30_000
-    """Without --model-dir: the most frequent words that are told apart."""
+    """Vocabulary size without --model-dir; the most frequent words are used."""
     sequence_length: int = 128
-    """Tokens, beyond which a text is cut off."""
+    """Maximum number of tokens; longer texts are truncated."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,7 +56,7 @@ class Config(TrainingConfig):
 
 
 class Task(Classification[Config]):
-    """AdamW, the learning rate along a line up and down."""
+    """AdamW with a learning rate that rises and falls linearly."""
 
     name = "text_classification"
 
@@ -75,7 +75,7 @@ class Task(Classification[Config]):
         config = self.config
         if config.model_dir is not None:
             kind = "AutoModelForSequenceClassification"
-            # A head for other classes than these is replaced.
+            # A head for other classes is replaced.
             return pretrained.load(kind, config.model_dir, num_labels=len(self.names), ignore_mismatched_sizes=True)
         settings = self.transformers.BertConfig(
             vocab_size=self.tokenizer.size,
@@ -103,7 +103,7 @@ class Task(Classification[Config]):
 
 
 class Numbered(Dataset[tuple[list[int], int]]):
-    """Texts, made numbers when they are asked for, and their classes."""
+    """Texts, tokenized when they are accessed, and their classes."""
 
     def __init__(self, texts: text.Texts, tokens: Tokenizer, limit: int) -> None:
         self.texts, self.tokens, self.limit = texts, tokens, limit
@@ -115,7 +115,7 @@ class Numbered(Dataset[tuple[list[int], int]]):
         return self.tokens.encode(self.texts.texts[index], self.limit), int(self.texts.labels_N[index])
 
     def collate(self, samples: Sequence[tuple[list[int], int]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """input_ids_BT and attention_mask_BT, as long as the longest of the batch, and labels_B."""
+        """Return input_ids_BT and attention_mask_BT, padded to the longest text of the batch, and labels_B."""
         rows = [torch.tensor(numbers) for numbers, _ in samples]
         inputs = {
             "input_ids": nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.tokens.pad),
@@ -125,7 +125,7 @@ class Numbered(Dataset[tuple[list[int], int]]):
 
 
 def find(folder: Path, split: str) -> Path:
-    """The file of a split.
+    """Return the file of a split.
 
     Raises:
         FileNotFoundError: there is none.
@@ -137,7 +137,7 @@ def find(folder: Path, split: str) -> Path:
 
 
 def linear_with_warmup(optimizer: torch.optim.Optimizer, steps: int, warmup: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning rate rises over `warmup` steps, and falls to 0 along a line."""
+    """A schedule whose learning rate rises over `warmup` steps, then falls linearly to 0."""
 
     def factor(step: int) -> float:
         return (step + 1) / warmup if step < warmup else max(0, steps - step) / max(1, steps - warmup)
