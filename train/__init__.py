@@ -1,1 +1,1 @@
-"""What a training program imports to be distributed, interruptible and tracked."""
+"""Parts of a training program for several ranks, interruptions and logging."""
