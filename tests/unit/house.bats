@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2154 # dollars of the scripts that are written here; ../helpers
 # The rules of the house: house.py reads them off the files; here it is tried on a small house with one fault each, and on
 # the real one. And bash sources all libraries of a side twice, and backwards.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 # A small house without a fault: a command with its private part, a library, and a job with its part.
 setup() {
