@@ -96,6 +96,22 @@ finds() {
     'hpc/part.sh:1: no command, completion, template or page'
 }
 
+@test "exceptions of ShellCheck: without a reason, too many, for all files" {
+  add hpc/greet.sh '# shellcheck disable=SC2086 # two words' '# It is replaced elsewhere.' '# shellcheck disable=SC2016' 'words::print'
+  finds
+  add hpc/greet.sh '# shellcheck disable=SC2086' '# shellcheck disable=SC2034' 'words::print'
+  write .shellcheckrc 'external-sources=true' 'disable=SC2086'
+  finds '.shellcheckrc:1: an exception of ShellCheck for all files' 'hpc/greet.sh:12: an exception of ShellCheck without a reason' \
+    'hpc/greet.sh:13: an exception of ShellCheck without a reason'
+  setup
+  rm -- "$house/.shellcheckrc"
+  mkdir -p -- "$house/tests/unit"
+  write tests/.shellcheckrc 'disable=SC2016'
+  local number
+  for number in {1..25}; do add tests/unit/greet.bats '# shellcheck disable=SC2086 # words'; done
+  finds '.:1: 25 exceptions of ShellCheck, more than 24'
+}
+
 @test "read -d ''" {
   add hpc/greet.sh "LC_ALL=C IFS= read -r -d '' x" "while IFS= read -r -d '' x; do" '  :' 'done'
   finds "hpc/greet.sh:9: read -d '' loses the NUL behind half a character: LC_ALL=C IFS= read"
