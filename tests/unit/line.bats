@@ -4,8 +4,7 @@
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
-declare -gA launchers_valued launchers_flags # of launchers.sh
-declare -g line_module
+declare -g line_module # of line.sh
 
 setup() {
   use_libraries common launchers line
@@ -140,10 +139,11 @@ for short, name, value in re.findall(r"^(?:  -(\w),? +| {6})--([a-z-]+)(\[?=|=?)
 
 # table LAUNCHER
 table() {
+  local -n valued=launchers_valued flags=launchers_flags
   local -a names
-  read -rd '' -a names <<<"${launchers_valued[$1]}" || true
+  read -rd '' -a names <<<"${valued[$1]}" || true
   printf 'valued %s\n' "${names[@]}" >"$BATS_TEST_TMPDIR/table"
-  read -rd '' -a names <<<"${launchers_flags[$1]}" || true
+  read -rd '' -a names <<<"${flags[$1]}" || true
   printf 'flag %s\n' "${names[@]}" | sort - "$BATS_TEST_TMPDIR/table"
 }
 
