@@ -30,9 +30,10 @@ source "$here/adopt/live_jobs.sh"
 source "$here/adopt/from_scripts.sh"
 
 readonly -a parts=(hpc venv singularity train)
+stage='' # where everything is written first, and which goes at the end
 
 main() {
-  local path='' dry_run='' force='' first='' stage='' line='' continuing='' package='' named='' options='--gpus 2 --num-nodes 2' lock old
+  local path='' dry_run='' force='' first='' line='' continuing='' package='' named='' options='--gpus 2 --num-nodes 2' lock old
   local -a command=()
   adopt::read_arguments "$@"
   adopt::check_path
@@ -153,9 +154,12 @@ adopt::take_lock() {
   ((status != 1)) || common::die "another adopt.sh is at work in ${path@Q}" # another status: no locks there
   rm -rf -- "$path"/.adopt.??????
   stage=$(mktemp -d -- "$path/.adopt.XXXXXX")
-  # shellcheck disable=SC2064 # as it is now
-  trap "rm -rf -- ${stage@Q}" EXIT
+  trap adopt::remove_stage EXIT
   common::end_on_signals
+}
+
+adopt::remove_stage() {
+  rm -rf -- "$stage"
 }
 
 # What of the kit goes where. Left out is what is about the kit alone: its tests, and its own example.
@@ -224,8 +228,7 @@ adopt::understand_command() {
     if [[ -z $operator && ${command[i]} =~ ^([\;\&\|]+|[0-9]*[\<\>]+.*)$ ]]; then operator=$i; fi
   done
   # Who writes the job's own variables for the launcher means -W node, whatever the program.
-  # shellcheck disable=SC2016 # as it stands in the words
-  if [[ ${command[*]} == *'${'@(NNODES|NODE_RANK|MASTER_ADDR)'}'* ]]; then launcher=node options+=' -W node'; fi
+  if [[ ${command[*]} == *"\${"@(NNODES|NODE_RANK|MASTER_ADDR)"}"* ]]; then launcher=node options+=' -W node'; fi
   line::read "$launcher" 1 "$operator" "${command[@]}"
   [[ -z $line_refusal ]] || common::die_usage "the command: $line_refusal"
   if ((${#line_left_out[@]} > 0)); then
@@ -264,9 +267,9 @@ adopt::configuration() {
   installing::say new "experiment_configurations.txt: ${line:-no command yet}"
   if [[ -n $dry_run ]]; then return; fi
   {
-    # shellcheck disable=SC2016 # the file's own words
-    printf '%s\n' '# One experiment a line, as you would type it; several lines become an array job. hpc/README.md, "The' \
-      '# configuration file", tells about ${NAME}, {nodes}, {gpus} and {seed}.' "${line:-# python my_program.py --my-flag 1}"
+    printf '# One experiment a line, as you would type it; several lines become an array job. hpc/README.md, "The\n'
+    printf '# configuration file", tells about %s, {nodes}, {gpus} and {seed}.\n' "\${NAME}"
+    printf '%s\n' "${line:-# python my_program.py --my-flag 1}"
   } | common::write_atomically "$file"
 }
 

@@ -12,12 +12,12 @@ hpc_completion_kit=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # hpc_completion::table KIT   "SPELLING KIND", one a line.
 hpc_completion::table() (
   set -euo pipefail
+  declare -A options_owner options_kind # of options.sh
   for library in lib/common lib/checks lib/options job_submitter/option_table; do
     # shellcheck source=/dev/null
     source "$1/$library.sh"
   done
   option_table::define
-  # shellcheck disable=SC2154 # options.sh has them
   for spelling in "${!options_owner[@]}"; do
     printf '%s %s\n' "$spelling" "${options_kind[${options_owner[$spelling]}]}"
   done

@@ -175,7 +175,7 @@ job_submitter::leave_enclosing_job() {
   here::take_enclosing_job
   site::take_sbatch_defaults
   site::leave_enclosing_job
-  if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
+  node_environment::leave
 }
 
 # job_submitter::choose_environment DESCRIPTOR   DESCRIPTOR: where environment::find prints.

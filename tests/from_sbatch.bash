@@ -17,7 +17,6 @@ from_sbatch::project() {
   done
   mkdir -p -- "$1/configs" "$1/images"
   printf '%s\n' '--lr 0.1 --wd 0' '--lr 0.2 --wd 0' '--lr 0.1 --wd 1e-4' >"$1/configs/all.txt"
-  # shellcheck disable=SC2016 # a shell script's own words
   printf '%s\n' 'export RANK=$SLURM_PROCID' 'export WORLD_SIZE=$SLURM_NTASKS' >"$1/export_ddp_vars.sh"
   printf '%s\n' 'conda activate /opt/envs/acc' 'export NCCL_IB_DISABLE=0' >"$1/activate_environment.sh"
   printf '%s\n' 'from lightning import Trainer' 'Trainer(num_nodes=2, devices=8)' >"$1/lit_train.py"

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What test files share:  load ../helpers
+# What test files share:  source "$BATS_TEST_DIRNAME/../helpers.bash"
 #
 #   checkout        variable: the kit under test
-#   make_project    a copy of the kit, as the project of somebody, in a folder with an odd name
+#   make_project, make_project_in   a copy of the kit, as the project of somebody, in a folder with an odd name
 #   experiments     writes that project's configuration file
 #   use_libraries   sources libraries of the kit into the test itself
-#   cluster_up, cluster_down, cluster_env      the pocket cluster; see below
+#   cluster_up, cluster_up_with, cluster_down, cluster_env      the pocket cluster; see below
 #   submitter, submit, wait_for_job, no_jobs, job_field, job_log     jobs
 #   make_sif        a file that is a container image by its header and table, and of no use
 #   stub_slurm      for tests of the submitter alone: takes every job, and writes down what it is given
@@ -14,6 +14,8 @@
 #   wait_until      polls until a command succeeds: tests wait by it, not by loops or `sleep`
 
 bats_require_minimum_version 1.5.0
+declare -g stderr+='' # run --separate-stderr sets these
+declare -ga stderr_lines+=()
 
 checkout=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -25,11 +27,19 @@ done
 export BASH_ENV=$checkout/tests/older_bash.sh # bash 4.4 is what Rocky 8 and SLES 15 have
 export XDG_CONFIG_HOME=$BATS_RUN_TMPDIR/config XDG_STATE_HOME=$BATS_RUN_TMPDIR/state
 
-# make_project [FOLDER]   Sets `project` to a new copy of the kit: a folder of an odd name in FOLDER
-# (default: that of the test). It is no git repository, and its environment is the checkout's.
+# make_project   Sets `project` to a new copy of the kit: a folder of an odd name in that of the test. It is no git repository, and its
+# environment is the checkout's.
 make_project() {
-  # shellcheck disable=SC2016 # nothing is to be expanded
-  project=${1:-$BATS_TEST_TMPDIR}/'it'\''s "odd", $(touch canary) %j ü'
+  make_project_in "$BATS_TEST_TMPDIR"
+}
+
+# make_project_in FOLDER
+make_project_in() {
+  local name
+  IFS= read -r name <<'NAME'
+it's "odd", $(touch canary) %j ü
+NAME
+  project=$1/$name
   mkdir -p -- "$project"
   cp -R -- "$checkout/hpc" "$checkout/venv" "$checkout/singularity" "$checkout/train" "$project/"
   find "$project" -name __pycache__ -prune -exec rm -rf -- {} +
@@ -56,8 +66,12 @@ use_libraries() {
 
 # A file of cluster tests calls cluster_up in setup_file and cluster_down in teardown_file. The cluster is
 # the one that POCKET_CLUSTER_DIR names, as in tests/run.sh; where it is not set, the file has its own.
-# cluster_up [OPTION...]   of pocket_cluster.sh up, for a cluster of the file's own
 cluster_up() {
+  cluster_up_with --nodes 4
+}
+
+# cluster_up_with OPTION...   Of pocket_cluster.sh up, for a cluster of the file's own.
+cluster_up_with() {
   if [[ -z ${POCKET_CLUSTER_DIR:-} ]]; then
     export POCKET_CLUSTER_DIR=$BATS_FILE_TMPDIR/pocket helpers_own_cluster=1
     # bats waits for all that hold its descriptors: the daemons must not
@@ -112,7 +126,6 @@ STUB
 #!/bin/sh
 printf 'ClusterName             = stub\nMaxArraySize            = 1001\nAccountingStorageType   = accounting_storage/slurmdbd\n'
 STUB
-  # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh\ncat -- "$STUB/partitions"\n' >"$stub/sinfo"
   printf '#!/bin/sh\nexit 1\n' >"$stub/squeue"
   printf '#!/bin/sh\nprintf "mine\\nours\\n"\n' >"$stub/sacctmgr"
@@ -195,7 +208,6 @@ fails_with() {
   local -r wanted=$1 pattern=$2
   shift 2
   run --separate-stderr "$@"
-  # shellcheck disable=SC2154 # bats sets it
   if [[ $status != "$wanted" || -n $output || $stderr == *$'\n'* || ! $stderr =~ $pattern ]]; then
     printf 'status %s (%s wanted), standard output %s, standard error:\n%s\nwanted there: %s\n' \
       "$status" "$wanted" "${output@Q}" "$stderr" "$pattern" >&2

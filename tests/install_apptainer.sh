@@ -52,9 +52,11 @@ install::all() {
 # By an apt whose lists, cache and sources are a folder of its own: the machine's stay as they are.
 install::download() {
   local mirror log=$work/log
+  local -a options
+  mapfile -t options < <(mirror::options)
   local -a apt=(
     -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$work/sources" -o "Dir::State::Lists=$work/lists"
-    -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root "${mirror_options[@]/#/-o}"
+    -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root "${options[@]/#/-o}"
   )
   mirror=$(mirror::debian)
   mkdir -p -- "$work"/{sources,lists/partial,cache/archives/partial,packages}

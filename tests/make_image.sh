@@ -57,7 +57,6 @@ make::image() {
 # From the mirror that this machine's apt has.
 make::debian() {
   local source
-  # shellcheck disable=SC2016 # apt replaces it
   source=$(apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian')
   source=${source%%$'\n'*}
   mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates \

@@ -1,17 +1,17 @@
 # shellcheck shell=bash
 # Where packages of other releases of Debian come from: the mirror that this machine's apt has.
 
-# Options of apt to read another release. A mirror that is a copy of an earlier day has lists whose date has passed;
+# Prints options of apt to read another release. A mirror that is a copy of an earlier day has lists whose date has passed;
 # they are signed all the same.
-# shellcheck disable=SC2034 # for the scripts that source this
-readonly -a mirror_options=(Acquire::Languages=none Acquire::Check-Valid-Until=false)
+mirror::options() {
+  printf '%s\n' Acquire::Languages=none Acquire::Check-Valid-Until=false
+}
 
 # Prints its address.
 mirror::debian() {
   local codename address
   # shellcheck source=/dev/null
   codename=$(source /etc/os-release && printf '%s\n' "${VERSION_CODENAME:-}")
-  # shellcheck disable=SC2016 # apt replaces it
   address=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Codename: $codename")
   address=${address%%$'\n'*}
   [[ -n $address ]] || common::die "apt on this machine has no source of Debian's packages"

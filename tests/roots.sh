@@ -60,7 +60,6 @@ main() {
 # roots::prepare TEST...   What the tests in a root find made, as they could not make it there.
 roots::prepare() {
   local folder
-  # shellcheck disable=SC2034 # for reports.bash
   local -r checkout=$project
   common::has_command mmdebstrap || packages::install mmdebstrap
   mkdir -p -- "$roots_cache"
@@ -89,7 +88,7 @@ roots::make() {
   root=$(roots::folder "$version")
   mirror=$(mirror::debian)
   printf -v include '%s,' "${roots_packages[@]}"
-  mapfile -t options < <(printf '%s\n' "${mirror_options[@]}" | sed 's/\(.*\)=\(.*\)/--aptopt=\1 "\2"/') # as apt.conf has them
+  mapfile -t options < <(mirror::options | sed 's/\(.*\)=\(.*\)/--aptopt=\1 "\2"/') # as apt.conf has them
   exec {lock}>"$root.lock"
   flock "$lock"
   if [[ ! -d $root ]]; then

@@ -199,7 +199,6 @@ run::empty_cluster() {
 
 # The first line of the queue; status 1 when it is empty.
 run::take() {
-  # shellcheck disable=SC2016 # sed and sh expand it
   flock "$reports/queue" sh -c 'head -n 1 "$1"; test -s "$1" && sed -i 1d "$1"' sh "$reports/queue"
 }
 

@@ -67,8 +67,7 @@ from_scripts::find_base() {
   if common::has_command sbatch; then site::query name || true; fi
   site::name name "$users" "$kit/hpc/clusters"
   if [[ $name == default ]]; then return; fi
-  # shellcheck disable=SC2016 # site.sh sets it
-  if [[ -r $users/$name.sh ]]; then printf -v base 'source %q' "$users/$name.sh"; else base='source "$site_clusters/'$name'.sh"'; fi
+  if [[ -r $users/$name.sh ]]; then printf -v base 'source %q' "$users/$name.sh"; else base="source \"\$site_clusters/$name.sh\""; fi
 }
 
 # One script, the caller's `file`.

@@ -32,7 +32,6 @@ installing::offer() {
   fi
 }
 
-# shellcheck disable=SC2034 # hashes is the name of an array
 # installing::hash ARRAY ROOT NAME...   ARRAY[NAME] becomes the hash of ROOT/NAME, of each that is there.
 installing::hash() {
   local -n hashes=$1
@@ -42,15 +41,15 @@ installing::hash() {
   shift 2
   for name in "$@"; do
     if [[ -L $root/$name ]]; then
-      hashes["$name"]=link:$(readlink -- "$root/$name")
+      hashes+=(["$name"]=link:$(readlink -- "$root/$name"))
     elif [[ -f $root/$name ]]; then
       files+=("$name")
     elif [[ -e $root/$name ]]; then
-      hashes["$name"]=folder
+      hashes+=(["$name"]=folder)
     fi
   done
   if ((${#files[@]} == 0)); then return; fi
-  while read -r hash name; do hashes["$name"]=$hash; done < <(cd -- "$root" && sha256sum -- "${files[@]}")
+  while read -r hash name; do hashes+=(["$name"]=$hash); done < <(cd -- "$root" && sha256sum -- "${files[@]}")
 }
 
 # installing::hash_offers KIT   After the last offer.

@@ -7,7 +7,6 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 hpc=$1 report=$5
-# shellcheck disable=SC2034 # read by node_setup.sh
 declare -A fact=([site]=$2 [modules]=$3 [node_local_directory]=$4)
 if [[ ! -r $hpc/lib/common.sh ]]; then
   exec printf 'node\t%s\nproject\t%s\n' "${SLURMD_NODENAME:-$(uname -n)}" "${hpc%/*}" >"$report"

@@ -27,7 +27,6 @@ probe_login::profile() {
 
 # probe_login::scratch SCRATCH PROJECT   Sets the variable where it can be used.
 probe_login::scratch() {
-  local -n scratch_found=$1
   local folder why
   site::scratch folder
   if [[ -z $folder ]]; then
@@ -37,8 +36,7 @@ probe_login::scratch() {
     findings::add problem scratch "SCRATCH=$folder is not a folder in which you can write" 'set it to one of your own that all nodes share, from / on'
   else
     probe_login::space scratch "${folder%/}" 1024
-    # shellcheck disable=SC2034 # the caller's
-    if probe_login::output "${folder%/}/${2##*/}/hpc_outputs"; then scratch_found=${folder%/}; fi
+    if probe_login::output "${folder%/}/${2##*/}/hpc_outputs"; then printf -v "$1" '%s' "${folder%/}"; fi
     probe_login::runs "${folder%/}/${2##*/}/hpc_outputs"
   fi
 }

@@ -59,8 +59,7 @@ probe_profile::scratch() {
   for name in PSCRATCH SCRATCHDIR SCRATCH_DIR GSCRATCH MYSCRATCH CSCRATCH FAST WORK WORKDIR; do probe_profile::add_scratch "$name"; done
   for words in '*scratch*' '*@(scratch|work|fast|project|lustre)*'; do
     while IFS= read -r name; do
-      # shellcheck disable=SC2053 # a pattern
-      if [[ ${name,,}=${!name,,} == $words ]]; then probe_profile::add_scratch "$name"; fi
+      if [[ ${name,,}=${!name,,} == @($words) ]]; then probe_profile::add_scratch "$name"; fi
     done < <(compgen -e | LC_ALL=C sort)
   done
   if [[ $found == ' ' ]]; then probe_profile_unknown+=('scratch: no SCRATCH, and no variable like it, names a folder in which you can write'); fi
@@ -164,16 +163,14 @@ probe_profile::try_partition() {
 
 # probe_profile::takes WHAT OPTION...   Whether Slurm takes a small job with these: its words, if not, are in the profile.
 probe_profile::takes() {
-  local status=0 words
-  # shellcheck disable=SC2034 # it prints nothing there
-  local answer
+  local status=0 words _answer
   if ((probe_profile_left == 0)); then
     probe_profile_said='not asked'
     probe_profile::add "# $1: not asked, as there were enough questions"
     return 1
   fi
   probe_profile_left+=-1
-  slurm::call answer words 30 sbatch --test-only --nodes=1 --ntasks=1 --time=10 "${probe_profile_place[@]}" "${@:2}" "$probe_profile_script" || status=$?
+  slurm::call _answer words 30 sbatch --test-only --nodes=1 --ntasks=1 --time=10 "${probe_profile_place[@]}" "${@:2}" "$probe_profile_script" || status=$?
   if ((status == 0)); then
     probe_profile_said=''
     return

@@ -218,8 +218,8 @@ here::step() {
 # here::argv ARRAY   The command in place of sbatch.
 here::argv() {
   local -n here_words=$1
-  # shellcheck disable=SC2034 # the caller's
-  here_words=(srun --jobid="$here_job" --job-name="$(here::step)" --nodes=1 --ntasks=1 --nodelist="${here_nodes[0]}" --mem=0 --export=ALL --propagate=NONE
+  here_words=()
+  here_words+=(srun --jobid="$here_job" --job-name="$(here::step)" --nodes=1 --ntasks=1 --nodelist="${here_nodes[0]}" --mem=0 --export=ALL --propagate=NONE
   --chdir="${fact[run_directory]}" bash "${fact[run_directory]}/kit/hpc/job/batch.sh" "${fact[run_directory]}" here)
 }
 

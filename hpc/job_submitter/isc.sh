@@ -4,6 +4,7 @@
 
 declare -gA options_value options_source options_owner site
 declare -ga isc_command # its words
+declare -ga experiment_words+=() experiment_lengths+=() experiment_lines+=() experiment_operators+=()
 
 # isc::read HPC_FOLDER PROJECT   Ends with status 2 when the file is wrong.
 isc::read() {
@@ -43,6 +44,5 @@ isc::count_gpus_of_a_node() {
 
 # isc::use_command   As the only experiment.
 isc::use_command() {
-  # shellcheck disable=SC2034 # experiments_file.sh
   experiment_words=("${isc_command[@]}") experiment_lengths=("${#isc_command[@]}") experiment_lines=() experiment_operators=()
 }

@@ -199,7 +199,6 @@ preflight::may_wait() {
 # for the number of the user's jobs: each task is JOBS_EACH jobs, and there are MORE. ANSWER is why. Statuses as of
 # preflight::ask, of the task alone that is tried last.
 preflight::room() {
-  local -n preflight_room=$1 preflight_why=$2
   local room_most=${slurm[MaxArraySize]:-}
   room_most=$((10#0${room_most//[!0-9]/} - 1)) # below 1 where it is not known
   local -i room_low=0 room_high=$3+1 room_try=$3 room_jobs room_status=0
@@ -214,13 +213,12 @@ preflight::room() {
     if ((room_status == 0)); then
       room_low=$room_try
     else
-      # shellcheck disable=SC2034 # the caller's
-      preflight_why=$room_answer room_high=$room_try
+      printf -v "$2" '%s' "$room_answer"
+      room_high=$room_try
       if ((room_status == 2)) || [[ $room_answer != *@(SubmitJob|ubmit limit)* ]]; then break; fi
     fi
     room_try=$(((room_low + room_high) / 2))
   done
-  # shellcheck disable=SC2034 # the caller's
-  preflight_room=$room_low
+  printf -v "$1" '%s' "$room_low"
   ((room_low > 0)) || return "$room_status"
 }

@@ -9,8 +9,6 @@ pruning::prune() {
   local -r outputs=$1 stamp=$1/.pruned
   local -r deadline=$((SECONDS + pruning_seconds))
   local now last=''
-  # shellcheck disable=SC2034 # by name
-  local -A live=()
   local -a runs=()
   local run
   local -i removed=0
@@ -20,13 +18,13 @@ pruning::prune() {
   if ! { printf '%s\n' "$now" >"$stamp"; } 2>/dev/null; then return; fi
   pruning::forget_archives "$outputs/.sources"
   pruning::list runs "$outputs"
-  if ((${#runs[@]} == 0)) || ! run_directory::ask_live live "${runs[@]}"; then return; fi
+  if ((${#runs[@]} == 0)) || ! run_directory::ask_live "${runs[@]}"; then return; fi
   for run in "${runs[@]}"; do
     if ((SECONDS >= deadline)); then
       rm -f -- "$stamp"
       break
     fi
-    if ! run_directory::lives "$run" live && pruning::remove "$run"; then removed+=1; fi
+    if ! run_directory::lives "$run" && pruning::remove "$run"; then removed+=1; fi
   done
   if ((removed > 0)); then common::note "removed the unpacked sources of $removed runs that have ended; each keeps its source.tar"; fi
 }

@@ -216,8 +216,7 @@ request::resolve_tasks() {
       common::die_usage "--sweep-runs is about a sweep: give --wandb-sweepid or --sweep-config too"
     fi
     # A line with {seed} has one, also when it is not repeated.
-    # shellcheck disable=SC2016 # the name, not its value
-    if [[ -n $repeat || " ${experiment_words[*]} " == *'${SEED}'* && -z ${SEED:-} ]]; then
+    if [[ -n $repeat || " ${experiment_words[*]} " == *"\${SEED}"* && -z ${SEED:-} ]]; then
       fact[repeats]=$((10#${repeat:-1}))
       fact[tasks]=$((fact[experiments] * fact[repeats]))
     fi
@@ -259,28 +258,26 @@ request::check_cpus() {
 
 # request::pack_argv ARRAY   For the job of --pack-in-job.
 request::pack_argv() {
-  # shellcheck disable=SC2178 # the name of an array
-  local -n argv=$1
+  local -n pack_argv=$1
   local name
-  argv=(sbatch --parsable --job-name="pack_${fact[job_name]}" --nodes=1 --ntasks=1 --cpus-per-task=4)
-  site::add_memory argv "${fact[memory_request]}" 4096 4 0
-  argv+=(--time="${fact[pack_time]}")
+  pack_argv=(sbatch --parsable --job-name="pack_${fact[job_name]}" --nodes=1 --ntasks=1 --cpus-per-task=4)
+  site::add_memory pack_argv "${fact[memory_request]}" 4096 4 0
+  pack_argv+=(--time="${fact[pack_time]}")
   local -r partition=${options_value[pack_partition]:-${options_value[partition]}}
-  if [[ -n $partition ]]; then argv+=(--partition="$partition"); fi
+  if [[ -n $partition ]]; then pack_argv+=(--partition="$partition"); fi
   for name in account qos constraint reservation dependency; do
     if [[ $name == constraint && " ${site[required]} " != *" $name "* ]]; then continue; fi # it is of the job's own nodes
-    if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
+    if [[ -n ${options_value[$name]} ]]; then pack_argv+=("--$name=${options_value[$name]}"); fi
   done
   local log=pack_log.txt
   if [[ ${fact[run_directory]} == *[%\\]* ]]; then log=/dev/null; fi # as in request::sbatch_argv; pack.sh opens it
-  argv+=(--propagate=NONE --chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[run_directory]}/kit/hpc/job/pack.sh" "${fact[run_directory]}")
+  pack_argv+=(--propagate=NONE --chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[run_directory]}/kit/hpc/job/pack.sh" "${fact[run_directory]}")
 }
 
 # request::cycle_argv ARRAY TASKS OFFSET [DEPENDENCY...]   For the job of --rapid-cycle: the same job, but for its name, partition
 # and time. It waits for what the job would wait for.
 request::cycle_argv() {
   local -a whole=()
-  # shellcheck disable=SC2178 # the name of an array
   local -n cycle_argv=$1
   local word
   request::sbatch_argv whole "${@:2}"
@@ -306,7 +303,6 @@ request::cycle_argv() {
 request::sbatch_argv() {
   local -r run_directory=${fact[run_directory]} tasks=$2 offset=$3
   local -ra first=("${@:4}")
-  # shellcheck disable=SC2178 # the name of an array
   local -n argv=$1
   local name value
   argv=(

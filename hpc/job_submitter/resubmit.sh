@@ -88,7 +88,7 @@ resubmit::change() {
   unset 'fact[cycles]' 'fact[here]' 'fact[here_nodes]' 'fact[here_gres]' 'fact[here_began]' 'fact[here_seconds]'
   # An experiment without a name is called as its first run; the new run has its checkpoints.
   site::leave_enclosing_job
-  if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
+  node_environment::leave
 }
 
 resubmit::write() {
@@ -112,14 +112,13 @@ resubmit::write() {
 # resubmit::send OLD TASK
 resubmit::send() {
   local -r old=$1 task=$2
-  # shellcheck disable=SC2034 # run_jobs has each job
-  local file offset job=''
+  local file offset _job='' # run_jobs has each
   local -a argv=()
   while read -r file; do
     offset=${file#sbatch_argv}
     offset=${offset#_}
     if ! resubmit::read_argv argv "$old" "$file" "${offset:-0}" "$task"; then continue; fi
-    run::send job train "${offset:-0}" "${argv[@]}" || break
+    run::send _job train "${offset:-0}" "${argv[@]}" || break
   done < <(cd -- "$old" && printf '%s\n' sbatch_argv* | sort --version-sort)
   if ((${#run_jobs[@]} == 0)); then
     run::remove
@@ -135,7 +134,6 @@ resubmit::send() {
 
 # resubmit::read_argv ARRAY OLD FILE OFFSET TASK   ARRAY becomes the words, for the new run; status 1 when TASK is not of this array.
 resubmit::read_argv() {
-  # shellcheck disable=SC2178 # the name of an array
   local -n new_argv=$1
   local -r old=$2 offset=$4 task=$5
   local word

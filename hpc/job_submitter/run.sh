@@ -53,7 +53,6 @@ run::remove() {
 # run::send VARIABLE train|pack|cycle OFFSET ARGV...   Sends one job of the run; VARIABLE becomes its id. Signals are ignored from
 # here on: otherwise a job could be sent that nobody knows of. Status 1 when Slurm takes no more, after the first.
 run::send() {
-  local -n run_job=$1
   local -r name=$2 offset=$3
   local -rA whose=([pack]=' that packs (--pack-in-job)' [cycle]=' of the cycles (--rapid-cycle)' [train]='')
   local -rA instead=([pack]='; another partition for it: --pack-partition' [cycle]='; another partition for it: --cycle-partition' [train]='')
@@ -64,8 +63,7 @@ run::send() {
   case $status in
     0)
       trap - EXIT # from now on nothing is removed
-      # shellcheck disable=SC2034 # the caller's
-      run_job=$answer
+      printf -v "$1" '%s' "$answer"
       if [[ $name == train ]]; then
         run_jobs+=("$answer")
         run_directory::write_words "${fact[run_directory]}/$file" "${@:4}" ||
@@ -75,7 +73,6 @@ run::send() {
       fi
       ;;
     1)
-      # shellcheck disable=SC2034 # the caller's, who has sent what Slurm took
       run_refused=$answer
       # Arrays that Slurm has taken stay.
       if ((${#run_jobs[@]} > 0)); then return 1; fi

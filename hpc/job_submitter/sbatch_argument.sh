@@ -26,8 +26,7 @@ sbatch_argument::refuse() {
   local known instead
   if [[ $2 == gres && $1 != *[=,]gpu* || $1 == --gpu-bind=none ]]; then return; fi
   while IFS='|' read -r known instead; do
-    # shellcheck disable=SC2053 # the table gives a pattern
-    if [[ $2 == $known ]]; then common::die_usage "--sbatch-arg=${1@Q}: $instead"; fi
+    if [[ $2 == @($known) ]]; then common::die_usage "--sbatch-arg=${1@Q}: $instead"; fi
     if [[ ${known%\*} == "$2"* ]]; then common::die_usage "--sbatch-arg=${1@Q}: to sbatch, --$2 may be --${known%%\*}, and $instead"; fi
   done < <(sbatch_argument::table)
 }

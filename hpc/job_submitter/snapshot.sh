@@ -85,8 +85,8 @@ snapshot::ask_git() {
   exec {snapshot_answer}< <(
     cd -- "$1" || exit
     for kind in "${kinds[@]}"; do
-      # shellcheck disable=SC2086 # options
-      "${snapshot_git[@]}" ls-files -z $kind | "${snapshot_describe[@]}" 2>/dev/null || [[ ${PIPESTATUS[*]} == '0 123' ]] || exit
+      read -ra options <<<"$kind"
+      "${snapshot_git[@]}" ls-files -z "${options[@]}" | "${snapshot_describe[@]}" 2>/dev/null || [[ ${PIPESTATUS[*]} == '0 123' ]] || exit
     done
     printf '\0'
     "${snapshot_git[@]}" ls-files -z --others --ignored --exclude-standard --directory && printf '\0'

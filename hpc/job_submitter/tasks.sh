@@ -11,7 +11,7 @@ declare -ga tasks_begun+=()                   # folders of runs of a sweep that 
 declare -ga tasks_to_send+=()                 # their numbers, in order
 declare -ga tasks_offsets+=() tasks_lists+=() # of each array: what its indices are short of, and sbatch's --array
 declare -ga tasks_counts+=()                  # and how many tasks it has
-declare -g tasks_room='' tasks_left=''        # how many Slurm takes now, where it does not take all; the first that is not sent
+declare -g tasks_room+='' tasks_left+=''      # how many Slurm takes now, where it does not take all; the first that is not sent
 
 declare -g tasks_shown=40 tasks_most=100000
 
@@ -183,8 +183,7 @@ tasks::read_sums() {
   local sum file
   while read -r sum file; do
     file=${file%/command}
-    # shellcheck disable=SC2034 # the caller reads it
-    sums_read[${file##*/task_}]=$sum
+    sums_read+=(["${file##*/task_}"]=$sum)
   done < <(cd -- "$1" && find . -mindepth 2 -maxdepth 2 -path './task_*/command' -exec sha256sum -- {} +)
 }
 
@@ -211,7 +210,6 @@ tasks::divide() {
     return
   fi
   if [[ -n $tasks_room ]] && ((tasks_room < ${#tasks_to_send[@]})); then
-    # shellcheck disable=SC2034 # job_submitter.sh says it
     tasks_left=${tasks_to_send[tasks_room]}
     tasks_to_send=("${tasks_to_send[@]:0:tasks_room}")
   fi

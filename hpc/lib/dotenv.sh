@@ -38,7 +38,6 @@ dotenv::each() {
       dotenv_value=${dotenv_value%%[[:blank:]]#*}
       dotenv_value=${dotenv_value%"${dotenv_value##*[![:blank:]]}"}
     fi
-    # shellcheck disable=SC2016 # the signs themselves
     if [[ $dotenv_quote != "'" && $dotenv_value =~ \$[A-Za-z_{\(]|\` || $dotenv_quote == '"' && $dotenv_value == *\\* ]]; then
       common::warn "$dotenv_file, line $dotenv_number: nothing is replaced in a value, neither \$NAME nor \`…\` nor \\: it is taken as it stands; write out what it is to be, or put it in single quotes if it is meant so"
     fi

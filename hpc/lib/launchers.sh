@@ -35,7 +35,7 @@ declare -gA launchers_flags=(
     disable-status contiguous'
 )
 # The same launcher once on each node of a job (-W node), and the options of which it needs one where there are several nodes.
-# shellcheck disable=SC2016 # for the rank
+# shellcheck disable=SC2016 # the rank replaces them
 declare -gA launchers_own=(
   [torchrun]='torchrun --nnodes=${NNODES} --nproc-per-node=${N_PROC} --node-rank=${NODE_RANK} --master-addr=${MASTER_ADDR} --master-port=${MASTER_PORT}'
   [accelerate]='accelerate launch --num_machines ${NNODES} --num_processes {processes} --machine_rank ${NODE_RANK} --main_process_ip ${MASTER_ADDR} --main_process_port ${MASTER_PORT}'
@@ -78,7 +78,6 @@ launchers::skip_settings() {
 launchers::take() {
   local -r launcher=$1 nodes=$2
   local kind='' python=python
-  # shellcheck disable=SC2154 # the caller's
   local -i begin=at
   launchers::find
   case $kind in

@@ -3,17 +3,16 @@
 # with the place where it belongs; a launcher is left out or refused (launchers.sh); the program is looked for. Words are those of argv
 # files (command.sh).
 
-declare -ga line_words+=() line_left_out+=() # line::read: the words that stay, and those of the launcher
-declare -ga line_own+=()                     # the line for -W node, where a launcher that was refused must stay
-declare -g line_refusal line_launcher        # why the line cannot run, and what to write; the launcher, if there is one
-declare -g line_module                       # line::check_program: the module of python -m, if the project has it not
+declare -ga line_words+=() line_left_out+=()  # line::read: the words that stay, and those of the launcher
+declare -ga line_own+=()                      # the line for -W node, where a launcher that was refused must stay
+declare -g line_refusal+='' line_launcher+='' # why the line cannot run, and what to write; the launcher, if there is one
+declare -g line_module+=''                    # line::check_program: the module of python -m, if the project has it not
 declare -gA line_builtins+=()
 
 # line::read LAUNCHER NODES OPERATOR WORD...   LAUNCHER is the job's, or empty where none is chosen yet; OPERATOR the index of the first word
 # with an operator of the shell, if there is one. Leaves the results in the variables above.
 line::read() {
   local -i at=0
-  # shellcheck disable=SC2034 # the callers'
   line_words=("${@:4}") line_left_out=() line_own=() line_refusal='' line_launcher=''
   line::refuse_shell "$3"
   if [[ -n $line_refusal ]]; then return; fi
@@ -128,7 +127,6 @@ line::find_file() {
 
 line::find_module() {
   local -r path=$base/${1//.//}
-  # shellcheck disable=SC2034 # the caller's
   if [[ $1 != *\$* && ! -e $path.py && ! -e $path/__main__.py && ! -d $base/${1%%.*} ]]; then line_module=$1; fi
 }
 

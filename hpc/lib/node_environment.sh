@@ -3,11 +3,15 @@
 
 declare -gA fact+=()
 
-# shellcheck disable=SC2034 # job_submitter.sh removes these when it is called inside a job
 declare -ga node_environment_names=(source_dir project_name scratch_dir exp_name RUN_DIRECTORY
   CHECKPOINT_DIRECTORY CHECKPOINT_ARTIFACT_PATH LOSSY_ARTIFACT_PATH OUTPUT_PATH STOP_FILE HEARTBEAT_FILE ATTEMPT MASTER_ADDR
   MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC N_PROCESSES RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
   VIRTUAL_ENV_DIRECTORY RANK_RECORD SEED WANDB_RUN_ID WANDB_SWEEP_ID WANDB_SWEEP_PARAM_PATH WANDB_RESUME)
+
+# node_environment::leave   What is called inside a job, to submit another, forgets what the kit gave to that job's program.
+node_environment::leave() {
+  if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
+}
 
 # node_environment::export RUN_DIRECTORY ATTEMPT_DIRECTORY   For one node. ATTEMPT, MASTER_ADDR and
 # MASTER_PORT come from batch.sh; torchrun sets RANK and its kin, and for the other launchers Slurm has them.

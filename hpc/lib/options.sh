@@ -2,7 +2,6 @@
 # Command-line options from one table. A row is one call of options::add; parsing, checks, --help,
 # the completion and the table of hpc/job_submitter/README.md all come from the rows.
 
-# shellcheck disable=SC2034 # read by whoever parses options
 declare -gA options_value+=()   # name -> the value given, or taken from environment, site or default
 declare -gA options_source+=()  # name -> option | environment | site | default
 declare -gA options_kind+=()    # name -> flag, list, or a check of checks.sh with its arguments

@@ -28,6 +28,7 @@
 # Nothing secret is ever in it.
 
 declare -gA fact+=()
+declare -gA run_directory_live+=() # what Slurm has said of the jobs that live: their ids and folders
 
 # run_directory::make DIRECTORY   It, and a folder for each task.
 run_directory::make() {
@@ -52,29 +53,29 @@ run_directory::write_words() {
   { printf '%s\0' "${@:2}" >"$1"; } 2>/dev/null
 }
 
-# run_directory::ask_live ARRAY DIRECTORY...   ARRAY gets what tells which of these runs have live jobs (run_directory::lives). A run that
+# run_directory::ask_live DIRECTORY...   Asks Slurm which of these runs have live jobs (run_directory::lives). A run that
 # has not ended by its own record, and is not in the answer, is asked for by its ids: an empty answer is no proof. Status 1 when
 # Slurm does not answer.
 run_directory::ask_live() {
   local live_run live_id
   local -a live_ids=()
-  slurm::ask_live "$1" || return
-  for live_run in "${@:2}"; do
-    if ! run_directory::has_ended "$live_run" && ! run_directory::lives "$live_run" "$1"; then
+  run_directory_live=()
+  slurm::ask_live run_directory_live || return
+  for live_run in "$@"; do
+    if ! run_directory::has_ended "$live_run" && ! run_directory::lives "$live_run"; then
       while read -r live_id _; do live_ids+=("$live_id"); done < <(cat -- "$live_run/job_id" "$live_run/jobs" 2>/dev/null)
     fi
   done
-  if ((${#live_ids[@]} > 0)); then slurm::ask_live_among "$1" "${live_ids[@]}" || return; fi
+  if ((${#live_ids[@]} > 0)); then slurm::ask_live_among run_directory_live "${live_ids[@]}" || return; fi
 }
 
-# run_directory::lives DIRECTORY ARRAY   Whether one of its jobs is in ARRAY, or none is known yet.
+# run_directory::lives DIRECTORY   Whether one of its jobs was alive when Slurm was asked, or none is known yet.
 run_directory::lives() {
-  local -n lives_among=$2
   local lives_id lives_known=''
-  if [[ -n ${lives_among[$1]:-} ]]; then return; fi
+  if [[ -n ${run_directory_live[$1]:-} ]]; then return; fi
   while read -r lives_id _; do
     lives_known=1
-    if [[ -n ${lives_among[$lives_id]:-} ]]; then return; fi
+    if [[ -n ${run_directory_live[$lives_id]:-} ]]; then return; fi
   done < <(cat -- "$1/job_id" "$1/jobs" 2>/dev/null)
   [[ -z $lives_known ]]
 }

@@ -48,8 +48,7 @@ sending::find() {
   for ((find_try = 1; find_try <= sending_looks; find_try++)); do
     slurm::ask find_answer 60 squeue --all --noheader --user="$(id -u)" --states=all --format='%F|%K|%Z' || return 2
     while IFS='|' read -r find_id find_task find_folder; do
-      # shellcheck disable=SC2053 # * is any
-      if [[ $find_folder == "$2" && $find_task == $find_wanted && $'\n'$3$'\n'$sending_found$'\n' != *$'\n'"$find_id"$'\n'* ]]; then sending_found+=${sending_found:+$'\n'}$find_id; fi
+      if [[ $find_folder == "$2" && $find_task == @($find_wanted) && $'\n'$3$'\n'$sending_found$'\n' != *$'\n'"$find_id"$'\n'* ]]; then sending_found+=${sending_found:+$'\n'}$find_id; fi
     done < <(LC_ALL=C sort -n <<<"$find_answer")
     if [[ -n $sending_found ]]; then return; fi
     sleep 2

@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # What is known of the cluster: the live one, and the profile of the site.
 
-# shellcheck disable=SC2034 # read by the submitter
 declare -gA site+=()  # facts of the profile; site::define_facts lists them
 declare -gA slurm+=() # of `scontrol show config`: what site::query looks for
 declare -gA options_kind+=() site_kind+=() site_default+=() site_help+=()
@@ -223,11 +222,10 @@ site::read_limit() {
 # site::where VARIABLE NAME [RULE]   VARIABLE becomes FILE:LINE of the profile where site[NAME] is said last; the variable RULE
 # the comment behind it. Of a profile that builds on another, also there.
 site::where() {
-  local -n site_found=$1
   local -r site_pattern="^site\[$2\]=[^#]*(# *(.*))?$"
   local site_file=$site_profile site_next site_line
   local -i site_number
-  site_found=$site_profile
+  printf -v "$1" '%s' "$site_profile"
   if [[ -n ${3:-} ]]; then printf -v "$3" '%s' ''; fi
   while [[ -n $site_file ]]; do
     site_number=0 site_next=''
@@ -235,7 +233,8 @@ site::where() {
       site_number+=1
       if [[ $site_line =~ ^source\ \"\$site_clusters/([a-z_]+\.sh)\"$ ]]; then site_next=$site_clusters/${BASH_REMATCH[1]}; fi
       if [[ $site_line =~ $site_pattern ]]; then
-        site_found=$site_file:$site_number site_next=''
+        printf -v "$1" '%s' "$site_file:$site_number"
+        site_next=''
         if [[ -n ${3:-} ]]; then printf -v "$3" '%s' "${BASH_REMATCH[2]}"; fi
       fi
     done <"$site_file"
@@ -305,8 +304,7 @@ site::name() {
   while LC_ALL=C IFS= read -r -d '' site_file && IFS= read -r site_line; do
     read -ra site_patterns <<<"${site_line#'# hosts: '}"
     for site_pattern in "${site_patterns[@]}"; do
-      # shellcheck disable=SC2053 # the profile gives a pattern
-      if [[ $site_host == $site_pattern ]]; then
+      if [[ $site_host == @($site_pattern) ]]; then
         site_file=${site_file##*/}
         printf -v "$1" '%s' "${site_file%.sh}"
         return
@@ -321,9 +319,9 @@ site::name() {
 site::outputs() {
   dotenv::each "$2/.env" secrets::take_setting
   site::load "$2/hpc" "${HPC_CLUSTER:-}"
-  local scratch silent why
+  local scratch why
   site::scratch scratch
-  if [[ -z $scratch && -z ${HPC_CLUSTER:-} ]] && common::has_command sbatch && site::query silent; then
+  if [[ -z $scratch && -z ${HPC_CLUSTER:-} ]] && common::has_command sbatch && site::query why; then
     site::load "$2/hpc" # that of Slurm's name for the cluster
     site::scratch scratch
   fi

@@ -30,14 +30,13 @@ slurm::ask() {
 # slurm::call ANSWER ERRORS SECONDS COMMAND...   Calls it once. The variables ANSWER and ERRORS become what it prints on its
 # two outputs; the status is its own, or 124 after SECONDS.
 slurm::call() {
-  local -n call_answer=$1 call_errors=$2
+  local -n call_errors=$2
   local -a call_parts=()
   # Its errors, then its answer and status, each behind a NUL. (No `IFS= read`: a trap that comes in it would see that IFS.)
   mapfile -d '' -t call_parts < <({ printf '\0%s\0%d\0' "$(timeout "$3" "${@:4}")" "$?" >&2; } 2>&1)
   call_errors=${call_parts[0]:-}
   call_errors=${call_errors%$'\n'}
-  # shellcheck disable=SC2034 # the caller's
-  call_answer=${call_parts[1]:-}
+  printf -v "$1" '%s' "${call_parts[1]:-}"
   return "${call_parts[2]:-137}"
 }
 
@@ -54,8 +53,7 @@ slurm::ask_live() {
   local live_answer live_id live_folder
   slurm::ask live_answer 30 squeue --all --noheader --user="$(id -u)" --format='%F %Z' || return 1
   while read -r live_id live_folder; do
-    # shellcheck disable=SC2034 # the caller's
-    if [[ -n $live_id ]]; then live_jobs["$live_id"]=1 live_jobs["${live_folder:-none}"]=1; fi
+    if [[ -n $live_id ]]; then live_jobs+=(["$live_id"]=1 ["${live_folder:-none}"]=1); fi
   done <<<"$live_answer"
 }
 
@@ -70,8 +68,7 @@ slurm::ask_live_among() {
     [[ $among_answer == *'Invalid job id'* ]] # of one that it has forgotten
     return
   fi
-  # shellcheck disable=SC2034 # the caller's
-  for among_id in $among_answer; do live_among["$among_id"]=1; done
+  for among_id in $among_answer; do live_among+=(["$among_id"]=1); done
 }
 
 # slurm::cancel SECONDS ARGUMENT...   Of scancel. Status 1, after a warning that tells the command, when it fails.

@@ -173,21 +173,18 @@ staging::remove_orphans() {
 # known yet. Status 1 when Slurm does not answer.
 staging::find_needed() {
   local -n keys_needed=$1
-  # shellcheck disable=SC2034 # by name
-  local -A live=()
   local -a words=() plans=("${staging_plan[@]}") runs=()
   local run
   local -i word
   for run in "${2%/*}"/hpc_outputs/*/staging; do
     if [[ -e $run ]]; then runs+=("${run%/staging}"); fi
   done
-  run_directory::ask_live live "${runs[@]}" || return 1
+  run_directory::ask_live "${runs[@]}" || return 1
   for run in "${runs[@]}"; do
-    if run_directory::lives "$run" live; then
+    if run_directory::lives "$run"; then
       mapfile -d '' -t words <"$run/staging"
       plans+=("${words[@]}")
     fi
   done
-  # shellcheck disable=SC2034 # the caller's
-  for ((word = 1; word < ${#plans[@]}; word += 4)); do keys_needed["${plans[word]}"]=1; done
+  for ((word = 1; word < ${#plans[@]}; word += 4)); do keys_needed+=(["${plans[word]}"]=1); done
 }

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2034,SC2154 # ../helpers, which also reads
 # A PyTorch program that never heard of the kit runs on two nodes, by three commands.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up

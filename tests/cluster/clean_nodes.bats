@@ -1,12 +1,11 @@
 #!/usr/bin/env bats
 # hpc/clean_nodes.sh on a cluster that makes no SLURM_TMPDIR, so that the kit does.
 
-# shellcheck disable=SC2154 # the helpers set them
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup_file() {
   unset POCKET_CLUSTER_DIR # the others' cluster is of another shape
-  cluster_up --nodes 3 --tmpdir none
+  cluster_up_with --nodes 3 --tmpdir none
 }
 
 teardown_file() { cluster_down; }
@@ -35,7 +34,6 @@ on() {
 
 # leave_behind NODE NAME...   Folders that hold something, as a job leaves them.
 leave_behind() {
-  # shellcheck disable=SC2016 # for the node's shell
   on "$1" sh -c 'for name; do mkdir -p "$name/data" && head -c 50000 /dev/zero >"$name/data/file" && chmod 500 "$name/data"; done' \
     leave_behind "${@:2}"
 }
@@ -43,7 +41,6 @@ leave_behind() {
 @test "what dead jobs left is removed on each node; what is live, another's or a link is kept" {
   has_own_disks
   make_project
-  # shellcheck disable=SC2016 # the kit replaces it on the node
   experiments 'sh -c "touch \"$1/held\"; sleep 60" sh ${SLURM_TMPDIR}'
   submit --gpus 0 --num-nodes 2 --mem 1G --no-snapshot -W srun
   live=$disk/${me}_${job}_0
@@ -55,7 +52,6 @@ leave_behind() {
   target=$BATS_TEST_TMPDIR/target
   mkdir -- "$target"
   touch -- "$target/file"
-  # shellcheck disable=SC2016 # for the node's shell
   on node3 sh -c 'ln -s "$2" "$1_7" && ln -s "$2" "$1_/inside" && mkdir "$1_x" "$1" "${1}0_1_1" && mkdir "$1_9" && chown nobody "$1_9"' \
     sh "$disk/$old" "$target"
   before=$(on node3 ls -A "$disk")
@@ -89,7 +85,6 @@ leave_behind() {
 @test "when Slurm does not answer on a node, nothing is removed there" {
   leave_behind node1 "$disk/${old}_0"
   mkdir -- "$BATS_TEST_TMPDIR/bin"
-  # shellcheck disable=SC2016 # for that script
   printf '#!/bin/sh\nif [ -n "$SLURM_JOB_ID" ]; then %s; fi\nexec %q "$@"\n' 'echo "no controller" >&2; exit 1' \
     "$(command -v squeue)" >"$BATS_TEST_TMPDIR/bin/squeue"
   chmod +x -- "$BATS_TEST_TMPDIR/bin/squeue"

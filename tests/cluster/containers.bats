@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; each test is a subshell; ../helpers
 # Jobs in a container: a real Apptainer, a real image, real Slurm. The image is made once on a machine.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   local folder
@@ -65,7 +64,7 @@ print(result["validation_accuracy"])' "$1"
   # Where that user can go: not the checkout, nor the folders of bats.
   own_folder=$(mktemp -d /tmp/hpc_kit_test.XXXXXX)
   chmod 755 -- "$own_folder"
-  make_project "$own_folder"
+  make_project_in "$own_folder"
   rm -- "$project/.venv"
   cp -- "$checkout/experiment_configurations.txt" "$project/"
   ln -- "$image" "$own_folder/image.sif" 2>/dev/null || cp -- "$image" "$own_folder/image.sif"

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; ../helpers
 # hpc/doctor.sh finds faults that are planted in real clusters, and the submitter warns of those that concern a request.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup_file() {
   cluster_up
@@ -125,10 +124,8 @@ stub() {
 @test "planted: no requeue, a short KillWait, a tiny MaxArraySize, another GPU, a drained node, an open key file, a clock ahead (date stands in), no runtime" {
   faulty
   PATH=$(path_without apptainer singularity)
-  # shellcheck disable=SC2016 # for the stub
   stub date 'exec /bin/date ${SLURM_JOB_ID:+--date="+1 hour"} "$@"'
   mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
-  # shellcheck disable=SC2016 # for the profile
   printf '%s\n' 'site[node_local_directory]=$POCKET_CLUSTER_DIR/localscratch' 'site[gpu_type]=a100' >"$XDG_CONFIG_HOME/hpc_kit/clusters/pocket.sh"
   chmod 644 -- "$HOME/wandb_credentials.txt"
   scontrol update nodename=node2 state=drain reason='bad memory'

@@ -1,14 +1,13 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; ../helpers
 # The drill on the real Slurm: it passes right programs, and finds what is wrong with others. The drills run beside each
 # other.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up
-  make_project "$BATS_FILE_TMPDIR"
+  make_project_in "$BATS_FILE_TMPDIR"
   export project
   cp -R -- "$BATS_TEST_DIRNAME/programs" "$project/"
   local mistake

@@ -2,10 +2,9 @@
 # hpc/adopt.sh --from, on a real Slurm: each script of tests/sbatch_scripts/ is sent held, and what is proposed for it is sent held;
 # Slurm's fields of the two jobs are the same, but for those of tests/golden/from_sbatch_differences.txt, which says why. The nodes that
 # these scripts ask for are lines of slurm.conf without a machine behind them, as the jobs never start.
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; ../helpers
 
-load ../helpers
-load ../from_sbatch
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/../from_sbatch.bash"
 
 setup_file() {
   POCKET_CLUSTER_DIR=$(mktemp -d "${TMPDIR:-/tmp}/from_sbatch.XXXXXX")
@@ -109,8 +108,7 @@ unlisted() {
     known=''
     while IFS= read -r general; do
       general=${general%%  #*}
-      # shellcheck disable=SC2053 # the list gives a pattern
-      if [[ "${line#* }" == ${general#\* } ]]; then known=1; fi
+      if [[ "${line#* }" == @(${general#\* }) ]]; then known=1; fi
     done < <(grep '^\*' "${from_sbatch_golden}_differences.txt")
     if [[ -z $known ]]; then printf '%s\n' "$line"; fi
   done

@@ -1,12 +1,11 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
 # Values, files and folders made to break a shell script: nothing of them is executed, and each is refused in one
 # clear line or arrives as it is. hostile.py makes and judges them.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup_file() {
-  cluster_up --nodes 4 --gpus-per-node 4
+  cluster_up_with --nodes 4 --gpus-per-node 4
 }
 
 teardown_file() {
@@ -57,7 +56,7 @@ no_canary() {
   for name in $'all \'of\' "them"\nat once %j%% \\n \\ $(touch canary) `touch canary`; touch canary & * ? [a-z] {a,b} ~ # ! $HOME ${HOME} <>|' \
     '-g' '100%' 'back\slash' 'ünï 漢字' $'\xff\xe9' ' '; do
     folder=$BATS_TEST_TMPDIR/parent/$name
-    make_project "$BATS_TEST_TMPDIR"
+    make_project_in "$BATS_TEST_TMPDIR"
     mkdir -p -- "$BATS_TEST_TMPDIR/parent"
     mv -T -- "$project" "$folder"
     project=$folder

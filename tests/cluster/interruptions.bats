@@ -1,14 +1,13 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; ../helpers
 # The cluster's side of the interruption protocol, with a program that knows nothing of train/ (programs/steps.py):
 # what ends an attempt, what is written down about it, and what goes on. Jobs that take long run beside the others.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up
-  make_project "$BATS_FILE_TMPDIR"
+  make_project_in "$BATS_FILE_TMPDIR"
   export project
   # Warned from half a minute to one and a half before its two minutes are over; a hang is known after one.
   begin warned 'steps.py 950' --time 2 --grace-seconds 30

@@ -1,15 +1,14 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # python and the programs expand it; tests are subshells; ../helpers
 # .isc files of both generations (tests/isc), on the real Slurm; how the keys are read: unit/isc.bats.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 # All are sent at once, from a home as their authors had it.
 setup_file() {
   local demos
   cluster_up
-  make_project "$BATS_FILE_TMPDIR"
+  make_project_in "$BATS_FILE_TMPDIR"
   demos=$project/demos
   export project
   cp -R -- "$checkout/tests/isc" "$demos"

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; each test is a subshell; ../helpers
 # What jobs do: real Slurm, several nodes.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up
@@ -253,7 +252,7 @@ local_folders_are() {
 site[environment]=${own_folder@Q}/environment
 site[node_local_directory]=\$POCKET_CLUSTER_DIR/localscratch
 PROFILE
-  make_project "$own_folder"
+  make_project_in "$own_folder"
   rm -- "$project/.venv"
   use_programs report.py
   chown -R -- "$user": "$own_folder/home" "$project"
@@ -272,7 +271,7 @@ PROFILE
 }
 
 @test "a path with a newline, quotes, a backslash and a per cent sign; arguments arrive as they were written" {
-  make_project "$BATS_TEST_TMPDIR/a"$'\n''b \n %j'
+  make_project_in "$BATS_TEST_TMPDIR/a"$'\n''b \n %j'
   mv -- "$project" "$project"$'\n'"c"
   project+=$'\n'c
   use_programs "report.py 'a  b' \"it's\" '' '\$HOME' '\$(touch canary)' '*' -- 'two

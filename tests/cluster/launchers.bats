@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # variables of ../helpers
 # The launchers that start each rank by Slurm, with the real libraries. torchrun is in jobs.bats.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up

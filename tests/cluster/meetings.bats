@@ -1,10 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2154 # ${NAME} is replaced on the node; variables of ../helpers
 # Ranks that never speak with each other are told of, and no others: small programs of many kinds (programs/meetings.py), a task
 # of an array each, by real torch, Lightning, accelerate and MPICH.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up

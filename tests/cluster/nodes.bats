@@ -1,14 +1,13 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2154 # dollars meant as such; variables of ../helpers
 # Nodes that are not as ours are: their own names stand for a loopback or an old address, and the login shell has limits.
 # On a cluster of its own, as its nodes' /etc/hosts is changed.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   unset POCKET_CLUSTER_DIR
-  cluster_up --nodes 2 --gpus-per-node 2 --tmpdir none
+  cluster_up_with --nodes 2 --gpus-per-node 2 --tmpdir none
 }
 
 teardown_file() {

@@ -1,11 +1,8 @@
 #!/usr/bin/env bats
 # hpc/pocket_cluster.sh: what it gives to jobs, what it survives, what it leaves.
 # The clusters are this file's own, in folders whose names hold a space and a quote.
-# shellcheck disable=SC2030,SC2031 # each test is a subshell, and is meant to be
-# shellcheck disable=SC2016 # single quotes: for the shells of jobs
-# shellcheck disable=SC2154 # `checkout` and `stderr` come from helpers and bats
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup_file() {
   # Not below bats' own folder: other users cannot enter that.

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # checkout, project and run_directory are set by helpers.bash
 # For the tests of running jobs: the small programs that their jobs run, and what those told.
-# load ../helpers, then load reports
+# source ../helpers.bash first
 
 # use_programs LINE...   The project gets programs/, and LINEs as its experiments, run with its Python.
 use_programs() {

@@ -1,11 +1,8 @@
 #!/usr/bin/env bats
 # hpc/pocket_cluster.sh up --shape NAME: each shape, by bare sbatch jobs. What is refused, with the site's words; what runs;
 # what a node lacks. The kit's own jobs on them: sites.bats.
-# shellcheck disable=SC2016 # single quotes: for the shells of jobs
-# shellcheck disable=SC2030,SC2031 # each test is a subshell, and is meant to be
-# shellcheck disable=SC2154 # `checkout`, `stderr`, `job_states` come from helpers and bats
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   # Not below bats' own folder: other users cannot enter that.

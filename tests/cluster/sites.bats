@@ -3,11 +3,9 @@
 # ranks on two nodes, which is interrupted and goes on; a sweep of three points, one of which fails, and why; a request that
 # the site forbids, and the words for that. What the shapes themselves do: shapes.bats. With SITES_DIGITS=1 in the environment
 # the README's first job trains on each shape, too; else on foreign-launcher alone.
-# shellcheck disable=SC2030,SC2031 # each test is a subshell, and is meant to be
-# shellcheck disable=SC2154 # `checkout`, `project`, `run_directory`, `stderr`, `job` come from helpers and bats
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup() {
   POCKET_CLUSTER_DIR=$(mktemp -d "${TMPDIR:-/tmp}/site.XXXXXX")
@@ -26,7 +24,7 @@ site() {
   bash "$checkout/hpc/pocket_cluster.sh" up --shape "$1" 3>&- 4>&-
   # shellcheck source=/dev/null
   source <(bash "$checkout/hpc/pocket_cluster.sh" env)
-  make_project "$SCRATCH/projects"
+  make_project_in "$SCRATCH/projects"
   use_programs 'steps.py 60'
   environment=$SCRATCH/environment
   mkdir -p -- "$environment/bin"

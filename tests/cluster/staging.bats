@@ -1,10 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2154 # odd names; dollars meant as such; each test is a subshell; ../helpers
 # Data on the nodes' own disks: what arrives there, what comes back, and that nothing stays, whatever ends the job.
 # One cluster gives each job a folder there (site), the other leaves that to the kit (none).
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up
@@ -17,7 +16,7 @@ setup_file() {
   echo 100000 >"$none_cluster/next_job_id"
   POCKET_CLUSTER_DIR=$none_cluster bash "$checkout/hpc/pocket_cluster.sh" up --tmpdir none 3>&- 4>&-
   # Jobs that run into their time limit, which takes more than a minute: a test waits for them.
-  make_project "$BATS_FILE_TMPDIR"
+  make_project_in "$BATS_FILE_TMPDIR"
   use_programs read_on.py
   export SCRATCH=$BATS_FILE_TMPDIR/scratch limited_jobs=''
   make_data
@@ -75,7 +74,7 @@ make_data() {
   local -r scratch=$SCRATCH/${project##*/}
   one=$'-data "one"/it\'s\nhere\\n' two='data two'
   mkdir -p -- "$scratch/$one/closed" "$scratch/$one/empty" "$scratch/$one/sub folder"$'\n'/deep "$scratch/$two/sticky"
-  for name in 'a b' "it's" '"' $'new\nline' $'new\nd line' -dash --checkpoint=1 $'\xff\xfe' '\' '\n' '*' '$(touch canary)' ü ' ' .hidden; do
+  for name in 'a b' "it's" '"' $'new\nline' $'new\nd line' -dash --checkpoint=1 $'\xff\xfe' "\\" '\n' '*' '$(touch canary)' ü ' ' .hidden; do
     printf '%s' "$name" >"$scratch/$one/$name"
   done
   : >"$scratch/$one/nothing"
@@ -642,7 +641,7 @@ PROGRAM
   export XDG_CONFIG_HOME=$folder/config
   printf '%s\n' "site[environment]=${folder@Q}/environment" 'site[node_local_directory]=$POCKET_CLUSTER_DIR/localscratch' \
     >"$XDG_CONFIG_HOME/hpc_kit/clusters/pocket.sh"
-  make_project "$folder"
+  make_project_in "$folder"
   rm -- "$project/.venv"
   export SCRATCH=$folder/scratch
   scratch=$SCRATCH/${project##*/}

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; each test is a subshell; ../helpers
 # What becomes of a submission: the copy that runs, the names it takes, what it hides, what a refusal leaves.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up

@@ -1,15 +1,14 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; ../helpers
 # W&B sweeps: the real client, in real array jobs, against ../wandb_server.py, which says what it cannot prove. Jobs run
 # beside each other, as an agent takes eleven seconds to begin.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up
   kit_environment=$(bash "$checkout/venv/create.sh" cpu)
-  make_project "$BATS_FILE_TMPDIR"
+  make_project_in "$BATS_FILE_TMPDIR"
   cp -R -- "$BATS_TEST_DIRNAME/programs" "$project/"
   key=canary0$(tr -dc a-f0-9 </dev/urandom 2>/dev/null | head -c 33 || true)
   export project kit_environment key
@@ -274,7 +273,6 @@ asks_server() {
   local folder=$BATS_TEST_TMPDIR/project
   mkdir -- "$folder"
   cp -R -- "$checkout/hpc" "$checkout/venv" "$project/.env" "$project/.venv" "$folder/"
-  # shellcheck disable=SC2016 # the other shell's
   echo 'printf "<%s>" "$@"' >"$folder/hpc/job_submitter.sh"
   run -0 --separate-stderr bash "$folder/hpc/sweep.sh" "$folder/hpc/sweeper.yml" --gpus 2 --note 'two words' 3>&- 4>&-
   [[ $output =~ ^'<--wandb-sweepid><'(entity/[a-z]+/sweep[0-9]+)'><--gpus><2><--note><two words>'$ ]]

@@ -1,13 +1,12 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars that sh expands; tests are subshells; sourced files
 # Each request of the golden table (unit/golden.bats), given to a real Slurm: it takes the arguments, and understands
 # them as they were meant. What it then grants is looked at from inside, for some shapes of job.
 
-load ../helpers
-load ../golden
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/../golden.bash"
 
 setup_file() {
-  cluster_up --nodes 4 --gpus-per-node 4
+  cluster_up_with --nodes 4 --gpus-per-node 4
   scontrol update NodeName=node1,node2,node3,node4 AvailableFeatures=ib,fast
 }
 

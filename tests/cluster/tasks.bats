@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; bats and ../helpers set the others
 # Arrays of repeats, on the real Slurm; one with MaxArraySize 100, in a cluster of its own.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up

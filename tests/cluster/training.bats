@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; ../helpers
 # Every task of train/, on two nodes with two ranks each: as it is, and interrupted once.
 
-load ../helpers
-load reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # the tests read the first, ../helpers.bash sets the second
-# What the rows of the fault matrix share:  load ../helpers, load ../cluster/reports, load matrix
+# What the rows of the fault matrix share:  source ../helpers.bash and ../cluster/reports.bash first
 #
 # A row is an experiment, called as the row is. A training is looked at for its weights, the cause that is written down,
 # the number of restarts, and for what it leaves behind; the rows are printed as a table at the end.

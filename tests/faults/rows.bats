@@ -1,19 +1,18 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars of other scripts; tests are subshells; ../helpers and matrix
 # Ends that were judged wrongly, jobs that were lost or sent twice, at users: a test for each, called by its row in that list,
 # with the row's own input on the real Slurm. A9 is about train/ (tests/train). The programs are written in bash
 # (programs/light.sh), in an environment of bin/python alone. Once, for 45 s, the controller is stopped: at the worst moment of
 # each row whose name here ends in `stopped`, and of A1 and A8.
 
-load ../helpers
-load ../cluster/reports
-load matrix
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/../cluster/reports.bash"
+source "$BATS_TEST_DIRNAME/matrix.bash"
 
 setup_file() {
   local suspended sending
   cluster_up
   export XDG_STATE_HOME=$BATS_FILE_TMPDIR/state FLAGS=$BATS_FILE_TMPDIR/flags
-  make_project "$BATS_FILE_TMPDIR"
+  make_project_in "$BATS_FILE_TMPDIR"
   # In a path with a per cent sign Slurm's own words are not in the log, and the cause of an end is less exact.
   mv -T -- "$project" "$BATS_FILE_TMPDIR/project with a space"
   export project="$BATS_FILE_TMPDIR/project with a space"

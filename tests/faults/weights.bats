@@ -1,18 +1,17 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells; ../helpers and matrix, either way
 # The fault matrix: whatever interrupts a training, it ends with the weights of one that nothing interrupted, bit by bit.
 # The digits of train/, two or four ranks, on the real Slurm. Where a fault ends a job for good, sending it again with
 # --resume does that. Most faults come in setup_file, one after another, and the tests see what has become of them: so
 # the rows wait together. Below Slurm, tests/train/test_checkpoint.py has checkpoints killed at random moments, and at
 # each call of the file system.
 
-load ../helpers
-load ../cluster/reports
-load matrix
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/../cluster/reports.bash"
+source "$BATS_TEST_DIRNAME/matrix.bash"
 
 setup_file() {
   cluster_up
-  make_project "$BATS_FILE_TMPDIR"
+  make_project_in "$BATS_FILE_TMPDIR"
   # In a path with a per cent sign Slurm's own words are not in the log, and the cause of an end is less exact.
   mv -T -- "$project" "$BATS_FILE_TMPDIR/project with a space"
   project="$BATS_FILE_TMPDIR/project with a space"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; ../helpers
-# shellcheck disable=SC2016 # what is in single quotes is for nobody to expand
 # hpc/adopt.sh, with a small kit: what it puts into a project, and what an upgrade does with what the user has changed.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -ga experiment_lengths experiment_words # of experiments_file.sh
 
 setup() {
   kit=$BATS_TEST_TMPDIR/'a kit'
@@ -417,7 +417,6 @@ old_layout() {
   cp -- "$BATS_TEST_TMPDIR/manifest" "$program/hpc/.installed"
   mkdir -p -- "$BATS_TEST_TMPDIR/slurm"
   export SQUEUE=$BATS_TEST_TMPDIR/slurm/queue
-  # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh\ncat -- "$SQUEUE" 2>/dev/null || { echo "squeue: error: Invalid user" >&2; exit 1; }\n' >"$BATS_TEST_TMPDIR/slurm/squeue"
   chmod +x -- "$BATS_TEST_TMPDIR/slurm/squeue"
   PATH=$BATS_TEST_TMPDIR/slurm:$PATH
@@ -483,13 +482,14 @@ said() {
 @test "the old layout, killed half-way: the next time completes it" {
   old_layout
   local program_with=$program what
+  local -a words
   cp -R -- "$program" "$BATS_TEST_TMPDIR/whole"
   adopt "$BATS_TEST_TMPDIR/whole" >/dev/null
   for what in 'mv 5' 'mv 20' 'rm 6' 'rm 12'; do
     cp -R -- "$program_with" "$BATS_TEST_TMPDIR/${what/ /}"
     program=$BATS_TEST_TMPDIR/${what/ /}
-    # shellcheck disable=SC2086 # two words
-    broken $what 'kill -s KILL "$PPID"; sleep 1'
+    read -ra words <<<"$what"
+    broken "${words[@]}" 'kill -s KILL "$PPID"; sleep 1'
     run env PATH="$BATS_TEST_TMPDIR/broken:$PATH" bash "$kit/hpc/adopt.sh" "$program"
     rm -r -- "$BATS_TEST_TMPDIR/broken"
     [[ $status == 137 && $(files) != "$(files "$BATS_TEST_TMPDIR/whole")" ]]

@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; ../helpers
 # Nodes that fail twice within a day are left out of new jobs.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA fact+=() # the libraries read it
 
 setup() {
   export XDG_STATE_HOME=$BATS_TEST_TMPDIR/state SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default
@@ -26,6 +27,7 @@ failure() {
   failure node3 4
   failure node4 5 90000
   failure node4 6
+  local -a bad=()
   bad_nodes::list bad stub
   [[ ${bad[*]} == node2 ]]
   bad_nodes::list bad other
@@ -71,7 +73,6 @@ failure() {
 noted() {
   local shown='' node=node1
   use_libraries slurm interruption
-  # shellcheck disable=SC2034 # the library's
   fact=([cluster]=stub [nodes]=1)
   mkdir -p -- "$BATS_TEST_TMPDIR/run/task_1/attempt_0" "$BATS_TEST_TMPDIR/bin"
   echo 'node[1-2]' >"$BATS_TEST_TMPDIR/run/task_1/attempt_0/nodes"

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2034,SC2154 # sourced files
 # batch.sh without Slurm: what ends it, and steps that do not begin.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   run_directory=$BATS_TEST_TMPDIR/run task=$BATS_TEST_TMPDIR/run/task_1 stub=$BATS_TEST_TMPDIR/stub
@@ -11,7 +10,6 @@ setup() {
   echo enqueued >"$task/state"
   printf 'fact[%s\n' nodes]=1 tasks_per_node]=1 processes_per_node]=1 cpus]=1 tasks]=1 gpus]=0 hang_seconds]=0 kill_wait]=10 max_restarts]=5 \
     interrupt]=ask sweep]= cluster]=stub source_dir]=/ project_directory]=/ checkpoint_directory]="$BATS_TEST_TMPDIR/x/checkpoints" >"$run_directory/facts"
-  # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh
 case $* in
   *hostnames*) echo node1 ;;
@@ -44,11 +42,9 @@ cause() {
   cat -- "$task/attempt_0/cause"
 }
 
-# shellcheck disable=SC2016 # sh expands it
 heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; exit 75'
 
 @test "a signal that nobody expects is not an end of the program: the task is not completed" {
-  # shellcheck disable=SC2016 # sh expands it
   srun_does ': >"$STUB/began"; exec sleep 20'
   start_batch
   wait_until 20 test -e "$stub/began"
@@ -59,7 +55,6 @@ heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; 
 
 @test "TERM, INT and HUP of batch.sh alone: the program is asked to save, srun gets no signal, and the job is started again; nothing stays" {
   local signal end=TERM
-  # shellcheck disable=SC2016 # sh expands it
   srun_does 'trap "exit 143" TERM INT HUP; : >"$STUB/began"; '"$heeds"
   for signal in TERM INT HUP; do
     rm -rf -- "$task"/attempt_* "$stub"/{began,requeued}
@@ -78,12 +73,10 @@ heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; 
 
 @test "told to end while the controller is silent: what Slurm has said in the log is the cause" {
   local line wanted
-  # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh\ncase $* in *hostnames*) echo node1 ;; *) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1 ;; esac\n' >"$stub/scontrol"
   # The words of 22.05 and 24.11, then those of 26.05.
   while IFS='|' read -r wanted line; do
     rm -rf -- "$task"/{attempt_*,log.txt} "$stub/began"
-    # shellcheck disable=SC2016 # sh expands it
     srun_does "echo '$line'"'
 : >"$STUB/began"; exec sleep 20'
     start_batch
@@ -102,11 +95,9 @@ WORDS
 
 @test "told to end while the controller is silent, and the program has saved: who ended the job decides, by Slurm's words" {
   local words
-  # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh\ncase $* in *hostnames*) echo node1 ;; *) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1 ;; esac\n' >"$stub/scontrol"
   for words in ' DUE TO TIME LIMIT:time_limit' ' DUE TO PREEMPTION:preempted' ':cancelled'; do
     rm -rf -- "$task"/{attempt_*,log.txt} "$stub/began"
-    # shellcheck disable=SC2016 # sh expands it
     srun_does "echo 'slurmstepd-node1: error: *** JOB 1 ON node1 CANCELLED AT 2026-11-29T12:00:00${words%%:*} ***'"'
 : >"$STUB/began"; '"$heeds"
     start_batch
@@ -120,7 +111,6 @@ WORDS
 }
 
 @test "warned of the time limit before Slurm has started the ranks: the job is started again" {
-  # shellcheck disable=SC2016 # sh expands it
   srun_does 'echo "srun: Job 1 step creation temporarily disabled, retrying (Requested nodes are busy)" >&2
 : >"$STUB/began"; exec sleep 60'
   start_batch
@@ -137,7 +127,6 @@ group_is_gone() {
 }
 
 @test "srun that cannot begin, as the controller is silent, is called again; a program that has begun is not" {
-  # shellcheck disable=SC2016 # sh expands it
   srun_does 'echo called >>"$STUB/calls"
 if [ "$(wc -l <"$STUB/calls")" = 1 ]; then
   echo "srun: error: Unable to confirm allocation for job 1: Socket timed out on send/recv operation" >&2
@@ -151,13 +140,11 @@ exit 3'
 }
 
 @test "a step that srun refuses for another reason is not called again; one that never begins ends the job" {
-  # shellcheck disable=SC2016 # sh expands it
   srun_does 'echo called >>"$STUB/calls"; echo "srun: error: no such option" >&2; exit 1'
   start_batch
   wait_status "$batch"
   [[ $(wc -l <"$stub/calls") == 1 && $(cause) == 'failed 1 - -' ]]
   rm -rf -- "$task"/attempt_* "$stub/calls"
-  # shellcheck disable=SC2016 # sh expands it
   srun_does 'echo called >>"$STUB/calls"; echo "srun: error: Unable to create step for job 1: Invalid request" >&2; exit 1'
   printf '#!/bin/sh\n' >"$stub/sleep"
   chmod +x -- "$stub/sleep"
@@ -167,7 +154,6 @@ exit 3'
 }
 
 @test "an srun that refuses --overlap and --gpu-bind, and takes the CPUs from its environment alone" {
-  # shellcheck disable=SC2016 # sh expands it
   srun_does 'for word; do
   case $word in --overlap* | --gpu-bind*) echo "srun: unrecognized option $word" >&2; exit 1 ;; esac
 done
@@ -180,9 +166,7 @@ done
 
 @test "a continuing job whose request got no answer is sent again; if Slurm does both requests, one job goes on" {
   local number
-  # shellcheck disable=SC2016 # sh expands it
   srun_does 'case $ATTEMPT in 0) exit 75 ;; *) echo "$SLURM_JOB_ID" >>"$STUB/ran" ;; esac'
-  # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh
 echo "$@" >>"$STUB/sent"
 if [ "$(wc -l <"$STUB/sent")" -lt 2 ]; then echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1; fi

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC1003,SC2016,SC2154 # dollars and backslashes meant as such; sourced files
 # What the values of options may be (hpc/lib/checks.sh).
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   use_libraries common checks
@@ -117,7 +116,7 @@ AMOUNTS
   local long
   printf -v long '%0101d' 0
   accepted name a A.b_c-d+e 'two words' 3 .hidden _x "${long:1}"
-  refused name '' . .. -x / a/b ../x ' a' a$'\n'b $'a\n' a$'\t'b '$(id)' 'a;b' "it's" '"' '*' a:b a,b '%j' '\' "$long"
+  refused name '' . .. -x / a/b ../x ' a' a$'\n'b $'a\n' a$'\t'b '$(id)' 'a;b' "it's" '"' '*' a:b a,b '%j' "\\" "$long"
 }
 
 @test "texts and paths" {

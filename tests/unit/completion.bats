@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
 # hpc/completion.bash, called as readline calls it.
 
-# shellcheck disable=SC2154 # the helpers set them
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   cd -- "$BATS_TEST_TMPDIR" || return
@@ -87,7 +86,6 @@ complete_last() {
 }
 
 @test "nothing of the kit stays in the interactive shell" {
-  # shellcheck disable=SC2016 # for the inner shell
   run env -i PATH="$PATH" bash --norc -c 'source "$1"; COMP_WORDS=(job_submitter.sh --g) COMP_CWORD=1; hpc_completion::complete
     compgen -A function; compgen -v options_' completion "$checkout/hpc/completion.bash"
   [[ $output == $'hpc_completion::complete\nhpc_completion::experiments\nhpc_completion::option_of_value\nhpc_completion::runs\nhpc_completion::table' ]]

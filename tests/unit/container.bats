@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
 # Containers, as far as no runtime is needed: what is refused before the queue, what the runtime is given, what
 # enters an image. With a real one: cluster/containers.bats.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   make_project

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # what helpers.bash and bats set
 # tests/device/run.sh, on a CPU; and what it says where it cannot run.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   export OUT=$BATS_TEST_TMPDIR/out TMPDIR=$BATS_TEST_TMPDIR/tmp

@@ -1,8 +1,11 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # tests are subshells; the libraries read what is set here; ../helpers
 # What hpc/doctor.sh makes of the answers of other programs, and what the submitter makes of its findings.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA options_value+=() options_source+=() site+=() slurm+=()
+declare -ga staging_paths+=() probe_profile_lines
+declare -g probe_profile_script+=''
 
 setup() {
   export HOME=$BATS_TEST_TMPDIR/home XDG_STATE_HOME=$BATS_TEST_TMPDIR/state XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
@@ -22,7 +25,6 @@ stub() {
   stubs=$BATS_TEST_TMPDIR/stubs
   mkdir -p -- "$stubs"
   printf '%s\n' "${@:2}" >"$stubs/$1.output"
-  # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh\ncat -- "$0.output"\n' >"$stubs/$1"
   chmod +x -- "$stubs/$1"
   PATH=$stubs:$PATH
@@ -64,10 +66,10 @@ found() {
 @test "partitions, GPUs and limits as sinfo and scontrol show them" {
   probes
   stub_slurm
-  local partition='' option='' shown=''
+  local partition='' option='' _shown=''
   local -a groups=()
   options_value[partition]='' options_value[gpu_type]=''
-  found ok 'main: 4 nodes of 16 CPUs, 64000 MB, gpu:v100l:4.*, at most infinite' probe_slurm::partition partition groups shown
+  found ok 'main: 4 nodes of 16 CPUs, 64000 MB, gpu:v100l:4.*, at most infinite' probe_slurm::partition partition groups _shown
   [[ $partition == main && ${#groups[@]} == 1 ]]
   found ok '4 a node, of type v100l' probe_slurm::gpus option main "${groups[@]}"
   [[ $option == --gpus-per-node=v100l:1 ]]
@@ -76,23 +78,23 @@ found() {
   options_value[gpu_type]=H100
   found problem '--gpu-type says H100, and partition main has v100l.*site\[gpu_type\]=v100l in' probe_slurm::gpus option main "${groups[@]}"
   options_value[partition]=big
-  found ok 'big: 2 nodes of 64 CPUs.*; 1 nodes of 64\+ CPUs' probe_slurm::partition partition groups shown
+  found ok 'big: 2 nodes of 64 CPUs.*; 1 nodes of 64\+ CPUs' probe_slurm::partition partition groups _shown
   options_value[gpu_type]=''
   found ok '8 a node, of type A40 a100' probe_slurm::gpus option big "${groups[@]}"
   options_value[partition]=cpu
-  found ok 'no GPUs, at most 2-00:00:00' probe_slurm::partition partition groups shown
+  found ok 'no GPUs, at most 2-00:00:00' probe_slurm::partition partition groups _shown
   option=''
   found note 'none in partition cpu' probe_slurm::gpus option cpu "${groups[@]}"
   [[ -z $option ]]
   options_value[partition]=nowhere
-  found problem "'nowhere': this cluster has main urgent big short cpu" probe_slurm::partition partition groups shown
+  found problem "'nowhere': this cluster has main urgent big short cpu" probe_slurm::partition partition groups _shown
   [[ -z $partition ]]
   sed -i 's/up$/drain/' "$stub/partitions"
   options_value[partition]=main
-  found problem 'it is drain' probe_slurm::partition partition groups shown
+  found problem 'it is drain' probe_slurm::partition partition groups _shown
   stub sinfo ''
   printf '#!/bin/sh\necho "sinfo: error: Access denied" >&2; exit 1\n' >"$stubs/sinfo"
-  found problem 'sinfo: .*Access denied' probe_slurm::partition partition groups shown
+  found problem 'sinfo: .*Access denied' probe_slurm::partition partition groups _shown
   [[ -z $partition ]]
 }
 

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; ../helpers
 # What the drill finds in logs, and what it says of them. The runs are written here: 50 steps, the fault at step 20.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   work=$BATS_TEST_TMPDIR/work

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; the helpers and bats set the others
 # experiments.sh list, logs, open, cancel and resubmit, over run directories as jobs leave them, with a stub of Slurm.
 
-load ../helpers
-load made_runs
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/made_runs.bash"
 
 setup() {
   made_runs_setup
@@ -438,7 +437,6 @@ shown() {
   made_run well 1 1
   state 1 completed
   mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
-  # shellcheck disable=SC2016 # of the site
   printf "site[scratch]='\$SITES_WORK'\n" >"$XDG_CONFIG_HOME/hpc_kit/clusters/harbour.sh"
   printf 'ClusterName             = harbour\n' >"$STUB/job"
   printf '#!/bin/sh\n' >"$STUB/sbatch"
@@ -454,12 +452,13 @@ shown() {
 
 @test "a reader that has ended is no traceback" {
   local word
+  local -a words
   made_run one 1 1
   state 1 failed
   attempt 1 0 'failed 1 - -'
   for word in list 'why one' 'report one'; do
-    # shellcheck disable=SC2086 # two words
-    command_of $word 2>"$BATS_TEST_TMPDIR/errors" | true
+    read -ra words <<<"$word"
+    command_of "${words[@]}" 2>"$BATS_TEST_TMPDIR/errors" | true
     [[ ! -s $BATS_TEST_TMPDIR/errors ]] || { cat -- "$BATS_TEST_TMPDIR/errors" >&2 && return 1; }
   done
 }

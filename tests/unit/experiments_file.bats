@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2034,SC2154 # dollars and backslashes meant as such; tests are subshells; sourced files
 # From the configuration file to the program's arguments: hpc/job_submitter/experiments_file.sh and command.sh.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -ga experiment_words experiment_lengths experiment_lines experiment_operators
 
 setup() {
   use_libraries common command experiments_file
@@ -57,7 +58,7 @@ words_are() {
   read_file $'run a \\\n  b\\\nc \'d\\\ne\' "f\\\ng"\n'
   words_are run a bc $'d\\\ne' fg
   read_file $'run a\\\\\n'
-  words_are run 'a\'
+  words_are run "a\\"
   fails_with 2 'line 2: a backslash at the end of the file' read_file $'one\nrun \\'
   fails_with 2 'line 2: a backslash at the end of the file' read_file $'one\nrun \\\n'
 }
@@ -121,8 +122,8 @@ words_are() {
   export name=a value=b file=c word=d text=e encoded=f status=g LC_ALL=C.UTF-8 command_words=h
   read_file 'run ${name} ${value} ${file} ${word} ${text} ${encoded} ${status} ${LC_ALL} ${command_words}'
   words_are run a b c d e f g C.UTF-8 h
-  local not_exported=1
-  for name in not_exported BASHPID IFS SECONDS BASH_VERSION; do
+  local _not_exported=1
+  for name in _not_exported BASHPID IFS SECONDS BASH_VERSION; do
     read_file "run \${$name}"
     command::write "$BATS_TEST_TMPDIR/command" "${experiment_words[@]}"
     local -a got

@@ -1,12 +1,11 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154,SC2164 # tests are subshells; variables that a library is given by name; bats sets stderr, and ends at a failed cd
 # What several processes need of a file system that they share, also where it lacks something (hpc/lib/files.sh).
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   use_libraries common files
-  cd -- "$BATS_TEST_TMPDIR"
+  cd -- "$BATS_TEST_TMPDIR" || return
 }
 
 # stub NAME LINE...   A command that is first in PATH.
@@ -42,13 +41,11 @@ one_of_many() {
 }
 
 @test "the first writer wins, where the file system has no hard links" {
-  # shellcheck disable=SC2016 # sh expands it
   stub ln 'if [ "$1" = -s ]; then exec /bin/ln "$@"; fi' 'echo "ln: Operation not permitted" >&2; exit 1'
   one_of_many 'a file'
 }
 
 @test "a link whose answer got lost is a link" {
-  # shellcheck disable=SC2016 # sh expands it
   stub ln '/bin/ln "$@"; exit 1'
   one_of_many 'a file'
 }
@@ -64,27 +61,27 @@ one_of_many() {
 }
 
 @test "a lock is held until it is closed" {
-  local first='' second=''
+  local first='' _second=''
   files::lock first lock
-  run -1 files::lock second lock try
+  run -1 files::lock _second lock try
   exec {first}>&-
-  files::lock second lock try
+  files::lock _second lock try
 }
 
 @test "a file system without locks: a warning, and on" {
   stub flock 'echo "flock: 9: Function not implemented" >&2; exit 69'
-  local lock=''
-  run -0 --separate-stderr files::lock lock lock
+  local _lock=''
+  run -0 --separate-stderr files::lock _lock lock
   [[ $stderr == *'has no locks (flock: status 69)'* ]]
-  run -0 --separate-stderr files::lock lock lock try
+  run -0 --separate-stderr files::lock _lock lock try
 }
 
 @test "without locks the warning comes once for a folder; nobody waits, and the ranks are waited for all the same" {
   stub flock 'echo "flock: 9: Function not implemented" >&2; exit 69'
   twice() {
-    local one='' two=''
-    files::lock one "$PWD/lock" try
-    files::lock two "$PWD/other" try
+    local _one='' _two=''
+    files::lock _one "$PWD/lock" try
+    files::lock _two "$PWD/other" try
   }
   run -0 --separate-stderr twice
   [[ $stderr == *'has no locks'* && $stderr != *$'\n'* ]]

@@ -1,15 +1,13 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154,SC2317 # tests are subshells; sourced files; a function that another calls
 # How often --follow asks Slurm's controller: hpc/lib/follow.sh, with a clock that runs by itself.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   use_libraries common slurm follow
   export ASKED=$BATS_TEST_TMPDIR/asked
   run_directory=$BATS_TEST_TMPDIR/run
   mkdir -p -- "$run_directory" "$BATS_TEST_TMPDIR/bin"
-  # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh\necho >>"$ASKED"\ncat -- "$ASKED.answer"\n' >"$BATS_TEST_TMPDIR/bin/scontrol"
   chmod +x -- "$BATS_TEST_TMPDIR/bin/scontrol"
   PATH=$BATS_TEST_TMPDIR/bin:$PATH
@@ -42,6 +40,7 @@ states() {
 
 @test "for ten minutes: a question a minute, and the end is seen from the files" {
   states 1 running
+  # shellcheck disable=SC2317 # the stub of sleep calls it
   at_turn() {
     if (($1 == 40)); then
       states 1 failed

@@ -1,11 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016 # what is in single quotes is for nobody to expand
-# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # each test is a subshell; profiles use site_clusters; ../helpers
 # hpc/adopt.sh --from: what is read in scripts of sbatch, what is said, what is written and what stays. Whether a proposal asks Slurm
 # for the same: cluster/from_sbatch.bats. UPDATE_FROM_SBATCH=1 writes golden/from_sbatch_said.txt anew.
 
-load ../helpers
-load ../from_sbatch
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/../from_sbatch.bash"
 
 setup() {
   project=$BATS_TEST_TMPDIR/project
@@ -210,7 +208,7 @@ refused() {
   PATH=$BATS_TEST_TMPDIR/stub:$PATH
   script one 'module load cuda' 'python train.py'
   from "$scripts/one.sbatch" "$project"
-  site_clusters=$checkout/hpc/clusters
+  declare -g site_clusters+=$checkout/hpc/clusters # for the profile
   # shellcheck source=/dev/null
   source "$project/hpc/clusters/from_one.sh"
   [[ ${site[modules]} == cuda && -n ${site[gpus_per_node]} ]]

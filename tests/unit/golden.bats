@@ -1,11 +1,12 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; sourced files
 # What sbatch is given, for each way to say a request: tests/golden/sbatch_argv.txt. To change it, add `$ OPTIONS`
 # lines there or change the kit, and let it be written anew; the difference is what to review:
 #   UPDATE_GOLDEN=1 bats tests/unit/golden.bats && git diff tests/golden
 
-load ../helpers
-load ../golden
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA options_names options_kind # of options.sh
+source "$BATS_TEST_DIRNAME/../golden.bash"
 
 setup() {
   export SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default LC_ALL=C.UTF-8

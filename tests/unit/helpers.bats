@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031 # each test is a subshell
 # tests/helpers.bash itself.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 @test "path_without: no program is lost but the named one, and none of the machine's is changed" {
   mkdir -- "$BATS_TEST_TMPDIR/bin"
@@ -23,12 +22,10 @@ load ../helpers
   wait_until 60 third
   ((tries == 3))
   run --separate-stderr wait_until 0 test -e '/no where'
-  # shellcheck disable=SC2154 # bats sets it
   [[ $status == 1 && $stderr == 'in vain for 0 s: test -e /no where' ]]
 }
 
 @test "no script of a test has what bash 4.4 lacks" {
-  # shellcheck disable=SC2016 # the other bash expands it
   run -127 bash -uc 'echo "$EPOCHSECONDS"'
   [[ $output == *'EPOCHSECONDS: unbound variable' ]]
 }

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2154 # dollars meant as such; ../helpers
 # job_submitter.sh --here: what is refused, and what an allocation gives where the user names nothing. Slurm is a stub: its jobs
 # are those of other users, of sites with uneven nodes and the like, which the pocket cluster has not. tests/cluster/here.bats runs it.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   stub_slurm
@@ -54,11 +53,12 @@ refused() {
 
 @test "options that need the queue, or several jobs, are refused by name and value" {
   local option
+  local -a words
   for option in '--dependency afterok:7' '--begin now+1hour' '--partition main' '--account mine' '--qos high' '--reservation r' \
     '--constraint nvme' '--nodelist node1' '--exclude node1' '--mail-type END' '--rapid-cycle 2x60' '--pack-in-job' \
     '--max-parallel 2' '--wandb-sweepid abc' '--sbatch-arg=--nice=5'; do
-    # shellcheck disable=SC2086 # words
-    refused 2 "error: ${option%%[ =]*}.*: with --here one run starts now" submitter --here $option
+    read -ra words <<<"$option"
+    refused 2 "error: ${option%%[ =]*}.*: with --here one run starts now" submitter --here "${words[@]}"
   done
   refused 2 '--here means nothing with --backend sky' submitter --backend sky --here --gpus 0
 }

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2154 # dollars of the scripts that are written here; ../helpers
 # The rules of the house: house.py reads them off the files; here it is tried on a small house with one fault each, and on
 # the real one. And bash sources all libraries of a side twice, and backwards.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 # A small house without a fault: a command with its private part, a library, and a job with its part.
 setup() {
@@ -95,6 +94,22 @@ finds() {
   for number in {1..24}; do write "hpc/lib/empty_$number.sh" '# shellcheck shell=bash'; done
   finds 'hpc:1: 19 files, more than 16' 'hpc/lib:1: 25 files, more than 24' 'hpc/notes.txt:1: no command, completion, template or page' \
     'hpc/part.sh:1: no command, completion, template or page'
+}
+
+@test "exceptions of ShellCheck: without a reason, too many, for all files" {
+  add hpc/greet.sh '# shellcheck disable=SC2086 # two words' '# It is replaced elsewhere.' '# shellcheck disable=SC2016' 'words::print'
+  finds
+  add hpc/greet.sh '# shellcheck disable=SC2086' '# shellcheck disable=SC2034' 'words::print'
+  write .shellcheckrc 'external-sources=true' 'disable=SC2086'
+  finds '.shellcheckrc:1: an exception of ShellCheck for all files' 'hpc/greet.sh:12: an exception of ShellCheck without a reason' \
+    'hpc/greet.sh:13: an exception of ShellCheck without a reason'
+  setup
+  rm -- "$house/.shellcheckrc"
+  mkdir -p -- "$house/tests/unit"
+  write tests/.shellcheckrc 'disable=SC2016'
+  local number
+  for number in {1..25}; do add tests/unit/greet.bats '# shellcheck disable=SC2086 # words'; done
+  finds '.:1: 25 exceptions of ShellCheck, more than 24'
 }
 
 @test "read -d ''" {

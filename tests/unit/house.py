@@ -45,7 +45,7 @@ ON_NODES = ("hpc/doctor/doctor_node.sh", "hpc/clean_nodes/clean_node.sh")
 PREFIXES = {"hpc/completion.bash": "hpc_completion"}
 # They ask Slurm once: of a cluster of their own, to bring a fault, or for the eyes of a newcomer.
 ASK_ONCE = ("hpc/pocket_cluster", "hpc/drill.sh", "hpc/quickstart.sh")
-FILES_IN_HPC, FILES_IN_LIB = 16, 24
+FILES_IN_HPC, FILES_IN_LIB, EXCEPTIONS_OF_SHELLCHECK = 16, 24, 24
 
 NAME = re.compile(r"(?<![\w:$])([a-z][a-z0-9_]*::[a-z][a-z0-9_]*)(?![\w:])")
 DYNAMIC = re.compile(r"(?<![\w:$])([a-z][a-z0-9_]*)::[\"$]")
@@ -75,6 +75,7 @@ ASKED = re.compile(
 )
 # A name may end in half a character: `read` would take the NUL behind it for its other half.
 HALVED = re.compile(r"(?<!LC_ALL=C )IFS= read [^;|&]*-d ''")
+DISABLED = re.compile(r"\s*# shellcheck disable=\S+( # \S)?")
 MASKED = re.compile(r"\b(?:local|declare|readonly|export)\s+(?:-\w+\s+)*[^;|&]*?\b\w+=\"?[^\s\";|&]*\$\((?!\()")
 
 
@@ -257,6 +258,28 @@ class House:
         if len(library) > FILES_IN_LIB:
             yield "hpc/lib", 1, f"{len(library)} files, more than {FILES_IN_LIB}"
 
+    def exceptions(self):
+        """Of ShellCheck: few, each with its reason. What holds for all files of a folder is said for tests alone."""
+        count, folders = 0, ("hpc", "venv", "singularity", "tests")
+        for path in [path for folder in folders for path in sorted((self.root / folder).rglob("*.*"))]:
+            if path.suffix not in (".sh", ".bash", ".bats"):
+                continue
+            before = ""
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                found = DISABLED.match(line)
+                if found:
+                    count += 1
+                    if not found.group(1) and (DISABLED.match(before) or not before.lstrip().startswith("#")):
+                        name = path.relative_to(self.root).as_posix()
+                        yield name, number, "an exception of ShellCheck without a reason"
+                before = line
+        if count > EXCEPTIONS_OF_SHELLCHECK:
+            yield ".", 1, f"{count} exceptions of ShellCheck, more than {EXCEPTIONS_OF_SHELLCHECK}"
+        rules = [path for folder in folders[:3] for path in (self.root / folder).rglob(".shellcheckrc")]
+        for path in [self.root / ".shellcheckrc", *rules]:
+            if path.exists() and re.search("(?m)^disable=", path.read_text(encoding="utf-8")):
+                yield path.relative_to(self.root).as_posix(), 1, "an exception of ShellCheck for all files"
+
     def words(self):
         for file in self.files.values():
             if not file.is_bash:
@@ -326,7 +349,7 @@ class House:
                 queue += [item for item in here if item not in reached]
         return {(name, function) for name, function in reached if function}, missing, "\n".join(text)
 
-    RULES = (cycles, sides, unknown, dead, prefixes, headers, folders, words, sourcing)
+    RULES = (cycles, sides, unknown, dead, prefixes, headers, folders, exceptions, words, sourcing)
 
 
 def reach(edges, start):

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; bats and the helpers
 # What the keys of .isc files become (hpc/job_submitter/isc.py, hpc/job_submitter/isc.sh), and what is said of wrong ones; the files of tests/isc
 # run in cluster/isc.bats.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   make_project
@@ -128,7 +127,7 @@ only() {
   isc "command = '''" '. "/e/bin/activate"' 'cd /x' 'torchrun --nnodes=$NNODES train.py' "python after.py'''"
   becomes $'bash\n-c\n. "/e/bin/activate"~cd /x~'"$run train.py~python after.py" command_words
   becomes $'--environment=/e' only environment
-  isc "command = '''" 'torchrun --nnodes=$NNODES \' '  --x train.py' "'''"
+  isc "command = '''" "torchrun --nnodes=\$NNODES \\" '  --x train.py' "'''"
   becomes $'bash\n-c\n'"$run   --x train.py" command_words
   isc "command = '''" 'for i in 1 2' 'do' 'python a.py' "done'''"
   becomes $'bash\n-c\nfor i in 1 2~do~python a.py~done' command_words

@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154,SC2164 # tests are subshells; ../helpers; bats ends at a failed cd
 # The version of the kit with which a run was sent travels with it (hpc/job_submitter/kit.sh).
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA fact+=() # the libraries read it
 
 setup() {
   make_project
@@ -11,7 +12,7 @@ setup() {
   mkdir -p -- "$SCRATCH" "$project/environment/bin"
   printf '#!/bin/sh\n' >"$project/environment/bin/python"
   chmod +x -- "$project/environment/bin/python"
-  cd -- "$project"
+  cd -- "$project" || return
 }
 
 # sent OPTION...   Sets run_directory.
@@ -45,7 +46,6 @@ sent() {
 @test "a profile of the user's own travels along, as it was" {
   local -r profiles=$XDG_CONFIG_HOME/hpc_kit/clusters
   mkdir -p -- "$profiles"
-  # shellcheck disable=SC2016 # the profile's own
   printf 'site[scratch]=\nnode_setup() { export MINE=1; }\n' >"$profiles/mine.sh"
   sent --cluster mine
   echo 'site[modules]=changed' >>"$profiles/mine.sh"
@@ -54,7 +54,6 @@ sent() {
   rm -r -- "$profiles"
   (
     use_libraries common site node_setup
-    # shellcheck disable=SC2034 # node_setup.sh
     declare -A fact=([site]=mine [modules]='')
     unset MINE
     node_setup::run "$run_directory/kit/hpc" "$run_directory"

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; the helpers and bats set the others
 # experiments.sh list keeps what it has shown of runs that have ended (hpc/experiments/known.py): it must show no difference.
 
-load ../helpers
-load made_runs
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/made_runs.bash"
 
 setup() {
   made_runs_setup

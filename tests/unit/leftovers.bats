@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2154 # dollars meant as such; ../helpers
 # What killed jobs leave on a node: hpc/job/lib/leftovers.sh.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   user=$((54000 + BATS_TEST_NUMBER)) # a user without other processes

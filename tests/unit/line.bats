@@ -1,9 +1,10 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # dollars meant as such; tests are subshells; sourced files
 # Lines as people have them from READMEs and scripts: launchers, words of the shell, programs that are not there
 # (hpc/lib/launchers.sh, hpc/lib/line.sh), in whichever way they come in.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -g line_module # of line.sh
 
 setup() {
   use_libraries common launchers line
@@ -138,10 +139,11 @@ for short, name, value in re.findall(r"^(?:  -(\w),? +| {6})--([a-z-]+)(\[?=|=?)
 
 # table LAUNCHER
 table() {
+  local -n valued=launchers_valued flags=launchers_flags
   local -a names
-  read -rd '' -a names <<<"${launchers_valued[$1]}" || true
+  read -rd '' -a names <<<"${valued[$1]}" || true
   printf 'valued %s\n' "${names[@]}" >"$BATS_TEST_TMPDIR/table"
-  read -rd '' -a names <<<"${launchers_flags[$1]}" || true
+  read -rd '' -a names <<<"${flags[$1]}" || true
   printf 'flag %s\n' "${names[@]}" | sort - "$BATS_TEST_TMPDIR/table"
 }
 
@@ -182,11 +184,12 @@ program() {
 @test "a program that is not in the project is refused, by the options of Python, with what is near" {
   local -r project=$BATS_TEST_TMPDIR/"it's a project"
   local line wrong=0
+  local -a words
   mkdir -p -- "$project"/{src/pkg,.hidden}
   touch -- "$project"/{main.py,run.sh,src/train_gpt.py,src/pkg/mod.py,.hidden/missing.py}
   while IFS= read -r line; do
-    # shellcheck disable=SC2086 # words
-    program "$project" . $line
+    read -ra words <<<"$line"
+    program "$project" . "${words[@]}"
     if [[ -n $line_refusal ]]; then echo "$line: $line_refusal" >&2 && wrong=1; fi
   done <<'LINES'
 python main.py
@@ -206,8 +209,8 @@ missing
 torchrun --standalone main.py
 LINES
   while IFS= read -r line; do
-    # shellcheck disable=SC2086 # words
-    program "$project" . $line
+    read -ra words <<<"$line"
+    program "$project" . "${words[@]}"
     if [[ $line_refusal != "there is no 'missing."*"' in ${project@Q}" ]]; then echo "$line: $line_refusal" >&2 && wrong=1; fi
   done <<'LINES'
 python missing.py
@@ -233,8 +236,8 @@ LINES
   done
   printf '#!/bin/bash\n# torchrun x\nA=1 torchrun --nproc_per_node=2 main.py\n' >"$project/run.sh"
   for line in 'bash run.sh' './run.sh'; do
-    # shellcheck disable=SC2086 # words
-    program "$project" . $line
+    read -ra words <<<"$line"
+    program "$project" . "${words[@]}"
     [[ $line_refusal == "run.sh starts 'torchrun', and would do so in each of the job's processes: give -W node"* ]]
   done
   line::check_program node "$project" .

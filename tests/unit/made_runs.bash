@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # the tests read these; ../helpers sets `project`
-# Run directories as jobs leave them, for the tests of experiments.sh:  load ../helpers, load made_runs
+# Run directories as jobs leave them, for the tests of experiments.sh:  source ../helpers.bash first
 # Stubs of Slurm answer with the files queue, job (scontrol) and account (sacct) of $STUB; without the first, as where
 # Slurm is down. $STUB/calls has a line for each squeue, $STUB/cancelled what scancel was given.
 
@@ -16,7 +16,6 @@ made_runs_setup() {
 echo "$*" >>"$STUB/calls"
 cat -- "$STUB/queue" 2>/dev/null || { echo 'slurm_load_jobs error: no controller' >&2; exit 1; }
 STUB
-  # shellcheck disable=SC2016 # sh expands it
   {
     printf '#!/bin/sh\ncat -- "$STUB/job" 2>/dev/null\n' >"$STUB/scontrol"
     printf '#!/bin/sh\ncat -- "$STUB/account" 2>/dev/null\n' >"$STUB/sacct"

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2034,SC2154 # the stub's own dollars; ../helpers and made_runs
 # hpc/job/meeting.py and hook/sitecustomize.py: what is taken for ranks that know each other, without a cluster.
 
-load ../helpers
-load made_runs
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/made_runs.bash"
 
 setup() {
   attempt=$BATS_TEST_TMPDIR/'attempt "0", ü'

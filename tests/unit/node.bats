@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; bats and ../helpers
 # One task of the ranks' step: hpc/job/node.sh gives the program its environment and becomes the launcher.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   run_directory=$BATS_TEST_TMPDIR/'a "run", ü' task=$run_directory/task_1

@@ -1,10 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; the helpers and bats set the others
 # Runs that a kit from before hpc/job/ has submitted: list, why, logs, open, cancel and report go on with them. Their
 # directories and squeue's lines are what that kit (commit 7b198e5) has left on the pocket cluster, with other paths.
 
-load ../helpers
-load made_runs
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/made_runs.bash"
 
 setup() {
   made_runs_setup

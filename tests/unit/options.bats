@@ -1,8 +1,11 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
 # The option table: how words become values (hpc/lib/options.sh), and the submitter's own rows.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA options_names options_kind options_help # of options.sh
+declare -gA nothing+=() profile+=()                 # given by name
+declare -ga options_order options_list_files options_list_data
 
 setup() {
   use_libraries common checks options
@@ -24,11 +27,12 @@ define_submitters() {
 
 @test "an option's value follows it, or is joined to it" {
   local form
+  local -a words
   for form in '--size 7' '--size=7' '-s 7' '-s7' '--how-large 7' '--how-large=7'; do
     options_value=() options_source=()
     define_some
-    # shellcheck disable=SC2086 # words
-    options::parse $form
+    read -ra words <<<"$form"
+    options::parse "${words[@]}"
     [[ ${options_value[size]} == 7 && ${options_source[size]} == option ]]
   done
 }
@@ -170,7 +174,6 @@ NAMES
 
 @test "an option comes before the environment, that before the site, that before the default" {
   define_some
-  # shellcheck disable=SC2034 # given by name
   declare -A nothing=() profile=([size]=3 [colour]=green)
   options::complete nothing
   [[ ${options_value[size]}${options_source[size]} == 1default ]]
@@ -196,7 +199,6 @@ NAMES
 
 @test "an empty variable of the environment says nothing" {
   define_some
-  # shellcheck disable=SC2034 # given by name
   declare -A profile=([size]=3)
   HPC_SIZE='' options::complete profile
   [[ ${options_value[size]} == 3 ]]
@@ -204,7 +206,6 @@ NAMES
 
 @test "a flag of the environment or the site is 1 or 0" {
   local value
-  # shellcheck disable=SC2034 # given by name
   declare -A nothing=() profile=([loud]=0)
   define_some
   for value in 1 yes true 0 no false; do
@@ -221,7 +222,6 @@ NAMES
 
 @test "values of the environment and of the site are checked, and told by where they come from" {
   define_some
-  # shellcheck disable=SC2034 # given by name
   declare -A nothing=() profile=([size]=many)
   HPC_COLOUR=blue fails_with 2 '\$HPC_COLOUR: .blue. is none of: red, green' options::complete nothing
   fails_with 2 'site profile, size: .many. is not a whole number' options::complete profile

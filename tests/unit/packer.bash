@@ -14,13 +14,12 @@ for name in lib/common lib/files lib/slurm lib/run_directory job/lib/local_disk 
   source <(sed -E "s/packing_part_files=[0-9]+/packing_part_files=${PART_FILES:-20000}/
     s/staging_image_files=[0-9]+/staging_image_files=${IMAGE_FILES:-10000}/" "$checkout/hpc/$name.sh")
 done
-# shellcheck disable=SC2034 # the libraries read it
-declare -A fact=([scratch_dir]=${SCRATCH_DIR:?} [data_format]=${FORMAT:-auto} [stage_venv]='' [staging_days]=${DAYS:-30}
+declare -a staging_paths+=() plan_kinds
+declare -A fact+=([scratch_dir]=${SCRATCH_DIR:?} [data_format]=${FORMAT:-auto} [stage_venv]='' [staging_days]=${DAYS:-30}
   [staging_megabytes]=${MEGABYTES:-500000})
 
 case $verb in
   pack)
-    # shellcheck disable=SC2034
     staging_paths=("$@")
     staging::prepare
     staging::write "$plan"
@@ -30,7 +29,6 @@ case $verb in
     mkdir -p -- "$SLURM_TMPDIR/.hpc_kit/archives"
     plan::read "$plan"
     unpacking::check_space "${WAY:-read}"
-    # shellcheck disable=SC2154 # plan::read sets it
     for entry in "${!plan_kinds[@]}"; do
       if unpacking::is_there "$entry"; then
         common::note "entry $entry is there"

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2154 # odd names; dollars meant as such; each test is a subshell; ../helpers
 # The archives of --data: hpc/lib/packing.sh and staging.sh, and what unpacking.sh makes of them. No Slurm.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   export SCRATCH_DIR=$BATS_TEST_TMPDIR/"it's scratch"$'\n''\n'
@@ -67,7 +66,7 @@ files() {
 hard_names() {
   local name
   mkdir -p -- "$1"
-  for name in 'a b' "it's" '"' $'new\nline' $'new\nd 1 2 3 4' -dash --checkpoint=1 $'\xff\xfe' '\' '\n' '*' '$(touch canary)' ü ' ' .hidden; do
+  for name in 'a b' "it's" '"' $'new\nline' $'new\nd 1 2 3 4' -dash --checkpoint=1 $'\xff\xfe' "\\" '\n' '*' '$(touch canary)' ü ' ' .hidden; do
     printf '%s' "$name" >"$1/$name"
   done
 }

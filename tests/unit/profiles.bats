@@ -1,8 +1,11 @@
 #!/usr/bin/env bats
 # The site profiles of hpc/clusters, and which one is chosen.
 
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; the helpers and the libraries set them
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA options_kind options_value site_kind site_default site_help # of options.sh and site.sh
+declare -ga site_facts
+declare -g where rule
 
 setup() {
   make_project
@@ -15,7 +18,6 @@ setup() {
 # chosen CLUSTER_NAME HOST [NAME]   The profile that a login node of that name takes. `site` is printed with a
 # line for each key.
 chosen() {
-  # shellcheck disable=SC2016 # for the inner shell
   env -i PATH="$PATH" HOME="$HOME" XDG_CONFIG_HOME="$XDG_CONFIG_HOME" bash -c '
     set -euo pipefail
     shopt -s inherit_errexit
@@ -114,7 +116,6 @@ LINES
   use_libraries common site
   local value
   unset -v SCRATCH
-  # shellcheck disable=SC2034 # read by the library
   declare -A site=([scratch]='$PSCRATCH')
   PSCRATCH=/p/me site::scratch value && [[ $value == /p/me ]]
   unset -v PSCRATCH
@@ -154,13 +155,12 @@ LINES
 @test "memory and GPUs as the profile says: by nodes, CPUs or GPUs, typed or not, and the fewest that a small job may have" {
   use_libraries common site node_job
   local request words option
-  local -a argv
-  # shellcheck disable=SC2034 # read by the library
+  local -a argv asked
   declare -A site=()
   while IFS='|' read -r request words; do
     argv=()
-    # shellcheck disable=SC2086 # words
-    site::add_memory argv $request
+    read -ra asked <<<"$request"
+    site::add_memory argv "${asked[@]}"
     [[ ${argv[*]} == "$words" ]] || { echo "$request: ${argv[*]}" && return 1; }
   done <<'MEMORY'
 mem 4096 4 0|--mem=4096M
@@ -309,11 +309,9 @@ GPUS
 
 @test "OSCER's own folder on the node's disk becomes SLURM_TMPDIR" {
   local got
-  # shellcheck disable=SC2016 # for the inner shell
   got=$(LSCRATCH=/lscratch/7 SLURM_TMPDIR=/tmp/me_7_0 bash -c 'declare -A site; source "$1"; node_setup; printenv SLURM_TMPDIR' \
     oscer "$checkout/hpc/clusters/oscer.sh")
   [[ $got == /lscratch/7 ]]
-  # shellcheck disable=SC2016 # for the inner shell
   got=$(env -u LSCRATCH SLURM_TMPDIR=/tmp/me_7_0 bash -euc 'declare -A site; source "$1"; node_setup; printenv SLURM_TMPDIR' \
     oscer "$checkout/hpc/clusters/oscer.sh")
   [[ $got == /tmp/me_7_0 ]]
@@ -388,12 +386,12 @@ asks() {
 
 @test "a request that breaks a rule of the site: the rule in the profile's words, its file and line" {
   local line options pattern
+  local -a words
   while IFS='|' read -r line options pattern; do
     at_site '# a comment' "$line # as they say"
-    # shellcheck disable=SC2086 # words
-    fails_with 1 "^job_submitter.sh: error: $pattern: as they say \\(site\\[.*\\] of the profile stub, $users/stub.sh:2; --no-preflight" submitter $options
-    # shellcheck disable=SC2086 # words
-    run -0 submitter --dry-run --no-preflight $options
+    read -ra words <<<"$options"
+    fails_with 1 "^job_submitter.sh: error: $pattern: as they say \\(site\\[.*\\] of the profile stub, $users/stub.sh:2; --no-preflight" submitter "${words[@]}"
+    run -0 submitter --dry-run --no-preflight "${words[@]}"
   done <<'RULES'
 site[forbidden]='partition mem'|-p main|--partition main may not be given here
 site[forbidden]='partition mem'|--mem 5G|--mem 5G may not be given here
@@ -415,10 +413,11 @@ RULES
 
 @test "what a site's rules allow is not refused; what is billed is said" {
   local line options
+  local -a words
   while IFS='|' read -r line options; do
     at_site "${line// site/$'\n'site}"
-    # shellcheck disable=SC2086 # words
-    run -0 --separate-stderr submitter --dry-run $options
+    read -ra words <<<"$options"
+    run -0 --separate-stderr submitter --dry-run "${words[@]}"
     [[ -z $stderr ]]
   done <<'RULES'
 site[forbidden]='partition mem mem_per_gpu'|-g 1

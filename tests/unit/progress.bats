@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # the helpers and bats set them
 # How far a program is, and its last loss, by what real programs print: experiments.sh list and why.
 
-load ../helpers
-load made_runs
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/made_runs.bash"
 
 setup() {
   made_runs_setup

@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # dollars that sh expands; tests are subshells; libraries read it; sourced files
 # What runs that have ended leave: hpc/job_submitter/pruning.sh, and that a job unpacks its sources again.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA fact+=() # the libraries read it
 
 # A project whose snapshot runs share; squeue prints the file by_user, or by_id where it is asked for ids.
 setup() {

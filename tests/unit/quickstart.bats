@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # what helpers.bash and bats set
 # hpc/quickstart.sh where something is missing.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 # A project whose environment is made in seconds: it requires nothing, and so cannot prepare the digits.
 setup() {

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # sh expands it; tests are subshells; bats and the helpers
 # What --rapid-cycle sends, as a stub of Slurm takes it. The jobs themselves: tests/cluster/interruptions.bats.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   make_project

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells; sourced files
 # Where ranks meet, and by which interface: hpc/job/lib/{address,rendezvous}.sh. No python is in PATH: a node may have none.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   use_libraries common slurm address rendezvous

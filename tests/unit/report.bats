@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; bats and the helpers set the others
 # experiments.sh report, over run directories as batch.sh leaves them.
 
-load ../helpers
-load run_directories
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/run_directories.bash"
 
 setup() {
   make_project

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; bats and the helpers set the others
 # experiments.sh report --html: one page that needs nothing else, in a browser of two widths.
 
-load ../helpers
-load run_directories
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/run_directories.bash"
 
 setup() {
   make_project

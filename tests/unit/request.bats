@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
 # Requests that are wrong, or that the cluster cannot meet: one clear line, before anything is queued or written.
 # What right ones become is in golden.bats.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   stub_slurm
@@ -101,8 +100,8 @@ REQUESTS
   run -0 --separate-stderr submitter --dry-run -p short -t 61
   [[ $stderr == 'job_submitter.sh: warning: --time 0-01:01:00: partition short allows 0-01:00:00 at most: unless '* ]]
   for options in '-p short -t 60' '-p main -t 9-0' '-p short,cpu -t 61'; do
-    # shellcheck disable=SC2086 # words
-    run -0 --separate-stderr submitter --dry-run $options
+    read -ra words <<<"$options"
+    run -0 --separate-stderr submitter --dry-run "${words[@]}"
     [[ -z $stderr ]]
   done
 }
@@ -116,8 +115,8 @@ REQUESTS
 @test "a partition that sinfo does not show, or none: a plugin may know it, so sbatch decides" {
   local line
   for line in '-p hidden' '-p main,hidden' '--rapid-cycle --cycle-partition hidden' '-p cpu -g 4'; do
-    # shellcheck disable=SC2086 # words
-    run -0 --separate-stderr submitter --dry-run $line
+    read -ra words <<<"$line"
+    run -0 --separate-stderr submitter --dry-run "${words[@]}"
     [[ -z $stderr && $output == "'sbatch' "* ]]
   done
   sed -i 's/|gpu:[^|]*|/|(null)|/; s/\*//' "$stub/partitions"
@@ -166,8 +165,8 @@ states() {
   run -0 --separate-stderr submitter --dry-run -p big -n 2
   [[ $stderr =~ ^'job_submitter.sh: warning: partition big has GPUs of several types: '(a100 A40|A40 a100)'; the 2 nodes may get different ones: say which by --gpu-type'$ ]]
   for line in '-p big -n 2 -G a100' '-p big -n 1 -g 2' '-p big -n 2 -g 0' '-p main -n 2' '-p main,short -n 2' '-p big -n 2 --constraint x'; do
-    # shellcheck disable=SC2086 # words
-    run -0 --separate-stderr submitter --dry-run $line
+    read -ra words <<<"$line"
+    run -0 --separate-stderr submitter --dry-run "${words[@]}"
     [[ -z $stderr ]]
   done
 }
@@ -251,8 +250,8 @@ HOW
   local options
   for options in '-g 4 -n 4 -c 16 --mem 64000M' '-p cpu -g 0 -n 8 -c 32' '-p big -n 3 -g 4 -c 64 --mem 250G' \
     '-p big -G a100 -g 8 -n 2 -t 7-0' '-G V100L' '-a OURS' '-p short -t 60' '-p main,urgent -n 4'; do
-    # shellcheck disable=SC2086 # words
-    run -0 --separate-stderr submitter --dry-run $options
+    read -ra words <<<"$options"
+    run -0 --separate-stderr submitter --dry-run "${words[@]}"
     [[ $output == "'sbatch' '--parsable' "* && ${#lines[@]} == 1 ]]
   done
   [[ $(submitter --dry-run -G V100L) == *"'--gpus-per-node=v100l:1'"* ]]

@@ -1,11 +1,10 @@
 # shellcheck shell=bash disable=SC2154 # project and SCRATCH are the tests'
-# Run directories as batch.sh leaves them, of the experiment `seeds`. load ../helpers, then load run_directories
+# Run directories as batch.sh leaves them, of the experiment `seeds`. source ../helpers.bash first
 
 # run_directories   To be called in setup, after make_project. Slurm does not answer, but where there is the file $QUEUE.
 run_directories() {
   mkdir -- "$BATS_TEST_TMPDIR/slurm"
   export QUEUE=$BATS_TEST_TMPDIR/slurm/queue
-  # shellcheck disable=SC2016 # sh expands it
   printf '#!/bin/sh\ncat -- "$QUEUE"\n' >"$BATS_TEST_TMPDIR/slurm/squeue"
   chmod +x -- "$BATS_TEST_TMPDIR/slurm/squeue"
   PATH=$BATS_TEST_TMPDIR/slurm:$PATH

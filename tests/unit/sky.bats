@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; bats and the helpers
 # --backend sky: the task for SkyPilot, for its schemas and its parser, and a rehearsal of what its machines do. No cloud.
 
-load ../helpers
-load ../cluster/reports
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/../cluster/reports.bash"
 
 setup() {
   make_project

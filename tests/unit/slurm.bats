@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # dollars for the stub; tests are subshells; slurm::ask sets; bats sets
 # hpc/lib/slurm.sh: questions to a controller that answers, refuses, is silent or slow; and what sbatch prints.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   use_libraries common slurm

@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2154,SC2317 # odd names; tests are subshells; sourced files; a function that another calls
 # The copy of the sources: hpc/job_submitter/snapshot.sh.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA fact+=() # the libraries read it
 
 setup() {
   use_libraries common snapshot
@@ -107,7 +108,6 @@ hold_no_keys() {
   cp -- "$packed" "$packed.ignored" "$BATS_TEST_TMPDIR/run/"
   (
     use_libraries common sources
-    # shellcheck disable=SC2034 # sources.sh
     declare -A fact=([source_dir]=$BATS_TEST_TMPDIR/run/source [project_directory]=$project)
     sources::unpack "$BATS_TEST_TMPDIR/run"
   )
@@ -176,7 +176,7 @@ stops() {
   local name
   mv -T -- "$project" "$project"'\n'
   project+='\n'
-  for name in 'two words' "it's" '"' $'new\nline' 'no\new line' '\101' '-dash' '--checkpoint=1' '$(touch canary)' '\' '*' 'ü' ' '; do
+  for name in 'two words' "it's" '"' $'new\nline' 'no\new line' '\101' '-dash' '--checkpoint=1' '$(touch canary)' "\\" '*' 'ü' ' '; do
     printf '%s' "$name" >"$project/$name"
   done
   ln -s -- tracked.py "$project/link"
@@ -293,6 +293,7 @@ stops() {
 
 @test "an archive that could not be finished is not taken for one" {
   make_repository
+  # shellcheck disable=SC2317 # snapshot::pack calls it
   tar() {
     command tar "$@"
     return 2

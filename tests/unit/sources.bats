@@ -1,10 +1,11 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells; sourced files
 # The run's own copy of the sources: folders that stay (--keep-folders), and what the program has written beside them
 # (hpc/job/lib/sources.sh), told at the job's end, by --resume and by why.
 
-load ../helpers
-load made_runs
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA fact+=() # the libraries read it
+source "$BATS_TEST_DIRNAME/made_runs.bash"
 
 setup() {
   use_libraries common sources

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2154 # odd names; dollars meant as such; each test is a subshell; ../helpers
 # What may be given to --data and its kin, and what the submitter makes of it: hpc/lib/staging.sh. No Slurm.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   stub_slurm
@@ -119,7 +118,7 @@ CHECK
 
 @test "names with spaces, quotes, newlines, dashes, backslashes and bytes that are no text" {
   local name
-  local -a options=() names=('a b' "it's" '"' $'new\nline' $'ends\n' -dash --data '\' '\n' '*' '$(touch canary)' $'\xff\xfe' ' ' ü '[a]')
+  local -a options=() names=('a b' "it's" '"' $'new\nline' $'ends\n' -dash --data "\\" '\n' '*' '$(touch canary)' $'\xff\xfe' ' ' ü '[a]')
   for name in "${names[@]}"; do
     mkdir -- "$scratch/$name"
     printf x >"$scratch/$name/$name"

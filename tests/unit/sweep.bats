@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; sourced files
 # The points of a sweep, listed without W&B (hpc/sweep/sweep.py, hpc/sweep/sweep_points.py), and what the agent's wrapper writes down.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup_file() {
   kit_environment=$(bash "$checkout/venv/create.sh" cpu)
@@ -38,17 +37,16 @@ words() {
 
 # The engine of W&B, as a Python environment of its own, for it wants an old numpy; made once.
 engine() {
-  local -r requirements='sweeps==0.3.0 numpy<2'
+  local -ra requirements=('sweeps==0.3.0' 'numpy<2')
   local key environment lock
-  key=$(sha256sum <<<"$requirements")
+  key=$(sha256sum <<<"${requirements[*]}")
   environment=$checkout/.venv/sweeps-${key:0:12}
   exec {lock}>"$environment.lock"
   flock "$lock"
   if [[ ! -e $environment/complete ]]; then
     rm -rf -- "$environment"
     python3 -m venv "$environment"
-    # shellcheck disable=SC2086 # two requirements
-    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check $requirements >&2
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "${requirements[@]}" >&2
     touch -- "$environment/complete"
   fi
   exec {lock}>&-

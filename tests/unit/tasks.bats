@@ -1,8 +1,10 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # sh expands it; tests are subshells; bats, the helpers and libraries
 # What the tasks of a run are, and the arrays in which they are sent, as a stub of Slurm takes them.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+
+declare -gA fact+=()
+declare -ga tasks_lists tasks_offsets # of tasks.sh
 
 setup() {
   make_project
@@ -45,6 +47,7 @@ finish() {
   [[ $(cut -f 1,2 "$run_directory/tasks") == "$expected" ]]
   [[ $(tr '\0' '\n' <"$run_directory/task_5/environment") == SEED=8 ]]
   use_libraries common command
+  local -a words=()
   SEED=8 command::read "$run_directory/task_2/command" words
   [[ ${words[*]} == 'train --seed 8 8 {seed} a' ]]
   [[ $stderr == *'task 4  task_2_seed_7  seed 7: train b'* ]]

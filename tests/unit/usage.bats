@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; bats and ../helpers
 # hpc/job/lib/usage.sh and hpc/job/usage.py: what a job uses, written down beside it.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   attempt=$BATS_TEST_TMPDIR/'attempt "0", ü'

@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars that sh expands; sourced files
 # The virtual environment: venv/environment.sh, create.sh and run.sh.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 # A project of which the environment is made in seconds, and without a registry: nothing is required.
 setup() {
@@ -159,7 +158,6 @@ stub() {
 import os, site, sys
 print(*(f"{name}={os.environ.get(name)!r}" for name in sys.argv[1:]), os.environ["PATH"].split(":")[:2], os.environ["PATH"].count("mini conda"), site.ENABLE_USER_SITE)
 PYTHON
-  # shellcheck disable=SC2030 # a test is a subshell
   export CONDA_PREFIX=$base CONDA_DEFAULT_ENV=base CONDA_SHLVL=2 CONDA_PREFIX_1=/old CONDA_PROMPT_MODIFIER='(base) ' VIRTUAL_ENV=/stale
   export PATH=$base/bin:$base/condabin:$PATH VIRTUAL_ENV_DIRECTORY=$prefix
   run -0 --separate-stderr bash "$project/venv/run.sh" python shown.py CONDA_DEFAULT_ENV CONDA_SHLVL CONDA_PREFIX_1 CONDA_PROMPT_MODIFIER \

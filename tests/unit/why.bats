@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; the helpers and bats set the others
 # experiments.sh why: the cause, the rank and the remedy of many ends, over run directories as jobs leave them.
 
-load ../helpers
-load made_runs
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/made_runs.bash"
 
 setup() {
   made_runs_setup
@@ -64,9 +63,7 @@ fails() {
   why_of typed 'wrong arguments: rank 1 on node2 did not understand its command line: train.py: error: argument --lr'
   fails silent 3
   why_of silent 'failed: rank 1 on node2 ended with status 3'
-  # shellcheck disable=SC2016 # no shell expands it
   fails unset_name 2 'rank.sh: error: the command uses ${NAME}, and NAME is not set on node2'
-  # shellcheck disable=SC2016
   why_of unset_name 'bad request: the command uses ${NAME}, and NAME is not set on node2'
 }
 

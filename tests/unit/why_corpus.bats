@@ -1,8 +1,7 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # the helpers and bats set them
 # experiments.sh why over the ends of tests/why, as programs print them; and over a long log, in time.
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   local name

@@ -40,9 +40,8 @@ collecting::collect() {
 # collecting::expand ARRAY PATTERN   As the shell does it, ** included.
 collecting::expand() {
   local -n paths_found=$1
-  local IFS=''
+  local expand_path IFS=''
   shopt -s nullglob globstar
-  # shellcheck disable=SC2034,SC2206 # the caller's; a pattern
-  paths_found=($2)
+  for expand_path in $2; do paths_found+=("$expand_path"); done
   shopt -u nullglob globstar
 }

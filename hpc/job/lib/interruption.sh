@@ -66,8 +66,7 @@ interruption::node_states() {
   slurm::ask answer 60 scontrol --oneliner show node "$2" || return 0
   while read -r line; do
     state=$(slurm::field State "$line")
-    # shellcheck disable=SC2034 # the caller's
-    if [[ $state != *CLOUD* ]]; then node_states["$(slurm::field NodeName "$line")"]=$state; fi
+    if [[ $state != *CLOUD* ]]; then node_states+=(["$(slurm::field NodeName "$line")"]=$state); fi
   done <<<"$answer"
 }
 

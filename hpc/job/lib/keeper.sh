@@ -4,7 +4,7 @@
 
 declare -gA fact+=()
 declare -ga allocation_nodes+=()
-declare -g keeper_process='' keeper_answers='' keeper_orders=''
+declare -g keeper_process='' keeper_answers='' keeper_orders='' keeper_step_PID # the last by coproc
 
 # keeper::start KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Returns when every node has its folder and its data; status 1
 # when one cannot.
@@ -24,7 +24,6 @@ keeper::start() {
       --mem=0 --export=ALL --kill-on-bad-exit=0 --wait=0 \
       bash "$kit/hpc/job/keep_node.sh" "$run_directory" "$attempt_directory" "$way"
   }
-  # shellcheck disable=SC2154 # coproc sets it
   keeper_process=$keeper_step_PID
   # Copies: bash forgets the array when the step has ended. The way in must stay as coproc made it, closed for
   # the programs that this script starts: the nodes wait for its end.

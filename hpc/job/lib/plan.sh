@@ -1,12 +1,11 @@
 # shellcheck shell=bash
 # The plan of what comes to a node's own disk (lib/staging.sh), and the entry at hand.
-# shellcheck disable=SC2034 # read by those that bring it
 
 declare -gA fact+=()
 # Of each entry, by its number; plan_there: those that are on the node already.
 declare -ga plan_kinds+=() plan_keys+=() plan_formats+=() plan_paths+=() plan_there+=()
 declare -gA plan_manifest+=()
-declare -g plan_archive='' plan_image='' plan_target=''
+declare -g plan_archive+='' plan_image+='' plan_target+=''
 
 # plan::read PLAN   Sets the arrays kinds, keys, formats and paths, one element an entry.
 plan::read() {

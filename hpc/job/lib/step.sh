@@ -14,11 +14,10 @@ step::is_missing() {
 
 # step::wait_for_slurm PAUSE
 step::wait_for_slurm() {
-  # shellcheck disable=SC2034 # srun will see
-  local answer
+  local _answer # srun will see
   common::note "job $SLURM_JOB_ID: the step did not begin: to be started again when Slurm answers"
   sleep "$1"
-  slurm::ask answer 600 scontrol --oneliner show job "$(interruption::id)" || true
+  slurm::ask _answer 600 scontrol --oneliner show job "$(interruption::id)" || true
 }
 
 # step::run ATTEMPT_DIRECTORY MARK COMMAND...   COMMAND, by srun, in a process of its own; again where it could not begin.
