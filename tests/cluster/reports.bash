@@ -96,7 +96,7 @@ environment_with() {
     "$kit/bin/python" -m venv "$environment"
     "$environment/bin/python" -c 'import site, sys; open(site.getsitepackages()[0] + "/kit.pth", "w").write(sys.argv[1])' \
       "$("$kit/bin/python" -c 'import site; print(site.getsitepackages()[0])')"
-    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}" --constraint "$checkout/venv/constraints-cpu.txt"
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}" --constraint "$checkout/venv/constraints-cpu.txt" || return
     touch -- "$environment/complete"
   fi
   exec {lock}>&-
