@@ -21,7 +21,7 @@ checkout=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 # Nothing of the person or the job that runs the tests decides how they end. bats reads this file again for
 # each test: what cluster_env exported for the file stays.
-for helpers_name in "${!HPC_@}" "${!SLURM_@}" "${!SBATCH_@}" RUN_DIRECTORY PYTHON; do
+for helpers_name in "${!HPC_@}" "${!SLURM_@}" "${!SBATCH_@}" RUN_DIRECTORY PYTHON TMPDIR; do
   if [[ $helpers_name != SLURM_CONF ]]; then unset -v "$helpers_name"; fi
 done
 export BASH_ENV=$checkout/tests/older_bash.sh # bash 4.4 is what Rocky 8 and SLES 15 have
