@@ -230,13 +230,20 @@ patience() {
 wait_until() {
   local -r began=$SECONDS
   local -i deadline=SECONDS+$1
+  local pause
   until "${@:2}"; do
     # What has become of the machine meanwhile counts.
     if ((SECONDS >= deadline && SECONDS >= (deadline = began + $(patience "$1")))); then
       printf 'in vain for %s s: %s\n' "$((SECONDS - began))" "${*:2}" >&2
       return 1
     fi
-    sleep 0.05
+    # Each look takes CPU from what is waited for: a question to Slurm is half a dozen processes.
+    case $((SECONDS - began)) in
+      [01]) pause=0.05 ;;
+      ?) pause=0.15 ;;
+      *) pause=0.3 ;;
+    esac
+    sleep "$pause"
   done
 }
 
