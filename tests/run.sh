@@ -126,7 +126,7 @@ run::find_interpreter() {
 run::take_memory() {
   local -r image=/dev/shm/${reports##*/}.ext4
   local room available
-  room=$(df --output=avail --block-size=1G -- /dev/shm 2>/dev/null | tail -n 1)
+  room=$(df --output=avail --block-size=1G -- /dev/shm 2>/dev/null | tail -n 1) || return 0
   available=$(awk '$1 == "MemAvailable:" { print int($2 / 1048576) }' /proc/meminfo)
   room=$((room < available / 2 ? room : available / 2))
   ((EUID == 0 && room >= 6)) || return 0
