@@ -22,7 +22,7 @@ source "$project/hpc/lib/packages.sh"
 
 passed=0 failed=0 skipped=0
 run_workers=()
-# Three items, not one for each file: a start of pytest, and of the server from which ranks are forked, takes 5 s.
+# Three items, not one per file: starting pytest and the server that forks the ranks takes 5 s.
 run_train=('tests/train/test_[a-f]*.py' 'tests/train/test_[g-n]*.py' 'tests/train/test_[!a-n]*.py')
 # What takes long comes first, so that the workers end at about the same time.
 run_longest=(tests/faults/weights.bats tests/cluster/sites.bats lint tests/cluster/shapes.bats "${run_train[@]}"
@@ -113,16 +113,16 @@ PROGRAMS
   fi
 }
 
-# A python3 that is a script, as pyenv's, takes ten times as long as the interpreter that it looks for, and a job calls it often.
+# pyenv's python3 is a script that starts 40 processes for each call. Put the interpreter itself first in PATH.
 run::find_interpreter() {
   local interpreter
   interpreter=$(python3 -c 'import sys; print(sys.executable)')
   if [[ $(head -c 2 -- "$(command -v python3)" | tr -d '\0') == '#!' ]]; then PATH=${interpreter%/*}:$PATH; fi
 }
 
-# The reports, and with them the clusters and the folders of the tests, lie in memory where root can have 6 GB of it: tests make and
-# remove files by the hundred thousand, and a disk's ext4 may look for long for an inode that was not just freed. It is an ext4 here
-# too, as the kit treats a tmpfs as memory.
+# Mounts an ext4 that lies in memory on the folder of the reports, if root can have 6 GB for it. Clusters and tests create and delete
+# files by the hundred thousand, and an ext4 without a journal searches long for an inode that was not just freed. A tmpfs would not
+# do: the kit does not use it as a disk.
 run::take_memory() {
   local -r image=/dev/shm/${reports##*/}.ext4
   local room available
@@ -134,7 +134,7 @@ run::take_memory() {
   if mkfs.ext4 -q -E lazy_itable_init=1 -- "$image" && mount -o loop,noatime,discard -- "$image" "$reports" 2>/dev/null; then
     rmdir -- "$reports/lost+found"
   fi
-  rm -- "$image" # It lasts as long as it is mounted.
+  rm -- "$image" # the mount keeps it
 }
 
 # run::check NAME COMMAND...   One test that is one command, in TAP.
@@ -161,8 +161,8 @@ run::lint() {
   run::check mypy "$tools/bin/python" -m mypy train
 }
 
-# run::side_by_side ITEM...   Most of the time a test of jobs waits: twice as many workers as there are cores (four at most), each with
-# a cluster of its own, take the items, those that take longest first.
+# run::side_by_side ITEM...   A test of jobs waits most of the time. Four workers (two on a single core), each with a cluster of its
+# own, take the items, the longest first.
 run::side_by_side() {
   local item worker seconds=$SECONDS
   local -ir most=$(($(nproc) < 2 ? 2 : 4))
