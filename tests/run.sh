@@ -30,6 +30,7 @@ run_longest=(tests/faults/weights.bats tests/cluster/sites.bats lint tests/clust
   tests/cluster/staging.bats tests/cluster/drill.bats tests/cluster/training.bats tests/cluster/jobs.bats
   tests/cluster/pocket_cluster.bats tests/unit/device.bats tests/unit/packing.bats tests/unit/adopt.bats)
 reports=$(mktemp -d)
+memory=$reports/memory
 
 main() {
   local -a names=("$@") items=()
@@ -120,19 +121,20 @@ run::find_interpreter() {
   if [[ $(head -c 2 -- "$(command -v python3)" | tr -d '\0') == '#!' ]]; then PATH=${interpreter%/*}:$PATH; fi
 }
 
-# Mounts an ext4 that lies in memory on the folder of the reports, if root can have 6 GB for it. Clusters and tests create and delete
-# files by the hundred thousand, and an ext4 without a journal searches long for an inode that was not just freed. A tmpfs would not
-# do: the kit does not use it as a disk.
+# Mounts an ext4 that lies in memory for the files of the tests, if root can have 6 GB for it. The tests create and delete files by the
+# hundred thousand, and an ext4 without a journal searches long for an inode that was not just freed. A tmpfs would not do: the kit
+# does not use it as a disk. The clusters stay on the disk, as the image of containers does: it is copied where the two differ.
 run::take_memory() {
   local -r image=/dev/shm/${reports##*/}.ext4
   local room available
+  mkdir -- "$memory"
   room=$(df --output=avail --block-size=1G -- /dev/shm 2>/dev/null | tail -n 1) || return 0
   available=$(awk '$1 == "MemAvailable:" { print int($2 / 1048576) }' /proc/meminfo)
   room=$((room < available / 2 ? room : available / 2))
   ((EUID == 0 && room >= 6)) || return 0
   truncate --size="${room}G" -- "$image"
-  if mkfs.ext4 -q -E lazy_itable_init=1 -- "$image" && mount -o loop,noatime,discard -- "$image" "$reports" 2>/dev/null; then
-    rmdir -- "$reports/lost+found"
+  if mkfs.ext4 -q -E lazy_itable_init=1 -- "$image" && mount -o loop,noatime,discard -- "$image" "$memory" 2>/dev/null; then
+    rmdir -- "$memory/lost+found"
   fi
   rm -- "$image" # the mount keeps it
 }
@@ -170,7 +172,7 @@ run::side_by_side() {
   for item in "${run_longest[@]}" "$@"; do
     if [[ " $* " == *" $item "* ]]; then printf '%s\n' "$item"; fi
   done | awk '!seen[$0]++' >"$reports/queue"
-  chmod 711 -- "$reports" # for jobs of other users
+  chmod 711 -- "$reports" "$memory" # for jobs of other users
   trap 'exit 130' INT TERM
   set -m # process groups, to be ended with all that they have started
   for ((worker = 1; worker <= most; worker++)); do
@@ -201,13 +203,13 @@ run::work() {
       lint) run::lint ;;
       tests/train*)
         mapfile -t files < <(compgen -G "$item")
-        "$tools/bin/python" -m pytest -v -rfEs --tb=short --basetemp="$reports/pytest_$1" "${files[@]}"
+        "$tools/bin/python" -m pytest -v -rfEs --tb=short --basetemp="$memory/pytest_$1" "${files[@]}"
         ;;
-      tests/unit*) TMPDIR=$reports bats --tap --timing "$item" ;;
+      tests/unit*) TMPDIR=$memory bats --tap --timing "$item" ;;
       *)
         bash hpc/pocket_cluster.sh up >&2 # or repairs what the file before has broken
         (run::empty_cluster)
-        TMPDIR=$reports bats --tap --timing "$item"
+        TMPDIR=$memory bats --tap --timing "$item"
         ;;
     esac </dev/null >>"$reports/$name.tap" 2>&1 || status=$?
     printf '%s\n' "$status" >"$reports/$name.status"
@@ -277,7 +279,7 @@ run::remove_reports() {
   for cluster in "$reports"/pocket_*; do
     if [[ -d $cluster ]]; then POCKET_CLUSTER_DIR=$cluster bash "$project/hpc/pocket_cluster.sh" down 2>/dev/null || true; fi
   done
-  if mountpoint --quiet -- "$reports"; then umount --lazy -- "$reports"; fi
+  if mountpoint --quiet -- "$memory"; then umount --lazy -- "$memory"; fi
   rm -rf -- "$reports"
 }
 
