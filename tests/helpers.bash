@@ -21,7 +21,7 @@ checkout=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 # Nothing of the person or the job that runs the tests decides how they end. bats reads this file again for
 # each test: what cluster_env exported for the file stays.
-for helpers_name in "${!HPC_@}" "${!SLURM_@}" "${!SBATCH_@}" RUN_DIRECTORY PYTHON; do
+for helpers_name in "${!HPC_@}" "${!SLURM_@}" "${!SBATCH_@}" RUN_DIRECTORY PYTHON TMPDIR; do
   if [[ $helpers_name != SLURM_CONF ]]; then unset -v "$helpers_name"; fi
 done
 export BASH_ENV=$checkout/tests/older_bash.sh # bash 4.4 is what Rocky 8 and SLES 15 have
@@ -230,13 +230,20 @@ patience() {
 wait_until() {
   local -r began=$SECONDS
   local -i deadline=SECONDS+$1
+  local pause
   until "${@:2}"; do
     # What has become of the machine meanwhile counts.
     if ((SECONDS >= deadline && SECONDS >= (deadline = began + $(patience "$1")))); then
       printf 'in vain for %s s: %s\n' "$((SECONDS - began))" "${*:2}" >&2
       return 1
     fi
-    sleep 0.05
+    # Each look takes CPU from what is waited for: a question to Slurm is half a dozen processes.
+    case $((SECONDS - began)) in
+      [01]) pause=0.05 ;;
+      ?) pause=0.15 ;;
+      *) pause=0.3 ;;
+    esac
+    sleep "$pause"
   done
 }
 

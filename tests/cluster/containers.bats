@@ -325,14 +325,14 @@ small_image() {
   same "$(find "$SCRATCH" -mindepth 1 ! -name '.*')" ''
 
   image=$BATS_TEST_TMPDIR/small.sif
-  in_container --gpus 2 --no-preflight
+  in_container --gpus 2 --no-preflight --no-stage-image
   ended "$job" 30 FAILED 1:0
   job_log | grep '^inside.sh: error: the python of the image .*small.sif has no torch, of which torchrun is a part'
   if job_log | grep '^rank '; then return 1; fi
 
   # srun does not need it
   experiments 'bash -c "echo ran"'
-  in_container -W srun
+  in_container -W srun --no-stage-image
   ended "$job" 30 COMPLETED 0:0
   job_log | grep -x ran
 }

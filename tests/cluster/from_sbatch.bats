@@ -7,7 +7,7 @@ source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/../from_sbatch.bash"
 
 setup_file() {
-  POCKET_CLUSTER_DIR=$(mktemp -d "${TMPDIR:-/tmp}/from_sbatch.XXXXXX")
+  POCKET_CLUSTER_DIR=$(mktemp -d "$BATS_TMPDIR/from_sbatch.XXXXXX")
   export POCKET_CLUSTER_DIR helpers_own_cluster=1
   chmod 755 -- "$POCKET_CLUSTER_DIR"
   pocket up --nodes 1 --network loopback

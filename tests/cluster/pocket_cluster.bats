@@ -6,7 +6,7 @@ source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup_file() {
   # Not below bats' own folder: other users cannot enter that.
-  folder=$(mktemp -d "${TMPDIR:-/tmp}/it's a test.XXXXXX")
+  folder=$(mktemp -d "$BATS_TMPDIR/it's a test.XXXXXX")
   chmod 755 -- "$folder"
   # Nor may they be able to enter the checkout's.
   mkdir -- "$folder.kit"

@@ -6,7 +6,7 @@ source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   # Not below bats' own folder: other users cannot enter that.
-  POCKET_CLUSTER_DIR=$(mktemp -d "${TMPDIR:-/tmp}/shape.XXXXXX")
+  POCKET_CLUSTER_DIR=$(mktemp -d "$BATS_TMPDIR/shape.XXXXXX")
   export POCKET_CLUSTER_DIR
   chmod 755 -- "$POCKET_CLUSTER_DIR"
 }

@@ -8,7 +8,7 @@ source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup() {
-  POCKET_CLUSTER_DIR=$(mktemp -d "${TMPDIR:-/tmp}/site.XXXXXX")
+  POCKET_CLUSTER_DIR=$(mktemp -d "$BATS_TMPDIR/site.XXXXXX")
   export POCKET_CLUSTER_DIR
   chmod 755 -- "$POCKET_CLUSTER_DIR"
 }

@@ -13,11 +13,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Callable
 
+from runner import patience
+
 from train.environment import JobEnvironment
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
-    ["torch._dynamo", "torch.distributed.fsdp", "torch.distributed.checkpoint", "fsspec", "numpy"]
+    [
+        *("torch._dynamo", "torch.distributed.fsdp", "torch.distributed.checkpoint", "fsspec", "numpy"),
+        *("pytest", "train.join", "train.loop"),
+    ]
 )
 
 
@@ -48,10 +53,11 @@ class Ranks:
             self.processes.append(process)
 
     def wait(self, seconds: float = 60) -> list[int]:
-        """Exit statuses. The ranks are killed when the time is over."""
-        limit = time.monotonic() + seconds
+        """Exit statuses. The ranks are killed when the time, on a machine that is idle, is over."""
+        started = time.monotonic()
         for process in self.processes:
-            process.join(max(0, limit - time.monotonic()))
+            while process.is_alive() and time.monotonic() - started < patience(seconds):
+                process.join(1)
         self.kill()
         return [process.exitcode for process in self.processes]
 

@@ -15,6 +15,13 @@ LAUNCHER_VARIABLES = (
 )
 
 
+def patience(seconds: float) -> float:
+    """How long that takes now: with N times the processes that its cores can run, a machine gets N times, up to 6."""
+    load, _, _, running, _ = Path("/proc/loadavg").read_text().split()  # Of the last minute, and now.
+    busy = max(float(load), int(running.partition("/")[0])) // (os.cpu_count() or 1)
+    return seconds * min(max(busy, 1), 6)
+
+
 class Runner:
     """Runs Python in `project` with `work`, a folder of the test's own, for outputs."""
 
@@ -42,7 +49,7 @@ class Runner:
     def __call__(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, **environment)
         try:
-            stdout, stderr = process.communicate(timeout=80)
+            stdout, stderr = process.communicate(timeout=patience(80))
         finally:
             process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
