@@ -61,7 +61,8 @@ gone() {
 fields() {
   scontrol --oneliner show job "$1" | head -n 1 | tr ' ' '\n' |
     grep -E '^(JobName|Account|QOS|Nice|Requeue|Dependency|TimeLimit|Partition|ReqNodeList|ExcNodeList|NumNodes|NumCPUs|NumTasks|CPUs/Task|ReqTRES|TRES|NtasksPerN:B:S:C|CoreSpec|MinCPUsNode|MinMemoryNode|MinMemoryCPU|MinTmpDiskNode|Features|Reservation|OverSubscribe|Contiguous|Licenses|Network|TresPer[A-Za-z]+|MemPerTres|CpusPerTres|MailUser|MailType|Comment|ThreadSpec)=' |
-    sed -E 's/^ReqTRES=/TRES=/; /^TRES=/s#,gres/[^,]*##g; s#gres/#gres:#g' | sort -u # newer Slurms spell these otherwise
+    sed -E 's/^ReqTRES=/TRES=/; /^TRES=/s#,gres/[^,]*##g; s#gres/#gres:#g; /^TresPerTask=/s/cpu:[0-9]+,?//' |
+    grep -v '=$' | sort -u # newer Slurms spell these otherwise, and CPUs/Task twice
   scontrol --oneliner show job "$1" | sed -nE 's/.* ArrayTaskId=([^ ]*) .*/\1/p' | tasks
 }
 
@@ -82,7 +83,9 @@ print("ArrayTasks=%d%%%s" % (count, text.partition("%")[2]))'
   ln -s -- "$checkout/.venv" .venv
   python=$(bash venv/create.sh cpu)
   for script in "$from_sbatch_scripts"/*.sbatch; do compare "$script"; done >"$BATS_TEST_TMPDIR/differences"
-  diff <(grep -v '^[*#]' "${from_sbatch_golden}_differences.txt" | sed 's/  *#.*//') <(unlisted <"$BATS_TEST_TMPDIR/differences")
+  local version
+  version=$(sinfo --version | sed -E 's/^[^ ]* ([0-9]+\.[0-9]+).*/\1/')
+  diff <(sed -E "s/^@$version //; /^[*#@]/d; s/  *#.*//" "${from_sbatch_golden}_differences.txt") <(unlisted <"$BATS_TEST_TMPDIR/differences")
 }
 
 # compare SCRIPT   Prints a line SCRIPT FIELD: THEIRS -> OURS for each that is not the same.

@@ -310,8 +310,10 @@ show_plugin() {
   output=$(sort -- "log.$first")
   says 'rank 0 0,1' "attempt 1 cn-a[001-002] $POCKET_CLUSTER_DIR" PREEMPTION
   [[ $output != *late* ]]
-  wait_for_job "$graced" 15
-  [[ $(<"log.$graced") == *asked*'ended 0'* && $(job_field "$graced" Restarts) == 0 && $job_states != PENDING ]]
+  # For Slurm 24.11 it is PREEMPTED, for 22.05 it has ended as its script did.
+  graced_has_ended() { [[ $(job_field "$graced" JobState) != @(PENDING|RUNNING|COMPLETING) ]]; }
+  wait_until 15 graced_has_ended
+  [[ $(<"log.$graced") == *asked*'ended 0'* && $(job_field "$graced" Restarts) == 0 ]]
   scancel "$first"
   wait_for_job "$first" 15
   none_left() { [[ -z $(find "$POCKET_CLUSTER_DIR/disks" -mindepth 2) ]]; }
@@ -323,7 +325,7 @@ show_plugin() {
   refused 'Requested node configuration is not available' --gpus-per-node=1
   refused 'with its account: --account=lab_x' --partition lab --gpus-per-node=1
   run runuser -u nobody -- sbatch --chdir=/ --output=/dev/null --partition lab --account lab_x --wrap true
-  [[ $status != 0 && $output == *"group not permitted"* ]]
+  [[ $status != 0 && $output == *"group not permitted"* ]] || { printf '%s\n' "$output" >&2 && return 1; }
   [[ $(runuser -u nobody -- sinfo --noheader --format=%P | sort | tr '\n' ' ') == 'gpu gpu-test normal* owners ' ]]
   [[ $(runuser -u nobody -- sinfo --all --noheader --format=%P) == *other-lab* ]]
   local -r look='srun -l bash -c "python3 -c \"print(\\\"python\\\")\" || true; echo seconds \${EPOCHSECONDS:+there}"'
