@@ -34,7 +34,7 @@ _SAYS_LITTLE = re.compile(
 )
 _USERS = "from user code:"  # torch.compile writes the frames of the program below its message
 _PACKAGE = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
-_FOREIGN = re.compile(rf"{_PACKAGE.pattern}|^<|/bin/|/torch/")
+_FOREIGN = re.compile(rf"{_PACKAGE.pattern}|^<|/bin/|/torch/|/kit/hpc/job/")
 # Another program's line, or another rank's: the end of a message.
 _OTHER = re.compile(
     r"\[|srun: |== |slurmstepd|[WEI]\d{4} |wandb: |  File |from user code:|={9}|-{9}"

@@ -100,7 +100,7 @@ node::choose_torchrun() {
   trap '' ABRT
   unset "${!PMI@}"
   # Its own folder it never removes: so not in /tmp.
-  launcher=(python -m torch.distributed.run --nproc-per-node="${fact[processes_per_node]}" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
+  launcher=(python "$kit/hpc/job/torchrun.py" --nproc-per-node="${fact[processes_per_node]}" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
   if ((NNODES == 1)); then
     launcher+=(--nnodes=1 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:0 --local-addr=127.0.0.1)
   else

@@ -50,6 +50,19 @@ common::first_python() {
   return 1
 }
 
+# common::own_python MINOR [PYTHON...]   The same of the python3 in PATH, and these. Scripts come last: pyenv's python3 is one, and starts
+# a hundred processes.
+common::own_python() {
+  local python begin
+  local -a found=() programs=() scripts=()
+  mapfile -t found < <(type -aP python3)
+  for python in "${found[@]}"; do
+    LC_ALL=C IFS= read -r -n 2 -d '' begin 2>/dev/null <"$python" || begin=''
+    if [[ $begin == '#!' ]]; then scripts+=("$python"); else programs+=("$python"); fi
+  done
+  common::first_python "$1" "${programs[@]}" "${@:2}" "${scripts[@]}"
+}
+
 # The name of this node: Slurm's, where several nodes are one machine.
 common::node() {
   printf '%s\n' "${SLURMD_NODENAME:-$(uname -n)}"

@@ -130,3 +130,25 @@ variable() {
   POCKET_CLUSTER_JOB=/x SLURM_STEP_NUM_TASKS=16 node
   [[ $(variable OMP_NUM_THREADS) == 1 ]]
 }
+
+@test "torchrun starts in less time: a part of torch that it does not need is imported when it is asked for; where that is impossible, all of it" {
+  local -r torch=$BATS_TEST_TMPDIR/torch torchrun=(python3 "$checkout/hpc/job/torchrun.py" --nnodes=1 'a "b"')
+  mkdir -p -- "$torch/distributed"
+  : >"$torch/distributed/__init__.py"
+  echo 'print("registered"); name = 1' >"$torch/_meta_registrations.py"
+  printf '%s\n' 'import inspect, os, sys' 'from torch import _meta_registrations' 'inspect.getmodule(os)' \
+    'if os.environ["NEEDS"] == "name": print(_meta_registrations.name)' \
+    'if os.environ["NEEDS"] == "file": print(os.path.basename(_meta_registrations.__file__))' >"$torch/__init__.py"
+  printf '%s\n' 'import gc, os, sys' 'def main(): print(*sys.argv[1:], gc.isenabled(), sys.path[0] == os.getcwd(), __name__)' \
+    'if __name__ == "__main__": main()' >"$torch/distributed/run.py"
+  cd -- "$BATS_TEST_TMPDIR"
+  NEEDS='' run -0 "${torchrun[@]}"
+  [[ $output == '--nnodes=1 a "b" True True torch.distributed.run' ]]
+  NEEDS=name run -0 "${torchrun[@]}"
+  [[ $output == $'registered\n1\n--nnodes=1 a "b" True True torch.distributed.run' ]]
+  NEEDS=file run -0 "${torchrun[@]}"
+  [[ $output == $'registered\n_meta_registrations.py\n--nnodes=1 a "b" True True __main__' ]]
+  rm -r -- "$torch"
+  run -1 "${torchrun[@]}"
+  [[ $output == *"No module named 'torch'"* || $output == *'ModuleNotFoundError'* ]]
+}

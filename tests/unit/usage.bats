@@ -121,6 +121,20 @@ pythons() {
   ((tried > 0))
 }
 
+@test "a python3 that is a script, as pyenv's, starts a hundred processes: it comes last" {
+  local path plain
+  plain=$(python3 -c 'import sys; print(sys.executable)')
+  path=$BATS_TEST_TMPDIR/scripts:$BATS_TEST_TMPDIR/programs:$(path_without python3)
+  mkdir -- "$BATS_TEST_TMPDIR"/{scripts,programs}
+  printf '#!/bin/sh\nexec %q "$@"\n' "$plain" >"$BATS_TEST_TMPDIR/scripts/python3"
+  chmod +x -- "$BATS_TEST_TMPDIR/scripts/python3"
+  source "$checkout/hpc/lib/common.sh"
+  [[ "$(PATH=$path && common::own_python 6 2>&1)" == "$BATS_TEST_TMPDIR/scripts/python3" ]]
+  [[ "$(PATH=$path && common::own_python 6 "$plain" 2>&1)" == "$plain" ]]
+  ln -s -- "$plain" "$BATS_TEST_TMPDIR/programs/python3"
+  [[ "$(PATH=$path && common::own_python 6 2>&1)" == "$BATS_TEST_TMPDIR/programs/python3" ]]
+}
+
 @test "only the first process of a node samples; what it cannot do is nothing for a job to fail by" {
   SLURM_LOCALID=1 begin true
   wait_status "$node"

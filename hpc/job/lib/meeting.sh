@@ -32,7 +32,7 @@ meeting::watch() {
 }
 
 meeting::python() {
-  common::first_python 6 python3 ${fact[environment]:+"${fact[environment]}/bin/python"}
+  common::own_python 6 ${fact[environment]:+"${fact[environment]}/bin/python"}
 }
 
 # meeting::judge KIT ATTEMPT_DIRECTORY CAUSE   After the ranks have ended. A program that failed may not have come to its group.

@@ -11,7 +11,7 @@ usage::start() {
   if ((${SLURM_LOCALID:?} != 0)); then return; fi
   (
     trap '' TERM INT HUP QUIT USR1 USR2 ABRT
-    if ! python=$(common::first_python 6 python3 ${fact[environment]:+"${fact[environment]}/bin/python"}); then
+    if ! python=$(common::own_python 6 ${fact[environment]:+"${fact[environment]}/bin/python"}); then
       common::note "$(common::node): no python3 of 3.6 or later here: the use of CPU, memory and GPUs is not measured"
       exit
     fi
