@@ -77,19 +77,18 @@ address::of_interface() {
 # address::free_port SEED   Prints a port that nobody has, and that the kernel does not hand out by itself. The search begins
 # at a place that differs from job to job.
 address::free_port() {
-  local low high first=10000 address
+  local low high first=10000 address port sockets
   local -i count number
-  local port
-  local -A taken=()
   read -r low high </proc/sys/net/ipv4/ip_local_port_range || { low=32768 && high=60999; }
   count=$((low - first))
   if ((count <= 0)); then first=$((high + 1)) count=$((65535 - high)); fi
   if ((count <= 0)); then first=10000 count=55536; fi
-  while read -r _ address _; do taken[${address##*:}]=1; done < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+  # As one text: `read` takes lines out of a pipe byte by byte, and a head node may have thousands of sockets.
+  sockets=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null) || true
   for ((number = 0; number < count; number++)); do
     port=$((first + ($1 * 7919 + number) % count)) # a prime apart: neighbouring jobs do not walk the same ports
     printf -v address '%04X' "$port"
-    if [[ -z ${taken[$address]:-} ]]; then
+    if [[ $sockets != *":$address "* ]]; then
       printf '%s\n' "$port"
       return
     fi
