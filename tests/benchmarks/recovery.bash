@@ -2,14 +2,15 @@
 # The table `recovery` of run.sh with --base: the digits of train/, as the kit and as another build of it start them again after a
 # stop file, one after the other.
 
-declare -g here checkout base work project results rounds # run.sh's
+declare -g here checkout base other work project results rounds # run.sh's
 
 bench::recovery_beside() {
   local -r theirs=$work/base
   local round launcher
   mkdir -- "$theirs"
   cp -R -- "$base"/{hpc,venv,train} "$theirs/"
-  ln -s -- "$checkout/.venv" "$theirs/.venv"
+  # The environment has another name in another build (against.bash).
+  if [[ $base == "$other" ]]; then cp -R -- "$base/.venv" "$theirs/"; else ln -s -- "$checkout/.venv" "$theirs/.venv"; fi
   # shellcheck source=../cluster/reports.bash
   source "$checkout/tests/cluster/reports.bash"
   prepare_digits "$SCRATCH/project/datasets/digits" || common::die "no scikit-learn: run  bash tests/run.sh  once"
