@@ -191,7 +191,7 @@ state_of() {
 
 @test "the end of the time: the program is asked to save before it, and one that does not is ended" {
   use_programs 'steps.py 6006'
-  here --time 0:09 --grace-seconds 6
+  here --time 0:36 --grace-seconds 30
   ((status == 75))
   same "$(cat -- "$run_directory"/task_1/attempt_*/cause)" 'notice time_limit'
   use_programs 'steps.py 6007 --deaf'

@@ -20,7 +20,7 @@ teardown_file() {
   local cluster
   for cluster in "$folder"/*/; do
     POCKET_CLUSTER_DIR=$cluster pocket down
-    as_nobody env -u BASH_ENV POCKET_CLUSTER_DIR="$cluster" bash "$folder.kit/hpc/pocket_cluster.sh" down || true
+    as_user env -u BASH_ENV POCKET_CLUSTER_DIR="$cluster" bash "$folder.kit/hpc/pocket_cluster.sh" down || true
   done
   rm -rf -- "$folder" "$folder.kit"
 }
@@ -51,8 +51,8 @@ slurm() {
   SLURM_CONF=$conf "$@"
 }
 
-as_nobody() {
-  runuser -u nobody -- "$@"
+as_user() {
+  runuser -u daemon -- "$@"
 }
 
 state() {
@@ -116,8 +116,8 @@ needs_hosts() {
   POCKET_CLUSTER_DIR=$folder/taken fails_with 1 thesis pocket up
   [[ $(stat -c %a -- "$folder/taken") == 700 && $(ls -A -- "$folder/taken") == thesis ]]
   ((EUID == 0)) || skip 'only root can be somebody else'
-  fails_with 1 'belongs to root' as_nobody env -u BASH_ENV POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" up
-  fails_with 1 'belongs to root' as_nobody env -u BASH_ENV POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" down
+  fails_with 1 'belongs to root' as_user env -u BASH_ENV POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" up
+  fails_with 1 'belongs to root' as_user env -u BASH_ENV POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" down
 }
 
 @test "up again is quick and the same; with other options it is refused; several at once are one" {
@@ -256,8 +256,8 @@ fails_with_dead() {
 @test "an ordinary user submits to the cluster that root started" {
   ((EUID == 0)) || skip 'only root can be somebody else'
   needs_hosts
-  run --separate-stderr as_nobody bash -c 'cd /; eval "$(bash "$1/hpc/pocket_cluster.sh" env)" && stat -c "%a %U" "$SCRATCH" && srun -N2 sh -c "id -un; stat -c %U \"\$SLURM_TMPDIR\""' - "$folder.kit"
-  [[ $output == $'755 nobody\nnobody\nnobody\nnobody\nnobody' ]]
+  run --separate-stderr as_user bash -c 'cd /; eval "$(bash "$1/hpc/pocket_cluster.sh" env)" && stat -c "%a %U" "$SCRATCH" && srun -N2 sh -c "id -un; stat -c %U \"\$SLURM_TMPDIR\""' - "$folder.kit"
+  [[ $output == $'755 daemon\ndaemon\ndaemon\ndaemon\ndaemon' ]]
 }
 
 # ignores_none PROCESS   Of HUP, INT, QUIT, USR1 and TERM, by the kernel's mask.
@@ -317,8 +317,8 @@ ignores_none() {
   local -a whoever=(env)
   mkdir -- "$mine"
   if ((EUID == 0)); then
-    chown nobody: "$mine"
-    whoever=(as_nobody env)
+    chown daemon: "$mine"
+    whoever=(as_user env)
   fi
   export POCKET_CLUSTER_DIR=$mine
   "${whoever[@]}" bash "$folder.kit/hpc/pocket_cluster.sh" up --nodes 2 --network=loopback

@@ -104,9 +104,9 @@ show_plugin() {
 @test "routed: no partition, a type, an account; by an ordinary user on loopback as well" {
   local -a whoever=(env)
   if ((EUID == 0)); then
-    chown nobody: "$POCKET_CLUSTER_DIR"
+    chown daemon: "$POCKET_CLUSTER_DIR"
     cp -R -- "$checkout/hpc" "$POCKET_CLUSTER_DIR.kit"
-    whoever=(runuser -u nobody -- env)
+    whoever=(runuser -u daemon -- env)
   else
     cp -R -- "$checkout/hpc" "$POCKET_CLUSTER_DIR.kit"
   fi

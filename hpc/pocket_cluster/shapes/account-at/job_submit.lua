@@ -12,6 +12,6 @@ function rules(job)
     return refuse("The account " .. job.account .. " is not for " .. kind .. ": use --account=abc@" .. kind)
   end
   job.partition = job.partition or partitions[kind]
-  job.qos = nil
+  job.qos = ""
   return slurm.SUCCESS
 end

@@ -17,6 +17,6 @@ function rules(job)
   if minutes ~= nil and minutes > limit then
     return refuse("The time limit of the QOS " .. qos .. " is " .. limit .. " minutes" .. (job.qos and "" or ": another one is asked for with -q"))
   end
-  job.qos = nil
+  job.qos = ""
   return slurm.SUCCESS
 end
