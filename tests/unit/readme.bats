@@ -1,5 +1,4 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC1003,SC2016,SC2030,SC2031 # what is in single quotes is the text of a page; tests are subshells
 # The pages. The table of options in hpc/job_submitter/README.md is made from the option table: `UPDATE_README=1 bats
 # tests/unit/readme.bats` writes it. Links, lengths, commands and options of all pages are checked by pages.py, here on small
 # pages with one fault each and on the real ones.
@@ -90,7 +89,7 @@ finds() {
 }
 
 @test "commands, modules, options and pages that are not there" {
-  page README.md '# The kit' '| `bash hpc/gone.sh` | goes |' 'Give `--loudly`, or `bash hpc/greet.sh --quiet`.' '```' 'bash hpc/greet.sh --loud \' '  --soft' \
+  page README.md '# The kit' '| `bash hpc/gone.sh` | goes |' 'Give `--loudly`, or `bash hpc/greet.sh --quiet`.' '```' "bash hpc/greet.sh --loud \\" '  --soft' \
     'python -m train.gone' '```'
   page hpc/greet.sh 'echo "see hpc/greet/README.md"'
   finds 'README.md:2: there is no hpc/gone.sh' 'README.md:3: no source has the option --loudly' \
