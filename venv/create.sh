@@ -1,25 +1,36 @@
 #!/usr/bin/env bash
 # venv/create.sh [cpu|gpu]
 #
-# Makes the virtual environment for the project's Pipfile, else requirements.txt, else
-# venv/requirements.txt, and prints its folder. It is made once for each content of that file and each kind of machine
-# (processor, C library): again, it only prints. Without an argument: gpu where this machine or its Slurm has GPUs, else cpu.
-#   cpu   holds torch to the version of venv/constraints-cpu.txt
-#   gpu   lets torch choose, as the requirements say
-# Uses uv when it is there, else pip. Python: $PYTHON, else python3 (3.9 or later).
+# Creates the virtual environment for the project's Pipfile, else requirements.txt, else venv/requirements.txt, and prints its
+# folder.
+#
+# It is created once for each content of that file and each kind of machine (processor, C library): after that, the command only prints. Without an
+# argument: gpu if this machine or its Slurm has GPUs, else cpu. Uses uv if it is there, else pip.
+#
+# cpu: limit torch to the version of venv/constraints-cpu.txt
+#
+# gpu: let torch choose, as the requirements say
+#
+# Environment: PYTHON is the Python to use, in place of python3 (3.9 or later).
+#
+# Files:
+#   .venv/    the environments, for all checkouts of the project at this path
+#
+# See also: job_submitter.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$project/hpc/lib/common.sh"
+source "$project/hpc/lib/help.sh"
 source "$project/hpc/lib/files.sh"
 source "$project/hpc/lib/slurm.sh"
 source "$here/environment.sh"
 
 main() {
   local flavour=${1:-}
-  common::answer_help "${BASH_SOURCE[0]}" "$@"
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   if [[ -z $flavour ]]; then flavour=$(create::fitting_flavour); fi
   [[ $flavour == @(cpu|gpu) ]] || common::die_usage "unknown argument ${flavour@Q}: venv/create.sh [cpu|gpu]"
   (($# <= 1)) || common::die_usage "too many arguments: venv/create.sh [cpu|gpu]"

@@ -261,7 +261,8 @@ here::record() {
     common::warn "the run cannot be recorded in ${fact[scratch_dir]@Q} (is the disk or the quota full?)"
   trap - EXIT
   common::note "in job $here_job, on ${fact[here_nodes]}: ${fact[nodes]} x ${fact[processes_per_node]} processes; $run; Ctrl-C asks the program to save and stop, twice ends it"
-  printf '%s\n' "$here_job"
+  run_jobs=("$here_job")
+  run::print_jobs "${options_value[json]}"
 }
 
 # Ctrl-C, and the end of the terminal. (No bare return, and nothing that may fail: the terminal may have gone.)
