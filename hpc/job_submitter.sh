@@ -26,10 +26,10 @@ source "$here/lib/common.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
 source "$here/job_submitter/option_table.sh"
+option_table::define
 # Help needs none of the other files, and a submission does not need help.
 if [[ " $* " == *' '@(-h|--help|--help=*|--version)' '* ]]; then
   source "$here/lib/help.sh"
-  option_table::define
   help::answer "$project" "${BASH_SOURCE[0]}" "$@"
 fi
 source "$here/lib/files.sh"
@@ -71,7 +71,6 @@ main() {
   local silent='' commit environment
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
-  option_table::define
   options_tell=job_submitter::name_sbatch_options
   options::parse "$@"
   [[ -z ${options_value[json]:-} || -z ${options_value[dry_run]:-} ]] || common::die_usage "--json and --dry-run contradict each other: a dry run has no job"

@@ -106,6 +106,8 @@ fusermount3 fuse3
 zstd zstd
 setpriv util-linux
 chromium chromium
+zsh zsh
+fish fish
 PROGRAMS
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if ((${#missing[@]} > 0)); then packages::install "${missing[@]}"; fi

@@ -60,7 +60,7 @@ option_table::define() {
   options::add watch_log flag '' '--watch-log' 'also count growth of the log as progress, for programs that report none'
   options::add interrupt 'choice ask kill' ask '--interrupt' 'ask: create STOP_FILE and wait; kill: also kill the program if it does not stop in time, because it saves often by itself'
 
-  options::add rapid_cycle 'optional cycles 5x90' '' '--rapid-cycle' 'first submit a short job that runs the program for CYCLES of SECONDS each, interrupts it at the end of each cycle and continues it in the next; this job continues from there if all cycles succeeded. none disables it, even if the environment or a file requests it'
+  options::add rapid_cycle 'optional cycles 5x90' '' '--rapid-cycle' 'first submit a short job that runs the program for CYCLES of SECONDS each, interrupts it at the end of each cycle and continues it in the next (5x90 without a value); this job continues from there if all cycles succeeded. none disables it, even if the environment or a file requests it'
   options::add cycle_partition text '' '--cycle-partition' 'partition of that short job (default: the partition of this job)'
 
   options::heading 'Slurm'

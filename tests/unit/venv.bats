@@ -228,7 +228,7 @@ CONDA_PREFIX='$prefix' HOOK='$prefix' HOOK_2='$prefix/2' ['$prefix/bin', '$base/
   chmod +x -- "$BATS_TEST_TMPDIR/python"
   PYTHON=$BATS_TEST_TMPDIR/python fails_with 1 'is Python 3.6.8: the kit needs 3.9 or later' create cpu
   run -0 --separate-stderr create --help
-  [[ ${lines[0]} == 'venv/create.sh [cpu|gpu]' ]]
+  [[ ${lines[0]} == 'Usage: venv/create.sh [cpu|gpu]' ]]
 }
 
 @test "run.sh: the program's own arguments and status, in the environment that is named" {
