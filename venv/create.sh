@@ -80,7 +80,8 @@ create::make() {
   trap create::remove_unfinished EXIT
   common::end_on_signals
 
-  local -a constraint=()
+  local -a constraint=() quiet=(--quiet)
+  if [[ -t 2 ]]; then quiet=(); fi # pip and uv show on a terminal how far they are
   if [[ $flavour == cpu ]]; then constraint=(--constraint "$here/constraints-cpu.txt"); fi
   if [[ $requirements == */Pipfile ]]; then
     create::from_pipfile "$python" "$requirements"
@@ -88,7 +89,7 @@ create::make() {
     create::with_uv "$python" "$requirements"
   else
     "$python" -m venv "$building"
-    "$building/bin/python" -m pip install --disable-pip-version-check --quiet "${constraint[@]}" --requirement "$requirements" >&2
+    "$building/bin/python" -m pip install --disable-pip-version-check "${quiet[@]}" "${constraint[@]}" --requirement "$requirements" >&2
   fi
 
   environment::machine >"$building/.machine"
@@ -125,7 +126,7 @@ create::with_uv() {
   if [[ -n $extra ]]; then export UV_INDEX=${UV_INDEX:-$extra}; fi
   if [[ -n $links ]]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}; fi
   uv venv --quiet --python "$(command -v "$python")" --allow-existing --seed "$building" >&2
-  uv pip install --quiet --python "$building/bin/python" "${constraint[@]}" --requirement "$requirements" >&2
+  uv pip install "${quiet[@]}" --python "$building/bin/python" "${constraint[@]}" --requirement "$requirements" >&2
 }
 
 # Pipenv reads Pipfiles; it lives in a folder of its own, so that the environment holds what was asked for.
@@ -133,7 +134,7 @@ create::from_pipfile() {
   local -r python=$1 pipfile=$2
   "$python" -m venv "$building"
   "$python" -m venv "$building/pipenv"
-  "$building/pipenv/bin/python" -m pip install --disable-pip-version-check --quiet pipenv >&2
+  "$building/pipenv/bin/python" -m pip install --disable-pip-version-check "${quiet[@]}" pipenv >&2
   # Pipenv has no option for constraints, and pip splits this variable at spaces.
   if ((${#constraint[@]} > 0)); then
     constraint_file=$(mktemp)

@@ -29,7 +29,7 @@ probe_node::send() {
 probe_node::wait() {
   local -r deadline=$((SECONDS + options_value[wait]))
   local -A states=()
-  local state reason shown
+  local state reason shown said=''
   while node_job::poll states; do
     IFS='|' read -r state reason <<<"${states[report]}"
     if [[ $state == gone ]]; then
@@ -41,6 +41,8 @@ probe_node::wait() {
     elif ((SECONDS >= deadline + 90)); then
       findings::add problem node "job $1 has not reported after 90 s ($state)" "look at it:  scontrol show job $1"
     else
+      if [[ -t 2 && $state != "$said" ]]; then common::note "job $1: ${state,,}"; fi
+      said=$state
       continue
     fi
     return 1

@@ -321,7 +321,7 @@ def account(run, task):
     if case:
         path, lines = ending_of(case)
         if case.rank is not None:
-            found.update(rank=case.rank, node=case.node, status=case.status or None)
+            found.update(rank=int(case.rank), node=case.node, status=int(case.status) if case.status else None)
         if case.chain:
             found["raised"] = told_of(case)
         if lines and word not in ("cancelled", "preempted"):  # the log has nothing to do with that
