@@ -55,7 +55,7 @@ drill::read_options() {
   options::add tolerance text 0 '--tolerance' 'largest difference of a loss from the uninterrupted run; 0: none'
   options::add at count '' '--at' 'step at which each fault is injected (default: places about a third into the run)'
   option_table::define
-  options_common=(tolerance at)
+  options::show tolerance at
   help::answer "${here%/*}" "${BASH_SOURCE[0]}" "$@"
   options::parse "$@"
   local name
@@ -135,7 +135,7 @@ drill::submit() {
     exit 1
   fi
   job=$(<"$files/job")
-  slurm::ask answer 600 scontrol show job "$job" || common::die "Slurm does not tell where job $job runs: $answer"
+  slurm::ask answer 600 scontrol show job "$job" || common::die "Slurm does not say where job $job runs: $answer"
   run_directory=$(sed -n 's/^ *WorkDir=//p' <<<"$answer")
   printf '%s\n' "$run_directory" >>"$files/runs"
   common::note "$name: job $job; $run_directory"

@@ -71,7 +71,7 @@ main() {
   local silent='' commit environment
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
-  options_tell=job_submitter::name_sbatch_options
+  options_hint=job_submitter::name_sbatch_options
   options::parse "$@"
   [[ -z ${options_value[json]:-} || -z ${options_value[dry_run]:-} ]] || common::die_usage "--json and --dry-run contradict each other: a dry run has no job"
 
@@ -324,7 +324,7 @@ job_submitter::report() {
   if [[ -n ${run_others[cycle]:-} ]]; then common::note "job ${run_others[cycle]} runs ${fact[cycles]} cycles of ${fact[cycle_seconds]} s first, in the same log; to end both:  scancel ${run_others[cycle]} ${run_jobs[*]}"; fi
   if [[ -n $run_refused ]]; then tasks_left=$((${tasks_offsets[${#run_jobs[@]}]} + 1)) room_refusal=$run_refused; fi
   if [[ -n $tasks_left ]]; then job_submitter::say_left; fi
-  run::print_jobs "${options_value[json]}"
+  run::print_jobs "${options_value[json]}" "${run_jobs[@]}"
 }
 
 job_submitter::say_left() {

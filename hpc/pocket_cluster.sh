@@ -61,7 +61,7 @@ pocket_cluster::define_options() {
       as on Alliance clusters; none: only the disk is there, as on PLAI's"
   options::add accounting 'optional choice no yes' no '--accounting' "with a slurmdbd on a MariaDB of its own, so that sacct knows ended jobs.
       Installs Debian's packages of both; no service of this machine is touched."
-  options_common=(nodes gpus_per_node shape)
+  options::show nodes gpus_per_node shape
 }
 
 # pocket_cluster::require NAME PATTERN WORDS   Of the value, where one was given.

@@ -27,7 +27,7 @@ source "$project/hpc/lib/container_runtime.sh"
 source "$project/venv/environment.sh"
 
 # All of the project that enters the build.
-readonly -a build_files=(hpc/lib/{common,files,help,slurm}.sh venv/create.sh venv/environment.sh venv/requirements.txt venv/constraints-cpu.txt)
+readonly -a build_files=(hpc/lib/{common,files,slurm}.sh venv/create.sh venv/environment.sh venv/requirements.txt venv/constraints-cpu.txt)
 readonly -a build_files_if_there=(requirements.txt Pipfile Pipfile.lock)
 
 main() {
@@ -99,7 +99,7 @@ build::make() {
   local -a how=(build --force "${binds[@]}")
   if ((EUID != 0)); then how+=(--fakeroot); fi
   common::note "building the $flavour image from $base (once; minutes) …"
-  if ! (cd -- "$build" && "$runtime" "${how[@]}" "$partial" train.def </dev/null >&2); then build::tell_where; fi
+  if ! (cd -- "$build" && "$runtime" "${how[@]}" "$partial" train.def </dev/null >&2); then build::explain_failure; fi
   chmod 644 -- "$partial"
   mv -fT -- "$partial" "$output"
 }
@@ -143,7 +143,7 @@ build::bind() {
   binds+=(--mount "type=bind,\"source=${1//\"/\"\"}\",destination=$2")
 }
 
-build::tell_where() {
+build::explain_failure() {
   local reason="$runtime could not build the image; its own words are above."
   if ((EUID == 0)); then
     common::die "$reason If it wants a capability that root does not have here, build as an ordinary user"

@@ -23,14 +23,16 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$project/hpc/lib/common.sh"
-source "$project/hpc/lib/help.sh"
 source "$project/hpc/lib/files.sh"
 source "$project/hpc/lib/slurm.sh"
 source "$here/environment.sh"
 
 main() {
   local flavour=${1:-}
-  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
+  if [[ $flavour == -* ]]; then # inside of an image's build there is no help
+    source "$project/hpc/lib/help.sh"
+    help::answer "$project" "${BASH_SOURCE[0]}" "$@"
+  fi
   if [[ -z $flavour ]]; then flavour=$(create::fitting_flavour); fi
   [[ $flavour == @(cpu|gpu) ]] || common::die_usage "unknown argument ${flavour@Q}: venv/create.sh [cpu|gpu]"
   (($# <= 1)) || common::die_usage "too many arguments: venv/create.sh [cpu|gpu]"

@@ -244,7 +244,7 @@ def describe(run, task):
         return task.state, waits, None, None
     case = Case(run, task)
     if task.was_stopped:
-        told = f"it has saved and stopped, as experiments.sh stop told it to, after {duration(task.elapsed)}"
+        told = f"it has saved and stopped, as experiments.sh stop asked, after {duration(task.elapsed)}"
         return "stopped", told, fields(case)["again"], None
     if task.state == "cancelled" and re.match(r"(?:lost|not_started) (?!\w*FAIL|OUT_OF|TIMEOUT|PREEMPTED)", case.cause):
         when = f"while it waited to go on, after: {before}" if task.attempts else "before it began"
@@ -277,7 +277,7 @@ def ending_of(case):
     return path, lines[-SHOWN:]
 
 
-def told_of(case):
+def raised_text(case):
     """The exception, its place in the program, and what it came from."""
     told = case.chain[-1].headline
     place = failures.own_frame(case.chain, case.run.facts.get("source_dir", "-"))
@@ -323,7 +323,7 @@ def account(run, task):
         if case.rank is not None:
             found.update(rank=int(case.rank), node=case.node, status=int(case.status) if case.status else None)
         if case.chain:
-            found["raised"] = told_of(case)
+            found["raised"] = raised_text(case)
         if lines and word not in ("cancelled", "preempted"):  # the log has nothing to do with that
             heading = "where the ranks stood" if case.cause.startswith(("hung", "ignored_stop")) else "its log ends"
             found.update(shown=heading, log=path, lines=[line[:400] for line in lines])

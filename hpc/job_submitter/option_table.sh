@@ -93,5 +93,5 @@ option_table::define() {
   options::add follow flag '' '--follow' 'print the log until the job ends, and exit with its status'
   options::add json flag '' '--json' 'print the job ids and the run directory as JSON'
   options::add_help
-  options_common=(gpus gpu_type num_nodes time account exp_name resume data dry_run follow)
+  options::show gpus gpu_type num_nodes time account exp_name resume data dry_run follow
 }

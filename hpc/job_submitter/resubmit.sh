@@ -124,7 +124,7 @@ resubmit::send() {
   run::record
   common::note "job ${run_jobs[*]} (${fact[job_name]}): as ${old##*/}; ${fact[run_directory]}"
   if [[ -n $run_refused ]]; then common::print_error "Slurm takes no more of your jobs: $run_refused. The other arrays are not sent: later, with --only-missing"; fi
-  run::print_jobs
+  run::print_jobs '' "${run_jobs[@]}"
   [[ -z $run_refused ]]
 }
 

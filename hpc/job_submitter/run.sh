@@ -87,17 +87,17 @@ run::send() {
   esac
 }
 
-# run::print_jobs [JSON]   The result of the command: the ids, one a line; with JSON the run directory too.
+# run::print_jobs JSON ID...   The result of the command: the ids, one a line; where JSON is not empty, the run directory too.
 run::print_jobs() {
-  if [[ -z ${1:-} ]]; then
-    printf '%s\n' "${run_jobs[@]}"
+  if [[ -z $1 ]]; then
+    printf '%s\n' "${@:2}"
     return
   fi
   python3 -c '
 import json, sys
 name, folder, pack, cycle, *jobs = sys.argv[1:]
 print(json.dumps({"jobs": jobs, "name": name, "run_directory": folder, "pack_job": pack or None, "cycle_job": cycle or None}))
-' "${fact[job_name]}" "${fact[run_directory]}" "${run_others[pack]:-}" "${run_others[cycle]:-}" "${run_jobs[@]}"
+' "${fact[job_name]}" "${fact[run_directory]}" "${run_others[pack]:-}" "${run_others[cycle]:-}" "${@:2}"
 }
 
 # run::record   After the last job.

@@ -96,7 +96,7 @@ help::keep() {
 # --help: at most a screen.
 help::print_short() {
   local name line
-  local -a shown=("${options_common[@]}")
+  local -a rows=("${options_common[@]}")
   local -i before=0
   help::print_synopsis 'Usage: '
   printf '\n'
@@ -106,9 +106,9 @@ help::print_short() {
     if ((before++ == 0)); then printf '\n'; fi
     help::wrap "  $name" 14 "${help_topic[$name]%%$'\n'*}"
   done
-  if ((${#shown[@]} == 0)); then shown=("${options_order[@]}"); fi
-  if ((${#shown[@]} > 0)); then printf '\n'; fi
-  for name in "${shown[@]}"; do
+  if ((${#rows[@]} == 0)); then rows=("${options_order[@]}"); fi
+  if ((${#rows[@]} > 0)); then printf '\n'; fi
+  for name in "${rows[@]}"; do
     if [[ $name == '# '* ]]; then continue; fi
     "$help_spellings" "$name" ', ' line 1
     help::wrap "  $line" 24 "${options_help[$name]}${options_default[$name]:+ [${options_default[$name]}]}"

@@ -2,17 +2,17 @@
 # Command-line options from one table. A row is one call of options::add; parsing, checks, --help (help.sh),
 # the completion and the table of hpc/job_submitter/README.md all come from the rows.
 
-declare -gA options_value+=()   # name -> the value given, or taken from environment, site or default
-declare -gA options_source+=()  # name -> option | environment | site | default
-declare -gA options_kind+=()    # name -> flag, list, or a check of checks.sh with its arguments
-declare -gA options_default+=() # name -> default
-declare -gA options_help+=()    # name -> help
-declare -gA options_names+=()   # name -> spellings, the long one that help shows first
-declare -gA options_owner+=()   # spelling -> name
-declare -gA options_instead+=() # what is none of these, and many would type -> what to do in its place
-declare -g options_tell=''      # the function that fills it, called when it is needed
-declare -ga options_order+=()   # names, and headings as '# Heading'
-declare -ga options_common+=()  # the names that --help shows where the table is long; all others by --help all
+declare -gA options_value+=()                  # name -> the value given, or taken from environment, site or default
+declare -gA options_source+=()                 # name -> option | environment | site | default
+declare -gA options_kind+=()                   # name -> flag, list, or a check of checks.sh with its arguments
+declare -gA options_default+=()                # name -> default
+declare -gA options_help+=()                   # name -> help
+declare -gA options_names+=()                  # name -> spellings, the long one that help shows first
+declare -gA options_owner+=()                  # spelling -> name
+declare -gA options_instead+=()                # what is none of these, and many would type -> what to do in its place
+declare -g options_hint=''                     # the function that fills it, called when it is needed
+declare -ga options_order+=()                  # names, and headings as '# Heading'
+declare -ga options_common+=()                 # options::show
 declare -g options_of_call='help|version|json' # what one call prints is no setting: neither the environment nor a profile has it
 declare -g help_spellings=options::shown_names
 
@@ -47,6 +47,11 @@ options::add_placement() {
       cluster) options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)" ;;
     esac
   done
+}
+
+# options::show NAME...   Those of a long table that --help shows; --help all shows all.
+options::show() {
+  options_common=("$@")
 }
 
 # options::add_help   What help::answer answers, before anything else is read.
@@ -186,7 +191,7 @@ options::die_no_value() {
 
 options::die_unknown() {
   local nearest=''
-  if [[ -n $options_tell ]]; then "$options_tell"; fi
+  if [[ -n $options_hint ]]; then "$options_hint"; fi
   if [[ -n ${options_instead[$1]:-} ]]; then common::die_usage "unknown option ${1@Q}: ${options_instead[$1]}"; fi
   if [[ $1 == --?* ]]; then nearest=$(options::nearest "$1" "${!options_owner[@]}" 2>/dev/null) || true; fi
   common::die_usage "unknown option ${1@Q}${nearest:+: did you mean $nearest?} (see --help)"
