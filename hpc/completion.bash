@@ -20,6 +20,10 @@ hpc_completion::table() (
     source "$1/$library.sh"
   done
   option_table::define
+  for name in "${options_order[@]}"; do
+    if [[ $name == '# '* ]]; then options_kind[help]+=" ${name#'# '}"; fi
+  done
+  options_kind[help]=${options_kind[help]/text/choice} # a topic
   for spelling in "${!options_owner[@]}"; do
     name=${options_owner[$spelling]}
     printf '%s\t%s\t%s\n' "$spelling" "${options_kind[$name]}" "${options_help[$name]}"

@@ -33,6 +33,7 @@ complete_last() {
 
 @test "choices are offered as values, in each form of an option" {
   [[ $(complete_last job_submitter.sh -W l) == lightning ]]
+  [[ $(complete_last job_submitter.sh --help S) == Slurm$'\n'Sweeps && $(complete_last job_submitter.sh -h a) == all ]]
   [[ $(complete_last bash job_submitter.sh --job-type '') == distributed$'\n'standard$'\n'sweep ]]
   [[ $(complete_last job_submitter.sh --which-distributed =) == lightning$'\n'node$'\n'script$'\n'srun$'\n'torchrun ]]
   [[ $(complete_last job_submitter.sh --which-distributed = s) == script$'\n'srun ]]
