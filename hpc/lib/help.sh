@@ -159,7 +159,12 @@ help::print_all() {
   done
   if ((${#options_order[@]} > 0)); then
     printf '\nOPTIONS\n'
-    for name in "${options_order[@]}"; do help::print_row "$name"; done
+    number=0
+    for name in "${options_order[@]}"; do
+      if [[ $name == '# '* ]] && ((number > 0)); then printf '\n'; fi
+      number+=1
+      help::print_row "$name"
+    done
   fi
   for name in "${help_topics[@]}"; do
     if [[ $name != [[:upper:]][[:lower:]]* ]]; then continue; fi
