@@ -33,7 +33,6 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 kit=${here%/*}
 source "$here/lib/common.sh"
-source "$here/lib/help.sh"
 source "$here/lib/slurm.sh"
 source "$here/lib/launchers.sh"
 source "$here/lib/line.sh"
@@ -47,7 +46,10 @@ stage='' # where everything is written first, and which goes at the end
 main() {
   local path='' dry_run='' force='' first='' line='' continuing='' package='' named='' options='--gpus 2 --num-nodes 2' lock old
   local -a command=()
-  help::answer "$kit" "${BASH_SOURCE[0]}" "$@"
+  if [[ " $* " == *' '@(-h|--help|--help=*|--version)' '* ]]; then
+    source "$here/lib/help.sh"
+    help::answer "$kit" "${BASH_SOURCE[0]}" "$@"
+  fi
   adopt::read_arguments "$@"
   adopt::check_path
   if ((${#from_scripts_files[@]} > 0)); then adopt::prepare_from; fi
