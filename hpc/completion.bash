@@ -12,6 +12,7 @@
 hpc_completion_kit=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
 # hpc_completion::table KIT   "SPELLING<tab>KIND<tab>HELP", one a line.
+# shellcheck disable=SC2154 # options.sh has the arrays
 hpc_completion::table() (
   set -euo pipefail
   declare -A options_owner options_kind # of options.sh
