@@ -12,10 +12,10 @@
 hpc_completion_kit=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
 # hpc_completion::table KIT   "SPELLING<tab>KIND<tab>HELP", one a line.
-# shellcheck disable=SC2154 # options.sh has the arrays
 hpc_completion::table() (
   set -euo pipefail
-  declare -A options_owner options_kind # of options.sh
+  declare -A options_owner options_kind options_help # of options.sh
+  declare -a options_order
   for library in lib/common lib/checks lib/options job_submitter/option_table; do
     # shellcheck source=/dev/null
     source "$1/$library.sh"

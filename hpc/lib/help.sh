@@ -14,7 +14,7 @@ declare -gA options_names+=() options_owner+=() options_default+=() options_help
 declare -ga options_order+=() options_common+=()
 
 declare -g help_name='' help_folder='' # of the command; of the kit
-declare -g help_spellings+=''          # the function of options.sh that shows an option's spellings
+declare -gA options_hooks+=()          # of options.sh: spellings shows those of an option
 declare -ga help_synopsis+=() help_texts+=() help_topics+=()
 declare -gA help_topic+=() # topic -> its text
 declare -g help_width=80
@@ -110,7 +110,7 @@ help::print_short() {
   if ((${#rows[@]} > 0)); then printf '\n'; fi
   for name in "${rows[@]}"; do
     if [[ $name == '# '* ]]; then continue; fi
-    "$help_spellings" "$name" ', ' line 1
+    "${options_hooks[spellings]}" "$name" ', ' line 1
     help::wrap "  $line" 24 "${options_help[$name]}${options_default[$name]:+ [${options_default[$name]}]}"
   done
   help::list_topics line
@@ -250,7 +250,7 @@ help::print_row() {
     printf ' %s:\n' "${1#'# '}"
     return
   fi
-  "$help_spellings" "$1" ', ' row_names
+  "${options_hooks[spellings]}" "$1" ', ' row_names
   printf '  %s\n' "$row_names"
   help::wrap '' 6 "${options_help[$1]}${options_default[$1]:+ [${options_default[$1]}]}"
 }

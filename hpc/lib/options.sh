@@ -2,19 +2,19 @@
 # Command-line options from one table. A row is one call of options::add; parsing, checks, --help (help.sh),
 # the completion and the table of hpc/job_submitter/README.md all come from the rows.
 
-declare -gA options_value+=()                  # name -> the value given, or taken from environment, site or default
-declare -gA options_source+=()                 # name -> option | environment | site | default
-declare -gA options_kind+=()                   # name -> flag, list, or a check of checks.sh with its arguments
-declare -gA options_default+=()                # name -> default
-declare -gA options_help+=()                   # name -> help
-declare -gA options_names+=()                  # name -> spellings, the long one that help shows first
-declare -gA options_owner+=()                  # spelling -> name
-declare -gA options_instead+=()                # what is none of these, and many would type -> what to do in its place
-declare -g options_hint=''                     # the function that fills it, called when it is needed
-declare -ga options_order+=()                  # names, and headings as '# Heading'
-declare -ga options_common+=()                 # options::show
-declare -g options_of_call='help|version|json' # what one call prints is no setting: neither the environment nor a profile has it
-declare -g help_spellings=options::shown_names
+declare -gA options_value+=()                                 # name -> the value given, or taken from environment, site or default
+declare -gA options_source+=()                                # name -> option | environment | site | default
+declare -gA options_kind+=()                                  # name -> flag, list, or a check of checks.sh with its arguments
+declare -gA options_default+=()                               # name -> default
+declare -gA options_help+=()                                  # name -> help
+declare -gA options_names+=()                                 # name -> spellings, the long one that help shows first
+declare -gA options_owner+=()                                 # spelling -> name
+declare -gA options_instead+=()                               # what is none of these, and many would type -> what to do in its place
+declare -g options_hint=''                                    # the function that fills it, called when it is needed
+declare -ga options_order+=()                                 # names, and headings as '# Heading'
+declare -ga options_common+=()                                # options::show
+declare -g options_of_call='help|version|json'                # what one call prints is no setting: neither the environment nor a profile has it
+declare -gA options_hooks+=([spellings]=options::shown_names) # for help.sh
 
 options::heading() {
   options_order+=("# $1")
