@@ -2,20 +2,31 @@
 # adopt.sh [--dry-run] [--force] [--package NAME] PATH [-- COMMAND...]
 # adopt.sh [--dry-run] [--force] [--package NAME] --from SCRIPT... [PATH]
 #
-# Puts the kit beside your program in the folder PATH: hpc/ (with its pages), venv/, singularity/, train/, lines of
-# .gitignore, and an experiment_configurations.txt with COMMAND, of which a launcher (torchrun) is left out. Where a train.py or
-# a train/ of yours is there, the Python package train/ is named hpc_train/, or NAME. It looks whether the program knows of several
-# processes, and proposes one or more. Run again from a newer kit, it upgrades: a file that you
-# have changed stays, and the new version is put beside it, with .new at the end of its name. Prints a line for each file
-# that it writes, keeps or removes; --dry-run only prints. PATH/hpc/.installed has the hash of each file that was put
-# there. It refuses an upgrade while queued or running jobs need the old files; --force upgrades all the same. Run by
-# people, in a clone of the kit; if it was interrupted, run it again. Exit status: 0, 1 the folder cannot be written, or
-# jobs need it, 2 the request is wrong.
+# Copies the kit into the folder PATH of your program, or upgrades it there. Prints a line for each file that it writes, keeps or removes.
 #
-# --from reads scripts that you give to sbatch (files, or a folder of them), and runs nothing of them. #SBATCH lines become the options
-# of the job_submitter.sh command that it proposes; modules and the environment a profile, hpc/clusters/from_SCRIPT.sh; exports .env; the
-# line that starts the training the configuration. What is not taken over is listed with its line. PATH is then the repository around
-# the first script, or its folder, unless you give it.
+# The folder gets hpc/ (with its pages), venv/, singularity/, train/, lines of .gitignore, and an experiment_configurations.txt with
+# COMMAND, without its launcher (torchrun). The kit checks whether the program can run as several processes, and proposes one or more. Run again from a
+# newer kit, it upgrades: a file that you have changed stays, and the new version is stored beside it, with .new at the end of its name. Run
+# by people, in a clone of the kit; if it was interrupted, run it again.
+#
+# --dry-run: only print what would be written, kept or removed
+#
+# --force: upgrade even if queued or running jobs need the old files
+#
+# --package: NAME of the Python package train/ in the project
+# Without it the package is hpc_train if the project has a train.py or train/ of its own.
+#
+# --from: propose a request from scripts of sbatch, and run nothing of them
+# SCRIPT is a file, or a folder of them. #SBATCH lines become the options of the job_submitter.sh command that it
+# proposes; modules and the environment become a profile, hpc/clusters/from_SCRIPT.sh; exports become .env; the line that starts the training becomes the
+# configuration. What is not converted is listed with its line. PATH is then the repository around the first script, or its folder.
+#
+# Files:
+#   PATH/hpc/.installed    the hash of each file that was copied
+#
+# Exit status: 0, 1 the folder cannot be written, or jobs need it, 2 the request is wrong.
+#
+# See also: job_submitter.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -35,6 +46,10 @@ stage='' # where everything is written first, and which goes at the end
 main() {
   local path='' dry_run='' force='' first='' line='' continuing='' package='' named='' options='--gpus 2 --num-nodes 2' lock old
   local -a command=()
+  if [[ " $* " == *' '@(-h|--help|--help=*|--version)' '* ]]; then
+    source "$here/lib/help.sh"
+    help::answer "$kit" "${BASH_SOURCE[0]}" "$@"
+  fi
   adopt::read_arguments "$@"
   adopt::check_path
   if ((${#from_scripts_files[@]} > 0)); then adopt::prepare_from; fi
@@ -85,7 +100,6 @@ adopt::read_arguments() {
         from_scripts::add "$2"
         shift
         ;;
-      -h | --help) common::print_header "${BASH_SOURCE[0]}" && exit ;;
       --)
         command=("${@:2}")
         ((${#command[@]} > 0)) || common::die_usage "after -- the command is missing, such as  -- python train.py"

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # clean_nodes.sh [OPTIONS]
 #
-# Removes what your jobs have left on the nodes' own disks. A job that ends well removes its folder itself;
-# after a crash of a node, or a scancel that was not waited for, it stays. Sends one small job to each node of
-# the partition (one CPU; a GPU only where no job is taken without), waits for all, and prints a table. Only folders of your own, of jobs that
-# have ended, are touched; --dry-run shows them. Run by people, on a login node. Ctrl-C cancels the jobs that
-# are not done. Exit status: 0 every node that is up is clean, 1 some are not, 2 the request is wrong.
+# Removes what your jobs have left on the nodes' own disks, and prints a table. Only folders of your own jobs that have ended are
+# removed; --dry-run shows them.
+#
+# A job that ends normally removes its folder itself; after a crash of a node, or a scancel that did not wait, the folder stays. Submits one
+# small job to each node of the partition (one CPU; a GPU only if the node takes no job without one) and waits for all of them. Run by people, on a login
+# node. Ctrl-C cancels the jobs that have not finished.
+#
+# Exit status: 0 every node that is up is clean, 1 some are not, 2 the request is wrong.
+#
+# See also: doctor.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -13,6 +18,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib/common.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
+source "$here/lib/help.sh"
 source "$here/lib/site.sh"
 source "$here/lib/slurm.sh"
 source "$here/lib/sending.sh"
@@ -29,8 +35,9 @@ main() {
   site::leave_enclosing_job
   options::add dry_run flag '' '--dry-run' 'only show what would be removed: node, folder and size'
   options::add_placement partition account qos cluster
-  options::add help flag '' '--help -h' 'print this'
-  options::parse_command "${BASH_SOURCE[0]}" "$@"
+  options::add_help
+  help::answer "${here%/*}" "${BASH_SOURCE[0]}" "$@"
+  options::parse "$@"
   site::query silence || common::die "$silence"
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   options::complete site

@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
 # doctor.sh [OPTIONS]
 #
-# Looks at the site, once: what Slurm allows, the folders and their room, the keys, and, by one job of a minute, what a
-# compute node has. Prints a line for each thing: ok, note (it may hinder some jobs) or problem, with the value and how
-# to mend it; the last line is `ready`, or `not ready`. What was found is kept for a week, and job_submitter.sh warns
-# of what concerns a request. Run by people, on a login node. Ctrl-C cancels the job. With --profile it
-# writes a first profile of the site instead, and sends no job. Exit status: 0 ready, 1 not
-# ready, 2 the request is wrong.
+# Checks a site once: the limits of Slurm, the folders and their free space, the keys, and, in a job of one minute, a compute node.
+# Prints a line for each: ok, note (it may affect some jobs) or problem, with the value and the remedy. The last line is ready or not ready.
+#
+# Run by people, on a login node. Ctrl-C cancels the job. The findings are kept for a week, and job_submitter.sh warns if one concerns
+# a request. With --profile it writes a first profile of the site instead, and submits no job.
+#
+# Files:
+#   ~/.local/state/hpc_kit/doctor/    the findings, one file a cluster
+#
+# Exit status: 0 ready, 1 not ready, 2 the request is wrong.
+#
+# See also: job_submitter.sh; hpc/clusters/README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -15,6 +21,7 @@ project=${here%/*}
 source "$here/lib/common.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
+source "$here/lib/help.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
@@ -33,14 +40,15 @@ main() {
   local answers='' partition='' one_gpu='' scratch='' silence
   site::take_sbatch_defaults
   site::leave_enclosing_job
-  options::add json flag '' '--json' 'print it as JSON'
-  options::add quick flag '' '--quick' 'send no job: what a compute node has is not looked at'
-  options::add wait count 120 '--wait' 'seconds for which that job may wait in the queue'
-  options::add profile 'optional name stdout' '' '--profile' 'write a first profile of this site, which none describes: on standard output, or as NAME into ~/.config/hpc_kit/clusters'
+  options::add json flag '' '--json' 'print the findings as JSON'
+  options::add quick flag '' '--quick' 'submit no job, and check no compute node'
+  options::add wait count 120 '--wait' 'seconds that this job may wait in the queue'
+  options::add profile 'optional name stdout' '' '--profile' 'write a first profile of a site that has none: to standard output, or as NAME into ~/.config/hpc_kit/clusters'
   options::add gpu_type text '' '--gpu-type -G' 'type of GPU that your jobs ask for'
   options::add_placement partition account qos cluster
-  options::add help flag '' '--help -h' 'print this'
-  options::parse_command "${BASH_SOURCE[0]}" "$@"
+  options::add_help
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
+  options::parse "$@"
   dotenv::each "$project/.env" secrets::take_setting
   if ! common::has_command sbatch; then
     findings::add problem slurm 'no sbatch on this machine' 'run this on a login node, or start a cluster here:  bash hpc/pocket_cluster.sh up'

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # drill.sh [--tolerance T] [--at STEP] [OPTIONS OF job_submitter.sh]
 #
-# Does the project's own program survive interruptions? Runs its experiment once without any, and once each with a
-# warning as before the time limit, a SIGTERM, a `kill -9` of a rank and the loss of a node; compares the steps and
-# the losses that it logs with those of the first run; and says for each fault what is wrong and how to mend it. The
-# program must log its steps and be done in a minute or two: hpc/drill/README.md has the rules. Run by people, on a login
-# node. Prints the table and the verdicts on standard output. Exit status: 0 all passed, 1 one did not, 2 the request
-# is wrong. Ctrl-C cancels the drill's jobs, and no others.
+# Checks whether the project's own program survives interruptions. Runs its experiment once without any, and once each with a warning as
+# before the time limit, a SIGTERM, a kill -9 of a rank and the loss of a node. Compares the steps and the losses that it logs with
+# those of the first run, and prints for each fault what is wrong and how to fix it.
+#
+# The program must log its steps and finish in a minute or two. Run by people, on a login node. Ctrl-C cancels the jobs of the drill, and
+# no others. The options of job_submitter.sh are in its own --help.
+#
+# Exit status: 0 all passed, 1 one did not, 2 the request is wrong.
+#
+# See also: job_submitter.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -14,6 +18,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib/common.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
+source "$here/lib/help.sh"
 source "$here/job_submitter/option_table.sh"
 source "$here/lib/site.sh"
 source "$here/lib/slurm.sh"
@@ -46,13 +51,15 @@ main() {
 }
 
 drill::read_options() {
-  options::heading 'The drill'
-  options::add tolerance text 0 '--tolerance' 'by how much a loss may differ from that of the uninterrupted run; 0: not by a bit'
-  options::add at count '' '--at' 'step at which each fault comes (default: places a good third into the run)'
+  options::heading 'Drill'
+  options::add tolerance text 0 '--tolerance' 'largest difference of a loss from the uninterrupted run; 0: none'
+  options::add at count '' '--at' 'step at which each fault is injected (default: places about a third into the run)'
   option_table::define
-  options::parse_command "${BASH_SOURCE[0]}" "$@"
+  options::show tolerance at
+  help::answer "${here%/*}" "${BASH_SOURCE[0]}" "$@"
+  options::parse "$@"
   local name
-  for name in exp_name resume fresh dry_run confirm follow here; do
+  for name in exp_name resume fresh dry_run confirm follow here json; do
     if [[ -n ${options_source[$name]:-} ]]; then
       common::die_usage "--${name//_/-}: the drill names and follows its experiments itself: leave this option out"
     fi
@@ -128,7 +135,7 @@ drill::submit() {
     exit 1
   fi
   job=$(<"$files/job")
-  slurm::ask answer 600 scontrol show job "$job" || common::die "Slurm does not tell where job $job runs: $answer"
+  slurm::ask answer 600 scontrol show job "$job" || common::die "Slurm does not say where job $job runs: $answer"
   run_directory=$(sed -n 's/^ *WorkDir=//p' <<<"$answer")
   printf '%s\n' "$run_directory" >>"$files/runs"
   common::note "$name: job $job; $run_directory"

@@ -1,39 +1,64 @@
 #!/usr/bin/env bash
 # experiments.sh [list] [--name PATTERN] [--state STATE]... [--last N] [--json] [--watch [--interval SECONDS]]
-# experiments.sh why JOB [--task N]
+# experiments.sh why JOB [--task N] [--json]
 # experiments.sh logs JOB [--task N] [--rank R | --node N] [--follow]
-# experiments.sh open JOB
+# experiments.sh open JOB [--json]
 # experiments.sh stop JOB...
 # experiments.sh cancel JOB...
 # experiments.sh resubmit JOB [--mem SIZE] [--time TIME]
 # experiments.sh report [--rate-per-hour X|--rate-per-node-hour X]... [--json] [--html FILE] EXPERIMENT|JOB...
-# experiments.sh nodes [--clear [NODE...]]
+# experiments.sh nodes [--json | --clear [NODE...]]
 #
-# JOB is a job's id (or ARRAY_TASK), a run directory, or the name of an experiment: then its newest run.
-# list: the project's runs, the newest first: job, name, nodes, state (enqueued, running, suspended, paused, completed,
-# failed or cancelled), attempts, progress, elapsed time, last and best metric, folder. --name takes a part, or a pattern with *.
-# why: how a job ended, or what it waits for, the first rank that failed with the end of its log, and what to do.
-# logs: of all ranks, or of one, or of a node's (its number in the job, or its name).
-# open: prints the paths of a run; of one that runs, its STOP_FILE too.
-# stop: asks the program to save and to end, by its STOP_FILE, and starts it no more; resubmit goes on. cancel: ends it at once.
-# Of a run in an allocation of yours (--here) they end the run, not the allocation; the allocation's id means the newest run in it.
-# resubmit: sends the same again (sources, command, request), from its checkpoints; with other --mem or --time, if given.
-# report: the results of an experiment's tasks; mean, standard deviation and 95 % interval over the seeds of
-# --repeat, and by name each task that has failed or is missing. A task's result is the file result.json in its
-# OUTPUT_PATH, or the last line of a .jsonl file there. Then what it took, by machine and by attempt; how much of what was
-# asked for was used; and what to ask for next time. With the price of an hour of a GPU or a node, the cost; the price
-# of one kind of machine is MACHINE=X, its type of GPU, feature or partition. --html: the same as a page, with curves of
-# the .jsonl files and a timeline; for this matplotlib is needed.
-# nodes: the nodes that jobs of yours have noted as the cause of a failure: when, which job, which cause, and whether
-# new jobs leave the node out (two failures within a day). --clear forgets those nodes, or all.
-# Run by people, on a login node. Where Slurm does not answer, what the runs' own files tell is shown.
-# Exit status: 0, 1 when there is no such experiment, 2 when the request is wrong.
+# Shows the runs of a project, and stops or repeats them. JOB is a job id (or ARRAY_TASK), a run directory, or the name of an
+# experiment, which means its newest run.
+#
+# Run by people, on a login node. If Slurm does not answer, the table shows what the runs' own files say.
+#
+# list: the project's runs, the newest first
+# job, name, nodes, state (enqueued, running, suspended, paused, completed, failed or cancelled), attempts, progress, elapsed time,
+# last and best metric, folder. --name takes a part, or a pattern with *.
+#
+# why: how a job ended or what it waits for, and what to do
+# It names the first rank that failed and shows the end of its log.
+#
+# logs: what a task has printed; or one rank, or one node
+# A node is given by its number in the job, or by its name.
+#
+# open: the paths of a run
+# If the run has not ended, its STOP_FILE is among them.
+#
+# stop: asks the program to save and end; resubmit continues it
+# The program is asked by its STOP_FILE, and is not restarted. A run in an allocation of yours (--here) ends without the allocation; the
+# id of the allocation means the newest run in it.
+#
+# cancel: ends a job at once
+# A run in an allocation of yours (--here) ends without the allocation.
+#
+# resubmit: submits a run again, from its checkpoints
+# Sources, commands and request are those of the run; --mem (of a node) and --time change the request. Of an array all tasks run again, or
+# with ARRAY_TASK that one. The new job does not wait for what the run waited for (--dependency, --begin).
+#
+# report: results, failed tasks, cost and use of an experiment
+# The mean, the standard deviation and the 95 % interval over the seeds of --repeat, and each task that has failed or is missing. A
+# task's result is the file result.json in its OUTPUT_PATH, or the last line of a .jsonl file there. Then time by machine and by
+# attempt, how much of the request was used, and what to request next time. With the price of an hour of a GPU or a node, the cost; the
+# price of one kind of machine is MACHINE=X, its GPU type, feature or partition. --html writes the same as a page, with curves of the .jsonl files
+# and a timeline; this needs matplotlib.
+#
+# nodes: the nodes that caused failures of your jobs
+# When, which job, which cause, and whether new jobs exclude the node (two failures within a day). --clear removes those nodes from the
+# list, or all.
+#
+# Exit status: 0, 1 if there is no such experiment, 2 if the request is wrong.
+#
+# See also: job_submitter.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
+source "$here/lib/help.sh"
 source "$here/lib/bad_nodes.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
@@ -41,8 +66,8 @@ source "$here/lib/site.sh"
 source "$here/lib/slurm.sh"
 
 main() {
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   case ${1:-list} in
-    -h | --help) common::print_header "${BASH_SOURCE[0]}" ;;
     --*) experiments::run experiments.py list "$@" ;;
     list | why | logs | open | stop | cancel | find) experiments::run experiments.py "${1:-list}" "${@:2}" ;;
     report) experiments::run report.py "${@:2}" ;;
@@ -103,15 +128,34 @@ experiments::drawing_python() {
 }
 
 experiments::nodes() {
-  local file cluster time node job cause left_out
-  local -a nodes=()
-  local -A bad=()
+  local cluster time node job cause excluded
   if [[ ${1:-} == --clear ]]; then
     experiments::clear_nodes "${@:2}"
     return
   fi
-  (($# == 0)) || common::die_usage "unexpected ${1@Q}: experiments.sh nodes [--clear [NODE...]]"
-  printf '%-10s %-16s %-17s %-10s %-9s %s\n' CLUSTER NODE WHEN JOB 'LEFT OUT' CAUSE
+  if [[ $* == --json ]]; then
+    experiments::list_nodes | python3 -c '
+import json, sys
+names = ("cluster", "node", "time", "job", "excluded", "cause")
+nodes = [dict(zip(names, line.rstrip("\n").split("\t"))) for line in sys.stdin]
+for node in nodes:
+    node.update(time=int(node["time"]), excluded=node["excluded"] == "yes")
+print(json.dumps(nodes, indent=1))
+'
+    return
+  fi
+  (($# == 0)) || common::die_usage "unexpected ${1@Q}: experiments.sh nodes [--json | --clear [NODE...]]"
+  printf '%-10s %-16s %-17s %-10s %-9s %s\n' CLUSTER NODE WHEN JOB EXCLUDED CAUSE
+  while IFS=$'\t' read -r cluster node time job excluded cause; do
+    printf '%-10s %-16s %-17s %-10s %-9s %s\n' "$cluster" "$node" "$(date --date="@$time" '+%F %H:%M')" "$job" "$excluded" "$cause"
+  done < <(experiments::list_nodes)
+}
+
+# Prints CLUSTER NODE TIME JOB EXCLUDED CAUSE of each failure, with tabs between them.
+experiments::list_nodes() {
+  local file cluster time node job cause
+  local -a nodes=()
+  local -A bad=()
   for file in "$bad_nodes_folder"/*; do
     if [[ ! -r $file ]]; then continue; fi
     cluster=${file##*/}
@@ -119,8 +163,7 @@ experiments::nodes() {
     bad_nodes::list nodes "$cluster"
     for node in "${nodes[@]}"; do bad[$node]=yes; done
     while read -r time node job cause; do
-      left_out=${bad[$node]:-no}
-      printf '%-10s %-16s %-17s %-10s %-9s %s\n' "$cluster" "$node" "$(date --date="@$time" '+%F %H:%M')" "$job" "$left_out" "$cause"
+      printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$cluster" "$node" "$time" "$job" "${bad[$node]:-no}" "$cause"
     done <"$file"
   done
 }

@@ -1,22 +1,39 @@
 #!/usr/bin/env bash
 # job_submitter.sh [OPTIONS]
 #
-# Sends the experiments of experiment_configurations.txt to the cluster. Run by people, on a login node,
-# from any folder; the project is the folder that holds hpc/. Prints the job id, and nothing else, on
-# standard output. Each option may also be set in the environment (HPC_GPUS for --gpus), in the project's
-# .env, or in the site's profile; the command line comes first. Exit status: 0 submitted (with --follow:
-# finished), 1 the site or machine refuses, 2 the request is wrong; with --follow, the job's own.
+# Submits the experiments of experiment_configurations.txt to Slurm, and prints the job id. Nothing else goes to standard output.
+#
+# Run by people, on a login node, from any folder; the project is the folder that holds hpc/. Each option can also be set in the
+# environment (HPC_GPUS for --gpus), in the project's .env, or in the site's profile; the command line takes precedence.
+#
+# Files:
+#   experiment_configurations.txt    the commands, one experiment a line
+#   .env                             settings and secrets of the project
+#   hpc/clusters/, ~/.config/hpc_kit/clusters/    profiles of sites
+#   $SCRATCH/PROJECT/hpc_outputs/    a run directory for each submission
+#   $SCRATCH/PROJECT/EXPERIMENT/checkpoints/      what the program saves
+#
+# Exit status: 0 submitted (with --follow: finished), 1 the site or the machine refuses, 2 the request is wrong; with --follow, the
+# exit status of the job.
+#
+# See also: experiments.sh, doctor.sh, drill.sh, sweep.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "${BASH_SOURCE[0]%job_submitter.sh}." && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
-source "$here/lib/files.sh"
-source "$here/lib/slurm.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
 source "$here/job_submitter/option_table.sh"
+option_table::define
+# Help needs none of the other files, and a submission does not need help.
+if [[ " $* " == *' '@(-h|--help|--help=*|--version)' '* ]]; then
+  source "$here/lib/help.sh"
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
+fi
+source "$here/lib/files.sh"
+source "$here/lib/slurm.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
@@ -54,14 +71,9 @@ main() {
   local silent='' commit environment
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
-  option_table::define
-  options_tell=job_submitter::name_sbatch_options
+  options_hint=job_submitter::name_sbatch_options
   options::parse "$@"
-  if [[ -n ${options_value[help]:-} ]]; then
-    common::print_header "${BASH_SOURCE[0]}"
-    options::print_help
-    return
-  fi
+  [[ -z ${options_value[json]:-} || -z ${options_value[dry_run]:-} ]] || common::die_usage "--json and --dry-run contradict each other: a dry run has no job"
 
   # All that can be wrong is looked at before anything is written.
   dotenv::each "$project/.env" secrets::take_setting
@@ -312,7 +324,7 @@ job_submitter::report() {
   if [[ -n ${run_others[cycle]:-} ]]; then common::note "job ${run_others[cycle]} runs ${fact[cycles]} cycles of ${fact[cycle_seconds]} s first, in the same log; to end both:  scancel ${run_others[cycle]} ${run_jobs[*]}"; fi
   if [[ -n $run_refused ]]; then tasks_left=$((${tasks_offsets[${#run_jobs[@]}]} + 1)) room_refusal=$run_refused; fi
   if [[ -n $tasks_left ]]; then job_submitter::say_left; fi
-  printf '%s\n' "${run_jobs[@]}"
+  run::print_jobs "${options_value[json]}" "${run_jobs[@]}"
 }
 
 job_submitter::say_left() {

@@ -1,15 +1,24 @@
 #!/usr/bin/env bash
-# pocket_cluster.sh: a real Slurm of several nodes on this one machine, to try and to test jobs on.
+# pocket_cluster.sh up [OPTIONS]
+# pocket_cluster.sh env | status | down
 #
-# usage: pocket_cluster.sh up [OPTIONS] | env | status | down
+# Runs a real Slurm of several nodes on this one machine, to try and to test jobs on.
 #
-#   up       starts the cluster, or repairs it; returns when every node is ready for jobs
-#   env      prints the exports that send jobs there:  eval "$(bash hpc/pocket_cluster.sh env)"
-#   status   shows nodes, addresses and daemons; exit status 0 if all are well
-#   down     ends its jobs at once and removes all of it but the users' scratch folders and the logs
+# Run it on any Linux machine, as root or as an ordinary user. The cluster is in POCKET_CLUSTER_DIR
+# (/var/tmp/pocket_cluster_USER); another folder is another cluster. A Slurm that the machine has is not changed.
 #
-# Run it on any Linux machine, as root or as an ordinary user. The cluster lives in POCKET_CLUSTER_DIR
-# (/var/tmp/pocket_cluster_USER); another folder is another cluster. A Slurm that the machine has is left alone.
+# up: start the cluster, or repair it; wait until all nodes are ready
+#
+# env: print the exports that send jobs to the cluster
+# Use them like this:  eval "$(bash hpc/pocket_cluster.sh env)"
+#
+# status: show nodes, addresses and daemons
+# The exit status is 0 if all are well.
+#
+# down: end its jobs at once and remove the cluster
+# The users' scratch folders and the logs stay.
+#
+# See also: quickstart.sh; hpc/pocket_cluster/README.md
 set -euo pipefail
 shopt -s inherit_errexit
 umask 022
@@ -24,6 +33,7 @@ unset -v "${!SLURM_@}" "${!SBATCH_@}" "${!SINFO_@}"
 source "$here/lib/common.sh"
 source "$here/lib/checks.sh"
 source "$here/lib/options.sh"
+source "$here/lib/help.sh"
 source "$here/lib/packages.sh"
 source "$here/lib/slurm.sh"
 source "$here/pocket_cluster/cluster.sh"
@@ -38,18 +48,20 @@ source "$here/pocket_cluster/down.sh"
 source "$here/pocket_cluster/report.sh"
 
 pocket_cluster::define_options() {
-  options::add shape text '' '--shape' "a cluster that is asked, refuses and lacks as a real site does, to try your job on a site like yours;
-      hpc/pocket_cluster/README.md has the table: $(shape::names | tr '\n' ' ')"
-  options::add nodes positive 4 '--nodes' 'how many nodes, 1 to 200'
-  options::add gpus_per_node count 4 '--gpus-per-node' "GPUs that each node claims, 0 to 16. None is real: jobs get a true
+  options::heading up
+  options::add shape text '' '--shape' "imitate a real site: what it requires, refuses and lacks;
+      hpc/pocket_cluster/README.md has the table. One of: $(shape::names | paste -sd ' ')"
+  options::add nodes positive 4 '--nodes' 'number of nodes, 1 to 200'
+  options::add gpus_per_node count 4 '--gpus-per-node' "simulated GPUs on each node, 0 to 16. Jobs get a real
       CUDA_VISIBLE_DEVICES, and a program that finds no CUDA uses the processor."
-  options::add gpu_type name v100l '--gpu-type' 'what Slurm calls them'
+  options::add gpu_type name v100l '--gpu-type' 'their name in Slurm'
   options::add network 'choice auto hosts loopback' auto '--network' "hosts: each node has an address, host name, process table and disk
       of its own (root); loopback: all nodes share this machine's (any user); auto: hosts if possible"
   options::add tmpdir 'choice site none' site '--tmpdir' "site: each job finds a folder of its own in SLURM_TMPDIR on each node's own disk,
       as on Alliance clusters; none: only the disk is there, as on PLAI's"
   options::add accounting 'optional choice no yes' no '--accounting' "with a slurmdbd on a MariaDB of its own, so that sacct knows ended jobs.
       Installs Debian's packages of both; no service of this machine is touched."
+  options::show nodes gpus_per_node shape
 }
 
 # pocket_cluster::require NAME PATTERN WORDS   Of the value, where one was given.
@@ -61,12 +73,7 @@ pocket_cluster::require() {
 main() {
   local -r verb=${1:-}
   pocket_cluster::define_options
-  if [[ " $* " == *\ @(-h|--help)\ * ]]; then
-    common::print_header "${BASH_SOURCE[0]}"
-    printf '\nOptions of up:\n'
-    options::print_help
-    return
-  fi
+  help::answer "${here%/*}" "${BASH_SOURCE[0]}" "$@"
   case $verb in
     up)
       options::parse "${@:2}"
@@ -81,7 +88,7 @@ main() {
   esac
   cluster::locate
   case $verb in
-    up) up::run "${options_order[@]}" ;;
+    up) up::run "${options_order[@]:1}" ;;
     down) down::run ;;
     status) report::status ;;
     env) report::environment ;;

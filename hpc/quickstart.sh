@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
 # quickstart.sh
 #
-# From nothing to a trained model on a Slurm cluster: starts a pocket cluster on this machine where no
-# Slurm answers, makes the environment and the data, sends the project's experiment to two nodes with two
-# GPUs each (pretended ones on the pocket cluster), and shows its log until it ends. Run by people, from
-# any folder. Again, it has only the job to run. Ctrl-C cancels the job; a pocket cluster is left running.
+# Trains a model on a Slurm cluster, from nothing. Starts a pocket cluster on this machine if no Slurm answers, creates the environment and the
+# data, submits the project's experiment to two nodes with two GPUs each (simulated ones on the pocket cluster), and shows its log until it
+# ends.
+#
+# Run by people, from any folder. A second run only has the job to do. Ctrl-C cancels the job; a pocket cluster keeps running.
+#
+# See also: job_submitter.sh, pocket_cluster.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
+source "$here/lib/help.sh"
 source "$here/lib/packages.sh"
 source "$here/lib/slurm.sh"
 
 main() {
-  common::answer_help "${BASH_SOURCE[0]}" "$@"
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   (($# == 0)) || common::die_usage "unknown argument ${1@Q}: quickstart.sh takes none"
   quickstart::find_cluster
   [[ -n ${SCRATCH:-} ]] || common::die "SCRATCH is not set: add to ~/.bashrc the folder that all nodes share, such as  export SCRATCH=/scratch/\$USER"

@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
 # sweep.sh FILE [OPTION...]
 #
-# Makes the W&B sweep of FILE (hpc/sweeper.yml is a template) on W&B's server and submits its runs as an array job:
-# OPTIONs are those of job_submitter.sh, also --gpus and --num-nodes, for trials of several processes. Run by people, on
-# a login node that reaches W&B. The key comes from WANDB_API_KEY, .env, ~/wandb_credentials.txt or netrc. Standard output
-# and exit status are job_submitter.sh's.
+# Creates the W&B sweep of FILE on W&B's server and submits its runs as an array job. hpc/sweeper.yml is a template.
+#
+# The OPTIONs are those of job_submitter.sh, including --gpus and --num-nodes for trials of several processes. Run by people, on a login node
+# that reaches W&B. The key comes from WANDB_API_KEY, .env, ~/wandb_credentials.txt or netrc.
+#
+# Exit status: as for job_submitter.sh, which also writes the standard output.
+#
+# See also: job_submitter.sh, sync_wandb.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
+source "$here/lib/help.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/slurm.sh"
@@ -21,7 +26,7 @@ declare -A fact=()
 
 main() {
   local sweep
-  common::answer_help "${BASH_SOURCE[0]}" "$@"
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   [[ ${1:-} == [!-]* ]] || common::die_usage "${1:+${1@Q} where the file should be: }sweep.sh FILE [OPTION of job_submitter.sh...]"
   sweep::choose_environment "${@:2}"
   sweep=$(wandb_client::run "$project" python "$here/sweep/sweep.py" create "$1")

@@ -1,18 +1,24 @@
 #!/usr/bin/env bash
 # sync_wandb.sh [--running] [RUN_DIRECTORY|EXPERIMENT...]
 #
-# Uploads to W&B what programs have recorded offline (WANDB_MODE=offline): of these runs, or of all of the project. Run by
-# people, or by cron, where W&B can be reached. What was uploaded is not sent again; several attempts of a task are one
-# history. What a task is writing right now waits until its attempt has ended: W&B's client sends a recording as a whole.
-#   --running   send that too, as far as it is. It is sent from its start again the next time, and W&B may then show
-#               those steps twice.
-# Exit status: 0, 1 when something could not be uploaded, 2 when the request is wrong.
+# Uploads to W&B what programs have recorded offline (WANDB_MODE=offline), for these runs or for all runs of the project.
+#
+# Run by people, or by cron, on a machine that reaches W&B. What was uploaded is not sent again; several attempts of a task become one
+# history. The recording of a task that is running is sent when its attempt has ended, because W&B's client sends a recording as a whole.
+#
+# --running: also send what a running task has recorded so far
+# It is sent from its start again the next time, and W&B may then show those steps twice.
+#
+# Exit status: 0, 1 if something could not be uploaded, 2 if the request is wrong.
+#
+# See also: sweep.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit nullglob
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$here/lib/common.sh"
+source "$here/lib/help.sh"
 source "$here/lib/files.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
@@ -29,9 +35,9 @@ declare -A fact=()
 main() {
   local argument running='' task lock
   local -a named=() runs=()
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   while (($# > 0)); do
     case $1 in
-      -h | --help) common::answer_help "${BASH_SOURCE[0]}" "$1" ;;
       --running) running=1 ;;
       -*) common::die_usage "unknown option ${1@Q}: sync_wandb.sh [--running] [RUN_DIRECTORY|EXPERIMENT...]" ;;
       *) named+=("$1") ;;

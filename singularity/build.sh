@@ -1,20 +1,28 @@
 #!/usr/bin/env bash
 # singularity/build.sh [cpu|gpu] [--from FOLDER|IMAGE] [--output FILE]
 #
-# Builds the container image for the project's Pipfile, else requirements.txt, else venv/requirements.txt,
-# and prints its name, for job_submitter.sh -s. It is built once for each content of that file: again, it only
-# prints. The image holds Python and what is required, no file of the project and no secret. Needs Apptainer or
-# Singularity, and no root where the machine lets users have namespaces of their own.
-#   cpu, gpu   the kind of torch, as for venv/create.sh (default: gpu)
-#   --from     a folder with a Debian inside, or an image, in place of the public Python base
-#   --output   the image's name (default: one in .venv/, by what is in it)
-# APPTAINER_MKSQUASHFS_ARGS is Apptainer's own: how the image is compressed, here for a fast start.
+# Builds the container image for the project's Pipfile, else requirements.txt, else venv/requirements.txt, and prints its name, for
+# job_submitter.sh -s.
+#
+# It is built once for each content of that file: after that, the command only prints. The image holds Python and the requirements, no file of
+# the project and no secret. Needs Apptainer or Singularity, and no root if the machine allows user namespaces.
+#
+# cpu|gpu: the kind of torch, as for venv/create.sh (default: gpu)
+#
+# --from: a folder with a Debian inside, or an image, in place of the public Python base
+#
+# --output: name of the image (default: in .venv/, by its content)
+#
+# Environment: APPTAINER_MKSQUASHFS_ARGS, of Apptainer, is how the image is compressed; the default here is for a fast start.
+#
+# See also: job_submitter.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$project/hpc/lib/common.sh"
+source "$project/hpc/lib/help.sh"
 source "$project/hpc/lib/container_runtime.sh"
 source "$project/venv/environment.sh"
 
@@ -24,6 +32,7 @@ readonly -a build_files_if_there=(requirements.txt Pipfile Pipfile.lock)
 
 main() {
   local flavour='' base=docker://python:3.11-slim output='' runtime
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   build::parse "$@"
   if [[ -z $output ]]; then output=$(build::name); fi
   if [[ ! -e $output ]]; then
@@ -46,7 +55,6 @@ build::parse() {
         if [[ $1 == --from ]]; then base=$2; else output=$(realpath -m -- "$2"); fi
         shift
         ;;
-      -h | --help) common::answer_help "${BASH_SOURCE[0]}" "$1" ;;
       *) common::die_usage "unknown argument ${1@Q}: singularity/build.sh [cpu|gpu] [--from FOLDER|IMAGE] [--output FILE]" ;;
     esac
     shift
@@ -91,7 +99,7 @@ build::make() {
   local -a how=(build --force "${binds[@]}")
   if ((EUID != 0)); then how+=(--fakeroot); fi
   common::note "building the $flavour image from $base (once; minutes) …"
-  if ! (cd -- "$build" && "$runtime" "${how[@]}" "$partial" train.def </dev/null >&2); then build::tell_where; fi
+  if ! (cd -- "$build" && "$runtime" "${how[@]}" "$partial" train.def </dev/null >&2); then build::explain_failure; fi
   chmod 644 -- "$partial"
   mv -fT -- "$partial" "$output"
 }
@@ -135,7 +143,7 @@ build::bind() {
   binds+=(--mount "type=bind,\"source=${1//\"/\"\"}\",destination=$2")
 }
 
-build::tell_where() {
+build::explain_failure() {
   local reason="$runtime could not build the image; its own words are above."
   if ((EUID == 0)); then
     common::die "$reason If it wants a capability that root does not have here, build as an ordinary user"

@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # singularity/run.sh COMMAND [ARGUMENT...]
 #
-# Runs COMMAND inside the container image CONTAINER_IMAGE, and becomes it. Called on every node by hpc/job/node.sh,
-# in the environment of the job, and by people, who get the project at /code, not to be written.
-# singularity/README.md tells what a job finds inside. Needs Apptainer, or SingularityCE 3.9 or later.
+# Runs COMMAND in the container image CONTAINER_IMAGE, and becomes it.
+#
+# hpc/job/node.sh calls it on every node, in the environment of the job. People can call it too: they get the project at /code,
+# read-only. Needs Apptainer, or SingularityCE 3.9 or later.
+#
+# Exit status: that of COMMAND.
+#
+# See also: singularity/build.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -16,6 +21,10 @@ source "$project/singularity/container_environment.sh"
 source "$project/hpc/lib/dotenv.sh"
 source "$project/hpc/lib/node_environment.sh"
 
+if [[ ${1:-} == -* ]]; then
+  source "$project/hpc/lib/help.sh"
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
+fi
 (($# > 0)) || common::die_usage "no command: CONTAINER_IMAGE=image.sif bash singularity/run.sh python -m train"
 image=${CONTAINER_IMAGE:-}
 [[ -n $image ]] || common::die_usage "no image: name one in CONTAINER_IMAGE"

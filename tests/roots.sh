@@ -17,6 +17,7 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$project/hpc/lib/common.sh"
+source "$project/hpc/lib/help.sh"
 source "$project/hpc/lib/packages.sh"
 source "$project/venv/environment.sh"
 source "$here/mirror.bash"
@@ -39,7 +40,7 @@ main() {
     roots::inside "${@:2}"
     return
   fi
-  common::answer_help "${BASH_SOURCE[0]}" "$@"
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   for name in "$@"; do
     if [[ -v roots_release[$name] ]]; then versions+=("$name"); else tests+=("$name"); fi
   done

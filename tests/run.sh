@@ -2,22 +2,36 @@
 # tests/run.sh [lint|unit|cluster|faults|FILE]...
 # tests/run.sh sites [VERSION]... [unit|cluster|faults|FILE]...
 #
-# Runs the tests, all of them when none is named, and ends with the line `N passed, N failed`. Installs
-# what they need (Debian packages as root or by sudo; Python packages in .venv), starts a pocket cluster of
-# its own and takes it down. Exit status 0 when none failed.
-#   lint      ShellCheck, shfmt, ruff, mypy
-#   unit      bats for the bash, pytest for train/; no cluster
-#   cluster   bats on a pocket cluster: real Slurm, real torchrun
-#   faults    trainings that are interrupted in all ways, and end with the same weights
-#   FILE      one file of tests: tests/unit/doctor.bats, tests/train/test_loop.py; or its name: test_loop, or doctor, which
-#             is two files, tests/unit/doctor.bats and tests/cluster/doctor.bats
-#   sites     the cluster and the faults, or what is named, on other versions of Slurm (24.11, 26.05); see tests/roots.sh
+# Runs the tests, all of them if none is named, and ends with the line  N passed, N failed.
+#
+# Installs what they need (Debian packages as root or by sudo; Python packages in .venv), starts a pocket cluster of its own and removes
+# it.
+#
+# lint: ShellCheck, shfmt, ruff, mypy
+#
+# unit: bats for the bash, pytest for train/; no cluster
+#
+# cluster: bats on a pocket cluster: real Slurm, real torchrun
+#
+# faults: trainings that are interrupted in all ways, and end with the same weights
+#
+# FILE: one file of tests, by its path or its name
+# For example tests/unit/doctor.bats or tests/train/test_loop.py; or test_loop; or doctor, which is two files, tests/unit/doctor.bats and
+# tests/cluster/doctor.bats.
+#
+# sites: the cluster and the faults, or what is named, on other versions of Slurm (24.11, 26.05)
+# tests/roots.sh has the details.
+#
+# Exit status: 0 if none failed, else 1; 2 if a name is unknown.
+#
+# See also: tests/README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 project=${here%/*}
 source "$project/hpc/lib/common.sh"
+source "$project/hpc/lib/help.sh"
 source "$project/hpc/lib/packages.sh"
 
 passed=0 failed=0 skipped=0
@@ -35,8 +49,8 @@ memory=$reports/memory
 main() {
   local -a names=("$@") items=()
   local name file
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   case ${1:-} in
-    -h | --help) common::print_header "$here/run.sh" && return ;;
     '') names=(lint unit cluster faults) ;;
   esac
   cd -- "$project"
@@ -92,6 +106,8 @@ fusermount3 fuse3
 zstd zstd
 setpriv util-linux
 chromium chromium
+zsh zsh
+fish fish
 PROGRAMS
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if ((${#missing[@]} > 0)); then packages::install "${missing[@]}"; fi

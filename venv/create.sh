@@ -1,12 +1,22 @@
 #!/usr/bin/env bash
 # venv/create.sh [cpu|gpu]
 #
-# Makes the virtual environment for the project's Pipfile, else requirements.txt, else
-# venv/requirements.txt, and prints its folder. It is made once for each content of that file and each kind of machine
-# (processor, C library): again, it only prints. Without an argument: gpu where this machine or its Slurm has GPUs, else cpu.
-#   cpu   holds torch to the version of venv/constraints-cpu.txt
-#   gpu   lets torch choose, as the requirements say
-# Uses uv when it is there, else pip. Python: $PYTHON, else python3 (3.9 or later).
+# Creates the virtual environment for the project's Pipfile, else requirements.txt, else venv/requirements.txt, and prints its
+# folder.
+#
+# It is created once for each content of that file and each kind of machine (processor, C library): after that, the command only prints. Without an
+# argument: gpu if this machine or its Slurm has GPUs, else cpu. Uses uv if it is there, else pip.
+#
+# cpu: limit torch to the version of venv/constraints-cpu.txt
+#
+# gpu: let torch choose, as the requirements say
+#
+# Environment: PYTHON is the Python to use, in place of python3 (3.9 or later).
+#
+# Files:
+#   .venv/    the environments, for all checkouts of the project at this path
+#
+# See also: job_submitter.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -19,7 +29,10 @@ source "$here/environment.sh"
 
 main() {
   local flavour=${1:-}
-  common::answer_help "${BASH_SOURCE[0]}" "$@"
+  if [[ $flavour == -* ]]; then # inside of an image's build there is no help
+    source "$project/hpc/lib/help.sh"
+    help::answer "$project" "${BASH_SOURCE[0]}" "$@"
+  fi
   if [[ -z $flavour ]]; then flavour=$(create::fitting_flavour); fi
   [[ $flavour == @(cpu|gpu) ]] || common::die_usage "unknown argument ${flavour@Q}: venv/create.sh [cpu|gpu]"
   (($# <= 1)) || common::die_usage "too many arguments: venv/create.sh [cpu|gpu]"
@@ -69,7 +82,8 @@ create::make() {
   trap create::remove_unfinished EXIT
   common::end_on_signals
 
-  local -a constraint=()
+  local -a constraint=() quiet=(--quiet)
+  if [[ -t 2 ]]; then quiet=(); fi # pip and uv show on a terminal how far they are
   if [[ $flavour == cpu ]]; then constraint=(--constraint "$here/constraints-cpu.txt"); fi
   if [[ $requirements == */Pipfile ]]; then
     create::from_pipfile "$python" "$requirements"
@@ -77,7 +91,7 @@ create::make() {
     create::with_uv "$python" "$requirements"
   else
     "$python" -m venv "$building"
-    "$building/bin/python" -m pip install --disable-pip-version-check --quiet "${constraint[@]}" --requirement "$requirements" >&2
+    "$building/bin/python" -m pip install --disable-pip-version-check "${quiet[@]}" "${constraint[@]}" --requirement "$requirements" >&2
   fi
 
   environment::machine >"$building/.machine"
@@ -114,7 +128,7 @@ create::with_uv() {
   if [[ -n $extra ]]; then export UV_INDEX=${UV_INDEX:-$extra}; fi
   if [[ -n $links ]]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}; fi
   uv venv --quiet --python "$(command -v "$python")" --allow-existing --seed "$building" >&2
-  uv pip install --quiet --python "$building/bin/python" "${constraint[@]}" --requirement "$requirements" >&2
+  uv pip install "${quiet[@]}" --python "$building/bin/python" "${constraint[@]}" --requirement "$requirements" >&2
 }
 
 # Pipenv reads Pipfiles; it lives in a folder of its own, so that the environment holds what was asked for.
@@ -122,7 +136,7 @@ create::from_pipfile() {
   local -r python=$1 pipfile=$2
   "$python" -m venv "$building"
   "$python" -m venv "$building/pipenv"
-  "$building/pipenv/bin/python" -m pip install --disable-pip-version-check --quiet pipenv >&2
+  "$building/pipenv/bin/python" -m pip install --disable-pip-version-check "${quiet[@]}" pipenv >&2
   # Pipenv has no option for constraints, and pip splits this variable at spaces.
   if ((${#constraint[@]} > 0)); then
     constraint_file=$(mktemp)

@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # venv/run.sh COMMAND [ARGUMENT...]
 #
-# Runs COMMAND inside the project's virtual environment, and becomes it. Called on every node by
-# hpc/job/node.sh, which names the environment in VIRTUAL_ENV_DIRECTORY, and by people, for whom it is the
-# one that fits the project's requirements as they are.
+# Runs COMMAND in the project's virtual environment, and becomes it.
+#
+# hpc/job/node.sh calls it on every node, and names the environment in VIRTUAL_ENV_DIRECTORY. People can call it too: without that
+# variable it takes the environment for the project's requirements as they are.
+#
+# Exit status: that of COMMAND.
+#
+# See also: venv/create.sh; README.md
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -12,6 +17,10 @@ project=${here%/*}
 source "$project/hpc/lib/common.sh"
 source "$here/environment.sh"
 
+if [[ ${1:-} == -* ]]; then
+  source "$project/hpc/lib/help.sh"
+  help::answer "$project" "${BASH_SOURCE[0]}" "$@"
+fi
 (($# > 0)) || common::die_usage "no command: bash venv/run.sh python -m train"
 
 directory=${VIRTUAL_ENV_DIRECTORY:-}

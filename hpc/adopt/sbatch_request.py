@@ -245,7 +245,7 @@ class Request:
             )
         return cpus or 1
 
-    def tell(self):
+    def report(self):
         """The options, one after the other."""
         if self.nodes > 1:
             self.option("num-nodes", self.nodes, "nodes", "ntasks", "ntasks-per-node")
@@ -253,16 +253,16 @@ class Request:
         if self.gpu_type:
             self.option("gpu-type", self.gpu_type, "gpus-per-node", "gres", "gpus-per-task", "gpus")
         self.option("cpus", self.cpus * self.tasks, "cpus-per-task", "cpus-per-gpu", "ntasks-per-node", "ntasks")
-        self.tell_memory()
-        self.tell_time()
+        self.report_memory()
+        self.report_time()
         for name in sorted(self.given, key=lambda name: self.given[name][0]):
             if name not in self.used:
-                self.tell_other(name, *self.given[name])
+                self.report_other(name, *self.given[name])
 
     def option(self, name, value, *sources):
         self.say("option", self.line(*sources), name, str(value))
 
-    def tell_memory(self):
+    def report_memory(self):
         for name in ("mem", "mem-per-gpu", "mem-per-cpu"):
             if name not in self.given:
                 continue
@@ -284,7 +284,7 @@ class Request:
             return
         self.say("site", 0, "memory_request", "none")
 
-    def tell_time(self):
+    def report_time(self):
         line, value = self.given.get("time", (0, ""))
         self.used.add("time")
         if re.match(r"\d+(-\d+)?(:\d+){0,2}$", value) and value.strip("0:-"):
@@ -298,7 +298,7 @@ class Request:
                 "there is no --time: the partition's default would count; here it is an hour, if you give none",
             )
 
-    def tell_other(self, name, line, value):
+    def report_other(self, name, line, value):
         """One that is neither about processors, memory nor time."""
         if name in SAME:
             self.say("option", line, name, value)
@@ -311,7 +311,7 @@ class Request:
         elif name == "no-requeue":
             self.say("option", line, "max-restarts", "0")
         elif name == "signal":
-            self.tell_signal(line, value)
+            self.report_signal(line, value)
         elif name == "export":
             for part in value.split(","):
                 variable, given, content = part.partition("=")
@@ -324,7 +324,7 @@ class Request:
         else:
             self.say("pass", line, "--%s%s" % (name, "=" + value if value else ""))
 
-    def tell_signal(self, line, value):
+    def report_signal(self, line, value):
         seconds = value.partition("@")[2]
         if seconds.isdigit() and int(seconds):
             self.say("option", line, "grace-seconds", seconds)

@@ -76,7 +76,7 @@ class Proposal:
         if not content.startswith("#!"):
             raise RequestError(1, "it does not begin with #!/bin/bash, and sbatch refuses it")
         self.request = Request(given, self.say)
-        self.request.tell()
+        self.request.report()
         for line in ignored:
             self.say("left", line, "a #SBATCH line behind the first command: sbatch ignores it, and so it is left out")
         self.say("facts", 0, *map(str, (self.request.nodes, self.request.tasks, self.request.gpus)))
@@ -85,8 +85,8 @@ class Proposal:
         if self.request.indices:
             first, runs, others = self.array(first, runs, others)
         self.records += [record for record in first.records if record[0] != "step"]
-        self.tell_steps(first, runs, others)
-        self.tell_runs(first, runs)
+        self.report_steps(first, runs, others)
+        self.report_runs(first, runs)
         self.sort()
 
     def sort(self):
@@ -143,7 +143,7 @@ class Proposal:
                 self.say("option", line, "seed-base", str(base))
             self.say("kit", line, "--array: the index is a seed: --repeat and {seed}")
 
-    def tell_steps(self, first, runs, others):
+    def report_steps(self, first, runs, others):
         last = max([run.line for run in runs], default=0)
         steps = {line: words[0] for kind, line, words in first.records if kind == "step"}
         steps.update((run.line, first.shown(run.line)) for run in others)
@@ -154,7 +154,7 @@ class Proposal:
                 words = "after the training: %s: a job of its own, with --dependency afterok:JOB, or in the program"
             self.say("left", line, words % steps[line])
 
-    def tell_runs(self, first, runs):
+    def report_runs(self, first, runs):
         if not runs:
             self.say(
                 "left", 0, "no program was found that the script starts: write its command into the configuration file"

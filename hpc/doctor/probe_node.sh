@@ -29,7 +29,7 @@ probe_node::send() {
 probe_node::wait() {
   local -r deadline=$((SECONDS + options_value[wait]))
   local -A states=()
-  local state reason shown
+  local state reason shown said=''
   while node_job::poll states; do
     IFS='|' read -r state reason <<<"${states[report]}"
     if [[ $state == gone ]]; then
@@ -41,6 +41,8 @@ probe_node::wait() {
     elif ((SECONDS >= deadline + 90)); then
       findings::add problem node "job $1 has not reported after 90 s ($state)" "look at it:  scontrol show job $1"
     else
+      if [[ -t 2 && $state != "$said" ]]; then common::note "job $1: ${state,,}"; fi
+      said=$state
       continue
     fi
     return 1
@@ -50,13 +52,13 @@ probe_node::wait() {
 # probe_node::judge FILE JOB PARTITION   FILE is the report.
 probe_node::judge() {
   # What holds if it broke off.
-  local -A told=([node]='the node' [time]='' [project]='' [local_disk]='' [modules]='the job broke off before they were loaded' [modules_loaded]='' [python]='' [container]='' [server]='the server' [internet]='')
+  local -A seen=([node]='the node' [time]='' [project]='' [local_disk]='' [modules]='the job broke off before they were loaded' [modules_loaded]='' [python]='' [container]='' [server]='the server' [internet]='')
   local -r profile=\~/.config/hpc_kit/clusters/${site[name]}.sh
   local name value shown
-  while IFS=$'\t' read -r name value; do told[$name]=$value; done <"$1"
-  local -r node=${told[node]} server=${told[server]}
-  if [[ -n ${told[project]} ]]; then
-    findings::add problem node "$node does not see ${told[project]}" 'the project must lie on a file system that all nodes share'
+  while IFS=$'\t' read -r name value; do seen[$name]=$value; done <"$1"
+  local -r node=${seen[node]} server=${seen[server]}
+  if [[ -n ${seen[project]} ]]; then
+    findings::add problem node "$node does not see ${seen[project]}" 'the project must lie on a file system that all nodes share'
     return
   fi
   # Times in seconds, whatever the time zone.
@@ -64,17 +66,17 @@ probe_node::judge() {
   if [[ $shown == *' Requeue='* ]]; then probe_slurm::requeue "$(slurm::field Requeue "$shown")"; fi
   findings::about "$3"
   findings::add ok node "$node sees the project and scratch; job $2"
-  probe_node::clock "$node" "${told[time]}" "$(slurm::field StartTime "$shown")"
-  probe_node::local_disk "$node" "$profile" "${told[local_disk]}"
-  findings::judge "${told[modules_loaded]}" modules "${site[modules]:-none to load}" \
-    problem "${told[modules]}" "correct site[modules] or node_setup in $profile (module spider shows what there is)"
-  findings::judge "${told[python]}" python "${told[python]} on $node" \
+  probe_node::clock "$node" "${seen[time]}" "$(slurm::field StartTime "$shown")"
+  probe_node::local_disk "$node" "$profile" "${seen[local_disk]}"
+  findings::judge "${seen[modules_loaded]}" modules "${site[modules]:-none to load}" \
+    problem "${seen[modules]}" "correct site[modules] or node_setup in $profile (module spider shows what there is)"
+  findings::judge "${seen[python]}" python "${seen[python]} on $node" \
     note "no python3 of 3.6 or later on $node: jobs take that of their environment" "to load one: site[modules]=python/… in $profile"
-  findings::judge "${told[container]}" container "${told[container]}" \
+  findings::judge "${seen[container]}" container "${seen[container]}" \
     note "neither apptainer nor singularity on $node: no --singularity-container" "if the site has it as a module: site[modules]=apptainer in $profile"
-  findings::judge "${told[internet]}" internet "$node reaches $server" \
+  findings::judge "${seen[internet]}" internet "$node reaches $server" \
     note "$node does not reach $server" 'W&B with --offline, then  bash hpc/sync_wandb.sh  here; download data and weights before you submit'
-  if [[ -n ${site[internet]} && ${site[internet]/proxy/yes} != "${told[internet]:-no}" ]]; then
+  if [[ -n ${site[internet]} && ${site[internet]/proxy/yes} != "${seen[internet]:-no}" ]]; then
     common::note "note: the profile ${site[name]} says otherwise: site[internet]=${site[internet]}"
   fi
 }

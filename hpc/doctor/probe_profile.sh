@@ -281,7 +281,7 @@ probe_profile::memory() {
       if [[ $way != mem=* ]]; then
         probe_profile::add "site[memory_request]=${way%%=*}"
       elif [[ $megabytes == 1 ]]; then
-        probe_profile::add 'site[memory_request]=none # the nodes tell Slurm no memory'
+        probe_profile::add 'site[memory_request]=none # the nodes report no memory to Slurm'
       fi
       return
     fi

@@ -52,7 +52,7 @@ probe_slurm::accounting() {
   if [[ ${slurm[AccountingStorageType]:-} != */slurmdbd ]]; then
     findings::add ok accounting 'none: sacct shows nothing, and the kit does not need it'
   elif ! slurm::ask_accounts accounts; then
-    findings::add note accounting "slurmdbd; sacctmgr does not tell your accounts: $accounts" 'later: jobs need it only where an account must be named'
+    findings::add note accounting "slurmdbd; sacctmgr does not list your accounts: $accounts" 'later: jobs need it only where an account must be named'
   else
     if [[ $accounts == *' '* && -z ${options_value[account]} ]]; then level=note; fi
     findings::add "$level" accounting "slurmdbd${accounts:+, your accounts: $accounts}" 'say which one pays:  export HPC_ACCOUNT=…  in ~/.bashrc, or --account'

@@ -242,7 +242,7 @@ class Judge:
         if run.cause is None:
             return wrong(
                 "not tested: the run was over before the fault came",
-                f"make it longer, half a minute at least, and let it tell each step at once: {WHAT_TO_PRINT}",
+                f"make it longer, half a minute at least, and let it print each step at once: {WHAT_TO_PRINT}",
             )
         kind, status = (*run.cause.split(), "", "")[:2]
         if fault in ("warning", "sigterm") and kind not in ("notice", "finished", "failed"):
@@ -263,7 +263,7 @@ class Judge:
             )
         if kind == "notice" and run.seconds > self.grace:
             return wrong(
-                f"it stopped {run.seconds:.0f} s after it was told, and has {self.grace} s",
+                f"it stopped {run.seconds:.0f} s after it was asked, and has {self.grace} s",
                 "look for STOP_FILE at the end of each step, not of each epoch; or give more --grace-seconds",
             )
         return None
@@ -278,13 +278,13 @@ class Judge:
         if self.steps[0] in began[1:] and losses.repeated > 1 and (asked or run.had_saved):
             return wrong(
                 f"it began again at step {self.steps[0]}: it does not load its checkpoint",
-                f"at the start, load what lies in CHECKPOINT_DIRECTORY{', and save there when told to stop' * asked}",
+                f"at the start, load what lies in CHECKPOINT_DIRECTORY{', and save there when asked to stop' * asked}",
             )
         if asked and losses.repeated > 1:
             return wrong(
-                f"{losses.repeated * self.interval} steps were done twice: when told to stop it did not save there, "
+                f"{losses.repeated * self.interval} steps were done twice: when asked to stop it did not save there, "
                 f"and went on at step {began[-1]}, where it had saved before (as at an epoch's end)",
-                "save when told to stop, at the end of that step, with the place in the epoch; then exit with 75",
+                "save when asked to stop, at the end of that step, with the place in the epoch; then exit with 75",
             )
         missing, most = sorted(set(self.steps) - losses.last.keys()), max(losses.last)
         if missing and missing[-1] == self.steps[-1]:
@@ -361,7 +361,7 @@ def _passed(fault, run):
             "like STOP_FILE to lose nothing"
         )
     elif fault in ("kill", "node") and not run.had_saved:
-        remark = "; it had saved nothing by then and began anew: save every so many steps, not only when told to stop"
+        remark = "; it had saved nothing by then and began anew: save every so many steps, not only when asked to stop"
     return Verdict(True, f"passed{remark}")
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from files import changed, names_in, read
 
-FORMERLY = {"deaf": "ignored_stop"}  # causes that had another name
+FORMERLY = {"deaf": "ignored_stop"}  # causes in the files of earlier runs
 
 
 class NodeUsage(NamedTuple):

@@ -99,13 +99,13 @@ class Case:
 
         A task is a rank, where torchrun does not start the ranks.
         """
-        told = re.search(r"srun: error: (\S+): tasks? (\d+): Out Of Memory", self.log)
-        if told:
-            return told[2] if self.run.facts.get("launcher") != "torchrun" else None, told[1], None
-        told = re.search(
+        reported = re.search(r"srun: error: (\S+): tasks? (\d+): Out Of Memory", self.log)
+        if reported:
+            return reported[2] if self.run.facts.get("launcher") != "torchrun" else None, reported[1], None
+        reported = re.search(
             r"^slurmstepd-(\S+): error: (?:StepId=\S+ exceeded memory limit|Detected \d+ oom)", self.log, re.MULTILINE
         )
-        node = told[1] if told else self.fullest_node()
+        node = reported[1] if reported else self.fullest_node()
         ranks = [path for path in rank_files(self.task) if node and is_on_node(path, node)]
         return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
 

@@ -174,20 +174,61 @@ def show_logs(outputs, options):
     return 0 if options.follow else reader.returncode
 
 
+def checkpoints_of(task):
+    """The folder of the task, or that of the experiment."""
+    checkpoints = task.run.facts.get("checkpoint_directory")
+    own = os.path.join(checkpoints, *task.run.lines.get(task.number, ())[:1]) if checkpoints else ""
+    return own if os.path.isdir(own) else checkpoints
+
+
+def sources_of(run):
+    """The folder, or until it is unpacked and after it was removed, the archive."""
+    source, archive = run.facts.get("source_dir", "-"), os.path.join(run.folder, "source.tar")
+    return archive if changed(archive) and not os.path.isdir(source) else source
+
+
+def paths_of(run, tasks):
+    """What `open` prints, as --json has it."""
+    return {
+        "run_directory": run.folder,
+        "jobs": run.jobs,
+        "name": run.name,
+        "sources": sources_of(run),
+        "kit_version": run.facts.get("kit_version"),
+        "tasks": [
+            {
+                "task": task.number,
+                "folder": task.folder,
+                "state": task.noted,
+                "log": task.log,
+                "output": task.output,
+                "ranks": rank_files(task),
+                "stop_file": next((attempt.stop_file for attempt in task.attempts[-1:] if attempt.is_running), None),
+                "checkpoints": checkpoints_of(task),
+            }
+            for task in tasks
+        ],
+    }
+
+
 def show_paths(outputs, options):
     run, number = find(options.job, outputs, Slurm(wanted=False))
+    tasks = [Task(run, number)] if number else run.tasks
+    if options.json:
+        print(json.dumps(paths_of(run, tasks), indent=1, ensure_ascii=False))
+        return 0
     rows = [("run", run.folder)]
-    for task in [Task(run, number)] if number else run.tasks:
+    for task in tasks:
         rows.append((f"task {task.number}", task.folder))
         rows += [(f"  {what}", path) for what, path in (("log", task.log), ("output", task.output)) if changed(path)]
         rows += [("  rank", path) for path in rank_files(task)]
         rows += [("  STOP_FILE", attempt.stop_file) for attempt in task.attempts[-1:] if attempt.is_running]
-        checkpoints = run.facts.get("checkpoint_directory")
+        checkpoints = checkpoints_of(task)
         if checkpoints:
-            own = os.path.join(checkpoints, *run.lines.get(task.number, ())[:1])
-            rows.append(("  checkpoints", own if os.path.isdir(own) else checkpoints))
-    source, archive = run.facts.get("source_dir", "-"), os.path.join(run.folder, "source.tar")
-    rows.append(("sources", archive if changed(archive) and not os.path.isdir(source) else source))
+            rows.append(("  checkpoints", checkpoints))
+    rows.append(("sources", sources_of(run)))
+    if run.facts.get("kit_version"):
+        rows.append(("kit", run.facts["kit_version"]))
     for what, path in rows:
         print(f"{what:<14}{path}")
     return 0
@@ -298,6 +339,8 @@ def parser():
         one.add_argument("job")
         if name == "why":
             one.add_argument("--task", type=int, metavar="N")
+        if name != "find":
+            one.add_argument("--json", action="store_true")
         one.set_defaults(call=call)
     for name, call, text in (
         ("stop", stop, "asks programs to save and end, for good"),

@@ -87,7 +87,7 @@ class Slurm:
 
     def say_silence(self):
         if self.silence:
-            say(f"Slurm does not answer ({self.silence}): this is what the runs' own files tell")
+            say(f"Slurm does not answer ({self.silence}): this is what the runs' own files say")
 
 
 def duration(seconds):

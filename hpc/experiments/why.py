@@ -5,6 +5,7 @@ experiments.py; the rules are in why_rules.py.
 """
 
 import collections
+import json
 import os
 import re
 import time
@@ -243,7 +244,7 @@ def describe(run, task):
         return task.state, waits, None, None
     case = Case(run, task)
     if task.was_stopped:
-        told = f"it has saved and stopped, as experiments.sh stop told it to, after {duration(task.elapsed)}"
+        told = f"it has saved and stopped, as experiments.sh stop asked, after {duration(task.elapsed)}"
         return "stopped", told, fields(case)["again"], None
     if task.state == "cancelled" and re.match(r"(?:lost|not_started) (?!\w*FAIL|OUT_OF|TIMEOUT|PREEMPTED)", case.cause):
         when = f"while it waited to go on, after: {before}" if task.attempts else "before it began"
@@ -276,7 +277,7 @@ def ending_of(case):
     return path, lines[-SHOWN:]
 
 
-def told_of(case):
+def raised_text(case):
     """The exception, its place in the program, and what it came from."""
     told = case.chain[-1].headline
     place = failures.own_frame(case.chain, case.run.facts.get("source_dir", "-"))
@@ -287,39 +288,81 @@ def told_of(case):
     return told + (f", after {before[-1].headline}" if before else "")
 
 
-def explain(run, task):
+def account(run, task):
+    """What `explain` prints of a task, as --json has it."""
     word, sentence, remedy, case = describe(run, task)
-    of = f", task {task.number}" if len(run.numbers) > 1 else ""
-    print(f"job {run.job_of(task.number) or '-'} ({run.name}{of}): {word}: {sentence}")
+    found = {
+        "job": run.job_of(task.number) or None,
+        "name": run.name,
+        "task": task.number,
+        "state": task.state,
+        "cause": word,
+        "sentence": sentence,
+        "rank": None,
+        "node": None,
+        "status": None,
+        "raised": None,
+        "shown": None,
+        "log": None,
+        "lines": [],
+        "remedy": remedy,
+        "attempts": [
+            {
+                "attempt": attempt.number,
+                "cause": KINDS.get(attempt.cause, attempt.cause) or None,
+                "seconds": round(attempt.seconds, 1),
+                "nodes": attempt.nodes,
+                "doubt": attempt.doubt or None,
+            }
+            for attempt in task.attempts
+        ],
+        "notes": [],
+    }
     if case:
         path, lines = ending_of(case)
         if case.rank is not None:
-            status = f", status {case.status}" if case.status else ""
-            first = "give up" if word == "collective timed out" else "fail"
-            print(f"first to {first}: rank {case.rank}{f' on {case.node}' if case.node else ''}{status}")
+            found.update(rank=int(case.rank), node=case.node, status=int(case.status) if case.status else None)
         if case.chain:
-            print(f"raised: {told_of(case)}")
-        heading = "where the ranks stood" if case.cause.startswith(("hung", "ignored_stop")) else "its log ends"
+            found["raised"] = raised_text(case)
         if lines and word not in ("cancelled", "preempted"):  # the log has nothing to do with that
-            print(f"{heading} ({path}):")
-            print("\n".join(f"    {line[:400]}" for line in lines))
-    if remedy:
-        print(f"to do: {remedy}")
-    several = len(task.attempts) > 1
-    for attempt in task.attempts:
-        cause = KINDS.get(attempt.cause, attempt.cause) or "-"
-        if several:
-            print(f"attempt {attempt.number}: {cause}, after {duration(attempt.seconds)} on {attempt.nodes}")
-        if attempt.doubt:
-            print(f"{'  ' * several}Slurm did not answer when this ended: {attempt.doubt}")
+            heading = "where the ranks stood" if case.cause.startswith(("hung", "ignored_stop")) else "its log ends"
+            found.update(shown=heading, log=path, lines=[line[:400] for line in lines])
     if task.unconnected and word != "unconnected":
-        print(f"note: {task.unconnected[0]}. {task.unconnected[1]}")
+        found["notes"].append(f"{task.unconnected[0]}. {task.unconnected[1]}")
     text = tail(task.log, 1 << 20)
     for rule in NOTES:
         count = len(re.findall(rule.log, text, re.MULTILINE)) if rule.cause in text else 0
         if count:
             known = {"count": count, "scratch": run.facts.get("scratch_dir", "SCRATCH")}
-            print("note: {}: {}; {}".format(*filled(rule, known)))
+            found["notes"].append("{}: {}; {}".format(*filled(rule, known)))
+    return found
+
+
+def explain(run, task):
+    found = account(run, task)
+    of = f", task {task.number}" if len(run.numbers) > 1 else ""
+    print(f"job {found['job'] or '-'} ({run.name}{of}): {found['cause']}: {found['sentence']}")
+    if found["rank"] is not None:
+        where = f" on {found['node']}" if found["node"] else ""
+        status = f", status {found['status']}" if found["status"] else ""
+        first = "give up" if found["cause"] == "collective timed out" else "fail"
+        print(f"first to {first}: rank {found['rank']}{where}{status}")
+    if found["raised"]:
+        print(f"raised: {found['raised']}")
+    if found["lines"]:
+        print(f"{found['shown']} ({found['log']}):")
+        print("\n".join(f"    {line}" for line in found["lines"]))
+    if found["remedy"]:
+        print(f"to do: {found['remedy']}")
+    several = len(found["attempts"]) > 1
+    for attempt in found["attempts"]:
+        if several:
+            after = duration(attempt["seconds"])
+            print(f"attempt {attempt['attempt']}: {attempt['cause'] or '-'}, after {after} on {attempt['nodes']}")
+        if attempt["doubt"]:
+            print(f"{'  ' * several}Slurm did not answer when this ended: {attempt['doubt']}")
+    for note in found["notes"]:
+        print(f"note: {note}")
 
 
 def say_written(run):
@@ -339,6 +382,10 @@ def main(outputs, options):
     run.slurm.say_silence()
     number = options.task if options.task is not None else number
     tasks = run.tasks if number is None else [the_task(run, number)]
+    if options.json:
+        accounts = [account(run, task) for task in tasks]
+        print(json.dumps({"run_directory": run.folder, "tasks": accounts}, indent=1, ensure_ascii=False))
+        return 0
     if len(tasks) == 1:
         explain(run, tasks[0])
         say_written(run)

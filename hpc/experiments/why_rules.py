@@ -68,9 +68,9 @@ ENDS = (
         "interruption.alive(). Then  {again}",
     ),
     _end(
-        "deaf",
+        "ignored stop",
         r"^ignored_stop",
-        "told by STOP_FILE to save and stop, at the end of a cycle, the program went on",
+        "at the end of a cycle the program ignored STOP_FILE and was killed",
         "let it look at STOP_FILE at each step and end with 75: "
         '"Programs that can be interrupted" in hpc/job/README.md',
     ),
@@ -116,14 +116,14 @@ OTHERWISE = (
     _end(
         "ended by a signal",
         r"^failed (?:129|130|143)",
-        "{who} was ended by a signal ({signal}) that it does not heed",
+        "{who} was ended by a signal ({signal}) that it does not handle",
         "{again}   A program that saves at SIGTERM and ends with 75 goes on by itself",
     ),
     _end(
         "failed",
         r"^failed",
         "{who} ended with status {status}",
-        "its log may tell ({logs}); mend the program, then submit again",
+        "its log may show why ({logs}); mend the program, then submit again",
     ),
     _end(
         "not started",
@@ -134,7 +134,7 @@ OTHERWISE = (
     _end(
         "lost",
         r"^lost",
-        "its batch script on {head} was killed before it could tell why{slurm}",
+        "its batch script on {head} was killed before it could record why{slurm}",
         "is {head} well (sinfo -n {head})? How does the log end? Then  {again}",
     ),
 )

@@ -94,7 +94,7 @@ batch::attempt() {
   export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
 
   trap batch::end_step TERM INT HUP
-  trap batch::heed_warning USR1
+  trap batch::handle_warning USR1
   trap batch::end_hung_step USR2
   trap batch::end_cycle RTMIN+1 # not HUP: a daemon that nohup started hands on that it is ignored
   trap batch::end_here RTMIN+2
@@ -222,7 +222,7 @@ batch::wait_for_step() {
   while [[ -z $late ]] && kill -0 "$step" 2>/dev/null; do wait "$step" || true; done
   status=142
   # At the job's end srun kills what is left: keep_node.sh waits a little longer for that, and takes the data away.
-  if [[ -n $late && $ending == told_to_end ]]; then kill -s TERM "$step" 2>/dev/null || true; fi
+  if [[ -n $late && $ending == asked_to_end ]]; then kill -s TERM "$step" 2>/dev/null || true; fi
   if ! kill -0 "$step" 2>/dev/null; then
     status=0
     common::wait "$step" || status=$?
@@ -230,7 +230,7 @@ batch::wait_for_step() {
 }
 
 # Slurm's warning before the time limit (--grace-seconds).
-batch::heed_warning() {
+batch::handle_warning() {
   ending=warned
   if [[ -n $step && ! -e $attempt_directory/begun ]]; then
     # srun asks again only each minute or two; a controller that was away can cost it all of the job's time.
@@ -247,8 +247,8 @@ batch::heed_warning() {
 }
 
 batch::end_step() {
-  common::note "job $SLURM_JOB_ID: told to end"
-  ending=told_to_end
+  common::note "job $SLURM_JOB_ID: asked to end"
+  ending=asked_to_end
   if [[ -z $step ]]; then exit 143; fi
   # No signal to srun: it would kill the ranks at once. Slurm tells them itself when it ends the job.
   interruption::ask "$attempt_directory"
@@ -287,7 +287,7 @@ batch::stop_watching() {
   for process in $watcher $timer $limiter $guard; do kill "$process" 2>/dev/null || true; done
 }
 
-# An end before the ranks' own: the nodes could not be made ready, or the job was told to end.
+# An end before the ranks' own: the nodes could not be made ready, or the job was asked to end.
 batch::break_off() {
   local status=$?
   if ((status == 0)); then status=143; fi # a signal has ended this script

@@ -39,7 +39,7 @@ main() {
   node_setup::run "$kit/hpc" "$run_directory"
   plan::read "$run_directory/staging"
   trap 'keep_node::answer failed; keep_node::leave' EXIT
-  trap keep_node::told_to_end TERM
+  trap keep_node::handle_end TERM
   trap 'exit 143' USR1 # with --here, when batch.sh was killed: the step and the job go on without it
   keep_node::make_folder
   keep_node::look
@@ -101,7 +101,7 @@ keep_node::is_there() {
 keep_node::bring() {
   local -i entry
   trap - EXIT
-  trap '' TERM # also for tar and its like: keep_node::told_to_end decides
+  trap '' TERM # also for tar and its like: keep_node::handle_end decides
   for ((entry = 0; entry < ${#plan_kinds[@]}; entry++)); do
     if [[ -z ${plan_there[entry]:-} && ${plan_kinds[entry]} == image ]]; then
       container_image::bring "$entry" "$way"
@@ -118,12 +118,12 @@ keep_node::bring() {
 # Slurm's signal comes at the end of the job, but also when a job is given some time before it is preempted:
 # then it is running still, and the ranks need their data to the last. So do they when Slurm does not answer: batch.sh ends the
 # input of this script when all is over.
-keep_node::told_to_end() {
+keep_node::handle_end() {
   local state status=0
   trap '' TERM # Slurm and srun send it, both
   slurm::ask state 5 squeue --all --noheader --jobs="$SLURM_JOB_ID" --format=%T || status=$?
   if [[ -z $leaving && $state != RUNNING ]] && ((status != 2)); then exit 143; fi
-  if [[ -z $leaving ]]; then trap keep_node::told_to_end TERM; fi
+  if [[ -z $leaving ]]; then trap keep_node::handle_end TERM; fi
 }
 
 # Slurm kills what is still there when KillWait is over: half of it is for the ranks, and a moment for their end.

@@ -231,10 +231,10 @@ def judge(attempt):
     found = {}
     for rank in sorted(users, key=int):
         found.setdefault(groups.find(rank), []).append(rank)
-    return told(list(found.values())) if len(found) > 1 else []
+    return sentence(list(found.values())) if len(found) > 1 else []
 
 
-def told(found):
+def sentence(found):
     count = sum(map(len, found))
     if len(found) == count:
         sentence = "its %d processes never spoke with each other" % count

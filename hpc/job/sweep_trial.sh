@@ -15,10 +15,10 @@ source "$kit/hpc/lib/line.sh"
 
 attempt_directory=${STOP_FILE%/*}
 task_directory=${attempt_directory%/*}
-told=''
+signalled=''
 
 main() {
-  trap 'told=$SECONDS' TERM INT HUP
+  trap 'signalled=$SECONDS' TERM INT HUP
   trap : USR1 USR2
   case ${0##*/} in
     python*) set -- "${0##*/}" "$@" ;;
@@ -28,7 +28,7 @@ main() {
   while [[ ! -e $attempt_directory/trial_over ]]; do
     # One of them was killed.
     if [[ ! -d /proc/$PPID || ! -d /proc/$batch ]]; then exit 1; fi
-    sweep_trial::heed_signal
+    sweep_trial::handle_signal
     sleep 0.2
   done
   exit "$(<"$attempt_directory/trial_over")"
@@ -67,10 +67,10 @@ sweep_trial::understand() {
 }
 
 # SIGTERM comes when the job ends, to all of its processes, and from the agent when the server wants the run stopped. At
-# the job's end batch.sh is told, too: within these seconds the stop file is there, or all is over.
-sweep_trial::heed_signal() {
-  if [[ -z $told ]] || ((SECONDS - told < 3)); then return; fi
-  told=''
+# the job's end batch.sh is signalled, too: within these seconds the stop file is there, or all is over.
+sweep_trial::handle_signal() {
+  if [[ -z $signalled ]] || ((SECONDS - signalled < 3)); then return; fi
+  signalled=''
   if [[ -e $STOP_FILE || -e $attempt_directory/trial_over ]]; then return; fi
   : >"$attempt_directory/stopped"
   : >>"$STOP_FILE"

@@ -97,14 +97,14 @@ here::read_nodes() {
     for node in "${hosts[@]}"; do here_cpus[$node]=$cpus here_gpus[$node]=$gpus; done
   done
   for node in "${here_nodes[@]}"; do
-    [[ -n ${here_cpus[$node]:-} ]] || common::die "--here: Slurm does not tell what job $here_job has on $node (scontrol --details show job $here_job)"
+    [[ -n ${here_cpus[$node]:-} ]] || common::die "--here: Slurm does not say what job $here_job has on $node (scontrol --details show job $here_job)"
   done
 }
 
 # here::look_for_steps   Two runs in one allocation would share its GPUs: refused. Of steps that are not the kit's the user is told.
 here::look_for_steps() {
   local steps id name others='' orphans='' lives=''
-  slurm::ask steps 60 squeue --all --steps --noheader --jobs="$here_job" --format='%i|%j' || common::die "--here: Slurm does not tell what runs in job $here_job ($steps)"
+  slurm::ask steps 60 squeue --all --steps --noheader --jobs="$here_job" --format='%i|%j' || common::die "--here: Slurm does not say what runs in job $here_job ($steps)"
   while IFS='|' read -r id name; do
     case ${id#*.} in
       '' | batch | interactive | extern) continue ;;
@@ -261,7 +261,7 @@ here::record() {
     common::warn "the run cannot be recorded in ${fact[scratch_dir]@Q} (is the disk or the quota full?)"
   trap - EXIT
   common::note "in job $here_job, on ${fact[here_nodes]}: ${fact[nodes]} x ${fact[processes_per_node]} processes; $run; Ctrl-C asks the program to save and stop, twice ends it"
-  printf '%s\n' "$here_job"
+  run::print_jobs "${options_value[json]}" "$here_job"
 }
 
 # Ctrl-C, and the end of the terminal. (No bare return, and nothing that may fail: the terminal may have gone.)

@@ -27,10 +27,6 @@ main() {
   local -a found=()
   while (($# > 0)); do
     case $1 in
-      -h | --help)
-        common::print_header "${BASH_SOURCE[0]}"
-        return
-        ;;
       --mem | --time)
         (($# > 1)) || common::die_usage "$1: its value is missing"
         if [[ $1 == --mem ]]; then mem=$2; else time=$2; fi
@@ -128,7 +124,7 @@ resubmit::send() {
   run::record
   common::note "job ${run_jobs[*]} (${fact[job_name]}): as ${old##*/}; ${fact[run_directory]}"
   if [[ -n $run_refused ]]; then common::print_error "Slurm takes no more of your jobs: $run_refused. The other arrays are not sent: later, with --only-missing"; fi
-  printf '%s\n' "${run_jobs[@]}"
+  run::print_jobs '' "${run_jobs[@]}"
   [[ -z $run_refused ]]
 }
 

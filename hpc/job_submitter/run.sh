@@ -36,8 +36,9 @@ run::begin() {
   run_directory::make "$run_unfinished"
 }
 
-# run::complete MODE   All is written: the run gets its place.
+# run::complete MODE [COMMIT]   All is written: the run gets its place. COMMIT: of the checkout, where it is known.
 run::complete() {
+  common::version "${BASH_SOURCE[0]%/hpc/job_submitter/run.sh}" 'fact[kit_version]' "${@:2}"
   run_directory::write_facts "$run_unfinished"
   kit::link "$run_unfinished"
   experiment::begin "$1"
@@ -84,6 +85,19 @@ run::send() {
       common::die "$answer: the run directory stays; if the job appears,  bash hpc/experiments.sh list  shows it; if it does not, submit again"
       ;;
   esac
+}
+
+# run::print_jobs JSON ID...   The result of the command: the ids, one a line; where JSON is not empty, the run directory too.
+run::print_jobs() {
+  if [[ -z $1 ]]; then
+    printf '%s\n' "${@:2}"
+    return
+  fi
+  python3 -c '
+import json, sys
+name, folder, pack, cycle, *jobs = sys.argv[1:]
+print(json.dumps({"jobs": jobs, "name": name, "run_directory": folder, "pack_job": pack or None, "cycle_job": cycle or None}))
+' "${fact[job_name]}" "${fact[run_directory]}" "${run_others[pack]:-}" "${run_others[cycle]:-}" "${@:2}"
 }
 
 # run::record   After the last job.

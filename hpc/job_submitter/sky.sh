@@ -129,5 +129,5 @@ sky::launch() {
   answer=$("${argv[@]}" "$task" 2>&1 | tee >(cat >&2)) || status=$?
   answer=$(sed -E 's/\x1b\[[0-9;]*m//g' <<<"$answer")
   ((status == 0)) || common::die "sky jobs launch ended with status $status; the task is $task"
-  if [[ $answer =~ [Jj]ob\ (submitted,\ )?ID:\ ([0-9]+) ]]; then printf '%s\n' "${BASH_REMATCH[2]}"; fi
+  if [[ $answer =~ [Jj]ob\ (submitted,\ )?ID:\ ([0-9]+) ]]; then run::print_jobs "${options_value[json]}" "${BASH_REMATCH[2]}"; fi
 }

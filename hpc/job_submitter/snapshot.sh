@@ -166,7 +166,10 @@ snapshot::check_size() {
   local -r project=$1 described=$2
   local files megabytes
   read -r files megabytes < <(awk -v RS='\0' '{ bytes += $1 } END { printf "%d %d\n", NR, bytes / 1048576 }' "$described")
-  if ((files <= snapshot_most_files && megabytes <= snapshot_most_megabytes)); then return; fi
+  if ((files <= snapshot_most_files && megabytes <= snapshot_most_megabytes)); then
+    if [[ -t 2 ]] && ((files > 2000 || megabytes > 20)); then common::note "packing the sources: $files files, $megabytes MB …"; fi
+    return
+  fi
   common::warn "the sources are $files files of $megabytes MB; a snapshot holds $snapshot_most_files files of $snapshot_most_megabytes MB. The heaviest:"
   # awk reads to the end, where head would break the pipe
   LC_ALL=C sort -z -rn "$described" | awk -v RS='\0' 'NR <= 8 { size = $1; sub(/^[^ ]+ [^ ]+ [^ ]+ /, ""); printf "  %8.1f MB  %s\n", size / 1048576, $0 }' >&2

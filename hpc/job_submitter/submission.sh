@@ -159,7 +159,7 @@ submission::write() {
   if ((${#staging_paths[@]} > 0)); then printf '%s\0' "${staging_paths[@]}" >"$run_unfinished/data"; fi
   if ((${#options_list_collect[@]} > 0)); then printf '%s\0' "${options_list_collect[@]}" >"$run_unfinished/collect"; fi
   if [[ -n ${options_value[output_path]} ]]; then submission::link_output "${options_value[output_path]}"; fi
-  run::complete "$mode"
+  run::complete "$mode" "${fact[commit]}"
 }
 
 submission::choose_tasks() {

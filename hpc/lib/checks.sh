@@ -46,22 +46,22 @@ checks::accept() {
   esac
 }
 
-# The word that help shows for a value, with a space before it.
+# checks::placeholder KIND [VARIABLE]   The word that help shows for a value, with a space before it.
 checks::placeholder() {
-  case $1 in
-    flag) ;;
-    list) printf ' PATH…' ;;
-    count | positive) printf ' N' ;;
-    memory | node_memory) printf ' SIZE' ;;
-    duration) printf ' TIME' ;;
-    path) printf ' PATH' ;;
-    optional\ name*) printf ' [NAME]' ;;
-    optional\ job*) printf ' [JOB]' ;;
-    optional\ cycles*) printf ' [CYCLESxSECONDS]' ;;
-    optional\ choice\ *) local -r answers=${1#optional choice } && printf ' [%s]' "${answers// /|}" ;;
-    choice\ *) local -r choices=${1#choice } && printf ' %s' "${choices// /|}" ;;
-    *) printf ' %s' "${1^^}" ;;
+  local checks_word=${1#optional }
+  case $checks_word in
+    flag) checks_word='' ;;
+    list) checks_word='PATH…' ;;
+    count | positive) checks_word=N ;;
+    memory | node_memory) checks_word=SIZE ;;
+    duration) checks_word=TIME ;;
+    text\ all) checks_word=TOPIC ;; # of --help
+    cycles\ *) checks_word=CYCLESxSECONDS ;;
+    choice\ *) checks_word=${checks_word#choice } checks_word=${checks_word// /|} ;;
+    *) checks_word=${checks_word%% *} checks_word=${checks_word^^} ;;
   esac
+  if [[ $1 == optional\ * ]]; then checks_word="[$checks_word]"; fi
+  common::give "${checks_word:+ $checks_word}" "${2:-}"
 }
 
 # checks::seconds TIME [VARIABLE]   Seconds of a Slurm time (man sbatch, --time); status 1 when it is none.

@@ -99,16 +99,28 @@ common::sleep() {
   exec {never}>&-
 }
 
-# common::print_header SCRIPT   The comment at the head of a script is its help.
-common::print_header() {
-  sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$1"
-}
-
-# common::answer_help SCRIPT [WORD]   When WORD asks for the help of SCRIPT, prints it and ends.
-common::answer_help() {
-  if [[ ${2:-} != @(-h|--help) ]]; then return; fi
-  common::print_header "$1"
-  exit
+# common::version KIT VARIABLE [COMMIT]   The version, which is the first heading of KIT's hpc/CHANGELOG.md, and the commit: the one that adopt.sh
+# has noted, or COMMIT, or that of the checkout.
+common::version() {
+  local -r version_of=$1/hpc
+  local version_line version_found=unknown version_commit=${3:-}
+  while read -r version_line; do
+    if [[ $version_line == '## '* ]]; then
+      version_found=${version_line#'## '}
+      version_found=${version_found%% *}
+      break
+    fi
+  done 2>/dev/null <"$version_of/CHANGELOG.md" || true
+  if [[ -r $version_of/.installed ]]; then
+    read -r version_line <"$version_of/.installed" # '# hpc kit COMMIT; …'
+    version_commit=${version_line#'# hpc kit '}
+    version_commit=${version_commit%%;*}
+    version_commit=${version_commit#of no repository}
+  elif (($# < 3)); then
+    version_commit=$(git -C "$1" describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null) || version_commit=''
+  fi
+  if [[ $version_commit =~ ^([0-9a-f]{12})[0-9a-f]*(-dirty)?$ ]]; then version_commit=${BASH_REMATCH[1]}${BASH_REMATCH[2]}; fi
+  printf -v "$2" '%s' "$version_found${version_commit:+, commit $version_commit}"
 }
 
 # Standard input becomes FILE as a whole or not at all: readers on other nodes never see half of it.

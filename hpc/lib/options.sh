@@ -1,17 +1,20 @@
 # shellcheck shell=bash
-# Command-line options from one table. A row is one call of options::add; parsing, checks, --help,
+# Command-line options from one table. A row is one call of options::add; parsing, checks, --help (help.sh),
 # the completion and the table of hpc/job_submitter/README.md all come from the rows.
 
-declare -gA options_value+=()   # name -> the value given, or taken from environment, site or default
-declare -gA options_source+=()  # name -> option | environment | site | default
-declare -gA options_kind+=()    # name -> flag, list, or a check of checks.sh with its arguments
-declare -gA options_default+=() # name -> default
-declare -gA options_help+=()    # name -> help
-declare -gA options_names+=()   # name -> spellings, the long one that help shows first
-declare -gA options_owner+=()   # spelling -> name
-declare -gA options_instead+=() # what is none of these, and many would type -> what to do in its place
-declare -g options_tell=''      # the function that fills it, called when it is needed
-declare -ga options_order+=()   # names, and headings as '# Heading'
+declare -gA options_value+=()                                 # name -> the value given, or taken from environment, site or default
+declare -gA options_source+=()                                # name -> option | environment | site | default
+declare -gA options_kind+=()                                  # name -> flag, list, or a check of checks.sh with its arguments
+declare -gA options_default+=()                               # name -> default
+declare -gA options_help+=()                                  # name -> help
+declare -gA options_names+=()                                 # name -> spellings, the long one that help shows first
+declare -gA options_owner+=()                                 # spelling -> name
+declare -gA options_instead+=()                               # what is none of these, and many would type -> what to do in its place
+declare -g options_hint=''                                    # the function that fills it, called when it is needed
+declare -ga options_order+=()                                 # names, and headings as '# Heading'
+declare -ga options_common+=()                                # options::show
+declare -g options_of_call='help|version|json'                # what one call prints is no setting: neither the environment nor a profile has it
+declare -gA options_hooks+=([spellings]=options::shown_names) # for help.sh
 
 options::heading() {
   options_order+=("# $1")
@@ -46,13 +49,15 @@ options::add_placement() {
   done
 }
 
-# options::parse_command SCRIPT ARGUMENT...   Parses. With --help it prints the header of SCRIPT and the options, and ends.
-options::parse_command() {
-  options::parse "${@:2}"
-  if [[ -z ${options_value[help]:-} ]]; then return; fi
-  common::print_header "$1"
-  options::print_help
-  exit
+# options::show NAME...   Those of a long table that --help shows; --help all shows all.
+options::show() {
+  options_common=("$@")
+}
+
+# options::add_help   What help::answer answers, before anything else is read.
+options::add_help() {
+  options::add version flag '' '--version' 'print the version of the kit'
+  options::add help 'optional text all' '' '--help -h' 'print a summary; with all, a GROUP of options or an OPTION: all of that'
 }
 
 # options::parse ARGUMENT...   Exits with status 2 at the first that is wrong.
@@ -143,7 +148,7 @@ options::complete() {
   for name in "${options_order[@]}"; do
     [[ $name != '# '* && -z ${options_source[$name]:-} ]] || continue
     variable=HPC_${name^^}
-    if [[ -n ${!variable:-} && ${options_kind[$name]} != list ]]; then
+    if [[ $name != @($options_of_call) && -n ${!variable:-} && ${options_kind[$name]} != list ]]; then
       options::set "$name" "${!variable}" "\$$variable" environment
     elif [[ -n ${site_values[$name]:-} ]]; then
       options::set "$name" "${site_values[$name]}" "site profile, $name" site
@@ -170,7 +175,7 @@ options::check_environment() {
     name=${variable#HPC_}
     name=${name,,}
     if [[ $variable == HPC_USAGE_SECONDS ]]; then continue; fi # of the jobs (job/usage.py)
-    if [[ $variable != "HPC_${name^^}" || -z ${options_kind[$name]:-} ]]; then
+    if [[ $variable != "HPC_${name^^}" || $name == @($options_of_call) || -z ${options_kind[$name]:-} ]]; then
       nearest=$(options::nearest "$name" "${!options_kind[@]}" 2>/dev/null) || nearest=''
       common::warn "$variable of the environment is no option of this command, and has no effect${nearest:+: did you mean HPC_${nearest^^}?}"
     elif [[ ${options_kind[$name]} == list ]]; then
@@ -186,7 +191,7 @@ options::die_no_value() {
 
 options::die_unknown() {
   local nearest=''
-  if [[ -n $options_tell ]]; then "$options_tell"; fi
+  if [[ -n $options_hint ]]; then "$options_hint"; fi
   if [[ -n ${options_instead[$1]:-} ]]; then common::die_usage "unknown option ${1@Q}: ${options_instead[$1]}"; fi
   if [[ $1 == --?* ]]; then nearest=$(options::nearest "$1" "${!options_owner[@]}" 2>/dev/null) || true; fi
   common::die_usage "unknown option ${1@Q}${nearest:+: did you mean $nearest?} (see --help)"
@@ -202,26 +207,17 @@ print(*(begun or difflib.get_close_matches(word, names, 1))[:1])
 ' "$@"
 }
 
-# -g, --gpus N
+# options::shown_names NAME [SEPARATOR] [VARIABLE] [SHORT]   -g, --gpus N; with SHORT not more than two spellings.
 options::shown_names() {
-  local -r name=$1 separator=${2:-, }
-  local -r kind=${options_kind[$name]}
-  local spelling shown=''
-  for spelling in ${options_names[$name]}; do
-    if [[ $spelling == -? ]]; then shown=$spelling${shown:+$separator$shown}; else shown+=${shown:+$separator}$spelling; fi
-  done
-  printf '%s%s' "$shown" "$(checks::placeholder "$kind")"
-}
-
-options::print_help() {
-  local name default
-  for name in "${options_order[@]}"; do
-    if [[ $name == '# '* ]]; then
-      printf '\n%s\n' "${name#\# }"
-      continue
+  local -r shown_name=$1 shown_separator=${2:-, }
+  local shown_spelling shown_long='' shown_short='' shown_value
+  for shown_spelling in ${options_names[$shown_name]}; do
+    if [[ $shown_spelling == -? ]]; then
+      if [[ -z ${4:-} || -z $shown_short ]]; then shown_short=$shown_spelling${shown_short:+$shown_separator$shown_short}; fi
+    elif [[ -z ${4:-} || -z $shown_long ]]; then
+      shown_long+=${shown_long:+$shown_separator}$shown_spelling
     fi
-    default=${options_default[$name]}
-    printf '  %s\n' "$(options::shown_names "$name")"
-    printf '      %s\n' "${options_help[$name]}${default:+ [$default]}"
   done
+  checks::placeholder "${options_kind[$shown_name]}" shown_value
+  common::give "$shown_short${shown_short:+$shown_separator}$shown_long$shown_value" "${3:-}"
 }

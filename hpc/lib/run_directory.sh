@@ -2,7 +2,7 @@
 # The record of a run, written at submission and read by all that comes later:
 #
 #   facts               fact[NAME]='value', one a line
-#   kit                 the version of the kit that it runs (job_submitter/kit.sh); profile.sh, the user's own profile of the site
+#   kit                 the files of the kit that it runs (job_submitter/kit.sh; its version is fact[kit_version]); profile.sh, the user's own profile of the site
 #   source.tar          the project as it was, unpacked into source/ when the job starts (unpacked: since then); that goes when the run has ended
 #                       (job_submitter/pruning.sh). source.kept: it does not, as the program has written there (written: what)
 #   jobs                each job that was sent for it, "ID NAME" (sending.sh)

@@ -33,6 +33,7 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/benchmarks}
 source "$checkout/hpc/lib/common.sh"
+source "$checkout/hpc/lib/help.sh"
 source "$here/against.bash"
 source "$here/arrays.bash"
 source "$here/containers.bash"
@@ -55,9 +56,9 @@ project=$work/project
 main() {
   local -a benchmarks=()
   local benchmark
+  help::answer "$checkout" "$here/run.sh" "$@"
   while (($# > 0)); do
     case $1 in
-      -h | --help) common::print_header "$here/run.sh" && return ;;
       --rounds)
         [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || common::die_usage "--rounds needs a whole number"
         rounds=$2

@@ -85,8 +85,8 @@ left_behind() {
 
 @test "a program that saves at epoch ends only is found" {
   ends epoch_ends 1 $'\nwarning +1 +12 +[0-9.]+ s +- +FAILED\n' \
-    $'\nwarning: 12 steps were done twice: when told to stop it did not save there, and went on at step 51, ' \
-    'to fix: save when told to stop'
+    $'\nwarning: 12 steps were done twice: when asked to stop it did not save there, and went on at step 51, ' \
+    'to fix: save when asked to stop'
 }
 
 @test "the digits of train/ pass, with ranks on two nodes, and lose no step at a notice" {

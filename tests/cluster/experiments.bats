@@ -108,7 +108,7 @@ shows() {
   printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/scontrol"
   chmod +x -- "$BATS_TEST_TMPDIR/bin/scontrol"
   PATH=$BATS_TEST_TMPDIR/bin:$PATH run -0 command_of why memory
-  [[ $output == *'was killed before it could tell why: Slurm says FAILED '* ]]
+  [[ $output == *'was killed before it could record why: Slurm says FAILED '* ]]
 }
 
 accounted() {

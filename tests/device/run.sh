@@ -21,6 +21,7 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/device}
 source "$checkout/hpc/lib/common.sh"
+source "$checkout/hpc/lib/help.sh"
 source "$checkout/venv/environment.sh"
 
 checks=(nccl ddp fsdp checkpoint interruption usage channels_last resnet compile)
@@ -31,7 +32,7 @@ slower=1 # a CPU, in whole times
 work=$(mktemp -d)
 
 main() {
-  common::answer_help "$here/run.sh" "${1:-}"
+  help::answer "$checkout" "$here/run.sh" "$@"
   local check
   while (($# > 0)); do
     case $1 in

@@ -11,10 +11,12 @@ shopt -s inherit_errexit
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 checkout=${here%/tests/faults}
 source "$checkout/hpc/lib/common.sh"
+source "$checkout/hpc/lib/help.sh"
 
 jobs=200 seed='' at_once=8 keep='' work=''
 
 main() {
+  help::answer "$checkout" "${BASH_SOURCE[0]}" "$@"
   while (($# > 0)); do
     case $1 in
       --jobs | --seed | --at-once)
@@ -23,10 +25,6 @@ main() {
         shift
         ;;
       --keep) keep=1 ;;
-      -h | --help)
-        common::print_header "${BASH_SOURCE[0]}"
-        return
-        ;;
       *) common::die_usage "unknown option ${1@Q} (see --help)" ;;
     esac
     shift

@@ -60,7 +60,7 @@ setup_file() {
   strike A15_stopped.1 wait_until 60 test -e "$FLAGS/A11_stopped.sends"
   strike A16_stopped.0 preempt node3
   wait_until 60 test -e "$FLAGS/A6_stopped.sends"
-  wait_until 30 log_has 'told to end' || squeue >&2
+  wait_until 30 log_has 'asked to end' || squeue >&2
   stop_controller 45
   while ((SECONDS < suspended + 75)); do sleep 0.5; done
   strike A8.0 resume

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# hpc/completion.bash, called as readline calls it.
+# hpc/completion.bash, called as readline calls it; completion.zsh and completion.fish in their shells.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -33,9 +33,10 @@ complete_last() {
 
 @test "choices are offered as values, in each form of an option" {
   [[ $(complete_last job_submitter.sh -W l) == lightning ]]
-  [[ $(complete_last bash job_submitter.sh --job-type '') == standard$'\n'distributed$'\n'sweep ]]
-  [[ $(complete_last job_submitter.sh --which-distributed =) == torchrun$'\n'lightning$'\n'srun$'\n'node$'\n'script ]]
-  [[ $(complete_last job_submitter.sh --which-distributed = s) == srun$'\n'script ]]
+  [[ $(complete_last job_submitter.sh --help S) == Slurm$'\n'Sweeps && $(complete_last job_submitter.sh -h a) == all ]]
+  [[ $(complete_last bash job_submitter.sh --job-type '') == distributed$'\n'standard$'\n'sweep ]]
+  [[ $(complete_last job_submitter.sh --which-distributed =) == lightning$'\n'node$'\n'script$'\n'srun$'\n'torchrun ]]
+  [[ $(complete_last job_submitter.sh --which-distributed = s) == script$'\n'srun ]]
 }
 
 @test "files are offered for paths, and for all values of a list" {
@@ -88,5 +89,77 @@ complete_last() {
 @test "nothing of the kit stays in the interactive shell" {
   run env -i PATH="$PATH" bash --norc -c 'source "$1"; COMP_WORDS=(job_submitter.sh --g) COMP_CWORD=1; hpc_completion::complete
     compgen -A function; compgen -v options_' completion "$checkout/hpc/completion.bash"
-  [[ $output == $'hpc_completion::complete\nhpc_completion::experiments\nhpc_completion::option_of_value\nhpc_completion::runs\nhpc_completion::table' ]]
+  [[ $output == $'hpc_completion::complete\nhpc_completion::experiments\nhpc_completion::find\nhpc_completion::option_of_value\nhpc_completion::print\nhpc_completion::runs\nhpc_completion::table' ]]
+}
+
+# other_shell fish|zsh LINE...   What that shell offers at the end of each LINE: "= LINE", and the words, one a line.
+other_shell() {
+  local line
+  local -r shell=$1
+  common::has_command "$shell" || skip "no $shell on this machine"
+  shift
+  if [[ $shell == zsh ]]; then
+    zsh -f "$BATS_TEST_DIRNAME/complete.zsh" "$BATS_TEST_TMPDIR" "$checkout" "$@" 3>&- 4>&-
+    return
+  fi
+  for line in "$@"; do
+    printf '= %s\n' "$line"
+    # shellcheck disable=SC2016 # for fish
+    HOME=$BATS_TEST_TMPDIR fish --no-config -c 'source $argv[1]/hpc/completion.fish; complete -C $argv[2]' "$checkout" "$line" | cut -f 1 | LC_ALL=C sort
+  done
+}
+
+# offers_the_same SHELL   As bash: options, choices, files, commands and jobs.
+offers_the_same() {
+  export SCRATCH=$BATS_TEST_TMPDIR/scratch
+  use_libraries common
+  mkdir -p -- "$SCRATCH/${checkout##*/}/hpc_outputs/ablation_20260101-000001_1"
+  echo 4711 >"$SCRATCH/${checkout##*/}/hpc_outputs/ablation_20260101-000001_1/job_id"
+  touch -- settings.txt
+  other_shell "$1" 'job_submitter.sh --wan' "bash $checkout/hpc/job_submitter.sh --gpus 2 --dry" 'job_submitter.sh --mem' \
+    'job_submitter.sh -W s' 'job_submitter.sh --configs sett' 'job_submitter.sh --configs=sett' 'job_submitter.sh --gpus ' \
+    "bash $checkout/hpc/experiments.sh lo" "bash $checkout/hpc/experiments.sh why " "bash $checkout/hpc/experiments.sh resubmit 1 --m" 'bash sett' >offers
+  diff - <(sed 's/^--configs=//' offers) <<OFFERS
+= job_submitter.sh --wan
+--wandb-sweepid
+= bash $checkout/hpc/job_submitter.sh --gpus 2 --dry
+--dry-run
+= job_submitter.sh --mem
+--mem
+--mem-per-gpu
+= job_submitter.sh -W s
+script
+srun
+= job_submitter.sh --configs sett
+settings.txt
+= job_submitter.sh --configs=sett
+settings.txt
+= job_submitter.sh --gpus 
+= bash $checkout/hpc/experiments.sh lo
+logs
+= bash $checkout/hpc/experiments.sh why 
+4711
+ablation
+= bash $checkout/hpc/experiments.sh resubmit 1 --m
+--mem
+= bash sett
+settings.txt
+OFFERS
+}
+
+@test "fish offers the same" {
+  offers_the_same fish
+}
+
+@test "zsh offers the same" {
+  offers_the_same zsh
+}
+
+@test "for other shells: a word and its help; the status says that a file is wanted" {
+  [[ $(bash "$checkout/hpc/completion.bash" job_submitter.sh --dry) == --dry-run$'\t''print the sbatch command and submit nothing' ]]
+  [[ $(bash "$checkout/hpc/completion.bash" experiments.sh wh) == why$'\t''how a job ended'* ]]
+  run -3 bash "$checkout/hpc/completion.bash" job_submitter.sh --data ''
+  run -3 bash "$checkout/hpc/completion.bash" bash other.sh ''
+  run -0 bash "$checkout/hpc/completion.bash" job_submitter.sh --gpus ''
+  [[ -z $output ]]
 }

@@ -322,7 +322,7 @@ CONF
   fails_with 2 "--from 'nowhere': no such folder or image" build --from nowhere
   fails_with 2 'cpu or gpu once' build cpu gpu
   run -0 --separate-stderr build --help
-  [[ ${lines[0]} == 'singularity/build.sh [cpu|gpu]'* ]]
+  [[ ${lines[0]} == 'Usage: singularity/build.sh [cpu|gpu]'* ]]
   rm -- bin/apptainer
   fails_with 1 'no apptainer and no singularity on .*: load its module' bash "$project/singularity/build.sh" cpu --output new.sif
 }

@@ -80,7 +80,7 @@ says() {
   says 1 'warning: it ended with status 3 when STOP_FILE was there'
   { begin 0 && steps 1 20 && begin 1 && steps 21 50; } | run_of warning
   struck warning 'notice time_limit' 300
-  says 1 'warning: it stopped 300 s after it was told, and has 120 s'
+  says 1 'warning: it stopped 300 s after it was asked, and has 120 s'
   diff <(printf '%s\n' sigterm kill node) "$work/passed"
 }
 

@@ -229,7 +229,7 @@ shown() {
   [[ $output == *"invalid choice: 'lost'"* ]]
 }
 
-@test "where Slurm is down the files tell, and it is said" {
+@test "where Slurm is down the files say, and it is said" {
   made_run going 2 1
   state 1 running
   made_run waiting 3 1
@@ -410,7 +410,7 @@ shown() {
   run -0 --separate-stderr command_of list --name going
   [[ $output == *' cancelled '* ]]
   run -0 --separate-stderr command_of why 2
-  [[ $output == *'stopped: it has saved and stopped, as experiments.sh stop told it to'*'experiments.sh resubmit 2'* ]]
+  [[ $output == *'stopped: it has saved and stopped, as experiments.sh stop asked'*'experiments.sh resubmit 2'* ]]
   : >"$stop"
   run -0 --separate-stderr command_of list --name going
   [[ $output == *' failed '* ]]

@@ -54,9 +54,9 @@ argv() {
   ((${#golden_options[@]} >= 60))
   [[ -z $(printf '%s\n' "${golden_options[@]}" | sort | uniq --repeated) ]]
 
-  # These give no job, show one, make it two, need a sweep's file, pack a gigabyte (staging.bats), run in an allocation
+  # These give no job, show one or its id, make it two, need a sweep's file, pack a gigabyte (staging.bats), run in an allocation
   # (here.bats), or are SkyPilot's (sky.bats).
-  local -r without=' help dry_run confirm follow here pack_in_job pack_partition pack_time rapid_cycle cycle_partition stage_venv sweep_config backend on_demand disk_size infra secret '
+  local -r without=' help version json dry_run confirm follow here pack_in_job pack_partition pack_time rapid_cycle cycle_partition stage_venv sweep_config backend on_demand disk_size infra secret '
   local name spelling all
   printf -v all ' %s \n' "${golden_options[@]}"
   for name in "${!options_names[@]}"; do

@@ -88,11 +88,11 @@ finds() {
   finds 'hpc/job/lib/disk.sh:2: the header says what it needs: the files say that already'
   setup
   local number
-  for number in {1..16}; do write "hpc/page_$number.md" text; done
+  for number in {1..17}; do write "hpc/page_$number.md" text; done
   write hpc/notes.txt text
   write hpc/part.sh '# shellcheck shell=bash'
-  for number in {1..24}; do write "hpc/lib/empty_$number.sh" '# shellcheck shell=bash'; done
-  finds 'hpc:1: 19 files, more than 16' 'hpc/lib:1: 25 files, more than 24' 'hpc/notes.txt:1: no command, completion, template or page' \
+  for number in {1..25}; do write "hpc/lib/empty_$number.sh" '# shellcheck shell=bash'; done
+  finds 'hpc:1: 20 files, more than 17' 'hpc/lib:1: 26 files, more than 25' 'hpc/notes.txt:1: no command, completion, template or page' \
     'hpc/part.sh:1: no command, completion, template or page'
 }
 

@@ -45,7 +45,7 @@ ON_NODES = ("hpc/doctor/doctor_node.sh", "hpc/clean_nodes/clean_node.sh")
 PREFIXES = {"hpc/completion.bash": "hpc_completion"}
 # They ask Slurm once: of a cluster of their own, to bring a fault, or for the eyes of a newcomer.
 ASK_ONCE = ("hpc/pocket_cluster", "hpc/drill.sh", "hpc/quickstart.sh")
-FILES_IN_HPC, FILES_IN_LIB, EXCEPTIONS_OF_SHELLCHECK = 16, 24, 24
+FILES_IN_HPC, FILES_IN_LIB, EXCEPTIONS_OF_SHELLCHECK = 17, 25, 24
 
 NAME = re.compile(r"(?<![\w:$])([a-z][a-z0-9_]*::[a-z][a-z0-9_]*)(?![\w:])")
 DYNAMIC = re.compile(r"(?<![\w:$])([a-z][a-z0-9_]*)::[\"$]")
@@ -252,7 +252,7 @@ class House:
         for path in files:
             name = path.relative_to(self.root).as_posix()
             command = name in self.files and self.files[name].is_script
-            if not command and path.name != "completion.bash" and path.suffix not in (".yml", ".md"):
+            if not command and path.stem != "completion" and path.suffix not in (".yml", ".md"):
                 yield name, 1, "no command, completion, template or page"
         library = [path for path in (self.root / "hpc/lib").iterdir() if path.is_file()]
         if len(library) > FILES_IN_LIB:

@@ -229,11 +229,12 @@ NAMES
 
 @test "help lists every option in all its spellings, with its default" {
   define_submitters
-  local help name spelling line
-  help=$(options::print_help)
+  local help words name spelling line
+  help=$(bash "$checkout/hpc/job_submitter.sh" --help all)
+  words=$(tr -s ' \n' ' ' <<<"$help")
   for name in "${options_order[@]}"; do
     if [[ $name == '# '* ]]; then
-      grep -qxF -- "${name#\# }" <<<"$help"
+      grep -qxF -- " ${name#'# '}:" <<<"$help"
       continue
     fi
     line=$(options::shown_names "$name")
@@ -241,14 +242,13 @@ NAMES
     for spelling in ${options_names[$name]}; do
       [[ " ${line//,/} " == *" $spelling "* ]]
     done
-    grep -qF -- "      ${options_help[$name]}" <<<"$help"
-    if [[ -n ${options_default[$name]} ]]; then grep -qF -- "[${options_default[$name]}]" <<<"$help"; fi
+    [[ $words == *" $line ${options_help[$name]}${options_default[$name]:+ [${options_default[$name]}]} "* ]]
   done
 }
 
 @test "job_submitter.sh --help needs no Slurm, and no right options behind it" {
   PATH=/usr/bin:/bin run -0 --separate-stderr env -u SCRATCH bash "$checkout/hpc/job_submitter.sh" --gpus 2 -h
-  [[ ${lines[0]} == 'job_submitter.sh [OPTIONS]' && $output == *'--gpus N'* && -z $stderr ]]
+  [[ ${lines[0]} == 'Usage: job_submitter.sh [OPTIONS]' && $output == *'--gpus N'* && -z $stderr ]]
 }
 
 @test "no spelling belongs to two options, and every row can be filled" {

@@ -105,7 +105,7 @@ for drawing in drawings:
     assert 'role="img"' in drawing
 ids = re.findall(r' id="([^"]*)"', text)
 assert len(ids) == len(set(ids)), sorted(ids)
-for said in ("preempted", "a node failed", "saved and stopped when told to", "100 values are not finite"):
+for said in ("preempted", "a node failed", "saved and stopped when asked", "100 values are not finite"):
     assert said in text, said
 PYTHON
 }

@@ -303,3 +303,20 @@ stops() {
   [[ -z $(find "$store" -type f) ]]
   pack
 }
+
+@test "many sources are announced on a terminal, and nowhere else" {
+  make_repository
+  touch -- "$project"/file_{1..2001}
+  run -0 --separate-stderr pack
+  [[ -z $stderr ]]
+  rm -r -- "$store"
+  cat >pack.sh <<'SCRIPT'
+set -euo pipefail
+source "$1/hpc/lib/common.sh"
+source "$1/hpc/job_submitter/snapshot.sh"
+snapshot::pack "${@:2}"
+SCRIPT
+  rm -- "$packed"
+  run -0 script --quiet --return --command "bash pack.sh ${checkout@Q} ${project@Q} ${store@Q} ${packed@Q}" /dev/null </dev/null 3>&- 4>&-
+  [[ $output == *'packing the sources: 20'??' files, '* ]]
+}

@@ -220,6 +220,17 @@ CONDA_PREFIX='$prefix' HOOK='$prefix' HOOK_2='$prefix/2' ['$prefix/bin', '$base/
   [[ -z $(find "$project/.venv" -mindepth 1 ! -name '*.lock') ]]
 }
 
+@test "pip and uv show their progress on a terminal, and nowhere else" {
+  stub uv 'echo "$@" >>"$BATS_TEST_TMPDIR/calls"
+case $1 in venv) for folder; do :; done; mkdir -p "$folder/bin" && ln -s "$(command -v python3)" "$folder/bin/python" ;; esac'
+  PATH=$BATS_TEST_TMPDIR/stubs:$PATH
+  create cpu 2>/dev/null
+  [[ $(tail -n 1 "$BATS_TEST_TMPDIR/calls") == 'pip install --quiet --python '* ]]
+  rm -rf -- "$project/.venv"
+  script --quiet --return --command "bash ${project@Q}/venv/create.sh cpu" /dev/null </dev/null 3>&- 4>&-
+  [[ $(tail -n 1 "$BATS_TEST_TMPDIR/calls") == 'pip install --python '* ]]
+}
+
 @test "wrong arguments, no python, one that is too old" {
   fails_with 2 "unknown argument 'tpu': venv/create.sh \[cpu\|gpu\]" create tpu
   fails_with 2 'too many arguments' create cpu gpu
@@ -228,7 +239,7 @@ CONDA_PREFIX='$prefix' HOOK='$prefix' HOOK_2='$prefix/2' ['$prefix/bin', '$base/
   chmod +x -- "$BATS_TEST_TMPDIR/python"
   PYTHON=$BATS_TEST_TMPDIR/python fails_with 1 'is Python 3.6.8: the kit needs 3.9 or later' create cpu
   run -0 --separate-stderr create --help
-  [[ ${lines[0]} == 'venv/create.sh [cpu|gpu]' ]]
+  [[ ${lines[0]} == 'Usage: venv/create.sh [cpu|gpu]' ]]
 }
 
 @test "run.sh: the program's own arguments and status, in the environment that is named" {

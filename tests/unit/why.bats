@@ -235,9 +235,9 @@ used() {
   made_run deaf 4 1
   state 1 failed
   attempt 1 0 deaf
-  why_of deaf 'deaf: told by STOP_FILE'
+  why_of deaf 'ignored stop: at the end of a cycle the program ignored STOP_FILE'
   echo ignored_stop >"$run/task_1/attempt_0/cause"
-  why_of deaf 'deaf: told by STOP_FILE'
+  why_of deaf 'ignored stop: at the end of a cycle the program ignored STOP_FILE'
   made_run gone 5 1
   state 1 failed
   attempt 1 0 cancelled
@@ -260,9 +260,9 @@ used() {
   echo 'OUT_OF_MEMORY|0:125' >"$STUB/account"
   why_of lost 'out of memory: '
   echo 'FAILED|1:0' >"$STUB/account"
-  why_of lost 'lost: its batch script on node1 was killed before it could tell why: Slurm says FAILED 1:0'
+  why_of lost 'lost: its batch script on node1 was killed before it could record why: Slurm says FAILED 1:0'
   rm -- "$STUB/account"
-  why_of lost 'lost: its batch script on node1 was killed before it could tell why'$'\n'
+  why_of lost 'lost: its batch script on node1 was killed before it could record why'$'\n'
 }
 
 @test "a batch script that ended before its first attempt: Slurm's word, and its log" {
@@ -279,7 +279,7 @@ used() {
   made_run restarted 2 1
   state 1 paused
   attempt 1 0 preempted
-  why_of restarted 'lost: its batch script on node1 was killed before it could tell why: Slurm says FAILED NonZeroExitCode'
+  why_of restarted 'lost: its batch script on node1 was killed before it could record why: Slurm says FAILED NonZeroExitCode'
   echo 'JobId=2 JobName=x JobState=CANCELLED Reason=None ' >"$STUB/job"
   why_of restarted 'cancelled: it was taken out of the queue while it waited to go on, after: preempted'
 }

@@ -154,7 +154,7 @@ def timeline_of(name, tasks, salt):
 
 KIND_NAMES = {
     "finished": "finished",
-    "notice": "saved and stopped when told to",
+    "notice": "saved and stopped when asked",
     "preempted": "preempted",
     "node_failed": "a node failed",
     "running": "running",

@@ -90,5 +90,5 @@ def _older(trials):
             runs.setdefault(task.run.folder, []).append(task)
     for tasks in runs.values():
         states = Counter(task.state for task in tasks)
-        told = ", ".join(f"{count} {state}" for state, count in states.items())
-        yield f"an older run, job {tasks[0].run.job}, is not counted: {told}"
+        counted = ", ".join(f"{count} {state}" for state, count in states.items())
+        yield f"an older run, job {tasks[0].run.job}, is not counted: {counted}"

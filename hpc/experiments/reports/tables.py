@@ -50,6 +50,7 @@ def gathered(name, trials, rates):
         attempts += [(trial, False, attempt) for attempt in trial.attempts]
     return {
         "experiment": name,
+        "kit_versions": sorted({trial.task.run.facts.get("kit_version", "") for trial in trials.values()} - {""}),
         "results": list(seeds.metrics(trials.values())),
         "tasks": [
             {
@@ -104,6 +105,7 @@ def results(report):
             of = f"{row['runs']} of {group['tasks']}"
             rows.append((f"  {row['metric']}", of, number(row["mean"]), number(row["deviation"]), half))
         rows += [(f"  {text}",) for text in group["without"]]
+    rows += [(f"kit {version}",) for version in report["kit_versions"]]
     header = ("Metric", "Runs", "Mean", "SD", "95 % interval")
     return Table("Results", header, rows, numbers=frozenset((1, 2, 3, 4)))
 

@@ -147,7 +147,7 @@ interruption::signal_ranks() {
 }
 
 # interruption::cause ATTEMPT_DIRECTORY STATUS ENDING   Prints the cause. ENDING: what batch.sh was told, if anything: warned,
-# told_to_end, hung, cycle, ignored_stop; with --here also cancelled, time_limit. What was seen here is written down before Slurm is asked: nothing is lost when this
+# asked_to_end, hung, cycle, ignored_stop; with --here also cancelled, time_limit. What was seen here is written down before Slurm is asked: nothing is lost when this
 # script is killed in between. Where Slurm does not answer it counts, and `doubt` says so.
 interruption::cause() {
   local -r directory=$1
@@ -160,10 +160,10 @@ interruption::cause() {
   printf 'Slurm did not answer how the job ended\n' >"$directory/doubt"
   interruption::record "$directory" "$own"
   # With KillWait Slurm kills this script; half of it was for the ranks. What has saved is to be started again, and waits.
-  if [[ $3 == told_to_end ]]; then seconds=$((fact[kill_wait] / 3 + 1)); fi
+  if [[ $3 == asked_to_end ]]; then seconds=$((fact[kill_wait] / 3 + 1)); fi
   slurm::ask shown "$seconds" scontrol --oneliner show job "$(interruption::id)" || status=$?
   if ((status != 0)); then
-    common::note "Slurm does not tell how the job ended ($shown): what was seen here counts, $own"
+    common::note "Slurm does not say how the job ended ($shown): what was seen here counts, $own"
     printf '%s\n' "$own"
     return
   fi
@@ -196,7 +196,7 @@ interruption::own_cause() {
     case $ending in
       warned) echo notice time_limit ;;
       cycle) echo notice cycle ;;
-      told_to_end)
+      asked_to_end)
         # It has saved, and that does not make it go on: whoever ended the job decides.
         own='notice request'
         if interruption::log_has "$directory" '[*][*][*] JOB .* CANCELLED AT [^ ]+ [*][*][*]'; then own=cancelled; fi
@@ -204,7 +204,7 @@ interruption::own_cause() {
         ;;
       *) if [[ -e $directory/stop ]]; then echo notice request; else echo notice signal; fi ;;
     esac
-  elif [[ $ending == told_to_end ]]; then
+  elif [[ $ending == asked_to_end ]]; then
     interruption::cause_of_slurm "$directory" cancelled
   elif interruption::log_has "$directory" 'oom.kill|Out Of Memory|Exceeded job memory limit|exceeded memory limit'; then
     echo out_of_memory # Slurm tells it in two ways: of cgroups, and of its own accounting

@@ -22,11 +22,11 @@ step::wait_for_slurm() {
 
 # step::run ATTEMPT_DIRECTORY MARK COMMAND...   COMMAND, by srun, in a process of its own; again where it could not begin.
 step::run() {
-  local pause told='' status=0
-  trap 'told=1' TERM INT HUP
+  local pause ending='' status=0
+  trap 'ending=1' TERM INT HUP
   "${@:3}" || status=$?
   for pause in 1 5 15; do
-    if ((status == 0)) || [[ -n $told ]] || ! step::is_missing "$1" "$2"; then break; fi
+    if ((status == 0)) || [[ -n $ending ]] || ! step::is_missing "$1" "$2"; then break; fi
     step::wait_for_slurm "$pause"
     status=0
     "${@:3}" || status=$?
