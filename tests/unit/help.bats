@@ -2,7 +2,7 @@
 # shellcheck disable=SC2154 # the helpers set them
 # --help, --help TOPIC and --version of every command (hpc/lib/help.sh).
 
-load ../helpers
+source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 # commands   What people call, from the checkout's root.
 commands() {

@@ -2,8 +2,8 @@
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; the helpers set them
 # --json of each command: JSON alone on standard output, with the facts that the text has. The version of the kit in a run.
 
-load ../helpers
-load made_runs
+source "$BATS_TEST_DIRNAME/../helpers.bash"
+source "$BATS_TEST_DIRNAME/made_runs.bash"
 
 # json EXPRESSION   Of what is in $output, called it: prints the value.
 json() {
