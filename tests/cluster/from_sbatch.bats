@@ -61,7 +61,7 @@ gone() {
 fields() {
   scontrol --oneliner show job "$1" | head -n 1 | tr ' ' '\n' |
     grep -E '^(JobName|Account|QOS|Nice|Requeue|Dependency|TimeLimit|Partition|ReqNodeList|ExcNodeList|NumNodes|NumCPUs|NumTasks|CPUs/Task|ReqTRES|TRES|NtasksPerN:B:S:C|CoreSpec|MinCPUsNode|MinMemoryNode|MinMemoryCPU|MinTmpDiskNode|Features|Reservation|OverSubscribe|Contiguous|Licenses|Network|TresPer[A-Za-z]+|MemPerTres|CpusPerTres|MailUser|MailType|Comment|ThreadSpec)=' |
-    sed -E 's/^ReqTRES=/TRES=/; /^TRES=/s#,gres/[^,]*##g; s#gres/#gres:#g; /^TresPerTask=/s/cpu:[0-9]+,?//' |
+    sed -E 's/^ReqTRES=/TRES=/; /^TRES=/s#,gres/[^,]*##g; s#gres/#gres:#g; /^TresPerTask=/s/cpu[:=][0-9]+,?//' |
     grep -v '=$' | sort -u # newer Slurms spell these otherwise, and CPUs/Task twice
   scontrol --oneliner show job "$1" | sed -nE 's/.* ArrayTaskId=([^ ]*) .*/\1/p' | tasks
 }

@@ -142,11 +142,14 @@ variable() {
   printf '%s\n' 'import gc, os, sys' 'def main(): print(*sys.argv[1:], gc.isenabled(), sys.path[0] == os.getcwd(), __name__)' \
     'if __name__ == "__main__": main()' >"$torch/distributed/run.py"
   cd -- "$BATS_TEST_TMPDIR"
-  NEEDS='' run -0 "${torchrun[@]}"
+  export NEEDS=''
+  run -0 "${torchrun[@]}"
   [[ $output == '--nnodes=1 a "b" True True torch.distributed.run' ]]
-  NEEDS=name run -0 "${torchrun[@]}"
+  export NEEDS=name
+  run -0 "${torchrun[@]}"
   [[ $output == $'registered\n1\n--nnodes=1 a "b" True True torch.distributed.run' ]]
-  NEEDS=file run -0 "${torchrun[@]}"
+  export NEEDS='file'
+  run -0 "${torchrun[@]}"
   [[ $output == $'registered\n_meta_registrations.py\n--nnodes=1 a "b" True True __main__' ]]
   rm -r -- "$torch"
   run -1 "${torchrun[@]}"
