@@ -27,7 +27,7 @@ readonly -a roots_packages=(
   slurm-wlm munge slurmdbd mariadb-server iproute2 # the pocket cluster
   bats shellcheck shfmt git chromium               # tests/run.sh
   squashfs-tools squashfuse fuse3 zstd e2fsprogs   # images and archives
-  python3 python3-venv python3-yaml util-linux procps rsync curl strace openssh-client ca-certificates
+  zsh fish python3 python3-venv python3-yaml util-linux procps rsync curl strace openssh-client ca-certificates
 )
 readonly roots_cache=${XDG_CACHE_HOME:-$HOME/.cache}/hpc_kit_roots
 roots_logs='' # the folder of this call: another may run the same version meanwhile

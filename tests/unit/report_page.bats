@@ -107,6 +107,7 @@ ids = re.findall(r' id="([^"]*)"', text)
 assert len(ids) == len(set(ids)), sorted(ids)
 for said in ("preempted", "a node failed", "saved and stopped when asked", "100 values are not finite"):
     assert said in text, said
+assert "mathdefault" not in text  # the ticks of a logarithmic axis
 PYTHON
 }
 

@@ -119,6 +119,9 @@ def curves(lines, axis, most, title, salt):
                 axes.plot(xs, ys, color=colour, linewidth=1.2, alpha=0.9, marker="." if len(points) < 2 else None)
         if all_y and min(all_y) > 0 and max(all_y) / min(all_y) > 1000:
             axes.set_yscale("log")
+            # The formatter of logarithmic axes writes formulas, which are text here.
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
         axes.set_xlabel(axis)
         axes.margins(x=0.01)
     notes = []

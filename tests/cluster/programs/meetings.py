@@ -107,6 +107,11 @@ def rpc() -> None:
     calls.init_rpc(f"worker{rank}", rank=rank, world_size=size)
     calls.rpc_sync(f"worker{(rank + 1) % size}", torch.add, args=(torch.ones(2), 1))
     calls.shutdown()
+    # Rank 0 holds the store that the others still ask for in their own shutdown.
+    ended = Path(os.environ["OUTPUT_PATH"], f"rpc_{rank}")
+    ended.touch()
+    while rank == 0 and not all(ended.with_name(f"rpc_{other}").exists() for other in range(size)):
+        time.sleep(0.1)
 
 
 def own_sockets() -> None:
