@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the values of options may be. checks::accept KIND VALUE WHAT ends with status 2 and one clear
-# line when VALUE is not of KIND; WHAT names it to the user. The converters print a canonical form, or give it to a variable,
-# which costs no process.
+# Checks the values of options. checks::accept KIND VALUE WHAT exits with status 2 and one clear line if VALUE is not of KIND;
+# the message calls the value WHAT. The converters print a canonical form, or assign it to a variable, which needs no
+# extra process.
 
 checks::accept() {
   local -r kind=${1%% *} choices=${1#* } value=$2 what=$3
@@ -46,7 +46,7 @@ checks::accept() {
   esac
 }
 
-# checks::placeholder KIND [VARIABLE]   The word that help shows for a value, with a space before it.
+# checks::placeholder KIND [VARIABLE]   Prints the word that help shows for a value, with a space before it.
 checks::placeholder() {
   local checks_word=${1#optional }
   case $checks_word in
@@ -64,7 +64,7 @@ checks::placeholder() {
   common::give "${checks_word:+ $checks_word}" "${2:-}"
 }
 
-# checks::seconds TIME [VARIABLE]   Seconds of a Slurm time (man sbatch, --time); status 1 when it is none.
+# checks::seconds TIME [VARIABLE]   Converts a Slurm time (man sbatch, --time) to seconds. Status 1 if TIME is not a Slurm time.
 # MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS
 checks::seconds() {
   local checks_days=0 checks_hours=0 checks_minutes=0 checks_seconds=0

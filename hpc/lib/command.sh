@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The experiment's command as an argv file: words that each end in a NUL, in which `$$` is a dollar and
-# `${NAME}` an environment variable.
+# The experiment's command is stored as an argv file: each word ends in a NUL, `$$` stands for a dollar, and `${NAME}` for an
+# environment variable.
 
 # command::write FILE WORD...
 command::write() {
@@ -11,7 +11,7 @@ command::write() {
   printf '%s\0' "$@" >"$file"
 }
 
-# command::escape VARIABLE WORD   VARIABLE becomes WORD in which each dollar is text, but that of a ${NAME}.
+# command::escape VARIABLE WORD   Sets VARIABLE to WORD with each dollar escaped, except the dollar of a ${NAME}.
 command::escape() {
   local -n escape_result=$1
   local rest=$2
@@ -24,13 +24,13 @@ command::escape() {
   escape_result+=$rest
 }
 
-# command::read FILE ARRAY   The words, with the environment's values in their places. Status 1 with a
-# message when a variable is not set.
+# command::read FILE ARRAY   Sets ARRAY to the words, with the environment's values inserted. Status 1 with a message if a variable is
+# not set.
 command::read() {
-  # The environment as it came, before a variable of this function hides one of its own name.
+  # Take the environment before a local variable of this function hides a variable of the same name.
   local -a command_environment
   mapfile -d '' -t command_environment < <(env -0)
-  local LC_ALL=C # bytes: in UTF-8, read takes half a character and the NUL behind it for one
+  local LC_ALL=C # bytes: in UTF-8, read would take half a character and the NUL after it as one character
   local -r file=$1
   local -n command_words=$2
   local -A value=()

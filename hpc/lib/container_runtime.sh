@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Which program runs containers here.
+# Finds the program that runs containers on this machine.
 
 # container_runtime::find   Prints its name; status 1 when there is none.
 container_runtime::find() {

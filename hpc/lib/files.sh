@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# What several processes need of a file system that they share, also where it lacks something: hard links (FAT, buckets)
-# or locks (Lustre without the mount option flock).
+# File operations for processes that share a file system. They also work where the file system has no hard links (FAT, buckets)
+# or no locks (Lustre without the mount option flock).
 
-# files::create_once FILE   Standard input becomes FILE if there is none: of several that try at the same time, on other nodes
-# too, one succeeds. Status 1 when FILE is there already, 2 when it cannot be written.
+# files::create_once FILE   Writes standard input to FILE if FILE does not exist. If several processes try at the same time, even on
+# different nodes, exactly one succeeds. Status 1 if FILE exists already, 2 if it cannot be written.
 files::create_once() {
   local -r file=$1
   local partial status=0
   if [[ -e $file ]]; then return 1; fi
   partial=$file.partial.$(common::node).$BASHPID
   cat 2>/dev/null >"$partial" || return 2
-  # The answer of a network file system may get lost: what counts is that both are one file.
+  # A network file system may lose the answer, so check that both names are one file.
   if ! ln -- "$partial" "$file" 2>/dev/null && [[ ! $partial -ef $file ]]; then
-    # Without hard links: a file that must not be there yet (O_EXCL).
+    # Without hard links: create the file with O_EXCL, which fails if it exists.
     if [[ -e $file ]] || ! (set -o noclobber && cat -- "$partial" >"$file") 2>/dev/null; then
       if [[ -e $file ]]; then status=1; else status=2; fi
     fi
@@ -21,11 +21,11 @@ files::create_once() {
   return "$status"
 }
 
-declare -gA files_without_locks+=() # folders of which it was said
+declare -gA files_without_locks+=() # folders for which the warning was printed
 
-# files::lock VARIABLE FILE [wait|try]   Locks FILE, and makes it if need be; VARIABLE becomes the descriptor that holds the
-# lock until it is closed. Waits for other processes; with `try`, status 1 when one has it. Where the file system has no
-# locks it warns, once for a folder, and goes on without.
+# files::lock VARIABLE FILE [wait|try]   Locks FILE, and creates it if needed. Sets VARIABLE to the descriptor that holds the lock until
+# it is closed. Waits for other processes; with `try`, returns status 1 if another process holds the lock. If the file system has no
+# locks, warns once for each folder and continues without a lock.
 files::lock() {
   local descriptor status=0
   if ! { exec {descriptor}>>"$2"; } 2>/dev/null; then
@@ -48,8 +48,8 @@ files::lock() {
   return "$status"
 }
 
-# files::check_writable PATH...   Ends when one is there, or the folder in which it would be made, and cannot be written: several
-# users may share one SCRATCH.
+# files::check_writable PATH...   Exits if a PATH, or the folder in which it would be created, cannot be written. Several users may
+# share one SCRATCH.
 files::check_writable() {
   local path
   for path in "$@"; do

@@ -1,23 +1,23 @@
 # shellcheck shell=bash
-# What doctor.sh has found: said, kept in the user's own state folder (a file for each cluster), and compared with
-# each request when it is submitted.
+# The findings of doctor.sh: they are printed, kept in the user's own state folder (one file for each cluster), and compared
+# with each request at submission.
 
 declare -gA options_value fact
 declare -ga staging_paths
-declare -g findings_scope     # the partition that is spoken of, if it matters
-declare -ga findings_list+=() # of this look: PARTITION NAME LEVEL VALUE FIX, with tabs between; - for no partition
+declare -g findings_scope     # the partition that the findings are about, if it matters
+declare -ga findings_list+=() # findings of this run: PARTITION NAME LEVEL VALUE FIX, separated by tabs; - for no partition
 
-# findings::file VARIABLE CLUSTER   VARIABLE becomes its name: it has lines of EPOCH and what findings_list has.
+# findings::file VARIABLE CLUSTER   Sets VARIABLE to the name of the file. Its lines are an EPOCH and a row of findings_list.
 findings::file() {
   printf -v "$1" '%s' "${XDG_STATE_HOME:-$HOME/.local/state}/hpc_kit/doctor/${2:-unknown}"
 }
 
-# findings::about [PARTITION]   What is added from here on is said of it.
+# findings::about [PARTITION]   All findings added after this call are about PARTITION.
 findings::about() {
   findings_scope=${1:-}
 }
 
-# findings::add ok|note|problem NAME VALUE [FIX]   What is ok needs no FIX.
+# findings::add ok|note|problem NAME VALUE [FIX]   A finding with level ok needs no FIX.
 findings::add() {
   local -r level=$1 name=$2
   local value=${3//[[:cntrl:]]/ } fix=${4:-}
@@ -29,7 +29,7 @@ findings::add() {
   if [[ -n $fix ]]; then printf '%-24s to fix: %s\n' '' "$fix"; fi
 }
 
-# findings::judge GOOD NAME VALUE LEVEL VALUE FIX   ok with the first VALUE; where GOOD is empty or 0, the rest.
+# findings::judge GOOD NAME VALUE LEVEL VALUE FIX   Adds ok with the first VALUE; if GOOD is empty or 0, adds the rest instead.
 findings::judge() {
   if [[ ${1:-0} != 0 ]]; then findings::add ok "$2" "$3"; else findings::add "$4" "$2" "${@:5}"; fi
 }
@@ -39,13 +39,13 @@ findings::count() {
   printf '%s\n' "${findings_list[@]}" | awk -F '\t' -v level="$1" '$3 == level { n++ } END { print n + 0 }'
 }
 
-# findings::save CLUSTER   What was not looked at this time (--quick, another partition) stays as it was, for a week.
+# findings::save CLUSTER   Keeps earlier findings that this run did not check (--quick, another partition), for a week.
 findings::save() {
   local file now
   findings::file file "$1"
   printf -v now '%(%s)T' -1
   if ! mkdir -p -- "${file%/*}" 2>/dev/null || [[ ! -w ${file%/*} ]]; then
-    common::note "note: ${file%/*} cannot be written: what was found is not kept for job_submitter.sh"
+    common::note "note: ${file%/*} cannot be written: the findings are not kept for job_submitter.sh"
     return
   fi
   {
@@ -54,12 +54,12 @@ findings::save() {
   } | findings::recent "$now" | common::write_atomically "$file"
 }
 
-# findings::recent NOW   Of a file of findings those of the last week, the first of each name and partition.
+# findings::recent NOW   Prints the findings of the last week from a file of findings, the first of each name and partition.
 findings::recent() {
   awk -F '\t' -v now="$1" '$1 ~ /^[0-9]+$/ && now - $1 < 7 * 86400 && !seen[$2, $3]++'
 }
 
-# findings::warn CLUSTER PARTITION   In one line, of all that concerns the request.
+# findings::warn CLUSTER PARTITION   Warns in one line about all findings that concern the request.
 findings::warn() {
   local file='' now oldest time scope name level value found=''
   findings::file file "$1"
@@ -74,12 +74,12 @@ findings::warn() {
   done < <(findings::recent "$now" <"$file")
   if [[ -n $found ]]; then
     printf -v oldest '%(%F %H:%M)T' "$oldest"
-    common::warn "on $oldest doctor.sh found $found (if that is mended:  bash hpc/doctor.sh)"
+    common::warn "on $oldest doctor.sh found $found (after fixing it, run  bash hpc/doctor.sh)"
   fi
 }
 
-# findings::concerns NAME LEVEL   Does it concern the request in fact? What the submitter itself asks of the live
-# cluster, or refuses, is not said twice.
+# findings::concerns NAME LEVEL   Whether the finding really concerns the request. The submitter does not repeat what it asks the live
+# cluster itself, or what it refuses.
 findings::concerns() {
   case $1:$2 in
     requeue:problem | kill_wait:problem | preemption:*) ((fact[max_restarts] > 0)) ;;

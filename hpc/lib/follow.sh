@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Shows the logs of jobs while they run and returns their exit status: of several tasks, the first status that is
+# Shows the logs of jobs while they run, and returns their exit status. With several tasks, it returns the first status that is
 # not 0.
 
-# follow::jobs RUN_DIRECTORY TASKS JOB...   TASKS were sent. What they do stands in their files; the controller is asked now and then
-# whether the jobs still live (each minute, in the end), and at once when all of the files say that they are over.
+# follow::jobs RUN_DIRECTORY TASKS JOB...   TASKS tasks were submitted. Their files show what they do. The controller is asked from time
+# to time whether the jobs still exist (every minute in the long run), and at once when all the files say that they have ended.
 follow::jobs() {
   local -r run_directory=$1 tasks=$2
   local -a jobs=("${@:3}") now=()
@@ -44,7 +44,7 @@ follow::jobs() {
     fi
     sleep 0.5
   done
-  sleep 0.5 # the readers' last look
+  sleep 0.5 # so that the readers show the last lines
   follow::stop_readers
   trap - INT TERM
   follow::exit_status "${jobs[*]}" "$run_directory" "$states"
@@ -59,12 +59,12 @@ follow::stop_readers() {
   reader=()
 }
 
-# follow::states JOB   "STATE EXIT:SIGNAL" of each task, one a line; nothing when Slurm knows the job no
-# more. A controller that is away is waited for, ten minutes long.
+# follow::states JOB   Prints "STATE EXIT:SIGNAL" for each task, one per line; nothing if Slurm no longer knows the job. Retries for ten
+# minutes if the controller does not answer.
 follow::states() {
   local answer line status=0
   slurm::ask answer 600 scontrol --oneliner show job "$1" || status=$?
-  ((status != 2)) || common::die "Slurm does not answer ($answer): job $1 may go on, and is not followed any longer"
+  ((status != 2)) || common::die "Slurm does not answer ($answer): job $1 may still run, but its log is no longer shown"
   if ((status != 0)); then return; fi
   while IFS= read -r line; do
     if [[ $line =~ \ JobState=([A-Z_]+)\ .*\ ExitCode=([0-9]+:[0-9]+)\  ]]; then
@@ -73,20 +73,20 @@ follow::states() {
   done <<<"$answer"
 }
 
-# The states that are final stand in man squeue; every other one goes on.
+# The final states are listed in man squeue; a job in any other state goes on.
 follow::is_live() {
   local state
   while read -r state _; do
     case $state in
       '' | BOOT_FAIL | CANCELLED | COMPLETED | DEADLINE | FAILED | NODE_FAIL | OUT_OF_MEMORY | REVOKED | TIMEOUT) ;;
-      PREEMPTED) ;; # requeued jobs are PENDING again at once
+      PREEMPTED) ;; # a requeued job is PENDING again at once
       *) return 0 ;;
     esac
   done <<<"$1"
   return 1
 }
 
-# "running", or for an array "3 completed, 1 running"
+# Prints "running", or for an array "3 completed, 1 running".
 follow::summary() {
   local state summary=''
   local -A number=()
@@ -100,11 +100,11 @@ follow::summary() {
   printf '%s\n' "$summary"
 }
 
-# follow::exit_status JOBS RUN_DIRECTORY STATES   Of a task that another job continues, Slurm has the status 75 of the first.
+# follow::exit_status JOBS RUN_DIRECTORY STATES   If another job continues a task, Slurm has only the status 75 of the first job.
 follow::exit_status() {
   local -r job=$1 run_directory=$2 states=$3
   local state code signal
-  if [[ -z $states ]]; then # forgotten by Slurm: what the batch script wrote down
+  if [[ -z $states ]]; then # Slurm has forgotten the job: use what the batch script recorded
     code=$(cat -- "$run_directory"/task_*/exit_status 2>/dev/null | sort -n | tail -n 1)
     return "${code:-1}"
   fi
@@ -115,6 +115,6 @@ follow::exit_status() {
     if ((signal > 0)); then return $((128 + signal)); fi
     return 1
   done <<<"$states"
-  # Not all of an array need have been sent (--only-missing).
+  # Some tasks of the array may not have been submitted (--only-missing).
   if grep -qxE 'running|paused|failed' -- "$run_directory"/task_*/state; then return 75; fi
 }

@@ -1,15 +1,16 @@
 # shellcheck shell=bash
-# Launchers in a command line (torchrun, accelerate launch, deepspeed, srun): each is left out, as the job starts the processes itself,
-# or refused where it also says how to train. Its options are read by a table. For line.sh.
+# Launchers in a command line (torchrun, accelerate launch, deepspeed, srun). The job starts the processes itself, so each launcher is
+# removed from the line, or refused if it also says how to train. Tables describe the options. Used by line.sh.
 
 if declare -p launchers_valued >/dev/null 2>&1; then return; fi
 declare -ga line_words+=() line_left_out+=()
-declare -ga line_own+=() # where a launcher must stay: the words to write for -W node
+declare -ga line_own+=() # if a launcher must stay: the words to write for -W node
 declare -g line_refusal line_launcher
 
-# Options of each launcher that only say how many processes there are, where they meet and what they print, without dashes and with
-# - for _: those with a value, and the others. Any other option says more. After torch 2.13 (distributed/run.py and launch.py),
-# accelerate 1.15 (commands/launch.py), DeepSpeed 0.18 (launcher/runner.py), and srun 22.05 to 26.05.
+# The options of each launcher that only say how many processes there are, where they meet and what they print. They are written
+# without leading dashes and with - for _: first those with a value, then the others. Any other option says more. Taken from torch
+# 2.13 (distributed/run.py and launch.py), accelerate 1.15 (commands/launch.py), DeepSpeed 0.18 (launcher/runner.py), and srun 22.05
+# to 26.05.
 declare -gA launchers_valued=(
   [torchrun]='nnodes nproc-per-node rdzv-backend rdzv-endpoint rdzv-id rdzv-conf max-restarts monitor-interval start-method
     event-log-handler role log-dir r redirects t tee local-ranks-filter duplicate-stdout-filters duplicate-stderr-filters
@@ -34,19 +35,19 @@ declare -gA launchers_flags=(
     oversubscribe propagate pty quit-on-interrupt Q quiet reboot resv-ports spread-job u unbuffered use-min-nodes v verbose X
     disable-status contiguous'
 )
-# The same launcher once on each node of a job (-W node), and the options of which it needs one where there are several nodes.
-# shellcheck disable=SC2016 # the rank replaces them
+# How to run the same launcher once on each node of a job (-W node), and the options that it needs one of if there are several nodes.
+# shellcheck disable=SC2016 # the rank expands them
 declare -gA launchers_own=(
   [torchrun]='torchrun --nnodes=${NNODES} --nproc-per-node=${N_PROC} --node-rank=${NODE_RANK} --master-addr=${MASTER_ADDR} --master-port=${MASTER_PORT}'
   [accelerate]='accelerate launch --num_machines ${NNODES} --num_processes {processes} --machine_rank ${NODE_RANK} --main_process_ip ${MASTER_ADDR} --main_process_port ${MASTER_PORT}'
   [deepspeed]='deepspeed --no_ssh --num_nodes ${NNODES} --num_gpus ${N_PROC} --node_rank ${NODE_RANK} --master_addr ${MASTER_ADDR} --master_port ${MASTER_PORT}'
 )
 declare -gA launchers_needs=([torchrun]='nnodes' [accelerate]='num-machines config-file' [deepspeed]='no-ssh hostfile')
-# These start processes, too; their options are not known here.
+# These also start processes; their options are not known here.
 declare -g launchers_others=' mpirun mpiexec mpiexec.hydra orterun prterun jsrun aprun ibrun horovodrun fabric '
 declare -g launchers_starts='(^|[;&|[:space:]])(torchrun|deepspeed|mpirun|mpiexec|srun|accelerate[[:space:]]+launch|python[0-9.]*[[:space:]]+(-[A-Za-z]+[[:space:]]+)*-m[[:space:]]+torch[.]distributed[.](run|launch))[[:space:]]'
 
-# Sets the caller's `at` to the program: behind what sets variables, priorities or an environment for it.
+# Moves the caller's `at` to the program, past the words that set variables, priorities or an environment for it.
 launchers::skip_settings() {
   local word
   while word=${line_words[at]:-} && [[ -n $word ]]; do
@@ -74,7 +75,7 @@ launchers::skip_settings() {
   done
 }
 
-# launchers::take LAUNCHER NODES   The launcher at the caller's `at` in line_words, if one is there; behind srun there may be another.
+# launchers::take LAUNCHER NODES   Removes a launcher at the caller's `at` in line_words, and one that srun starts.
 launchers::take() {
   local -r launcher=$1 nodes=$2
   local kind='' python=python
@@ -91,7 +92,7 @@ launchers::take() {
   esac
 }
 
-# Sets the caller's `kind` to the launcher's name in the tables, and `at` to the word behind it.
+# Sets the caller's `kind` to the launcher's name in the tables, and `at` to the word after it.
 launchers::find() {
   local -r word=${line_words[at]:-}
   local -i i
@@ -123,7 +124,7 @@ launchers::find() {
   if [[ -n $kind ]]; then at+=1; fi
 }
 
-# Reads the options at the caller's `at` by the tables, up to the program.
+# Reads the options at the caller's `at` with the tables, up to the program.
 launchers::read_options() {
   local -r started=${line_words[at - 1]}
   local word name value full joined
@@ -160,7 +161,7 @@ launchers::read_options() {
         ;;
       no-python) mode='command' ;;
       use-env | no-local-rank) rank='' ;;
-      mixed-precision) if [[ $value != no ]]; then settings+=("ACCELERATE_MIXED_PRECISION=$value"); fi ;; # as accelerate launch does it
+      mixed-precision) if [[ $value != no ]]; then settings+=("ACCELERATE_MIXED_PRECISION=$value"); fi ;; # as accelerate launch sets it
     esac
   done
   if [[ $launcher == node ]]; then
@@ -187,8 +188,8 @@ launchers::read_options() {
   line_words=("${line_words[@]:0:begin}" "${settings[@]}" "${program[@]}")
 }
 
-# launchers::find_option VARIABLE LAUNCHER NAME   VARIABLE becomes `valued NAME` or `flag NAME`, the name in full, as argparse and getopt take
-# the beginning of one for the whole; nothing where it is in no table.
+# launchers::find_option VARIABLE LAUNCHER NAME   Sets VARIABLE to `valued NAME` or `flag NAME`, with the full name, because argparse and
+# getopt accept the beginning of a name. Sets it to nothing if the option is in no table.
 launchers::find_option() {
   local candidate
   local -a valued flags
@@ -205,7 +206,7 @@ launchers::find_option() {
   done
 }
 
-# launchers::refuse_telling OPTION   One that says more than how many processes there are, and where.
+# launchers::refuse_telling OPTION   Refuses an option that says more than how many processes there are, and where.
 launchers::refuse_telling() {
   local word option
   local -a others=()
@@ -214,7 +215,7 @@ launchers::refuse_telling() {
     line_refusal="srun's $1 has no place in the line, as the job starts the processes itself: write the line without srun, with -W srun; variables stand before the program, the folder is --chdir"
     return
   fi
-  # Without those of which the launcher's new options say the same.
+  # Drop the options that the launcher's new options replace.
   for ((at -= 1; at < ${#line_words[@]}; at++)); do
     word=${line_words[at]}
     if [[ $word != --* ]]; then break; fi
@@ -232,13 +233,13 @@ launchers::refuse_telling() {
   line_refusal="$kind's $1 says more than how many processes there are, so $kind must stay: give -W node, which runs the line once on each node, and write it as  ${launchers_own[$kind]} ${others[*]} ${line_words[*]:at}"
 }
 
-# launchers::keep OPTION...   Sets line_own: with what stood in front of the launcher.
+# launchers::keep OPTION...   Sets line_own, with the words that stood before the launcher.
 launchers::keep() {
   read -ra line_own <<<"${launchers_own[$kind]//\{processes\}/\$\{N_PROCESSES\}}"
   line_own=("${line_words[@]:0:begin}" "${line_own[@]}" "$@" "${line_words[@]:at}")
 }
 
-# With -W node the launcher stays. On several nodes one that knows nothing of the others trains alone on each.
+# With -W node the launcher stays. On several nodes, a launcher that does not know the other nodes trains separately on each.
 launchers::check_own() {
   local need name
   if ((nodes < 2)) || [[ -z ${launchers_needs[$kind]:-} ]]; then return; fi
@@ -250,7 +251,7 @@ launchers::check_own() {
   line_refusal="with -W node $kind would train on each of the $nodes nodes alone: write  ${launchers_own[$kind]} ${line_words[*]:at}  , or leave -W node out"
 }
 
-# srun is left out, and what it starts may be a launcher.
+# srun is removed, and the program that it starts may be a launcher.
 launchers::leave_srun() {
   line_left_out+=("${line_words[@]:begin:at-begin}")
   line_words=("${line_words[@]:0:begin}" "${line_words[@]:at}")
@@ -263,7 +264,7 @@ launchers::leave_srun() {
   fi
 }
 
-# accelerate's own file may say how to train.
+# accelerate's own configuration file may say how to train.
 launchers::check_defaults() {
   local -r file=${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}/accelerate/default_config.yaml
   if [[ $kind != accelerate || ! -r $file ]]; then return; fi
@@ -273,7 +274,7 @@ launchers::check_defaults() {
   fi
 }
 
-# A launcher inside of what the line starts.
+# Finds a launcher inside a script or shell command that the line starts.
 launchers::look_inside() {
   local -r word=${line_words[at]:-} next=${line_words[at + 1]:-}
   if [[ $launcher == node ]]; then return; fi
@@ -289,7 +290,7 @@ launchers::look_inside() {
   esac
 }
 
-# launchers::look_into FILE   A script of the shell.
+# launchers::look_into FILE   FILE is a shell script.
 launchers::look_into() {
   local line first=1
   while IFS= read -r line; do

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# A command line as people have it from a README or a script, understood before it is queued: what only a shell can do is refused,
-# with the place where it belongs; a launcher is left out or refused (launchers.sh); the program is looked for. Words are those of argv
-# files (command.sh).
+# Reads a command line that people copy from a README or a script, before it is queued. It refuses what only a shell can do, and says
+# where that belongs; it removes or refuses a launcher (launchers.sh); it looks for the program. The words are those of argv files
+# (command.sh).
 
-declare -ga line_words+=() line_left_out+=()  # line::read: the words that stay, and those of the launcher
-declare -ga line_own+=()                      # the line for -W node, where a launcher that was refused must stay
+declare -ga line_words+=() line_left_out+=()  # set by line::read: the words that stay, and the removed words of the launcher
+declare -ga line_own+=()                      # the line for -W node, if a refused launcher must stay
 declare -g line_refusal+='' line_launcher+='' # why the line cannot run, and what to write; the launcher, if there is one
-declare -g line_module+=''                    # line::check_program: the module of python -m, if the project has it not
+declare -g line_module+=''                    # line::check_program: the module of python -m, if the project does not have it
 declare -gA line_builtins+=()
 
-# line::read LAUNCHER NODES OPERATOR WORD...   LAUNCHER is the job's, or empty where none is chosen yet; OPERATOR the index of the first word
-# with an operator of the shell, if there is one. Leaves the results in the variables above.
+# line::read LAUNCHER NODES OPERATOR WORD...   LAUNCHER is the job's launcher, or empty if none is chosen yet. OPERATOR is the index of the
+# first word with a shell operator, or empty. The results are in the variables above.
 line::read() {
   local -i at=0
   line_words=("${@:4}") line_left_out=() line_own=() line_refusal='' line_launcher=''
@@ -42,7 +42,7 @@ line::refuse_shell() {
   fi
 }
 
-# line::belongs VARIABLE WORD [NEXT]   VARIABLE becomes what to do in place of a line that begins so; nothing where a program does.
+# line::belongs VARIABLE WORD [NEXT]   Sets VARIABLE to the advice for a line that begins with WORD; to nothing if WORD is a program.
 line::belongs() {
   local advice=''
   case $2 in
@@ -64,7 +64,7 @@ line::belongs() {
       ;;
     exec | time | command | builtin | eval | coproc) advice='leave this word out: the rest runs without it' ;;
     *)
-      # No builtin has such a name: the list takes a while.
+      # No builtin has such a name, and the list is slow to make.
       if [[ $2 != @(python|*[/0-9]*) ]] && ((${#line_builtins[@]} == 0)); then line::list_builtins; fi
       if [[ -n ${line_builtins[x$2]:-} ]]; then advice='write the steps into a script, with the line  bash script.sh'; fi
       ;;
@@ -72,7 +72,7 @@ line::belongs() {
   printf -v "$1" '%s' "$advice"
 }
 
-# Of those that are programs, too, the builtin does the same.
+# For words that are both builtins and programs, the builtin does the same.
 line::list_builtins() {
   local word
   while IFS= read -r word; do
@@ -80,7 +80,7 @@ line::list_builtins() {
   done < <(compgen -b && compgen -k)
 }
 
-# line::check_program LAUNCHER PROJECT FOLDER   Sets line_refusal where the program of line_words is a file that is not in PROJECT, at
+# line::check_program LAUNCHER PROJECT FOLDER   Sets line_refusal if the program of line_words is a file that PROJECT does not have in
 # FOLDER (--chdir), or a script that starts a launcher.
 line::check_program() {
   local -r project=$2 folder=$3
@@ -91,7 +91,7 @@ line::check_program() {
   line_module=''
   launchers::skip_settings
   line::find_file
-  # What lies outside may be seen by the nodes alone, or inside of a container.
+  # A path outside the project may exist only on the nodes, or only inside a container.
   if [[ -z $file || $file == *\$* || $file == /* ]]; then return; fi
   if [[ -e $base/$file ]]; then
     if [[ $1 != node && $file != *.py && -f $base/$file ]]; then launchers::look_into "$base/$file"; fi
@@ -130,7 +130,7 @@ line::find_module() {
   if [[ $1 != *\$* && ! -e $path.py && ! -e $path/__main__.py && ! -d $base/${1%%.*} ]]; then line_module=$1; fi
 }
 
-# line::list_near FOLDER FILE   Prints up to three files of that name, or of one that is like it.
+# line::list_near FOLDER FILE   Prints up to three files with that name, or with a similar one.
 line::list_near() {
   (cd -- "$1" && find . -maxdepth 4 \( -name '.?*' -o -name __pycache__ -o -path ./hpc -o -path ./venv -o -path ./singularity \) -prune -o -type f -printf '%P\0') 2>/dev/null |
     python3 -c '
@@ -144,7 +144,7 @@ print(*[files[name] for name in difflib.get_close_matches(stem(sys.argv[1]), fil
 ' "$2" 2>/dev/null || true
 }
 
-# line::list_outside FOLDER   Prints the words that lead out of the project from FOLDER in it, a line each: a job runs in a copy.
+# line::list_outside FOLDER   Prints the words that lead out of the project from FOLDER, one per line: a job runs in a copy of the project.
 line::list_outside() {
   local word path part
   local -i depth

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The environment that the kit gives to the user's program. hpc/job/README.md has the same list.
+# Sets the environment that the kit gives to the user's program. hpc/job/README.md has the same list.
 
 declare -gA fact+=()
 
@@ -8,13 +8,13 @@ declare -ga node_environment_names=(source_dir project_name scratch_dir exp_name
   MASTER_PORT NNODES NODE_RANK NODE_ADDRESS N_PROC N_PROCESSES RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
   VIRTUAL_ENV_DIRECTORY RANK_RECORD SEED WANDB_RUN_ID WANDB_SWEEP_ID WANDB_SWEEP_PARAM_PATH WANDB_RESUME)
 
-# node_environment::leave   What is called inside a job, to submit another, forgets what the kit gave to that job's program.
+# node_environment::leave   Unsets what the kit has set for a job's program. Needed when a program submits another job from inside a job.
 node_environment::leave() {
   if [[ -n ${RUN_DIRECTORY:-} ]]; then unset OMP_NUM_THREADS "${node_environment_names[@]}"; fi
 }
 
-# node_environment::export RUN_DIRECTORY ATTEMPT_DIRECTORY   For one node. ATTEMPT, MASTER_ADDR and
-# MASTER_PORT come from batch.sh; torchrun sets RANK and its kin, and for the other launchers Slurm has them.
+# node_environment::export RUN_DIRECTORY ATTEMPT_DIRECTORY   Exports the variables for one node. batch.sh sets ATTEMPT, MASTER_ADDR and
+# MASTER_PORT; torchrun sets RANK and the like, and for the other launchers they come from Slurm.
 node_environment::export() {
   export source_dir=${fact[source_dir]} project_name=${fact[project_name]}
   export scratch_dir=${fact[scratch_dir]} exp_name=${fact[exp_name]}
@@ -25,15 +25,15 @@ node_environment::export() {
   mkdir -p -- "$CHECKPOINT_DIRECTORY"
   export CHECKPOINT_ARTIFACT_PATH=$CHECKPOINT_DIRECTORY LOSSY_ARTIFACT_PATH=$OUTPUT_PATH
   export NNODES=${fact[nodes]} NODE_RANK=${SLURM_NODEID:?} N_PROC=${fact[processes_per_node]} N_PROCESSES=$((fact[nodes] * fact[processes_per_node]))
-  # A program that hangs is ended by SIGABRT, at which Python then prints its stacks.
+  # SIGABRT ends a program that hangs; Python then prints its stacks.
   export PYTHONFAULTHANDLER=${PYTHONFAULTHANDLER:-1}
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]}
   if [[ -n ${fact[stage_venv]} ]]; then VIRTUAL_ENV_DIRECTORY=$SLURM_TMPDIR/.hpc_kit/environment; fi
   if [[ ${fact[launcher]} != torchrun ]]; then
     export RANK=${SLURM_PROCID:?} LOCAL_RANK=${SLURM_LOCALID:?} WORLD_SIZE=$((NNODES * fact[tasks_per_node])) LOCAL_WORLD_SIZE=${fact[tasks_per_node]}
   fi
-  # One thread a core: a process that starts a thread for every core of the node slows all the others. On a pocket cluster
-  # the cores are fewer than Slurm was told, and all of the job's nodes share them.
+  # One thread for each core: a process that starts a thread for every core of the node slows all the others. A pocket cluster
+  # has fewer cores than Slurm was told, and all nodes of the job share them.
   local -i cores=$((fact[cpus] / fact[tasks_per_node])) machine
   machine=$(nproc)
   if [[ -n ${POCKET_CLUSTER_JOB:-} ]]; then machine=$((machine / (NNODES * fact[tasks_per_node]))); fi
@@ -47,7 +47,7 @@ node_environment::checkpoint_directory() {
   printf '%s%s\n' "${fact[checkpoint_directory]}" "$(node_environment::own_folder "$1")"
 }
 
-# node_environment::own_folder TASK_DIRECTORY   Of what may be one of several tasks, below what is the experiment's.
+# node_environment::own_folder TASK_DIRECTORY   Prints the folder that one of several tasks has, below the folder of the experiment.
 node_environment::own_folder() {
   if ((fact[tasks] > 1)) || [[ -n ${fact[repeats]}${fact[sweep]}${fact[sweep_config]} ]]; then printf '/%s\n' "$(node_environment::task_id "${1%/*}" "${1##*/task_}")"; fi
 }
@@ -62,18 +62,18 @@ node_environment::has_no_checkpoint() {
   [[ -z $(find "$(node_environment::checkpoint_directory "$1")" ! -type d -print -quit 2>/dev/null) ]]
 }
 
-# node_environment::make_url_own TASK_DIRECTORY   Two experiments, or tasks of an array, never share checkpoints; also
-# not in a bucket.
+# node_environment::make_url_own TASK_DIRECTORY   Two experiments, or two tasks of an array, never share checkpoints, also in a
+# bucket.
 node_environment::make_url_own() {
   if [[ -z ${CHECKPOINT_URL:-} ]]; then return; fi
   export CHECKPOINT_URL=${CHECKPOINT_URL%/}/${fact[project_name]}/${fact[exp_name]}
   CHECKPOINT_URL+=$(node_environment::own_folder "$1")
 }
 
-# node_environment::export_caches TASK_DIRECTORY   Caches that programs keep in the home, unless they are told another place: a
-# compute node may not be able to write there, and a shared file system is slow at the locks that they take. They go to the
-# job's folder on the node's own disk, for all ranks of the node, as each of these programs locks or renames what it writes. The
-# artifacts that W&B uploads later, perhaps after the job, stay with the task.
+# node_environment::export_caches TASK_DIRECTORY   Moves caches that programs keep in the home by default: a compute node may be unable
+# to write there, and a shared file system is slow at the locks that the programs take. The caches go to the job's folder on the node's
+# own disk. All ranks of the node share them, because each of these programs locks or renames what it writes. Artifacts that W&B may
+# upload after the job stay with the task.
 node_environment::export_caches() {
   local -r folder=$SLURM_TMPDIR/.hpc_kit/cache
   local name
@@ -87,11 +87,11 @@ node_environment::export_caches() {
   for name in "${missing[@]}"; do export "$name=$folder/$name"; done
 }
 
-# node_environment::export_task TASK_DIRECTORY   What this task alone has: its environment file (words NAME=VALUE that
-# end in NUL), the parameters of its point of a sweep, and a folder for W&B.
+# node_environment::export_task TASK_DIRECTORY   Exports what only this task has: its environment file (words NAME=VALUE that end in
+# NUL), the parameters of its point of a sweep, and a folder for W&B.
 node_environment::export_task() {
   local word
-  # A job that a job has submitted inherits that one's folder.
+  # A job that another job submits inherits that job's folder.
   if [[ -z ${WANDB_DIR:-} || $WANDB_DIR == */hpc_outputs/*/task_* ]]; then export WANDB_DIR=$1; fi
   if [[ -n ${fact[offline]} && ${WANDB_MODE:-} != disabled ]]; then export WANDB_MODE=offline; fi
   if [[ -e $1/parameters.yaml ]]; then export WANDB_SWEEP_PARAM_PATH=$1/parameters.yaml; fi

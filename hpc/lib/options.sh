@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# Command-line options from one table. A row is one call of options::add; parsing, checks, --help (help.sh),
+# Command-line options from one table. Each call of options::add is one row. Parsing, checks, --help (help.sh),
 # the completion and the table of hpc/job_submitter/README.md all come from the rows.
 
-declare -gA options_value+=()                                 # name -> the value given, or taken from environment, site or default
+declare -gA options_value+=()                                 # name -> the value, from the command line, environment, site or default
 declare -gA options_source+=()                                # name -> option | environment | site | default
 declare -gA options_kind+=()                                  # name -> flag, list, or a check of checks.sh with its arguments
 declare -gA options_default+=()                               # name -> default
 declare -gA options_help+=()                                  # name -> help
 declare -gA options_names+=()                                 # name -> spellings, the long one that help shows first
 declare -gA options_owner+=()                                 # spelling -> name
-declare -gA options_instead+=()                               # what is none of these, and many would type -> what to do in its place
-declare -g options_hint=''                                    # the function that fills it, called when it is needed
-declare -ga options_order+=()                                 # names, and headings as '# Heading'
-declare -ga options_common+=()                                # options::show
-declare -g options_of_call='help|version|json'                # what one call prints is no setting: neither the environment nor a profile has it
+declare -gA options_instead+=()                               # option that does not exist here, but that many would type -> what to use instead
+declare -g options_hint=''                                    # the function that fills options_instead, called when needed
+declare -ga options_order+=()                                 # names, and headings written as '# Heading'
+declare -ga options_common+=()                                # set by options::show
+declare -g options_of_call='help|version|json'                # options that only print are not settings: the environment and profiles ignore them
 declare -gA options_hooks+=([spellings]=options::shown_names) # for help.sh
 
 options::heading() {
@@ -21,9 +21,9 @@ options::heading() {
 }
 
 # options::add NAME KIND DEFAULT SPELLINGS HELP
-# KIND `flag` takes no value; `list` takes words up to the next option, and may be repeated, its words
-# being kept in the array options_list_NAME; `optional CHECK VALUE` takes a value that CHECK accepts, or none,
-# and then is VALUE; any other kind takes one value that checks::KIND accepts.
+# KIND `flag` takes no value. `list` takes the words up to the next option, and may be repeated; the words are in the array
+# options_list_NAME. `optional CHECK VALUE` takes a value that CHECK accepts; without a value it is VALUE. Any other kind takes
+# one value that checks::KIND accepts.
 options::add() {
   local -r name=$1 kind=$2 default=$3 spellings=$4 help=$5
   local spelling
@@ -36,7 +36,7 @@ options::add() {
   if [[ $kind == list ]]; then declare -ga "options_list_$name=()"; fi
 }
 
-# options::add_placement NAME...   Where jobs go, and who pays: of these, those that a command has.
+# options::add_placement NAME...   Adds the options for the place of a job and its account: those that NAME lists.
 options::add_placement() {
   local name
   for name in "$@"; do
@@ -49,18 +49,18 @@ options::add_placement() {
   done
 }
 
-# options::show NAME...   Those of a long table that --help shows; --help all shows all.
+# options::show NAME...   Chooses the options of a long table that --help shows; --help all shows all.
 options::show() {
   options_common=("$@")
 }
 
-# options::add_help   What help::answer answers, before anything else is read.
+# options::add_help   Adds the options that help::answer handles before anything else is read.
 options::add_help() {
   options::add version flag '' '--version' 'print the version of the kit'
   options::add help 'optional text all' '' '--help -h' 'print a summary; with all, a GROUP of options or an OPTION: all of that'
 }
 
-# options::parse ARGUMENT...   Exits with status 2 at the first that is wrong.
+# options::parse ARGUMENT...   Exits with status 2 at the first wrong argument.
 options::parse() {
   local word value joined name kind
   while (($# > 0)); do
@@ -76,7 +76,7 @@ options::parse() {
     [[ -n $name ]] || options::die_unknown "$word"
     kind=${options_kind[$name]}
     if [[ -n $joined ]]; then
-      [[ $kind != flag ]] || common::die_usage "$word takes no value, and was given ${value@Q}"
+      [[ $kind != flag ]] || common::die_usage "$word takes no value, but got ${value@Q}"
       options::set "$name" "$value" "$word"
       continue
     fi
@@ -98,7 +98,7 @@ options::parse() {
         fi
         ;;
       *)
-        # A value may start with a dash (-1) unless it is itself an option.
+        # A value may start with a dash (-1), unless it is an option.
         if (($# == 0)) || options::is_one "$1"; then options::die_no_value "$word"; fi
         options::set "$name" "$1" "$word"
         shift
@@ -140,8 +140,8 @@ options::set() {
   options_source[$name]=$source
 }
 
-# What was not given comes from the environment (HPC_GPUS for --gpus), else the site, else the default.
-# options::complete NAME_OF_SITE_ARRAY
+# options::complete NAME_OF_SITE_ARRAY   Fills options that were not given from the environment (HPC_GPUS for --gpus), then the site,
+# then the default.
 options::complete() {
   local -n site_values=$1
   local name variable
@@ -157,24 +157,24 @@ options::complete() {
       options_source[$name]=default
     fi
   done
-  # Their defaults count, and what is for sbatch is not asked for (request.sh).
+  # The defaults are used, and the options for sbatch are not passed (request.sh).
   for name in ${site_values[ignored]:-}; do
-    if [[ -z ${options_kind[$name]:-} ]]; then continue; fi # of another command
+    if [[ -z ${options_kind[$name]:-} ]]; then continue; fi # an option of another command
     if [[ ${options_source[$name]:-} == @(option|environment) ]]; then
-      common::note "note: --${name//_/-}${options_value[$name]:+ ${options_value[$name]}} is left out: it means nothing at ${site_values[name]}"
+      common::note "note: --${name//_/-}${options_value[$name]:+ ${options_value[$name]}} is ignored: it has no effect at ${site_values[name]}"
     fi
     options_value[$name]=${options_default[$name]} options_source[$name]=ignored
     if [[ ${options_kind[$name]} == list ]]; then declare -ga "options_list_$name=()"; fi
   done
 }
 
-# options::check_environment   Variables that look like options, and are none: a slip of the pen would be lost in silence.
+# options::check_environment   Warns about variables that look like options but are not: a typing error would otherwise go unnoticed.
 options::check_environment() {
   local variable name nearest
   for variable in "${!HPC_@}"; do
     name=${variable#HPC_}
     name=${name,,}
-    if [[ $variable == HPC_USAGE_SECONDS ]]; then continue; fi # of the jobs (job/usage.py)
+    if [[ $variable == HPC_USAGE_SECONDS ]]; then continue; fi # read by the jobs (job/usage.py)
     if [[ $variable != "HPC_${name^^}" || $name == @($options_of_call) || -z ${options_kind[$name]:-} ]]; then
       nearest=$(options::nearest "$name" "${!options_kind[@]}" 2>/dev/null) || nearest=''
       common::warn "$variable of the environment is no option of this command, and has no effect${nearest:+: did you mean HPC_${nearest^^}?}"
@@ -197,7 +197,7 @@ options::die_unknown() {
   common::die_usage "unknown option ${1@Q}${nearest:+: did you mean $nearest?} (see --help)"
 }
 
-# options::nearest WORD NAME...   Prints the shortest NAME that begins with WORD, else the one that is most like it, if any is.
+# options::nearest WORD NAME...   Prints the shortest NAME that begins with WORD, else the NAME most like it, if there is one.
 options::nearest() {
   python3 -c '
 import difflib, sys

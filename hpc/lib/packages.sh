@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Debian's packages, for the machines that the kit sets up itself.
+# Installs Debian's packages on machines that the kit sets up itself.
 
-# packages::install PACKAGE...   As root or by sudo; else, or elsewhere than on Debian, one clear error.
+# packages::install PACKAGE...   Needs root or sudo, and Debian; otherwise exits with one clear error.
 packages::install() {
   local -r missing="these packages are missing: $*"
   local -a as_root=()
@@ -15,8 +15,8 @@ packages::install() {
   common::note "installing $* …"
   local log
   log=$(mktemp)
-  # Debian's packages start their daemons; RUNLEVEL=1 keeps them down (invoke-rc.d(8)) and leaves nothing behind.
-  # One after the other, where two of the kit's scripts install at the same time.
+  # Debian's packages start their daemons. RUNLEVEL=1 prevents that (invoke-rc.d(8)) and leaves nothing behind.
+  # Two scripts of the kit may install at the same time: the lock makes one wait for the other.
   as_root+=(flock /var/lib/dpkg env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1)
   if ! { "${as_root[@]}" apt-get --quiet update &&
     "${as_root[@]}" apt-get --quiet --yes --no-install-recommends --option DPkg::Lock::Timeout=300 install "$@"; } >"$log" 2>&1 </dev/null; then

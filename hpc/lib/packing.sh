@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# The archives of ${scratch_dir}/.staging. KEY.FORMAT is made once for each state of a tree: beside, then
-# flushed, then renamed; KEY.FORMAT.manifest is made last, and what has one is complete. A tree of many files
-# is packed as several parts (KEY.FORMAT, KEY.FORMAT.2, …), which nodes unpack at the same time; the last part
-# then holds the folders alone, as their modes may close them. A tree is named by FOLDER and START: `.` for
-# all of the folder, ./NAME for a file in it.
+# The archives in ${scratch_dir}/.staging. KEY.FORMAT is made once for each state of a tree: it is written beside its final
+# name, flushed, then renamed. KEY.FORMAT.manifest is made last; an archive with a manifest is complete. A tree of many files
+# is packed as several parts (KEY.FORMAT, KEY.FORMAT.2, …), which nodes unpack at the same time. The last part then holds only
+# the folders, because their modes may forbid writing into them. FOLDER and START name a tree: `.` is the whole
+# folder, ./NAME is a file in it.
 
 declare -gA packing_tree+=()
 
 declare -g packing_part_files=20000 packing_most_parts=8
 declare -g packing_sample_files=256 packing_sample_bytes=131072 packing_least_gain=20 # percent
 
-# packing::open STORE   Sets packing_store, and packing_list: the list of the tree that was described last.
+# packing::open STORE   Sets packing_store, and packing_list, which is the list of the tree described last.
 packing::open() {
   packing_store=$1
   files::check_writable "$packing_store"
@@ -37,15 +37,15 @@ packing::is_packed() {
   [[ -e $packing_store/$1.$2.manifest ]]
 }
 
-# packing::list FOLDER START   A record for each file, folder and link of the tree: type, mode, size, time and
-# name, sorted by name. The nodes list what they have unpacked in the same way.
+# packing::list FOLDER START   Prints a record for each file, folder and link of the tree: type, mode, size, time and
+# name, sorted by name. The nodes list what they unpack in the same way.
 packing::list() {
   (cd -- "$1" && find "$2" \( -type f -printf 'f %m %s %T@ %p\0' \) -o \( -type d -printf 'd %m 0 0 %p\0' \) \
     -o \( -type l -printf 'l 0 %s %T@ %p\0' \) -o -printf 'other 0 0 0 %p\0') | LC_ALL=C sort -z -k 5
 }
 
 # packing::describe FOLDER START   Fills packing_tree: files, folders, links, others, entries, bytes, key. The path is part of
-# the key: two folders may have files of the same names, sizes and times.
+# the key, because two folders may have files with the same names, sizes and times.
 packing::describe() {
   packing::list "$1" "$2" >"$packing_list"
   packing::count <"$packing_list"
@@ -53,7 +53,7 @@ packing::describe() {
   packing_tree[key]=${packing_tree[key]:0:32}
 }
 
-# Reads a list; fills the numbers of packing_tree.
+# Reads a list and fills the numbers of packing_tree.
 packing::count() {
   read -r 'packing_tree[files]' 'packing_tree[folders]' 'packing_tree[links]' 'packing_tree[others]' 'packing_tree[bytes]' < <(
     LC_ALL=C awk 'BEGIN { RS = "\0" } { n[$1]++; if ($1 == "f") bytes += $3 }
@@ -62,12 +62,12 @@ packing::count() {
   packing_tree[entries]=$((packing_tree[files] + packing_tree[folders] + packing_tree[links]))
 }
 
-# The fingerprint that the unpacked tree must have: archives keep times in whole seconds.
+# Prints the fingerprint that the unpacked tree must have. Archives keep times in whole seconds.
 packing::fingerprint() {
   LC_ALL=C sed -z -E '/^[fl]/s/\.[0-9]+ / /' | sha256sum | cut -d ' ' -f 1
 }
 
-# packing::compresses FOLDER   Whether a sample of the tree just described becomes so much smaller that it pays.
+# packing::compresses FOLDER   Whether compression makes a sample of the tree described last so much smaller that it pays.
 packing::compresses() {
   local -i before after
   if ((packing_tree[bytes] < (1 << 20))) || ! common::has_command zstd; then return 1; fi
@@ -76,7 +76,7 @@ packing::compresses() {
   ((after * 100 <= before * (100 - packing_least_gain)))
 }
 
-# The beginnings of files from all over the tree.
+# Prints the beginnings of files from all over the tree.
 packing::sample() {
   local -r step=$((packing_tree[files] / packing_sample_files + 1))
   cd -- "$1" || return
@@ -84,8 +84,8 @@ packing::sample() {
     cut -z -d ' ' -f 5- | xargs -0 --no-run-if-empty head -q -c "$packing_sample_bytes" --
 }
 
-# packing::pack KEY FORMAT FOLDER START NAME   Packs the tree just described, unless that was done before. NAME
-# is the user's own.
+# packing::pack KEY FORMAT FOLDER START NAME   Packs the tree described last, unless it is packed already. NAME is the
+# name that the user gave.
 packing::pack() {
   local -r key=$1 format=$2 folder=$3 start=$4 name=$5
   local -r archive=$packing_store/$key.$format
@@ -94,9 +94,9 @@ packing::pack() {
     common::note "${name@Q}: another submitter is packing it; waiting"
     flock "$lock"
   }
-  rm -rf -- "$archive".partial.* 2>/dev/null || true # of a packer that was killed, perhaps when all was there
+  rm -rf -- "$archive".partial.* 2>/dev/null || true # of a packer that was killed, perhaps after it had written everything
   if packing::is_packed "$key" "$format"; then
-    touch -- "$archive.manifest" 2>/dev/null || true # used now: see staging::prune; it may be another user's
+    touch -- "$archive.manifest" 2>/dev/null || true # marks it as used, for staging::prune; the file may belong to another user
     common::note "${name@Q}: packed before, unchanged"
   else
     common::note "packing ${name@Q} as $format: ${packing_tree[files]} files, $(packing::size "${packing_tree[bytes]}")"
@@ -122,18 +122,18 @@ packing::check_space() {
   local free
   free=$(df --output=avail --block-size=1 -- "$packing_store" 2>/dev/null) || return 0
   free=${free##*[!0-9]}
-  # A sparse file is smaller than it looks: only what is said to be free is compared, not refused for it.
+  # A sparse file needs less space than its size, so only warn if there seems to be too little, and do not refuse.
   if ((free < packing_tree[bytes])); then
     common::warn "${1@Q} has $(packing::size "${packing_tree[bytes]}"); $(packing::size "$free") are free in $packing_store"
   fi
 }
 
-# packing::fill PARTIAL FORMAT FOLDER START   Makes part 1, 2, … in PARTIAL. Status 1 when one fails.
+# packing::fill PARTIAL FORMAT FOLDER START   Makes part 1, 2, … in PARTIAL. Status 1 if one fails.
 packing::fill() {
   local -r partial=$1 format=$2 folder=$3 start=$4
   local process watch='' list failed=0 processors
   local -a processes=()
-  set -m # each a process group, to be ended with all that it has started
+  set -m # each part is a process group, so that it can be ended with all that it has started
   if [[ -t 2 ]]; then
     packing::watch "$partial" "${packing_tree[bytes]}" &
     watch=$!
@@ -147,7 +147,7 @@ packing::fill() {
     for list in "$partial"/list.*; do
       packing::tar "$format" "$folder" "$list" "$partial/${list##*.}" &
       processes+=("$!")
-      # As many at a time as there are processors.
+      # Run as many at a time as there are processors.
       if ((${#processes[@]} % processors == 0)); then wait "${processes[-1]}" || failed=1; fi
     done
   fi
@@ -161,7 +161,8 @@ packing::fill() {
   return "$failed"
 }
 
-# Those of the job, else those that this process may use. By themselves zstd and squashfs-tools take all of the machine's.
+# Prints the number of processors of the job, or else those that this process may use. By default zstd and squashfs-tools use all processors
+# of the machine.
 packing::processors() {
   local -r job=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-}}
   local usable
@@ -170,7 +171,7 @@ packing::processors() {
   printf '%s\n' "$usable"
 }
 
-# packing::divide PARTIAL FOLDER START   Names to pack, in PARTIAL/list.N. Hard links stay in one part.
+# packing::divide PARTIAL FOLDER START   Writes the names to pack into PARTIAL/list.N. Hard links of a file stay in one part.
 packing::divide() {
   local -r partial=$1 folder=$2 start=$3
   local parts=$(((packing_tree[files] + packing_part_files - 1) / packing_part_files))
@@ -188,7 +189,7 @@ packing::divide() {
 
 # packing::tar FORMAT FOLDER LIST OUTPUT
 packing::tar() {
-  # In pieces of a megabyte, as parallel file systems like it. --sparse: holes stay holes.
+  # Pieces of a megabyte suit parallel file systems. --sparse keeps holes.
   local -ra options=(--create --format=gnu --sparse --no-recursion --blocking-factor=2048
     --directory="$2" --null --verbatim-files-from --files-from="$3")
   if [[ $1 == tar.zst ]]; then
@@ -202,18 +203,17 @@ packing::tar() {
 # packing::image FOLDER OUTPUT
 packing::image() {
   local answer status=0
-  # Small files by themselves, not with others in blocks of 128 kB, as they are read by themselves.
+  # Small files are stored separately, not together in blocks of 128 kB, because they are read separately.
   local -a options=(-noI -noD -noF -noX -no-fragments)
   common::has_command mksquashfs || common::die "no mksquashfs on this machine (squashfs-tools): leave --data-format out, or say tar"
   if packing::compresses "$1" && [[ $(mksquashfs -help 2>&1) == *zstd* ]]; then options=(-comp zstd -Xcompression-level 1); fi
-  # It goes on without a file that it cannot read, and says so. Among many files of one size it would look for
-  # equal ones for ever.
+  # mksquashfs continues without a file that it cannot read, and prints so. Among many files of one size its search for
+  # equal files never ends.
   answer=$(mksquashfs "$1" "$2" -noappend -no-progress -no-xattrs -no-duplicates -mem 1G -processors "$(packing::processors)" -quiet "${options[@]}" 2>&1) || status=$?
   if [[ -n $answer ]] || ((status != 0)); then common::die "mksquashfs (exit status $status): ${answer//$'\n'/; }"; fi
 }
 
-# packing::install KEY ARCHIVE FOLDER START NAME   Looks whether the tree is still the same, and gives the parts
-# their names.
+# packing::install KEY ARCHIVE FOLDER START NAME   Checks that the tree has not changed, and gives the parts their names.
 packing::install() {
   local -r key=$1 archive=$2 folder=$3 start=$4 name=$5
   local -i parts=0 bytes=0 unpacked
@@ -228,7 +228,7 @@ packing::install() {
     bytes+=$(stat --format=%s -- "$packing_partial/$parts")
     sync -- "$packing_partial/$parts"
   done
-  # What it takes on a node's disk: a tar archive has the files without their holes.
+  # The size on a node's disk: a tar archive stores the files without their holes.
   unpacked=$bytes
   if [[ $archive == *.zst ]]; then unpacked=${packed[bytes]}; fi
   for ((part = 2; part <= parts; part++)); do mv -fT -- "$packing_partial/$part" "$archive.$part"; done
@@ -247,7 +247,7 @@ fingerprint $fingerprint
 MANIFEST
 }
 
-# packing::record_image KEY PATH   A manifest for an image that is not packed but taken as it is.
+# packing::record_image KEY PATH   Writes a manifest for an image, which is used as it is and not packed.
 packing::record_image() {
   local -r manifest=$packing_store/$1.sif.manifest
   local hash
@@ -260,11 +260,11 @@ packing::record_image() {
   printf '%s\n' "archive_bytes ${packing_tree[bytes]}" "sha256 ${hash%% *}" | common::write_atomically "$manifest"
 }
 
-# packing::watch PARTIAL BYTES   How far it is, on the terminal.
+# packing::watch PARTIAL BYTES   Shows the progress on the terminal.
 packing::watch() {
   local -r partial=$1 total=$2 started=$SECONDS
   local -i done_bytes seconds rate
-  while sleep 0.5 && kill -0 "$$" 2>/dev/null; do # it may have been killed
+  while sleep 0.5 && kill -0 "$$" 2>/dev/null; do # the main script may have been killed
     done_bytes=$(find "$partial" -name '[0-9]*' -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
     seconds=$((SECONDS - started + 1))
     rate=$((done_bytes / seconds))

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What sinfo says of partitions. A group is a line PARTITION|NODES|CPUS|MEGABYTES|GRES|TIME_LIMIT|AVAIL for nodes that
-# are equal; * follows the name of the default partition, and + a number that some of the nodes exceed.
+# Reads what sinfo reports about partitions. A group is a line PARTITION|NODES|CPUS|MEGABYTES|GRES|TIME_LIMIT|AVAIL for equal
+# nodes. A * follows the name of the default partition, and a + follows a number that some of the nodes exceed.
 
-# partitions::read GROUPS   Fills the array. Status 1 when sinfo refuses, 2 when it does not answer: GROUPS has its words.
+# partitions::read GROUPS   Fills the array. Status 1 if sinfo refuses, 2 if it does not answer; GROUPS then holds its message.
 partitions::read() {
   local partitions_answer partitions_status=0
   slurm::ask partitions_answer 15 sinfo --all --noheader --exact --format='%P|%D|%c|%m|%G|%l|%a' || partitions_status=$?
@@ -10,8 +10,9 @@ partitions::read() {
   return "$partitions_status"
 }
 
-# partitions::choose PARTITION GROUPS   The variable PARTITION may name several, with commas; if empty it becomes the
-# cluster's default. The array GROUPS keeps theirs. Status 1 when one does not exist: PARTITION says so.
+# partitions::choose PARTITION GROUPS   The variable PARTITION may name several, separated by commas; if empty it becomes the
+# cluster's default. Keeps only the groups of these partitions in the array GROUPS. Status 1 if one does not exist; PARTITION then holds
+# the message.
 partitions::choose() {
   local -n partitions_name=$1 partitions_groups=$2
   local group name default='' names=' '
@@ -37,7 +38,7 @@ partitions::choose() {
   partitions_name=${partitions_name:-$default} partitions_groups=("${mine[@]}")
 }
 
-# partitions::offers GROUP...   Prints in words what they have.
+# partitions::offers GROUP...   Prints in words what the groups have.
 partitions::offers() {
   local group nodes cpus memory gres limit offers=''
   for group in "$@"; do
@@ -47,8 +48,8 @@ partitions::offers() {
   printf '%s\n' "$offers"
 }
 
-# partitions::gpus GPUS GROUP...   Fills the associative array: of each type, and of `all` together, how many the node with
-# the most of them has. (In gpu:a100:4(S:0-1),gpu:2 the parentheses are sockets, and the last have no type.)
+# partitions::gpus GPUS GROUP...   Fills the associative array: for each type, and for `all` together, the number that the node with
+# the most of them has. (In gpu:a100:4(S:0-1),gpu:2 the parentheses are sockets, and the last GPUs have no type.)
 partitions::gpus() {
   local -n partitions_gpus=$1
   local group gres part type
@@ -70,7 +71,7 @@ partitions::gpus() {
   done
 }
 
-# partitions::takes_jobs STATE   Whether a node in this state (sinfo's %T) does.
+# partitions::takes_jobs STATE   Whether a node in this state (sinfo's %T) accepts jobs.
 partitions::takes_jobs() {
   [[ $1 != *[*] && $1 != @(down|drain|fail|reboot|error|unk|inval|maint)* ]]
 }

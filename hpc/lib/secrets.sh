@@ -1,9 +1,8 @@
 # shellcheck shell=bash
-# What a program may need to know and nobody else may see. Read on the node, inside the job, into the
-# environment of the program alone: never at submission, never into an argument or a file. No `set -x`
-# here.
+# Secrets of the program. They are read on the node, inside the job, and go only into the environment of the program:
+# never at submission, never into an argument or a file. No `set -x` here.
 
-# secrets::export PROJECT   What the environment has already comes first.
+# secrets::export PROJECT   A variable that is set already keeps its value.
 secrets::export() {
   if [[ ! -x $1 ]]; then common::warn "$(common::node) cannot read ${1@Q}, and so not its .env: export what it says before you submit, or put the project where all nodes see it"; fi
   dotenv::each "$1/.env" secrets::export_unless_set
@@ -13,10 +12,10 @@ secrets::export() {
 secrets::export_unless_set() {
   local secrets_shown
   secrets_shown=$(declare -p -- "$1" 2>/dev/null) || { export "$1=$2" && return; }
-  if [[ ${secrets_shown%%=*} != 'declare -'*x*' '* ]]; then common::warn "$1 is a variable of the kit's own: the one of .env is left aside; give it another name"; fi
+  if [[ ${secrets_shown%%=*} != 'declare -'*x*' '* ]]; then common::warn "$1 is a variable of the kit's own: the one of .env is ignored; give it another name"; fi
 }
 
-# Of .env only what concerns the submission: the rest may be secret, and the job reads it on its nodes.
+# Reads only those lines of .env that concern the submission: the rest may be secret, and the job reads it on its nodes.
 secrets::take_setting() {
   if [[ $1 == SCRATCH || $1 == HPC_* ]]; then secrets::export_unless_set "$@"; fi
 }
@@ -30,6 +29,6 @@ secrets::export_wandb_key() {
   if [[ $key =~ ^[[:graph:]]{20,}$ ]]; then
     export WANDB_API_KEY=$key
   else
-    common::warn "$file does not begin with a W&B key: it is left aside"
+    common::warn "$file does not begin with a W&B key: it is ignored"
   fi
 }

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Sending a job as a transaction. Whatever sbatch prints, and whether its answer arrives or not: the job is known afterwards,
-# or Slurm has refused it, or it is not known yet, and then nothing is removed. A job is found again by its working
-# directory, which is the run directory. RUN_DIRECTORY/jobs has each job that was sent, a line `ID NAME`.
+# Submits a job as a transaction. Whatever sbatch prints, and whether its answer arrives or not, there are three results: the job id
+# is known; or Slurm has refused the job; or it is not known yet whether there is a job, and then nothing is removed. A lost job is
+# found by its working directory, which is the run directory. RUN_DIRECTORY/jobs lists each submitted job in a line `ID NAME`.
 
-declare -gi sending_looks=3 # how often a job is looked for that may have been sent, 2 s apart
+declare -gi sending_looks=3 # how often to look for a job that may have been submitted, 2 s apart
 
-# sending::send VARIABLE RUN_DIRECTORY NAME ARGV...   NAME: train, pack, cycle or continue. VARIABLE becomes the job's id, or
-# why there is none. Status 1 when Slurm refuses, 2 when it does not tell whether it has the job.
+# sending::send VARIABLE RUN_DIRECTORY NAME ARGV...   NAME: train, pack, cycle or continue. Sets VARIABLE to the job id, or
+# to the reason why there is no job. Status 1 if Slurm refuses, 2 if it does not answer whether it has the job.
 sending::send() {
   local -n sending_result=$1
   local -r sending_run=$2 sending_name=$3
@@ -28,15 +28,15 @@ sending::send() {
     sending_result=${sending_result##*$'\n'}
     common::note "sbatch did not print the id of its job; squeue shows it: $sending_result"
   fi
-  if [[ -n ${sending_errors//[[:space:]]/} ]]; then common::note "$sending_errors"; fi # what the site says
+  if [[ -n ${sending_errors//[[:space:]]/} ]]; then common::note "$sending_errors"; fi # messages of the site
   { printf '%s %s\n' "$sending_result" "$sending_name" >>"$sending_run/jobs"; } 2>/dev/null ||
     common::warn "job $sending_result was sent, and cannot be written down: ${sending_run@Q}/jobs (is the disk or the quota full?)"
 }
 
-# sending::find VARIABLE RUN_DIRECTORY KNOWN [ARGV...]   VARIABLE becomes the ids of the user's jobs with this working directory
-# that are not among the lines of KNOWN, one a line; where ARGV asks for one task of an array, of that task: others may be
-# sent at the same moment. Status 1 when there are none, 2 when Slurm does not answer. A controller that was stopped while
-# sbatch called it may take the job a moment after it answers again: it is asked several times.
+# sending::find VARIABLE RUN_DIRECTORY KNOWN [ARGV...]   Sets VARIABLE to the ids of the user's jobs with this working directory
+# that are not in the lines of KNOWN, one per line. If ARGV submits one task of an array, only jobs of that task count, because others may
+# be submitted at the same moment. Status 1 if there are none, 2 if Slurm does not answer. A controller that was stopped while
+# sbatch called it may accept the job a moment after it answers again, so it is asked several times.
 sending::find() {
   local -n sending_found=$1
   local find_answer find_id find_folder find_task find_word find_wanted='*'

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What is known of the cluster: the live one, and the profile of the site.
+# Facts about the cluster: from the live cluster, and from the profile of the site.
 
 declare -gA site+=()  # facts of the profile; site::define_facts lists them
-declare -gA slurm+=() # of `scontrol show config`: what site::query looks for
+declare -gA slurm+=() # parts of `scontrol show config` that site::query reads
 declare -gA options_kind+=() site_kind+=() site_default+=() site_help+=()
 declare -ga site_facts+=()
-declare -g site_profile='' site_clusters='' # the file of the profile; the folder of the kit's own, for profiles that build on one
+declare -g site_profile='' site_clusters='' # the file of the profile; the folder of the kit's own profiles, on which a profile may build
 
-# site::define_facts   What a profile may say, besides the options of job_submitter.sh. clusters/default.sh and the table
-# of clusters/README.md agree with it (tests/unit/profiles.bats). A fact that has a default cannot be empty.
+# site::define_facts   Defines the facts that a profile may set, besides the options of job_submitter.sh. clusters/default.sh and
+# the table of clusters/README.md agree with it (tests/unit/profiles.bats). A fact that has a default cannot be empty.
 site::define_facts() {
   site_facts=()
   site::fact scratch folder '' "the folder that all nodes share, if SCRATCH is not set: a path, or \$NAME for a variable of the site"
@@ -39,7 +39,7 @@ site::define_facts() {
   site::fact sbatch_on_nodes 'choice yes no' yes 'whether a job may submit a job'
 }
 
-# site::fact NAME KIND DEFAULT HELP   A row of the table. KIND: as of site::accept.
+# site::fact NAME KIND DEFAULT HELP   Adds a row to the table. KIND is a kind of site::accept.
 site::fact() {
   site_facts+=("$1")
   site_kind[$1]=$2
@@ -47,7 +47,7 @@ site::fact() {
   site_help[$1]=$4
 }
 
-# The defaults that people keep in SBATCH_ACCOUNT and its like stay theirs: before site::leave_enclosing_job.
+# Keeps the user's own defaults in SBATCH_ACCOUNT and similar variables. Call it before site::leave_enclosing_job.
 site::take_sbatch_defaults() {
   local name theirs ours
   for name in ACCOUNT PARTITION QOS CONSTRAINT RESERVATION; do
@@ -56,8 +56,8 @@ site::take_sbatch_defaults() {
   done
 }
 
-# Removes what Slurm has set for the job that this is called from, if it is: the next job would inherit it.
-# And what people have told sinfo and squeue to show: here they must show all.
+# If this runs inside a job, unsets what Slurm has set for that job, because the next job would inherit it. Also unsets what
+# users have set to change the output of sinfo and squeue: the kit needs the full output.
 site::leave_enclosing_job() {
   local name
   for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SRUN_@}" "${!PMI@}" "${!SINFO_@}" "${!SQUEUE_@}"; do
@@ -65,7 +65,7 @@ site::leave_enclosing_job() {
   done
 }
 
-# site::query VARIABLE   Fills slurm. Status 1, with VARIABLE saying why, when the controller does not answer.
+# site::query VARIABLE   Fills slurm. Status 1 if the controller does not answer; VARIABLE then holds the reason.
 site::query() {
   local answer name
   common::has_command sbatch ||
@@ -79,9 +79,9 @@ site::query() {
   done
 }
 
-# site::load HPC_FOLDER [NAME]   The default profile, then that of this site, which says only what differs:
-# NAME, else Slurm's name of the cluster, else the one whose hosts match this one. A profile of the user's
-# own comes before the kit's.
+# site::load HPC_FOLDER [NAME]   Loads the default profile, then that of this site, which sets only the differences. NAME chooses the
+# profile, else Slurm's name of the cluster, else the profile whose hosts match this one. A profile of the user comes
+# before the kit's.
 site::load() {
   local -r kits=$1/clusters users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
   local name=${2:-} profile
@@ -99,7 +99,7 @@ site::load() {
   common::die_usage "--cluster ${name@Q}: no such profile: there are$known; your own go to $users"
 }
 
-# site::load_from HPC_FOLDER PROFILE   The default profile, then this one.
+# site::load_from HPC_FOLDER PROFILE   Loads the default profile, then PROFILE.
 site::load_from() {
   site_clusters=$1/clusters site_profile=$2
   # shellcheck source=../clusters/default.sh
@@ -110,8 +110,8 @@ site::load_from() {
   source "$2"
 }
 
-# site::try DEFAULT PROFILE   Ends with status 2 where bash does not come to the end of PROFILE. In a shell of its own, as an `exit`, an unknown command or an
-# unset variable would end this one without a word of what to do.
+# site::try DEFAULT PROFILE   Exits with status 2 if bash does not reach the end of PROFILE. It runs in a separate shell, because an
+# `exit`, an unknown command or an unset variable would end this shell without a message about what to do.
 site::try() {
   local -a site_words=()
   mapfile -t site_words < <(
@@ -130,8 +130,8 @@ site::try() {
   common::die_usage "the profile $2 does not load (correct it; its lines are site[NAME]=VALUE, with quotes around a value that has spaces): ${site_said:-it ends before its last line, by an exit or a command that fails}"
 }
 
-# site::check OPTION...   After site::load: ends with status 2 at a name that is neither a fact nor among these options, or at
-# a value that is not of its kind.
+# site::check OPTION...   Call it after site::load. Exits with status 2 at a name that is neither a fact nor one of these options, or
+# at a value that is not of its kind.
 site::check() {
   local name where
   site::define_facts
@@ -159,14 +159,14 @@ site::check_fact() {
   fi
 }
 
-# site::die_unknown WHAT NAME OPTION...   NAME is neither a fact nor one of these options.
+# site::die_unknown WHAT NAME OPTION...   Reports that NAME is neither a fact nor one of these options.
 site::die_unknown() {
   local nearest
   nearest=$(options::nearest "$2" "${site_facts[@]}" "${@:3}" 2>/dev/null) || nearest=''
   common::die_usage "$1: no such fact or option${nearest:+: did you mean $nearest?} hpc/clusters/README.md lists them"
 }
 
-# site::accept KIND VALUE WHAT OPTION...   As checks::accept, with the kinds that only facts have.
+# site::accept KIND VALUE WHAT OPTION...   Like checks::accept, with the kinds that only facts have.
 site::accept() {
   local -r kind=$1 value=$2 what=$3
   local word wrong=''
@@ -211,16 +211,16 @@ site::accept() {
   esac
 }
 
-# site::read_limit WORD   Prints the nodes up to which a time limit holds (0: any number), and its seconds; status 1 when WORD is
-# none. 4:30 is a time; NODES:TIME has its time with hours, minutes and seconds, or with days.
+# site::read_limit WORD   Prints the number of nodes up to which a time limit holds (0: any number), and its seconds. Status 1 if
+# WORD is not a limit. 4:30 is a time; the time in NODES:TIME has hours, minutes and seconds, or days.
 site::read_limit() {
   local nodes=0 time=$1
   if [[ $1 =~ ^([0-9]+):([0-9]+:[0-9]+:[0-9]+|[0-9]+-.+)$ ]]; then nodes=${BASH_REMATCH[1]} time=${BASH_REMATCH[2]}; fi
   time=$(checks::seconds "$time") && printf '%s %s\n' "$nodes" "$time"
 }
 
-# site::where VARIABLE NAME [RULE]   VARIABLE becomes FILE:LINE of the profile where site[NAME] is said last; the variable RULE
-# the comment behind it. Of a profile that builds on another, also there.
+# site::where VARIABLE NAME [RULE]   Sets VARIABLE to FILE:LINE of the profile where site[NAME] is set last, and RULE to the comment
+# after it. If the profile builds on another profile, that file is searched too.
 site::where() {
   local -r site_pattern="^site\[$2\]=[^#]*(# *(.*))?$"
   local site_file=$site_profile site_next site_line
@@ -242,18 +242,18 @@ site::where() {
   done
 }
 
-# site::expand VARIABLE VALUE   VARIABLE becomes VALUE, a path, or for $NAME what that variable has here: nothing if it is not set.
+# site::expand VARIABLE VALUE   Sets VARIABLE to VALUE, a path. A VALUE of $NAME stands for the value of that variable here, or nothing.
 site::expand() {
   local -r site_name=${2#\$}
   if [[ $2 == \$* ]]; then printf -v "$1" '%s' "${!site_name:-}"; else printf -v "$1" '%s' "$2"; fi
 }
 
-# site::scratch VARIABLE   VARIABLE becomes the folder that all nodes share: SCRATCH of the environment, else the profile's.
+# site::scratch VARIABLE   Sets VARIABLE to the folder that all nodes share: SCRATCH of the environment, else the profile's.
 site::scratch() {
   if [[ -n ${SCRATCH:-} ]]; then printf -v "$1" '%s' "$SCRATCH"; else site::expand "$1" "${site[scratch]}"; fi
 }
 
-# site::no_scratch VARIABLE   Where site::scratch finds none: VARIABLE becomes why, and what to do.
+# site::no_scratch VARIABLE   If site::scratch finds no folder: sets VARIABLE to the reason, and what to do.
 site::no_scratch() {
   local scratch_line
   if [[ ${site[scratch]} == \$* ]]; then
@@ -264,8 +264,8 @@ site::no_scratch() {
   fi
 }
 
-# site::add_memory ARGV REQUEST MEGABYTES CPUS GPUS   For so much memory of a node, of which a job has so many CPUs and GPUs. REQUEST:
-# as site[memory_request]; 0 megabytes are all of it. A job without GPUs cannot ask by them.
+# site::add_memory ARGV REQUEST MEGABYTES CPUS GPUS   Adds options for MEGABYTES of memory on a node where the job has CPUS and GPUS.
+# REQUEST is a value of site[memory_request]; 0 megabytes mean all memory. A job without GPUs cannot ask for memory per GPU.
 site::add_memory() {
   local -n site_argv=$1
   local -ir site_all=$3 site_cpus=$4 site_gpus=$5
@@ -281,8 +281,8 @@ site::add_memory() {
   fi
 }
 
-# site::gpu_option VARIABLE GPUS TYPE   VARIABLE becomes the option that asks for so many GPUs of a node, empty where their number is
-# not asked for. TYPE may be empty.
+# site::gpu_option VARIABLE GPUS TYPE   Sets VARIABLE to the option that asks for GPUS on each node. It is empty if the site has no option
+# for their number. TYPE may be empty.
 site::gpu_option() {
   local site_type=${3:+$3:}
   if [[ ${site[gpu_type_request]:-type} != type ]]; then site_type=''; fi
@@ -293,7 +293,7 @@ site::gpu_option() {
   esac
 }
 
-# site::name VARIABLE USERS KITS   VARIABLE becomes the name of this site's profile, of those in the two folders.
+# site::name VARIABLE USERS KITS   Sets VARIABLE to the name of this site's profile, chosen from the two folders.
 site::name() {
   local -r site_cluster=${slurm[ClusterName]:-}
   local site_host site_file site_line site_pattern
@@ -314,15 +314,15 @@ site::name() {
   printf -v "$1" default
 }
 
-# site::outputs VARIABLE PROJECT   VARIABLE becomes the folder of the run directories, by the SCRATCH of the environment, else of the
-# project's .env, else of the site's profile, as the submitter does.
+# site::outputs VARIABLE PROJECT   Sets VARIABLE to the folder of the run directories. It uses SCRATCH of the environment, else of the
+# project's .env, else of the site's profile, like the submitter.
 site::outputs() {
   dotenv::each "$2/.env" secrets::take_setting
   site::load "$2/hpc" "${HPC_CLUSTER:-}"
   local scratch why
   site::scratch scratch
   if [[ -z $scratch && -z ${HPC_CLUSTER:-} ]] && common::has_command sbatch && site::query why; then
-    site::load "$2/hpc" # that of Slurm's name for the cluster
+    site::load "$2/hpc" # the profile that Slurm's name for the cluster chooses
     site::scratch scratch
   fi
   if [[ -z $scratch ]]; then

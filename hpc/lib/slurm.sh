@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Questions to Slurm's controller. One that is silent, slow or just starting has not said no: it is asked again, with
-# growing pauses, until it answers or the time is over.
+# Questions to Slurm's controller. A controller that is silent, slow or just starting has not said no: the question is repeated,
+# with growing pauses, until there is an answer or the time is over.
 
-# slurm::ask VARIABLE SECONDS COMMAND...   VARIABLE becomes what COMMAND prints. Status 1 when Slurm refuses, 2 when it
-# has not answered for SECONDS: VARIABLE then has the last line of its error. SECONDS 0 asks once, for 20 s at most.
-# (A nameref finds the nearest variable of its name: the locals have names that no caller uses.)
+# slurm::ask VARIABLE SECONDS COMMAND...   Sets VARIABLE to what COMMAND prints. Status 1 if Slurm refuses, 2 if it has
+# not answered for SECONDS; VARIABLE then holds the last line of its error. With SECONDS 0 it asks once, for at most 20 s.
+# (A nameref finds the nearest variable of its name, so the local variables have names that no caller uses.)
 slurm::ask() {
   local -n slurm_answer=$1
   local -r ask_deadline=$((SECONDS + $2)) ask_seconds=$2
@@ -17,7 +17,7 @@ slurm::ask() {
     fi
     ask_status=0
     slurm::call slurm_answer ask_words "$ask_limit" "$@" || ask_status=$?
-    if ((ask_status == 0)); then return 0; fi # a bare return in a trap has the status from before the trap
+    if ((ask_status == 0)); then return 0; fi # in a trap, a bare return has the status from before the trap
     slurm_answer=${ask_words##*$'\n'}
     if ! slurm::is_silence "$ask_status" "$ask_words"; then return 1; fi
     slurm_answer=${slurm_answer:-no answer for $ask_limit s}
@@ -27,12 +27,12 @@ slurm::ask() {
   done
 }
 
-# slurm::call ANSWER ERRORS SECONDS COMMAND...   Calls it once. The variables ANSWER and ERRORS become what it prints on its
-# two outputs; the status is its own, or 124 after SECONDS.
+# slurm::call ANSWER ERRORS SECONDS COMMAND...   Calls COMMAND once. Sets ANSWER to its standard output and ERRORS to its standard
+# error. Returns its status, or 124 after SECONDS.
 slurm::call() {
   local -n call_errors=$2
   local -a call_parts=()
-  # Its errors, then its answer and status, each behind a NUL. (No `IFS= read`: a trap that comes in it would see that IFS.)
+  # Standard error comes first, then the answer and the status, each after a NUL. (No `IFS= read`: a trap in it would use that IFS.)
   mapfile -d '' -t call_parts < <({ printf '\0%s\0%d\0' "$(timeout "$3" "${@:4}")" "$?" >&2; } 2>&1)
   call_errors=${call_parts[0]:-}
   call_errors=${call_errors%$'\n'}
@@ -40,13 +40,13 @@ slurm::call() {
   return "${call_parts[2]:-137}"
 }
 
-# slurm::is_silence STATUS WORDS   Whether a command of Slurm that failed has got no answer, rather than a refusal.
+# slurm::is_silence STATUS WORDS   Whether a command of Slurm failed because it got no answer, and was not refused.
 # (124, 137: timeout has ended it.)
 slurm::is_silence() {
   [[ $1 == @(124|137) || $2 == *@(Unable to contact slurm controller|Socket timed out|onnection refused|onnection failure|Zero Bytes|standby mode|temporarily unable|esource temporarily unavailable|nexpected message received|essage receive failure|ransport endpoint|onnection reset|onnection timed out|nable to establish con)* ]]
 }
 
-# slurm::ask_live ARRAY   ARRAY gets the ids of the user's jobs that have not ended, and their folders. Status 1 when Slurm does not
+# slurm::ask_live ARRAY   Adds the ids of the user's jobs that have not ended, and their folders, to ARRAY. Status 1 if Slurm does not
 # answer.
 slurm::ask_live() {
   local -n live_jobs=$1
@@ -57,7 +57,7 @@ slurm::ask_live() {
   done <<<"$live_answer"
 }
 
-# slurm::ask_live_among ARRAY ID...   ARRAY also gets those of these jobs that have not ended, whoever's they are. Status 1 when Slurm
+# slurm::ask_live_among ARRAY ID...   Adds those of these jobs that have not ended to ARRAY, whoever owns them. Status 1 if Slurm
 # does not answer.
 slurm::ask_live_among() {
   local -n live_among=$1
@@ -65,38 +65,39 @@ slurm::ask_live_among() {
   printf -v among_ids '%s,' "${@:2}"
   slurm::ask among_answer 30 squeue --all --noheader --jobs="${among_ids%,}" --format=%F || among_status=$?
   if ((among_status != 0)); then
-    [[ $among_answer == *'Invalid job id'* ]] # of one that it has forgotten
+    [[ $among_answer == *'Invalid job id'* ]] # Slurm has forgotten a job
     return
   fi
   for among_id in $among_answer; do live_among+=(["$among_id"]=1); done
 }
 
-# slurm::cancel SECONDS ARGUMENT...   Of scancel. Status 1, after a warning that tells the command, when it fails.
+# slurm::cancel SECONDS ARGUMENT...   Calls scancel with ARGUMENT. If it fails: status 1, after a warning that shows the command.
 slurm::cancel() {
   local said
   slurm::ask said "$1" scancel --quiet "${@:2}" || { common::warn "not cancelled ($said): try  scancel ${*:2}" && return 1; }
 }
 
-# slurm::job_id TEXT [VARIABLE]   Prints, or gives to VARIABLE, the id in what sbatch has printed: the line `N`, `N;CLUSTER` or "Submitted batch job N",
-# whatever banner or table the site prints around it. Status 1 when there is none, or when several lines may be it.
+# slurm::job_id TEXT [VARIABLE]   Prints the job id in the output of sbatch, or sets VARIABLE to it. The id is in the line `N`,
+# `N;CLUSTER` or "Submitted batch job N"; the site may print a banner or a table around it. Status 1 if there is no id, or if
+# several lines may be the id.
 slurm::job_id() {
   local id_line id_found='' id_several=''
   local -r id_number='^[[:blank:]]*(Submitted batch job )?([1-9][0-9]*)(;.+| on cluster .+)?[[:space:]]*$'
   while IFS= read -r id_line; do
     if [[ ! $id_line =~ $id_number ]]; then continue; fi
-    # A bare number may also be of the table.
+    # A line with only a number may also belong to the table.
     id_several+=${id_found:+1} id_found=${BASH_REMATCH[2]}
     if [[ -n ${BASH_REMATCH[1]}${BASH_REMATCH[3]} ]]; then id_several='' && break; fi
   done <<<"$1"
   [[ -n $id_found && -z $id_several ]] && common::give "$id_found" "${2:-}"
 }
 
-# slurm::field NAME TEXT   Prints the value in a line of scontrol's, or unknown.
+# slurm::field NAME TEXT   Prints the value of NAME in a line of scontrol's output, or unknown.
 slurm::field() {
   if [[ " $2" =~ [[:space:]]$1=([^[:space:]]*) ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; else echo unknown; fi
 }
 
-# slurm::ask_accounts VARIABLE   The user's accounts, with spaces between. Statuses as of slurm::ask.
+# slurm::ask_accounts VARIABLE   Sets VARIABLE to the user's accounts, separated by spaces. Statuses are those of slurm::ask.
 slurm::ask_accounts() {
   slurm::ask "$1" 10 sacctmgr --noheader --parsable2 show associations where "user=$(id -un)" format=account || return "$?"
   local -n slurm_accounts=$1

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What a job takes along to its nodes' own disks, before it starts: which files and folders, in which form, in
+# Prepares what a job copies to its nodes' own disks before it starts: which files and folders, in which format, in
 # which archives. An entry is one path of --data, the environment (--stage-venv), or a container's image, which is
-# its own archive. Archives lie in ${scratch_dir}/.staging (packing.sh); the run directory's file `staging` names them, four words for each
-# entry, each with a NUL:
+# its own archive. Archives are in ${scratch_dir}/.staging (packing.sh). The file `staging` of the run directory lists them, with four
+# words for each entry, each ended by a NUL:
 #
 #   data|environment|image  KEY  FORMAT  PATH     PATH: below ${scratch_dir}, or of the environment or image
 #
@@ -10,21 +10,21 @@
 # job/lib/unpacking.sh is the nodes' side.
 
 declare -gA fact+=() packing_tree+=()
-declare -ga staging_paths+=() staging_plan+=() # what --data names, as the program will name it; the entries
+declare -ga staging_paths+=() staging_plan+=() # the paths of --data, with the names that the program uses; the entries
 
-# An image pays where there are many small files: making a file costs far more than moving its bytes.
+# An image pays if there are many small files: creating a file costs far more than moving its bytes.
 declare -g staging_image_files=10000 staging_image_mean_bytes=$((1 << 20))
 
 staging::is_wanted() {
   ((${#staging_paths[@]} > 0)) || [[ -n ${fact[stage_venv]} ]] || staging::wants_image
 }
 
-# A sandbox of Singularity's, a folder, stays where it is.
+# A Singularity sandbox is a folder, and stays where it is.
 staging::wants_image() {
   [[ -f ${fact[container]:-} && ${fact[stage_image]} != never ]]
 }
 
-# staging::prepare   Packs what is not packed yet; leaves the plan in staging_plan.
+# staging::prepare   Packs the entries that are not packed yet, and leaves the plan in staging_plan.
 staging::prepare() {
   local -r store=${fact[scratch_dir]}/.staging
   local path
@@ -41,7 +41,7 @@ staging::write() {
   printf '%s\0' "${staging_plan[@]}" | common::write_atomically "$1"
 }
 
-# staging::prepare_entry KIND PATH   Adds to the plan.
+# staging::prepare_entry KIND PATH   Adds the entry to the plan.
 staging::prepare_entry() {
   local -r kind=$1 path=$2
   local full=$path start=. key format
@@ -60,7 +60,7 @@ staging::prepare_entry() {
   staging_plan+=("$kind" "$key" "$format" "$path")
 }
 
-# staging::prepare_image PATH   Its hash is computed once for each state of the file.
+# staging::prepare_image PATH   Computes the hash once for each state of the file.
 staging::prepare_image() {
   packing_tree=()
   packing::describe "${1%/*}" "./${1##*/}"
@@ -68,7 +68,7 @@ staging::prepare_image() {
   staging_plan+=(image "${packing_tree[key]}" sif "$1")
 }
 
-# Links are kept, so they must lead to what comes along too, by a way that the node has as well.
+# Links are kept, so each must lead to a path that is also copied, and in a form that also works on the node.
 staging::check_links() {
   local -r folder=$1 start=$2 path=$3
   local name target real root
@@ -82,19 +82,19 @@ staging::check_links() {
         if [[ $real == "$root" || $real == "$root"/* ]]; then continue 2; fi
       done
     fi
-    common::die "--data ${path@Q}: the link ${name@Q} leads out of what is taken along, to ${target@Q}: make it relative, to a path that --data names as well, or put the file in its place"
+    common::die "--data ${path@Q}: the link ${name@Q} leads outside the data to copy, to ${target@Q}: make it relative, to a path that --data names as well, or put the file in its place"
   done < <(cd -- "$folder" && find "$start" -type l -printf '%p\0%l\0')
   exec {resolved}<&-
 }
 
-# staging::choose_format KEY FOLDER START PATH   What has been packed before stays as it is.
+# staging::choose_format KEY FOLDER START PATH   An entry that is packed already keeps its format.
 staging::choose_format() {
   local -r key=$1 folder=$2 start=$3 path=$4
   local format
   case ${fact[data_format]} in
     tar) format=tar ;;
     zst) format=tar.zst ;;
-    image) format=$([[ $start == . ]] && echo squashfs || echo tar) ;; # a file alone is no file system
+    image) format=$([[ $start == . ]] && echo squashfs || echo tar) ;; # a single file is not a file system
     auto)
       for format in squashfs tar.zst tar; do
         if packing::is_packed "$key" "$format"; then
@@ -121,9 +121,9 @@ staging::pays_as_image() {
   ((packing_tree[files] >= staging_image_files && packing_tree[bytes] / packing_tree[files] < staging_image_mean_bytes))
 }
 
-# staging::prune STORE   Removes archives that were not used for long, or make the store too large, and what killed packers have
-# left; never one that the plan or a job of the user's names, or that was used within the hour. By age first, then the longest
-# unused while all together are larger than the limit.
+# staging::prune STORE   Removes archives that were not used for a long time, or that make the store too large, and what killed packers
+# have left. Never removes an archive that the plan or a job of the user names, or that was used within the hour. It removes by age first,
+# then the longest unused archives while the store is larger than the limit.
 staging::prune() {
   local -r store=$1
   local -r days=${fact[staging_days]} limit=$((fact[staging_megabytes] << 20))
@@ -143,9 +143,9 @@ staging::prune() {
     asked=1
     if [[ -n ${needed[${archive%%.*}]:-} ]]; then continue; fi
     bytes=$(find "$store" -maxdepth 1 -name "$archive*" -printf '%s\n' | awk '{ n += $1 } END { printf "%.0f", n }')
-    # Another submitter may have taken it meanwhile.
+    # Another submitter may have used it in the meantime.
     if files::lock lock "$store/.${archive%%.*}.lock" try && [[ -n $(find "$store/$archive.manifest" -mmin +59) ]]; then
-      rm -f -- "$store/$archive.manifest" # first: from here on it is not packed
+      rm -f -- "$store/$archive.manifest" # first: without the manifest the archive counts as not packed
       rm -f -- "$store/$archive" "$store/$archive".[2-9]
       total=$((total - bytes))
       common::note "removed from $store: ${archive:0:8}… ($(packing::size "$bytes"), unused for $((age / 86400)) days)"
@@ -157,7 +157,7 @@ staging::prune() {
   fi
 }
 
-# What killed packers have left, of data that changed since: nobody else would ever remove it.
+# Removes what killed packers have left of data that has changed since: nothing else would ever remove it.
 staging::remove_orphans() {
   local -r store=$1
   local orphan name lock
@@ -169,8 +169,8 @@ staging::remove_orphans() {
   done
 }
 
-# staging::find_needed ARRAY STORE   ARRAY gets the keys in the plan, and in those of runs of which a job lives, or of which no job is
-# known yet. Status 1 when Slurm does not answer.
+# staging::find_needed ARRAY STORE   Adds the keys in the plan to ARRAY, and those of runs that have a live job or no known job yet.
+# Status 1 if Slurm does not answer.
 staging::find_needed() {
   local -n keys_needed=$1
   local -a words=() plans=("${staging_plan[@]}") runs=()

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# For commands of the login node that speak with W&B's server.
+# For commands on the login node that talk to W&B's server.
 
 declare -gA fact+=()
 
-# wandb_client::run PROJECT COMMAND...   Inside the environment that was chosen, fact[environment], else the project's own, with what the
-# project's .env and the user's key file say; the key is in no argument.
+# wandb_client::run PROJECT COMMAND...   Runs COMMAND inside the chosen environment, fact[environment], else the project's own, with the
+# variables of the project's .env and the user's key file. The key is in no argument.
 wandb_client::run() (
-  # Not the place of a job that this is called from.
+  # Do not use the variables of a job that this is called from.
   unset WANDB_RUN_ID WANDB_SWEEP_ID WANDB_SWEEP_PARAM_PATH WANDB_RESUME
   secrets::export "$1"
   export VIRTUAL_ENV_DIRECTORY=${fact[environment]:-}

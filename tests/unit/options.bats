@@ -60,9 +60,9 @@ define_submitters() {
   define_some
   options::parse --loud --size 2
   [[ ${options_value[loud]} == 1 && ${options_value[size]} == 2 ]]
-  fails_with 2 "--loud takes no value, and was given 'yes'" options::parse --loud=yes
-  fails_with 2 "--loud takes no value, and was given ''" options::parse --loud=
-  fails_with 2 "-l takes no value, and was given 'v'" options::parse -lv
+  fails_with 2 "--loud takes no value, but got 'yes'" options::parse --loud=yes
+  fails_with 2 "--loud takes no value, but got ''" options::parse --loud=
+  fails_with 2 "-l takes no value, but got 'v'" options::parse -lv
   fails_with 2 "unexpected argument 'yes'" options::parse --loud yes
 }
 

@@ -331,7 +331,7 @@ as_nobody() {
   rm -- "$SCRATCH_DIR/data/pipe"
   for target in /etc/hostname "$SCRATCH_DIR/data/file 1" ../../elsewhere ../../nowhere "../../elsewhere/../../${SCRATCH_DIR##*/}x"; do
     ln -sfn -- "$target" "$SCRATCH_DIR/data/sub/"$'a\nlink'
-    fails_with 1 "error: --data 'data': the link .*a.nlink' leads out of what is taken along, to " pack data
+    fails_with 1 "error: --data 'data': the link .*a.nlink' leads outside the data to copy, to " pack data
   done
   # Within, to what is not there, and to what comes along as well: these may be.
   ln -sfn -- '../file 1' "$SCRATCH_DIR/data/sub/"$'a\nlink'

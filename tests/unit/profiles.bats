@@ -295,7 +295,7 @@ GPUS
   [[ $output == *--qos=mine* ]]
 }
 
-@test "what means nothing at a site is left out, and the user is told" {
+@test "what has no effect at a site is ignored, and the user is told" {
   fake_slurm plai
   run --separate-stderr submitter --dry-run --no-preflight
   ((status == 0))
@@ -303,8 +303,8 @@ GPUS
   HPC_ACCOUNT=rrg-other run --separate-stderr submitter --dry-run --no-preflight --gpu-type v100l
   ((status == 0))
   [[ $output == *"'--gpus-per-node=1'"* && $output != *--account* ]]
-  [[ $stderr == *'--account rrg-other is left out: it means nothing at plai'* ]]
-  [[ $stderr == *'--gpu-type v100l is left out'* ]]
+  [[ $stderr == *'--account rrg-other is ignored: it has no effect at plai'* ]]
+  [[ $stderr == *'--gpu-type v100l is ignored'* ]]
 }
 
 @test "OSCER's own folder on the node's disk becomes SLURM_TMPDIR" {
@@ -373,7 +373,7 @@ asks() {
   asks '4 --mem=3072M --time=0-01:00:00 --gpus-per-node=2' -g 2 --mem 3G
   at_site "site[ignored]='time mem mem_per_gpu'"
   asks '4 --gpus-per-node=2' -g 2 -t 30
-  [[ $stderr == *'--time 30 is left out: it means nothing at stub' ]]
+  [[ $stderr == *'--time 30 is ignored: it has no effect at stub' ]]
   use_libraries common checks options option_table
   option_table::define
   for name in "${!options_kind[@]}"; do

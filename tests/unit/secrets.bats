@@ -104,7 +104,7 @@ warns() {
   printf '%s=11\n' name value line file command number end kit >"$folder/.env"
   run --separate-stderr reached
   [[ $output == 'name=11 value=11 line=11 file=11 command=11 number=11 end=11 kit=/kit/of/the/run' ]]
-  [[ $stderr == *"kit is a variable of the kit's own: the one of .env is left aside; give it another name" && $stderr != *$'\n'* ]]
+  [[ $stderr == *"kit is a variable of the kit's own: the one of .env is ignored; give it another name" && $stderr != *$'\n'* ]]
 }
 
 reached() {
@@ -148,7 +148,7 @@ reached() {
   [[ $WANDB_API_KEY == "$key" ]]
 }
 
-@test "a file that begins with no key is left aside, and not shown" {
+@test "a file that begins with no key is ignored, and not shown" {
   printf 'my SECRET key is\n' >"$HOME/wandb_credentials.txt"
   run -0 --separate-stderr secrets::export "$folder"
   [[ $stderr == *'wandb_credentials.txt does not begin with a W&B key'* && $stderr != *SECRET* ]]
