@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # batch.sh RUN_DIRECTORY [offset=N] [rapid_cycle|here] [continues=ATTEMPT]
 #
-# The batch script: Slurm runs it on the job's head node, once for each attempt. It chooses where the
-# ranks meet, has each node's disk made ready (keep_node.sh), starts node.sh on all nodes in one step,
-# waits, and ends with the status of the first rank that failed, or starts the job again (interruption.sh).
+# The batch script. Slurm runs it on the job's head node, once for each attempt. It chooses where the ranks
+# meet, prepares each node's disk (keep_node.sh), starts node.sh on all nodes in one step, and waits. It
+# exits with the status of the first rank that failed, or restarts the job (interruption.sh).
 # Task T of the run is index T of the array, or T - N. The job of --rapid-cycle makes several attempts, and interrupts each.
-# With --here it runs in a step on the first node of an allocation that the user holds (lib/allocation.sh), and starts the job again itself.
-# Slurm runs a copy of this file; the rest of the kit it finds by the run directory.
+# With --here it runs in a step on the first node of an allocation that the user holds (lib/allocation.sh), and restarts the job itself.
+# Slurm runs a copy of this file; it finds the rest of the kit through the run directory.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -17,13 +17,13 @@ for word in "${@:2}"; do
     continues=*) continues=${word#continues=} ;;
     here)
       purpose=here
-      unset "${!SLURM_ARRAY_@}" # of the allocation
+      unset "${!SLURM_ARRAY_@}" # these belong to the allocation
       ;;
     *) purpose=$word ;;
   esac
 done
 task_directory=$run_directory/task_$((${SLURM_ARRAY_TASK_ID:-1} + offset))
-# Slurm cannot open a log whose path has one of these (request.sh).
+# Slurm cannot open a log if its path has one of these characters (request.sh).
 if [[ $purpose != here && $run_directory == *[%\\]* ]]; then
   exec >>"$task_directory/log.txt" 2>&1
 fi
@@ -53,7 +53,7 @@ attempt_directory='' status=0 cause='' ending='' step='' watcher='' timer='' lim
 
 main() {
   if [[ $purpose == here ]]; then allocation::enter "$task_directory"; fi
-  # Its cycles may have been enough for it; and some versions of Slurm start a job once more that ended within its grace time.
+  # The cycles may have completed the task. Also, some versions of Slurm start a job once more if it ended within its grace time.
   if [[ $(<"$task_directory/state") == completed ]]; then
     common::note "job $SLURM_JOB_ID: this task has completed before: nothing is left to do"
     return
@@ -70,7 +70,7 @@ main() {
     if restart::is_due "$task_directory" "$cause"; then
       interruption::set_state "$task_directory" paused
       batch::leave
-      restart::again "$run_directory" "$task_directory" "$offset" || true # it has said why not
+      restart::again "$run_directory" "$task_directory" "$offset" || true # it has printed the reason
       return "$status"
     fi
   fi
@@ -79,7 +79,7 @@ main() {
   return "$status"
 }
 
-# From the choice of a port to the record of the cause; leaves `status` and `cause`.
+# Runs one attempt, from the choice of a port to the record of the cause; sets `status` and `cause`.
 batch::attempt() {
   local rendezvous spare='' pause
   status=0 cause='' ending='' step=''
@@ -96,7 +96,7 @@ batch::attempt() {
   trap batch::end_step TERM INT HUP
   trap batch::handle_warning USR1
   trap batch::end_hung_step USR2
-  trap batch::end_cycle RTMIN+1 # not HUP: a daemon that nohup started hands on that it is ignored
+  trap batch::end_cycle RTMIN+1 # not HUP: a daemon that nohup started passes on that HUP is ignored
   trap batch::end_here RTMIN+2
   if [[ $purpose == here ]]; then
     allocation::watch "$$" "$task_directory" &
@@ -142,10 +142,10 @@ batch::attempt() {
   interruption::blame_node "$attempt_directory" "$cause"
 }
 
-# --cpus-per-task again: since Slurm 22.05 a step does not inherit it. One failure ends the step; an end with 0 ends
-# nobody else: a rank may work longer than the others. SLURM_OVERLAP: a step that srun asked for and gave up, as the controller
-# was silent, may hold the CPUs for ever. (An srun that is not Slurm's own may refuse the option --overlap, and leave
-# --cpus-per-task aside; what it does not know of the environment does no harm.)
+# Passes --cpus-per-task again, because since Slurm 22.05 a step does not inherit it. One failure ends the step. A rank that exits
+# with 0 does not, because other ranks may work longer. SLURM_OVERLAP: if srun gave up on a step because the controller did not
+# answer, that step may hold the CPUs forever. (It is a variable because an srun that is not Slurm's own may refuse the option
+# --overlap, and ignore --cpus-per-task; unknown variables do no harm.)
 batch::start_step() {
   local -r cpus=$((fact[cpus] / fact[tasks_per_node]))
   SLURM_OVERLAP=1 SRUN_CPUS_PER_TASK=$cpus srun --job-name=ranks "${allocation_nodes[@]}" "${allocation_gpus[@]}" --nodes="${fact[nodes]}" --ntasks="$((fact[nodes] * fact[tasks_per_node]))" \
@@ -155,7 +155,7 @@ batch::start_step() {
   step=$!
 }
 
-# The job of --here: what is due to be started again starts in the same allocation.
+# The job of --here restarts in the same allocation.
 batch::repeat() {
   batch::attempt
   while restart::is_due "$task_directory" "$cause"; do
@@ -165,8 +165,8 @@ batch::repeat() {
   done
 }
 
-# The job of --rapid-cycle: attempts that are interrupted, one after the other. It has succeeded when the
-# program has saved and stopped each time, or finished.
+# The job of --rapid-cycle makes attempts and interrupts them, one after the other. It succeeds if the program has
+# saved and stopped each time, or has finished.
 batch::cycle() {
   local -i cycle
   for ((cycle = 1; cycle <= fact[cycles]; cycle++)); do
@@ -182,7 +182,7 @@ batch::cycle() {
   status=0
 }
 
-# Tells this script when the cycle is over, and again when the program should have stopped long ago.
+# Signals this script when the cycle is over, and again when the program should have stopped.
 batch::time_cycle() {
   trap - EXIT
   common::sleep "${fact[cycle_seconds]}"
@@ -191,7 +191,7 @@ batch::time_cycle() {
   kill -s RTMIN+1 "$$"
 }
 
-# No `return` here: in a trap it returns the status of what the signal has interrupted.
+# No `return` here: in a trap it returns the status of the command that the signal interrupted.
 batch::end_cycle() {
   if [[ $ending != @(cycle|warned) ]]; then
     ending=cycle
@@ -208,20 +208,20 @@ batch::end_cycle() {
 }
 
 batch::conclude() {
-  sources::note_written "$run_directory" || true # nothing to fail by
+  sources::note_written "$run_directory" || true # its failure must never fail the job
   meeting::judge "$kit" "$attempt_directory" "$cause" || true
   interruption::record "$attempt_directory" "$cause"
   printf '%s\n' "$status" | common::write_atomically "$task_directory/exit_status"
   printf '== job %s, attempt %s: exit status %s, %s\n' "$SLURM_JOB_ID" "$ATTEMPT" "$status" "$cause"
 }
 
-# As common::wait, but not for longer than ALRM allows.
+# Like common::wait, but only until ALRM arrives.
 batch::wait_for_step() {
   local late=''
   trap 'late=1' ALRM
   while [[ -z $late ]] && kill -0 "$step" 2>/dev/null; do wait "$step" || true; done
   status=142
-  # At the job's end srun kills what is left: keep_node.sh waits a little longer for that, and takes the data away.
+  # At the end of the job srun kills the remaining ranks. keep_node.sh waits a little longer than that, then removes the data.
   if [[ -n $late && $ending == asked_to_end ]]; then kill -s TERM "$step" 2>/dev/null || true; fi
   if ! kill -0 "$step" 2>/dev/null; then
     status=0
@@ -229,11 +229,11 @@ batch::wait_for_step() {
   fi
 }
 
-# Slurm's warning before the time limit (--grace-seconds).
+# Handles Slurm's warning before the time limit (--grace-seconds).
 batch::handle_warning() {
   ending=warned
   if [[ -n $step && ! -e $attempt_directory/begun ]]; then
-    # srun asks again only each minute or two; a controller that was away can cost it all of the job's time.
+    # srun retries only every minute or two, so a controller that was away can cost all of the job's time.
     common::note "job $SLURM_JOB_ID: the time limit is near, and Slurm has not started the ranks: nothing to save"
     kill -s TERM "$step" 2>/dev/null || true
     return 0
@@ -250,12 +250,12 @@ batch::end_step() {
   common::note "job $SLURM_JOB_ID: asked to end"
   ending=asked_to_end
   if [[ -z $step ]]; then exit 143; fi
-  # No signal to srun: it would kill the ranks at once. Slurm tells them itself when it ends the job.
+  # Do not signal srun: it would kill the ranks at once. Slurm signals them itself when it ends the job.
   interruption::ask "$attempt_directory"
-  batch::limit_wait "$((fact[kill_wait] / 2))" # with KillWait Slurm kills this script and all ranks
+  batch::limit_wait "$((fact[kill_wait] / 2))" # after KillWait Slurm kills this script and all ranks
 }
 
-# With --here: the second Ctrl-C, experiments.sh cancel, or the end of the time. The allocation stays.
+# Ends a job with --here: at the second Ctrl-C, at experiments.sh cancel, or at the end of the time. The allocation stays.
 batch::end_here() {
   ending=time_limit
   if [[ -e $task_directory/cancel ]]; then ending=cancelled; fi
@@ -287,12 +287,12 @@ batch::stop_watching() {
   for process in $watcher $timer $limiter $guard; do kill "$process" 2>/dev/null || true; done
 }
 
-# An end before the ranks' own: the nodes could not be made ready, or the job was asked to end.
+# Handles an end before the ranks have ended: the nodes could not be prepared, or Slurm ends the job.
 batch::break_off() {
   local status=$?
-  if ((status == 0)); then status=143; fi # a signal has ended this script
+  if ((status == 0)); then status=143; fi # a signal ended this script
   if [[ -z $attempt_directory ]]; then
-    # Not even an attempt was begun; why stands in the log.
+    # No attempt has begun; the log has the reason.
     interruption::set_state "$task_directory" failed
   elif [[ ! -e $attempt_directory/cause ]]; then
     cause=$(interruption::cause "$attempt_directory" "$status" "$ending")

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # keep_node.sh RUN_DIRECTORY ATTEMPT_DIRECTORY read|sbcast
 #
-# Keeps the job's folder on one node's own disk. batch.sh starts it in a step of its own, once for each node,
-# before the ranks, and it stays as long as they do: it makes the folder, brings the data, and at the end,
-# whichever it is, collects results and removes the folder. Its orders come on standard input, its answers go
-# to standard output (lib/keeper.sh), between what the site's prolog may print there:
+# Keeps the job's folder on one node's own disk. batch.sh starts it in a separate step, once for each node, before the
+# ranks, and it stays as long as they do. It makes the folder and brings the data. At the end, after success or failure,
+# it collects results and removes the folder. It reads orders from standard input and writes answers to standard output
+# (lib/keeper.sh), where the site's prolog may also print:
 #
-#   keep_node: prepared N FOLDER     the folder is there; N entries are missing     then the order: unpack
-#   keep_node: ready                 all has come and is as it was packed           then the end of input: the job is over
-#   keep_node: failed                it cannot be done; why is in the log
+#   keep_node: prepared N FOLDER     the folder exists, N entries are missing       next order: unpack
+#   keep_node: ready                 all data have arrived, as they were packed     end of input: the job is over
+#   keep_node: failed                it failed; the log has the reason
 set -euo pipefail
 shopt -s inherit_errexit
 
-exec {answers}>&1 1>&2 # what modules and the like print is no answer
+exec {answers}>&1 1>&2 # output of modules and the like is not an answer
 run_directory=$1 attempt_directory=$2 way=$3
 declare -A fact
 # shellcheck source=/dev/null
@@ -40,14 +40,14 @@ main() {
   plan::read "$run_directory/staging"
   trap 'keep_node::answer failed; keep_node::leave' EXIT
   trap keep_node::handle_end TERM
-  trap 'exit 143' USR1 # with --here, when batch.sh was killed: the step and the job go on without it
+  trap 'exit 143' USR1 # with --here, if batch.sh was killed: the step and the job continue without it
   keep_node::make_folder
   keep_node::look
   unpacking::check_space "$way"
   keep_node::answer "prepared $((${#plan_kinds[@]} - ${#plan_there[@]})) $SLURM_TMPDIR"
   if read -r order && [[ $order == unpack ]]; then
-    # In the background, as a trap waits for what is in the foreground; in a process group, to be ended with
-    # all that it has started.
+    # Run it in the background, because a trap waits for a foreground command; and in a process group, so that it can be
+    # ended with all that it has started.
     set -m
     keep_node::bring &
     bringing=$!
@@ -80,7 +80,7 @@ keep_node::make_folder() {
     done
   fi
   mkdir -p -- "$SLURM_TMPDIR/.hpc_kit/archives"
-  if [[ -z ${fact[here]:-} ]]; then : >"$SLURM_TMPDIR/.hpc_kit/began"; fi # else local_disk::make has: the ranks may be there already
+  if [[ -z ${fact[here]:-} ]]; then : >"$SLURM_TMPDIR/.hpc_kit/began"; fi # else local_disk::make has created it, because the ranks may have started
 }
 
 keep_node::look() {
@@ -101,7 +101,7 @@ keep_node::is_there() {
 keep_node::bring() {
   local -i entry
   trap - EXIT
-  trap '' TERM # also for tar and its like: keep_node::handle_end decides
+  trap '' TERM # also for tar and similar: keep_node::handle_end decides
   for ((entry = 0; entry < ${#plan_kinds[@]}; entry++)); do
     if [[ -z ${plan_there[entry]:-} && ${plan_kinds[entry]} == image ]]; then
       container_image::bring "$entry" "$way"
@@ -115,20 +115,20 @@ keep_node::bring() {
   done
 }
 
-# Slurm's signal comes at the end of the job, but also when a job is given some time before it is preempted:
-# then it is running still, and the ranks need their data to the last. So do they when Slurm does not answer: batch.sh ends the
-# input of this script when all is over.
+# Slurm's signal comes at the end of the job, but also when a job gets some time before it is preempted. Then the job is
+# still running, and the ranks need their data until they end. The same holds if Slurm does not answer. batch.sh closes the
+# input of this script when the ranks have ended.
 keep_node::handle_end() {
   local state status=0
-  trap '' TERM # Slurm and srun send it, both
+  trap '' TERM # both Slurm and srun send it
   slurm::ask state 5 squeue --all --noheader --jobs="$SLURM_JOB_ID" --format=%T || status=$?
   if [[ -z $leaving && $state != RUNNING ]] && ((status != 2)); then exit 143; fi
   if [[ -z $leaving ]]; then trap keep_node::handle_end TERM; fi
 }
 
-# Slurm kills what is still there when KillWait is over: half of it is for the ranks, and a moment for their end.
+# Slurm kills the remaining processes after KillWait. Half of that time is for the ranks, and a moment for their end.
 keep_node::leave() {
-  local IFS=$' \t\n' # of the command in which the signal came it may be another
+  local IFS=$' \t\n' # the command that the signal interrupted may have set another IFS
   leaving=1
   trap '' TERM
   if [[ -n $bringing ]]; then

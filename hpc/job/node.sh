@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # node.sh RUN_DIRECTORY ATTEMPT_DIRECTORY [COMMAND...]
 #
-# Started by batch.sh through srun, once for each task of the step: on each node for torchrun, which
-# starts the node's ranks itself, and for each rank with the other launchers. Sets up the node as its
-# site needs, gives the program its environment, and becomes the launcher, inside the environment; or COMMAND, which
-# batch.sh runs beside the ranks (lib/sweep.sh), outside of any step.
+# batch.sh starts it through srun, once for each task of the step: once on each node for torchrun, which starts
+# the node's ranks itself, and once for each rank with the other launchers. It sets up the node as the site needs, sets the
+# program's environment, and becomes the launcher, inside the environment. With COMMAND it becomes COMMAND instead:
+# batch.sh uses that to run a command beside the ranks (lib/sweep.sh), outside any step.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -30,11 +30,11 @@ main() {
     step::note_begin "$attempt_directory" begun
     node::check_step
   fi
-  unset SLURM_OVERLAP # of batch.sh's srun, not of those that the program may call
+  unset SLURM_OVERLAP # set for batch.sh's srun, not for those that the program may call
   node::raise_limit
   node_setup::run "$kit/hpc" "$run_directory"
   if ((${#command[@]} == 0)); then
-    usage::start "$kit" "$attempt_directory" # by the site's python3
+    usage::start "$kit" "$attempt_directory" # uses the site's python3
     meeting::watch "$kit" "$attempt_directory"
   fi
   local_disk::choose || true
@@ -57,15 +57,15 @@ main() {
   local inside=$kit/venv/run.sh
   if [[ -n ${fact[container]} ]]; then
     export CONTAINER_IMAGE=${fact[container]}
-    # The copy on this node's own disk, if keep_node.sh has made one.
+    # Use the copy on this node's own disk if keep_node.sh has made one.
     if [[ -r $SLURM_TMPDIR/.hpc_kit/container_image ]]; then CONTAINER_IMAGE=$(<"$SLURM_TMPDIR/.hpc_kit/container_image"); fi
     inside=$kit/singularity/run.sh
   fi
   exec bash "$inside" "${command[@]}"
 }
 
-# Twice the processes, or half, is a job that trains wrongly and says nothing. What Slurm gave is compared
-# with what was asked for; nothing is derived from it again.
+# With twice or half the processes a job would train wrongly without an error. So compare what Slurm gave with the
+# request; nothing is derived from it again.
 node::check_step() {
   local -r expected=$((fact[nodes] * fact[tasks_per_node]))
   ((${SLURM_STEP_NUM_TASKS:?} == expected)) ||
@@ -74,15 +74,15 @@ node::check_step() {
   if ((fact[gpus] > 0)) && [[ -n $shown ]]; then
     local -a devices
     IFS=, read -ra devices <<<"$shown"
-    # Some sites show each rank that Slurm starts its own GPU alone.
+    # On some sites each rank that Slurm starts sees only its own GPU.
     if ((${#devices[@]} == 1 && fact[tasks_per_node] == fact[gpus] && ${SLURM_GPUS_ON_NODE:-0} == fact[gpus])); then return; fi
     ((${#devices[@]} == fact[gpus])) ||
       common::die "$(common::node) shows ${#devices[@]} GPUs ($shown); the run asked for ${fact[gpus]}"
   fi
 }
 
-# Loaders of many processes open many files, and the soft limit is often 1024: a program may raise it up to the hard one. (Some
-# programs close all that they may have open: not more than 65536.)
+# Data loaders with many processes open many files, and the soft limit is often 1024; a program may raise it up to the hard limit.
+# (At most 65536, because some programs close every descriptor that they could have open.)
 node::raise_limit() {
   local soft hard
   soft=$(ulimit -S -n)
@@ -91,15 +91,15 @@ node::raise_limit() {
   if [[ $soft != unlimited ]] && ((soft < hard)); then ulimit -S -n "$hard"; fi
 }
 
-# One node needs no agreed port: torchrun takes a free one, at the loopback address, as the node's own name may stand for
-# none (--standalone asks for it). On several, the static rendezvous holds to the address, the port and the node ranks that are
-# decided already, where c10d would choose its own. What srun has told this process of MPI is not true of the ranks.
+# One node needs no agreed port: torchrun takes a free port at the loopback address, because the node's own name may not resolve
+# (--standalone uses that name). On several nodes, the static rendezvous keeps the address, the port and the node ranks that are
+# already decided; c10d would choose its own. Slurm's MPI variables for this process do not hold for the ranks.
 node::choose_torchrun() {
-  # It would die at the signal at which ranks show their stacks (interruption.sh), and with it Slurm's step, before they
-  # are written. Python's faulthandler in the ranks does not mind that it is ignored.
+  # Ignore ABRT: torchrun would die of the signal that makes ranks print their stacks (interruption.sh), and so would Slurm's step,
+  # before they are printed. Python's faulthandler in the ranks still works when the signal is ignored.
   trap '' ABRT
   unset "${!PMI@}"
-  # Its own folder it never removes: so not in /tmp.
+  # torchrun never removes its own log folder, so it must not be in /tmp.
   launcher=(python "$kit/hpc/job/torchrun.py" --nproc-per-node="${fact[processes_per_node]}" --max-restarts=0 --log-dir="$SLURM_TMPDIR/torchrun" --no-python)
   if ((NNODES == 1)); then
     launcher+=(--nnodes=1 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:0 --local-addr=127.0.0.1)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # pack.sh RUN_DIRECTORY
 #
-# The batch script of --pack-in-job: packs the data that the run directory names, on any node, and leaves the
+# The batch script of --pack-in-job. It packs the data that the run directory names, on any node, and writes the
 # plan for the job that waits for this one. Slurm runs a copy of this file.
 set -euo pipefail
 shopt -s inherit_errexit

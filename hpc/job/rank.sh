@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # rank.sh KIT ATTEMPT_DIRECTORY
 #
-# Started by the launcher, once for each rank: says who it is, runs the experiment's command, and keeps
-# the status of the first rank that fails, which neither torchrun nor srun hands on. What the rank prints goes on to
-# the launcher, and so to log.txt, and into a file of its own, task_N/rank_RANK.txt.
+# The launcher starts it, once for each rank. It prints which rank it is, runs the experiment's command, and records
+# the status of the first rank that fails, which neither torchrun nor srun passes on. The rank's output goes to
+# the launcher, and so to log.txt, and also to its own file, task_N/rank_RANK.txt.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -20,11 +20,11 @@ main() {
   rank::keep_log "${attempt_directory%/*}/rank_${RANK:?}.txt"
   common::note "rank ${RANK:?} of ${WORLD_SIZE:?}: node $NODE_RANK, $node (${NODE_ADDRESS:?}), local rank ${LOCAL_RANK:?}, $(rank::cpus) CPUs, GPUs ${CUDA_VISIBLE_DEVICES:-${ROCR_VISIBLE_DEVICES:-${HIP_VISIBLE_DEVICES:-none}}}"
   if command::read "${attempt_directory%/*}/command" words; then
-    # Signals reach the command by themselves (torchrun and Slurm send them to all processes of a rank);
-    # this shell stays to take its status. ABRT: the program shows its stacks (interruption.sh). PIPE: the writer
-    # of the log was killed with the program.
+    # Signals reach the command directly (torchrun and Slurm send them to all processes of a rank); this shell stays to
+    # take its status. ABRT makes the program print its stacks (interruption.sh). PIPE arrives if the writer of the log was
+    # killed with the program.
     trap : TERM INT HUP USR1 USR2 ABRT PIPE
-    export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}${source_dir:?} # for a program in a folder of the project
+    export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}${source_dir:?} # for a program in a subfolder of the project
     rank::note_meetings
     rank::keep_path
     "${words[@]}" {launchers}>&- || status=$?
@@ -32,19 +32,19 @@ main() {
     status=2
   fi
   rank::close_log
-  # 75: it has saved, and shall go on later. To the launcher that is an end like any other: a failure would have
-  # it kill the ranks that are still saving. But without a record it would be taken for a success.
+  # Status 75: the program has saved, and continues later. Return 0 to the launcher, because at a failure it would kill
+  # the ranks that are still saving. Without a record, that would count as success.
   if ((status != 0)) && rank::record_failure "$status" && ((status == 75)); then status=0; fi
   exit "$status"
 }
 
-# Where the ranks are to know each other (meeting.sh), Python notes whether they do: hook/sitecustomize.py.
+# If the ranks must know each other (meeting.sh), Python records whether they do: hook/sitecustomize.py.
 rank::note_meetings() {
   if [[ ! -d $attempt_directory/ranks ]]; then return; fi
   export RANK_RECORD=$attempt_directory/ranks/$RANK PYTHONPATH=$kit/hpc/job/hook:$PYTHONPATH
 }
 
-# A line that sets PYTHONPATH itself (env PYTHONPATH=src python …) adds to it.
+# A line that sets PYTHONPATH itself (env PYTHONPATH=src python …) adds to it instead of replacing it.
 rank::keep_path() {
   local -i i
   if [[ ${words[0]##*/} != env ]]; then return; fi
@@ -57,7 +57,7 @@ rank::keep_path() {
   done
 }
 
-# rank::keep_log FILE   The writer ends with its input, not by the signals that are meant for the program.
+# rank::keep_log FILE   The writer ends with its input, not by the signals that are sent to the program.
 rank::keep_log() {
   exec {launchers}>&1
   if ! { printf '== attempt %s\n' "${attempt_directory##*_}" >>"$1"; } 2>/dev/null || ! common::has_command tee; then return; fi
@@ -65,8 +65,8 @@ rank::keep_log() {
   writer=$!
 }
 
-# When this shell has gone Slurm kills what is left, with what it has not written yet. A process that the program has
-# left behind still holds the writer's input: it is not waited for long. What is said from here on goes past the writer.
+# After this shell has gone, Slurm kills the remaining processes, with output that they have not written yet. A process that the program
+# left behind still holds the writer's input, so do not wait for it for long. Messages after this point bypass the writer.
 rank::close_log() {
   local -i try
   exec >&"$launchers" 2>&1
@@ -77,7 +77,7 @@ rank::close_log() {
   done
 }
 
-# CUDA shows a process one MIG slice, the first of its list: each rank of a node gets one of its own, which is its device 0.
+# CUDA shows a process only one MIG slice, the first of its list. So each rank of a node gets its own slice, as device 0.
 rank::choose_slice() {
   local -a slices
   IFS=, read -ra slices <<<"${CUDA_VISIBLE_DEVICES:-}"
@@ -86,13 +86,13 @@ rank::choose_slice() {
   fi
 }
 
-# Those that this process may use; nproc alone would tell OMP_NUM_THREADS.
+# Prints the number of CPUs that this process may use; plain nproc would print OMP_NUM_THREADS.
 rank::cpus() {
   env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
 }
 
-# The first rank to fail is the cause; the ranks that it takes along come later. Status 1 when nothing can be written. The
-# signals that come at the end of a job must not end a command in between.
+# The first rank to fail is the cause; other ranks fail later because of it. Status 1 if nothing can be written. Signals at the
+# end of a job must not interrupt a command in between.
 rank::record_failure() {
   local recorded=0
   trap '' TERM INT HUP USR1 USR2

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # sky_node.sh RUN_DIRECTORY DATA_FOLDER
 #
-# What a SkyPilot task runs on each of its machines (sky_task.py): does for node.sh what batch.sh and srun do on Slurm,
-# so that each launcher is what it is there. What the program has left in OUTPUT_PATH is copied to CHECKPOINT_URL at
-# the end. Exit status: the program's; 75 when it has saved and shall go on, at which SkyPilot starts the task again,
-# elsewhere.
+# A SkyPilot task runs it on each of its machines (sky_task.py). It does for node.sh what batch.sh and srun do on Slurm,
+# so all launchers work in the same way. At the end it copies what the program has left in OUTPUT_PATH to CHECKPOINT_URL.
+# Exit status: the program's; 75 if it has saved and continues later, which makes SkyPilot start the task again on
+# another machine.
 set -euo pipefail
 shopt -s inherit_errexit
 
 run_directory=$1 data=$2
-kit=$run_directory/source # the machine has the sources alone, not hpc_outputs/.kits
+kit=$run_directory/source # the machine has only the sources, not hpc_outputs/.kits
 source "$kit/hpc/lib/common.sh"
 source "$kit/hpc/lib/run_directory.sh"
 source "$kit/venv/environment.sh"
@@ -21,7 +21,7 @@ main() {
   sky_node::adapt_facts
   sky_node::export_place
   output_url=${CHECKPOINT_URL:-}
-  # Several machines have the bucket itself as their folder of checkpoints.
+  # With several machines, the folder of checkpoints is the bucket itself.
   if ((fact[nodes] > 1)); then unset CHECKPOINT_URL; fi
   bash "$kit/hpc/job/node.sh" "$run_directory" "$attempt_directory" || status=$?
   if [[ -r $attempt_directory/failed_rank ]]; then read -r _ _ status <"$attempt_directory/failed_rank"; fi
@@ -29,7 +29,7 @@ main() {
   exit "$status"
 }
 
-# The folders are this machine's own.
+# Sets folders of this machine.
 sky_node::adapt_facts() {
   fact[source_dir]=$kit fact[project_directory]=$kit
   fact[run_directory]=$run_directory
@@ -42,7 +42,7 @@ sky_node::adapt_facts() {
   run_directory::write_facts "$run_directory"
 }
 
-# What node.sh knows from Slurm and batch.sh. The machines are the job's alone, so any port is free.
+# Sets what node.sh gets from Slurm and batch.sh. The machines belong to the job, so any port is free.
 sky_node::export_place() {
   local -a addresses
   mapfile -t addresses <<<"${SKYPILOT_NODE_IPS:?}"
@@ -57,7 +57,7 @@ sky_node::export_place() {
   mkdir -p -- "$attempt_directory" "$run_directory/task_1/output"
 }
 
-# The machine's disk goes with it.
+# The machine's disk is deleted with the machine.
 sky_node::keep_output() {
   if [[ -z $output_url || -z $(find "$run_directory/task_1/output" ! -type d -print -quit) ]]; then return; fi
   "${fact[environment]}/bin/python" -c '

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # sweep_trial.sh WORD...
 #
-# Started by W&B's agent in place of the sweep's program, by one of its names in hpc/job/shims: as `sweep_trial`, with the
-# program's command, or as `python`, of which it is the argument. Writes the command and its point of the sweep down in
-# the task's folder, for batch.sh to run (lib/sweep.sh), waits until that has ended, and ends with its status.
+# W&B's agent starts it in place of the sweep's program, by one of its names in hpc/job/shims: as `sweep_trial`, with the
+# program's command, or as `python`, with the program as argument. It writes the command and its point of the sweep into
+# the task's folder, for batch.sh to run (lib/sweep.sh), waits for the end, and exits with that status.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -26,7 +26,7 @@ main() {
   sweep_trial::record "$@"
   batch=$(<"$task_directory/agent/batch")
   while [[ ! -e $attempt_directory/trial_over ]]; do
-    # One of them was killed.
+    # The agent or batch.sh was killed.
     if [[ ! -d /proc/$PPID || ! -d /proc/$batch ]]; then exit 1; fi
     sweep_trial::handle_signal
     sleep 0.2
@@ -34,7 +34,7 @@ main() {
   exit "$(<"$attempt_directory/trial_over")"
 }
 
-# The command last: with it the trial is there.
+# The command is written last: it marks the trial as complete.
 sweep_trial::record() {
   local name word escaped=''
   local -a words=() environment=(WANDB_RESUME=allow)
@@ -52,7 +52,7 @@ sweep_trial::record() {
   mv -T -- "$task_directory/command.partial" "$task_directory/command"
 }
 
-# The server's command is known here first: its launcher is left out; one that must stay is an error of each rank, as of a program.
+# Here the server's command is read for the first time. Its launcher is removed; a launcher that must stay is an error of each rank.
 sweep_trial::understand() {
   local -A fact=()
   # shellcheck source=/dev/null
@@ -60,17 +60,17 @@ sweep_trial::understand() {
   line::read "${fact[launcher]}" "${fact[nodes]}" '' "${words[@]}"
   if [[ -n $line_refusal ]]; then
     words=(bash "$RUN_DIRECTORY/kit/hpc/job/sweep_refused.sh" "$line_refusal")
-    words=("${words[@]//\$/\$\$}") # as it stands, not a variable of the job
+    words=("${words[@]//\$/\$\$}") # literally, not as a variable of the job
   else
     words=("${line_words[@]}")
   fi
 }
 
-# SIGTERM comes when the job ends, to all of its processes, and from the agent when the server wants the run stopped. At
-# the job's end batch.sh is signalled, too: within these seconds the stop file is there, or all is over.
+# SIGTERM arrives when the job ends, at all of its processes, and from the agent when the server stops the run. At
+# the end of the job batch.sh also gets it: then the stop file exists within these seconds, or the trial is over.
 sweep_trial::handle_signal() {
   if [[ -z $signalled ]] || ((SECONDS - signalled < 3)); then return; fi
-  signalled=''
+  told=''
   if [[ -e $STOP_FILE || -e $attempt_directory/trial_over ]]; then return; fi
   : >"$attempt_directory/stopped"
   : >>"$STOP_FILE"
