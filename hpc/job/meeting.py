@@ -1,13 +1,13 @@
-"""Whether the ranks of a job know each other. Found from outside of the program, for whatever library it uses.
+"""Finds out whether the ranks of a job know each other. It works from outside the program, for any library.
 
     meeting.py watch ATTEMPT_DIRECTORY NODE PARENT [SECONDS]   on each node, beside the ranks, until PARENT ends
     meeting.py judge ATTEMPT_DIRECTORY                         once, when they have ended
 
-ATTEMPT_DIRECTORY/ranks has a file RANK for each rank (hook/sitecustomize.py: what it uses, its groups of torch), and
-NODE.seen for each node: what `watch` has seen of the processes below each rank.sh, which is their TCP connections, the
-memory that they share, and devices of a fast network. `judge` prints nothing where all ranks are connected, or where
-fewer than two use a training framework; else a line that says so, one with what to do, and one for each group of ranks.
-With SECONDS, `watch` prints it after that time, as far as it is true by then.
+ATTEMPT_DIRECTORY/ranks has a file RANK for each rank (hook/sitecustomize.py: its framework, its groups of torch), and a
+file NODE.seen for each node. There `watch` records TCP connections, shared memory, and devices of a fast network, for
+the processes below each rank.sh. `judge` prints nothing if all ranks are connected, or if fewer than two use a training
+framework. Otherwise it prints a line that says so, one with what to do, and one for each group of ranks.
+With SECONDS, `watch` prints the result so far after that time.
 Standard library only, Python 3.6 or later.
 """
 
@@ -17,9 +17,9 @@ import select
 import sys
 import time
 
-SHORTEST, LONGEST = 0.2, 10.0  # seconds between looks: a tenth of the time since the first
-FORGET_AFTER = 5  # looks, after which a process that was no rank's is looked at again: node.sh becomes rank.sh
-MOST = 2000  # connections of a rank that are kept
+SHORTEST, LONGEST = 0.2, 10.0  # seconds between samples: a tenth of the time since the first
+FORGET_AFTER = 5  # samples, after which processes of no rank are checked again: node.sh becomes rank.sh
+MOST = 2000  # connections that are kept for each rank
 NETWORKS = ("/dev/infiniband/", "/dev/cxi", "/dev/hfi", "/dev/knem", "/dev/xpmem")
 SHARED = re.compile(rb"(?<= )/(?:dev/shm/|memfd:|SYSV)[^\n]*")
 REMEDY = (
@@ -44,7 +44,7 @@ def names_in(folder):
 
 
 class Ranks:
-    """The processes of this node's ranks: those below each rank.sh of the attempt, also when a parent has ended."""
+    """The processes of this node's ranks: those below each rank.sh of the attempt, also if a parent has ended."""
 
     def __init__(self, attempt):
         self.attempt, self.ranks, self.ports, self.others, self.looks = os.fsencode(attempt), {}, {}, set(), 0
@@ -85,7 +85,7 @@ class Ranks:
 
 
 def address_of(digits, node):
-    """As /proc/net has it; one of IPv4 alike in both of its tables, and a loopback address with the node."""
+    """The address as in /proc/net. Both tables show an IPv4 address alike; a loopback address includes the node."""
     host, _, port = digits.partition(":")
     if len(host) == 32 and host.startswith("0000000000000000FFFF0000"):
         host = host[24:]
@@ -94,18 +94,18 @@ def address_of(digits, node):
 
 
 def connections(node):
-    """Number of a socket -> (its own end, the other)."""
+    """Maps the number of a socket to (its own address, its peer's address)."""
     found = {}
     for table in ("tcp", "tcp6"):
         for line in read("/proc/net/%s" % table).decode().splitlines()[1:]:
             fields = line.split()
-            if fields[3] not in ("0A", "06"):  # listens, or is of nobody any more
+            if fields[3] not in ("0A", "06"):  # a socket that listens, or that no process owns any more
                 found[fields[9]] = address_of(fields[1], node), address_of(fields[2], node)
     return found
 
 
 def seen_now(ranks, node, deep):
-    """Lines: what the processes of each rank hold. DEEP: their memory, too."""
+    """Lines with what the processes of each rank hold; with DEEP also their memory."""
     known = ranks.look()
     sockets, owners, lines, shared = connections(node), {}, set(), {}
     for name, rank in known.items():
@@ -119,7 +119,7 @@ def seen_now(ranks, node, deep):
             elif target.startswith(NETWORKS):
                 lines.add("fast\t%s" % rank)
         maps = read("/proc/%s/maps" % name) if deep else b""
-        if b"/libtorch" in maps:  # Python may have been told to take nothing from its environment (-I)
+        if b"/libtorch" in maps:  # the hook does not run if Python ignores its environment (-I)
             lines.add("uses\t%s" % rank)
         for path in SHARED.findall(maps):
             shared.setdefault(path, set()).add(rank)
@@ -181,7 +181,7 @@ def watch(attempt, node, parent, seconds):
 
 
 class Groups:
-    """Union and find: ranks, and what joins them."""
+    """Union-find over ranks and the objects that join them."""
 
     def __init__(self):
         self.above = {}
@@ -197,7 +197,7 @@ class Groups:
 
 
 def judge(attempt):
-    """Lines: the sentence, what to do, and the ranks of each group; none where there is nothing to say."""
+    """Lines: the sentence, what to do, and the ranks of each group; empty if there is nothing to report."""
     folder = os.path.join(attempt, "ranks")
     groups, users, torch, ends = Groups(), set(), {}, {}
     for name in names_in(folder):
@@ -210,7 +210,7 @@ def judge(attempt):
                     groups.join(*words)
                 elif kind == "uses":
                     users.add(words[0])
-                elif words:  # whoever uses a fast network may speak by it; a store is torchrun's
+                elif words:  # ranks on a fast network may use it to communicate; a store is torchrun's
                     groups.join(words[0], (kind, *words[1:]))
             elif line.startswith("uses "):
                 users.add(name)
@@ -226,7 +226,7 @@ def judge(attempt):
             places.setdefault(number, set()).add(rank)
             if point != "-":
                 groups.join(rank, ("point", size, point))
-        if all(len(holders) == 1 for holders in places.values()):  # each place once: it is one group
+        if all(len(holders) == 1 for holders in places.values()):  # each place is taken once, so it is one group
             groups.join(*{rank for _, rank, _ in members})
     found = {}
     for rank in sorted(users, key=int):
@@ -248,7 +248,7 @@ def sentence(found):
 
 
 def ranges(ranks):
-    """As 0-3,8."""
+    """Ranks in the form 0-3,8."""
     parts = []
     for rank in map(int, ranks):
         if parts and rank == parts[-1][1] + 1:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes of an environment that was brought to TREE one that works at NEW (unpacking.sh). Standard library only.
+"""Makes an environment at NEW from an environment that was copied to TREE (unpacking.sh). Standard library only.
 
 relocate.py TREE NEW
 
-Scripts begin with a path to their python, which is that of the old place: these are written anew. All else are links
-into TREE.
+Scripts begin with the path to their python in the old place, so they are rewritten. All other files are links into
+TREE.
 """
 
 import os
@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 
-# As pip begins scripts; in the second form where the path has a space or is long.
+# The first lines of pip's scripts; the second form is for a path that has a space or is long.
 BEGINNING = re.compile(rb"#!(?:.*/python.*|/bin/sh\n'''exec' .*/python.*\n' '''.*)\n")
 
 

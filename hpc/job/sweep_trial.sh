@@ -70,7 +70,7 @@ sweep_trial::understand() {
 # the end of the job batch.sh also gets it: then the stop file exists within these seconds, or the trial is over.
 sweep_trial::handle_signal() {
   if [[ -z $signalled ]] || ((SECONDS - signalled < 3)); then return; fi
-  told=''
+  signalled=''
   if [[ -e $STOP_FILE || -e $attempt_directory/trial_over ]]; then return; fi
   : >"$attempt_directory/stopped"
   : >>"$STOP_FILE"

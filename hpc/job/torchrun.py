@@ -1,9 +1,9 @@
-"""torchrun, ready in less time: the arguments are those of torch.distributed.run. Started by node.sh.
+"""A faster torchrun with the arguments of torch.distributed.run. node.sh starts it.
 
-Nearly all of torchrun's start is its import of torch. Two parts of that serve only processes that compute: the
-collector of garbage, which finds none meanwhile, and torch._meta_registrations, which describes operators on tensors
-without data; it is imported when something of it is asked for. The ranks are processes of their own, and import
-torch as always. If torch cannot be imported in this way, `python -m torch.distributed.run` replaces this process.
+Nearly all of torchrun's start is its import of torch. Two parts of that are needed only by processes that compute: the
+garbage collector, which finds nothing during the import, and torch._meta_registrations, which describes operators on
+tensors without data. It is imported when a program needs it. The ranks are separate processes, and import torch as
+always. If torch cannot be imported in this way, `python -m torch.distributed.run` replaces this process.
 """
 
 import gc
@@ -17,7 +17,7 @@ class Postponed(types.ModuleType):
     """A module that is imported when it is first asked for a name; importlib's LazyLoader loads at a second import."""
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # of whoever looks at all modules
+        if name.startswith("__"):  # asked by code that inspects all modules
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
@@ -30,13 +30,13 @@ def import_run():
     sys.modules["torch._meta_registrations"] = Postponed("torch._meta_registrations")
     run = importlib.import_module("torch.distributed.run")
     gc.enable()
-    gc.freeze()  # what is there stays
+    gc.freeze()  # the modules are never freed
     return run
 
 
 if __name__ == "__main__":
     if not getattr(sys.flags, "safe_path", False):
-        sys.path[0] = os.getcwd()  # as of python -m, in place of this file's folder
+        sys.path[0] = os.getcwd()  # as with python -m, instead of this file's folder
     try:
         main = import_run().main
     except Exception:  # noqa: BLE001 (whatever torch raises)

@@ -2,10 +2,10 @@
 
     usage.py FILE PROCESS ROOT JOB SECONDS
 
-FILE gets a line at the start, one every SECONDS, and one at the end. The last line is written anew at each look, so
-that it is true also when nobody could write one at the end. PROCESS is the parent, with which this one ends; ROOT the
-process whose descendants are the job's, Slurm's own. CPU and memory come from the job's control group where it has one.
-Imports little, as it stays as long as the job. Standard library only, Python 3.6 or later.
+FILE gets a line at the start, one every SECONDS, and one at the end. Each sample rewrites the last line, so that it is
+true also if this process is killed. PROCESS is the parent; this process ends with it. ROOT is Slurm's process whose
+descendants are the job's processes. CPU and memory come from the job's control group, if it has one.
+It imports little, because it runs as long as the job. Standard library only, Python 3.6 or later.
 """
 
 import os
@@ -15,8 +15,8 @@ import sys
 import time
 
 COLUMNS = ("time", "cpu_seconds", "memory_bytes", "gpu_percent", "gpu_memory_mib")
-FIRST_LOOK = 0.5  # seconds; the next ones come later and later
-FORGET_AFTER = 6  # looks, after which a process that was not the job's is looked at again: its number may be another's
+FIRST_LOOK = 0.5  # seconds; the pauses between samples grow
+FORGET_AFTER = 6  # samples, after which all processes are checked again: a process id may have been reused
 
 
 def read(path):
@@ -25,7 +25,7 @@ def read(path):
 
 
 class ControlGroup:
-    """The files of the job's control group: version 1 or 2 of the kernel's."""
+    """The files of the job's control group, version 1 or 2."""
 
     def __init__(self, job, membership="/proc/self/cgroup", root="/sys/fs/cgroup"):
         self.cpu = self.memory = None
@@ -33,7 +33,7 @@ class ControlGroup:
             _, controllers, path = line.split(":", 2)
             own = re.match(r".*/job_%s(?=/|$)" % re.escape(job), path)
             if not own:
-                continue  # of the site, or of all jobs
+                continue  # belongs to the site, or to all jobs
             names = controllers.split(",")
             if controllers == "":
                 self._take(f"{root}{own[0]}", "cpu.stat", "memory.current", b"inactive_file")
@@ -55,14 +55,14 @@ class ControlGroup:
         return int(text) / 1e9
 
     def memory_bytes(self):
-        """Without the files that the kernel keeps and would give up."""
+        """Memory in use, without cached files that the kernel can drop."""
         path, statistics, inactive = self.memory
         unneeded = re.search(rb"^%s (\d+)" % inactive, read(statistics), re.M)
         return int(read(path)) - int(unneeded[1])
 
 
 class Processes:
-    """The descendants of a process, by /proc; also those whose parents have gone since."""
+    """The descendants of a process, from /proc; also those whose parents have ended."""
 
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
@@ -94,7 +94,7 @@ class Processes:
                     self.ours[name] = seen[name][19]
                     left.append(name)
         self.others.update(name for name in seen if name not in self.ours and name != self.root)
-        # Of each its own, and that of its children that it has waited for: so nothing is lost, and none counted twice.
+        # A process counts its own time and that of children that it waited for: no time is lost or counted twice.
         ticks = sum(int(number) for name in self.ours for number in seen[name][11:15])
         if self.root in seen:
             ticks += sum(int(number) for number in seen[self.root][13:15])
@@ -103,7 +103,7 @@ class Processes:
 
 
 class Gpus:
-    """The job's GPUs, by an nvidia-smi that goes on telling: one process, and no look ever waits for a driver."""
+    """The job's GPUs, from one nvidia-smi that keeps printing, so that a sample never waits for the driver."""
 
     def __init__(self, devices, seconds):
         self.process = self.source = None
@@ -130,7 +130,7 @@ class Gpus:
         os.close(sink)
 
     def look(self):
-        """Their mean use and their memory in all, as text; empty where nothing is known."""
+        """Their mean use and their total memory, as text; empty if unknown."""
         while self.source is not None:
             try:
                 text = os.read(self.source, 65536)
@@ -158,7 +158,7 @@ class Gpus:
 
 
 class Record:
-    """The file. A disk that is full costs lines, and nothing else."""
+    """The file. If the disk is full, lines are lost, and nothing else fails."""
 
     def __init__(self, path):
         self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -178,7 +178,7 @@ class Record:
 
 
 def has_ended(parent, watched, seconds):
-    """Whether the parent ends within so many seconds."""
+    """Whether the parent ends within the given seconds."""
     if watched is not None:
         return bool(select.select([watched], [], [], seconds)[0])
     until = time.monotonic() + seconds
@@ -191,7 +191,7 @@ def has_ended(parent, watched, seconds):
 
 
 def watch(parent):
-    """What select can wait for, from Linux 5.3 and Python 3.9 on."""
+    """A descriptor that select can wait for, from Linux 5.3 and Python 3.9 on."""
     try:
         return os.pidfd_open(parent)
     except (AttributeError, OSError):
@@ -199,7 +199,7 @@ def watch(parent):
 
 
 def sample(group, processes, gpus):
-    """The values of a line but the time; CPU and memory by the control group where the job has one."""
+    """The values of a line, except the time; CPU and memory come from the control group if the job has one."""
     if group.cpu is None or group.memory is None:
         processes.look()
     cpu = processes.cpu_seconds if group.cpu is None else group.cpu_seconds()
@@ -209,7 +209,7 @@ def sample(group, processes, gpus):
 
 def main():
     path, parent, root, job, seconds = sys.argv[1:]
-    os.closerange(3, 1024)  # the lock of the job's folder, and whatever else the shell has left open
+    os.closerange(3, 1024)  # the lock of the job's folder, and other descriptors that the shell left open
     os.chdir("/")
     parent, seconds = int(parent), float(seconds)
     watched = watch(parent)

@@ -1,16 +1,16 @@
-"""Notes which training framework this rank uses, and which process group of torch it joins, in the file RANK_RECORD.
+"""Records the training framework that this rank uses, and the process groups of torch that it joins, in RANK_RECORD.
 
-Python imports this at its start, as rank.sh puts the folder first into PYTHONPATH. After it, the sitecustomize that the
-site or the environment has is imported as usual. Lines of the file (read by meeting.py):
+Python imports this at its start, because rank.sh puts the folder first into PYTHONPATH. The sitecustomize of the site
+or of the environment is then imported as usual. Lines of the file RANK_RECORD (read by meeting.py):
 
     uses NAME                       the framework
-    group SIZE RANK MEETING_POINT   it has joined a group of several
+    group SIZE RANK MEETING_POINT   it has joined a group of several ranks
 """
 
 import os
 import sys
 
-# A module that is imported only with the framework: programs look for the framework itself without importing it.
+# For each framework, a module that is imported only with it: programs may look for the framework without using it.
 FRAMEWORKS = {
     "torch.nn": "torch",
     "tensorflow.python": "tensorflow",
@@ -29,11 +29,11 @@ def note(line):
         os.write(file, (line.replace("\n", " ") + "\n").encode("utf-8", "surrogateescape"))
         os.close(file)
     except (OSError, KeyError):
-        pass  # a full disk is nothing for a program to fail by
+        pass  # a full disk must never fail the program
 
 
 def meeting_point(arguments, named):
-    """Where the ranks of the group meet; two groups on two nodes may both meet at localhost."""
+    """Where the ranks of the group meet, with the node if it is local: groups on two nodes may both use localhost."""
     method = named.get("init_method") or (arguments[1] if len(arguments) > 1 else None)
     if named.get("store") is not None:
         return "-"
@@ -52,13 +52,13 @@ def of_group(module, arguments, named):
 
 
 def of_calls(_, arguments, named):
-    """By init_rpc(name, backend, rank, world_size, rpc_backend_options), else by the environment, as torch does."""
+    """From init_rpc(name, backend, rank, world_size, rpc_backend_options), else from the environment, as torch does."""
     rank, size = (*arguments[2:4], None, None)[:2]
     rank, size = named.get("rank", rank), named.get("world_size", size)
     return int(size or os.environ["WORLD_SIZE"]), int(os.environ["RANK"] if rank is None else rank), "-"
 
 
-# Of torch: what joins a group, and how its size, the rank in it and the meeting point are found.
+# For torch: the functions that join a group, and how to find the group's size, the rank in it and the meeting point.
 JOINING = {
     "torch.distributed.distributed_c10d": ("init_process_group", of_group),
     "torch.distributed.rpc": ("init_rpc", of_calls),
@@ -80,7 +80,7 @@ def wrap(module):
             size, rank, point = find(module, arguments, named)
             if size > 1:
                 note("group %d %d %s" % (size, rank, point))
-        except Exception:  # noqa: BLE001, S110 # whatever another version of torch does: the program goes on
+        except Exception:  # noqa: BLE001, S110 # another version of torch must never fail the program
             pass
         return found
 
@@ -88,7 +88,7 @@ def wrap(module):
 
 
 class Finder:
-    """Watches imports. It finds only the modules in JOINING, by Python's own finder."""
+    """Watches imports. It handles only the modules in JOINING, with Python's own finder."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -111,7 +111,7 @@ class Finder:
 
 
 def import_next():
-    """The sitecustomize that stands behind this one."""
+    """Imports the sitecustomize that comes after this one in sys.path."""
     own = sys.modules.pop("sitecustomize")
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != here]

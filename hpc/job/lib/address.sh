@@ -1,25 +1,25 @@
 # shellcheck shell=bash
-# This node's address, interface and free ports, as the kernel shows them: a node may have no python3, and its own name
-# may stand for 127.0.1.1, for an old address, or for none.
+# Finds this node's address, interface and free ports through the kernel: a node may have no python3, and its own name
+# may resolve to 127.0.1.1, to an old address, or not at all.
 
 declare -gA fact+=()
 
-# address::towards VARIABLE PEER   VARIABLE becomes the address that packets to PEER, a name or an address, leave from: the
-# one at which PEER reaches this node. Status 1, with the reason in VARIABLE, where there is none.
+# address::towards VARIABLE PEER   Sets VARIABLE to the address from which packets to PEER (a name or an address) leave: PEER reaches
+# this node at that address. Status 1, with the reason in VARIABLE, if there is none.
 address::towards() {
   local address_answer status=0
   address_answer=$(address::probe "$2" 2>&1) || status=$?
   if ((status == 0)) && [[ $address_answer == fe80:* ]]; then
     address_answer="reached from the link-local address $address_answer only" status=1
   elif ((status != 0)); then
-    address_answer=${address_answer%%$'\n'*} # bash's own words: FILE: line N: PEER: REASON
+    address_answer=${address_answer%%$'\n'*} # bash's own message: FILE: line N: PEER: REASON
     address_answer=${address_answer##*: }
   fi
   printf -v "$1" '%s' "$address_answer"
   return "$status"
 }
 
-# A UDP socket that is opened looks up the route and sends nothing; /proc then shows its own end.
+# Opening a UDP socket looks up the route and sends nothing; /proc then shows the socket's own address.
 address::probe() {
   local probe link
   local -a fields
@@ -35,7 +35,7 @@ address::probe() {
   return 1
 }
 
-# address::of_hex DIGITS   Of /proc/net: words of four bytes, the lowest byte first.
+# address::of_hex DIGITS   Converts an address of /proc/net, which is in words of four bytes, the lowest byte first.
 address::of_hex() {
   local bytes='' word address=''
   local -i position
@@ -60,21 +60,21 @@ address::of_hex() {
   esac
 }
 
-# address::interface ADDRESS   Prints the name of the interface that has it; nothing where `ip` is missing.
+# address::interface ADDRESS   Prints the name of the interface with this address; nothing if `ip` is missing.
 address::interface() {
   local line
   line=$(ip -oneline address show to "$1" 2>/dev/null) || return 0
   if [[ $line =~ ^[0-9]+:\ +([^ @]+) ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; fi
 }
 
-# address::of_interface NAME   Prints the first address of the interface; of IPv4, if it has one.
+# address::of_interface NAME   Prints the first address of the interface, an IPv4 address if it has one.
 address::of_interface() {
   local line
   line=$({ ip -oneline -4 address show dev "$1" && ip -oneline -6 address show dev "$1" scope global; } 2>/dev/null) || return 1
   [[ $line =~ \ inet6?\ ([^/ ]+) ]] && printf '%s\n' "${BASH_REMATCH[1]}"
 }
 
-# address::free_port SEED   Prints a port that nobody has, and that the kernel does not hand out by itself. The search begins
+# address::free_port SEED   Prints a port that no program uses, and that the kernel does not assign by itself. The search starts
 # at a place that differs from job to job.
 address::free_port() {
   local low high first=10000 address port sockets
@@ -83,7 +83,7 @@ address::free_port() {
   count=$((low - first))
   if ((count <= 0)); then first=$((high + 1)) count=$((65535 - high)); fi
   if ((count <= 0)); then first=10000 count=55536; fi
-  # As one text: `read` takes lines out of a pipe byte by byte, and a head node may have thousands of sockets.
+  # Read it as one text: `read` takes lines from a pipe byte by byte, and a head node may have thousands of sockets.
   sockets=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null) || true
   for ((number = 0; number < count; number++)); do
     port=$((first + ($1 * 7919 + number) % count)) # a prime apart: neighbouring jobs do not walk the same ports
@@ -96,8 +96,8 @@ address::free_port() {
   common::die "no free port on $(common::node)"
 }
 
-# address::export   After batch.sh has chosen MASTER_ADDR. On several nodes gloo and NCCL would else listen at what the node's own
-# name stands for, or at whichever interface comes first. (gloo knows names alone; NCCL's may begin with = or ^.)
+# address::export   Call it after batch.sh has chosen MASTER_ADDR. On several nodes gloo and NCCL would otherwise listen at the address
+# that the node's own name resolves to, or on the first interface. (gloo accepts only names; NCCL's may begin with = or ^.)
 address::export() {
   local found
   local -r named=${fact[interface]:-}

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# batch.sh inside an allocation that the user holds (--here): what a batch job has from sbatch, and here from nobody else: its
-# environment, its log, the warning before the end. The allocation itself is never ended or put back into the queue.
+# batch.sh inside an allocation that the user holds (--here). It provides what a batch job gets from sbatch: the environment, the
+# log, and the warning before the end. It never ends the allocation or requeues it.
 
 declare -gA fact+=()
-declare -ga allocation_nodes+=() allocation_gpus+=() # options for srun: not all of the allocation need be the run's
+declare -ga allocation_nodes+=() allocation_gpus+=() # options for srun: the run may use only a part of the allocation
 declare -g allocation_writer=''
-declare -gi allocation_seconds_before=15 # before the end of the allocation: the nodes are left clean
+declare -gi allocation_seconds_before=15 # before the end of the allocation, so that the nodes can be cleaned
 
-# allocation::enter TASK_DIRECTORY   What Slurm has set for the shell of the user, and for the step of this script, would bind the steps
-# that it starts. What is printed goes to the terminal, and into the log; to the log alone once the terminal has gone.
+# allocation::enter TASK_DIRECTORY   Unsets what Slurm has set for the user's shell and for the step of this script, because it would
+# bind the steps that this script starts. Output goes to the terminal and into the log; only to the log once the terminal is gone.
 allocation::enter() {
   local name
   exec > >(trap '' TERM INT HUP QUIT ABRT ALRM USR1 USR2 && exec tee -a -p -- "$1/log.txt") 2>&1
@@ -24,8 +24,8 @@ allocation::enter() {
   if [[ -n ${fact[here_gres]} ]]; then allocation_gpus=(--gres="${fact[here_gres]}"); fi
 }
 
-# allocation::watch PROCESS TASK_DIRECTORY   Sends PROCESS USR1 when it is time to save, and RTMIN+2 when it must end: its time is over, or
-# TASK_DIRECTORY/cancel is there. Slurm is asked when the allocation ends, and once more before the warning, as its owner may change that.
+# allocation::watch PROCESS TASK_DIRECTORY   Sends PROCESS USR1 when it is time to save, and RTMIN+2 when it must end: the time is over, or
+# TASK_DIRECTORY/cancel exists. It asks Slurm when the allocation ends, and again before the warning, because its owner may change that.
 allocation::watch() {
   local -i end=0 now warned=0
   local -ir limit=$((fact[here_began] + fact[here_seconds]))
@@ -47,7 +47,7 @@ allocation::watch() {
   kill -s RTMIN+2 "$1"
 }
 
-# allocation::end VARIABLE   VARIABLE becomes the time, in seconds, at which the nodes must be left. It stays where Slurm does not tell.
+# allocation::end VARIABLE   Sets VARIABLE to the time, in seconds, at which the run must leave the nodes. No change if Slurm is silent.
 allocation::end() {
   local shown
   printf -v "$1" '%d' "$((${!1} > 0 ? ${!1} : 1 << 40))"
@@ -57,7 +57,7 @@ allocation::end() {
   fi
 }
 
-# allocation::leave   When all has been printed; Slurm kills what is still there.
+# allocation::leave   Call it after the last output; Slurm kills the remaining processes.
 allocation::leave() {
   local -i try
   if [[ -z $allocation_writer ]]; then return; fi

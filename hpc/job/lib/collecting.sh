@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# --collect: what the program has written into SLURM_TMPDIR goes to attempt_K/collected/NODE of the run
-# directory, when the ranks have ended in whichever way. It appears as a whole.
+# --collect: copies what the program has written into SLURM_TMPDIR to attempt_K/collected/NODE of the run
+# directory, when the ranks have ended, also after a failure. The copy appears as a whole.
 
 declare -ga plan_kinds+=() plan_paths+=()
 
@@ -18,7 +18,7 @@ collecting::collect() {
     if ((${#matches[@]} == 0)); then common::note "--collect ${pattern@Q}: nothing on $node"; fi
     found+=("${matches[@]}")
   done <"$patterns"
-  # Not what was brought there.
+  # Skip the data that the kit brought there.
   for entry in "${!plan_paths[@]}"; do
     if [[ ${plan_kinds[entry]} == data ]]; then excluded+=("--exclude=${plan_paths[entry]}"); fi
   done
@@ -37,7 +37,7 @@ collecting::collect() {
   mv -T -- "$path" "$destination/$node"
 }
 
-# collecting::expand ARRAY PATTERN   As the shell does it, ** included.
+# collecting::expand ARRAY PATTERN   Expands PATTERN as the shell does, with **.
 collecting::expand() {
   local -n paths_found=$1
   local expand_path IFS=''

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# A container's image on the node's own disk. It outlives the job, for later ones of the same user: in
-# USER_images beside the jobs' folders, by its content's name. Where that folder cannot be, it goes with the
-# job. Run by keep_node.sh; node.sh reads the result, .hpc_kit/container_image.
+# A container's image on the node's own disk. It outlives the job, for later jobs of the same user. It is in
+# USER_images beside the jobs' folders, and its name comes from its content. If that folder cannot be used, the image
+# is removed with the job. keep_node.sh runs this; node.sh reads the result, .hpc_kit/container_image.
 
 declare -gA fact+=() plan_manifest+=()
 declare -g plan_image
 
-# Images that no job has used for so long are removed.
+# Images that no job has used for this time are removed.
 declare -g container_image_days=14
 
-# container_image::is_settled ENTRY   Status 0 when there is nothing to bring: the image is there, or stays where
-# it is. Else container_image_copy is where it shall be.
+# container_image::is_settled ENTRY   Status 0 if nothing must be copied: the image is on the node already, or is used in place.
+# Otherwise sets container_image_copy to the place for the copy.
 container_image::is_settled() {
   local -r entry=$1
   local folder
@@ -40,7 +40,7 @@ container_image::folder() {
   fi
 }
 
-# Unless it was asked for: an image that lies on this very disk, or does not fit.
+# Skip the copy, unless the user asked for it, if the image is on this very disk, or does not fit.
 container_image::is_better_left() {
   local free
   if [[ $(stat --format=%d -- "${fact[container]}") == "$(stat --format=%d -- "$1")" ]]; then return; fi
@@ -56,7 +56,7 @@ container_image::use() {
   printf '%s' "$1" >"$SLURM_TMPDIR/.hpc_kit/container_image"
 }
 
-# container_image::bring ENTRY WAY   After is_settled has said no.
+# container_image::bring ENTRY WAY   Call it after is_settled has returned 1.
 container_image::bring() {
   local -r entry=$1 way=$2
   local -r partial=$container_image_copy.partial.$SLURM_JOB_ID

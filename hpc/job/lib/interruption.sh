@@ -1,33 +1,33 @@
 # shellcheck shell=bash
-# batch.sh's side of the interruption protocol: each attempt of a task ends for a cause that is written down (restart.sh
-# decides what follows from it).
+# batch.sh's side of the interruption protocol. Each attempt of a task ends with a recorded cause (restart.sh decides whether
+# the task restarts).
 #
-#   attempt_K/stop    STOP_FILE: who makes it asks the program to save and to end with status 75; with a word in it, for good
-#   attempt_K/times   lines `began EPOCH` and `ended EPOCH`, the last where the batch script could write it
+#   attempt_K/stop    STOP_FILE: asks the program to save and to exit with status 75; if it has content, the job does not restart
+#   attempt_K/times   lines `began EPOCH` and `ended EPOCH`; the second is missing if the batch script could not write it
 #   attempt_K/cause   how the attempt ended: one of
 #       finished
-#       notice time_limit|signal|request|cycle   the program saved, and shall go on: Slurm's warning, a signal, a
-#                                                stop file, the end of a cycle (--rapid-cycle)
+#       notice time_limit|signal|request|cycle   the program saved, and continues later: after Slurm's warning, a signal, a
+#                                                stop file, or the end of a cycle (--rapid-cycle)
 #       preempted | cancelled | time_limit | node_failed | hung
 #       ignored_stop      the program ignored STOP_FILE and was killed at the end of a cycle
 #       out_of_memory | failed STATUS RANK NODE
 #   attempt_K/doubt   Slurm did not answer: the cause is what the batch script saw itself
-#   state             of the task, as system 000 named them: enqueued, running, paused, completed, failed
+#   state             of the task, with the names of system 000: enqueued, running, paused, completed, failed
 #
-# With --interrupt kill any end that comes of the warning or of the end of a cycle is taken for a 75 (EX_TEMPFAIL).
+# With --interrupt kill, any end after the warning or after the end of a cycle counts as status 75 (EX_TEMPFAIL).
 
 declare -gA fact+=()
 declare -g interruption_again=75
 
-# interruption::next_attempt TASK_DIRECTORY   Its number. Slurm's own count is not used: a job that continues another begins
-# to count anew.
+# interruption::next_attempt TASK_DIRECTORY   Prints the number of the next attempt. Slurm's own count does not work: a job that continues
+# another job starts to count at 0.
 interruption::next_attempt() {
   local -i attempt=0
   while [[ -d $1/attempt_$attempt ]]; do attempt+=1; done
   printf '%s\n' "$attempt"
 }
 
-# interruption::begin ATTEMPT_DIRECTORY   Makes it, and settles how the attempt before ended when that is not known.
+# interruption::begin ATTEMPT_DIRECTORY   Creates it. If it is not known how the attempt before ended, finds out.
 interruption::begin() {
   local -r task_directory=${1%/*}
   local -r before=$task_directory/attempt_$((${1##*_} - 1))
@@ -40,13 +40,13 @@ interruption::begin() {
     interruption::cause_of_slurm "$before" node_failed | common::write_atomically "$before/cause"
     if [[ $(<"$before/cause") == node_failed ]]; then interruption::blame_dead_node "$before"; fi
   elif [[ -e $before/doubt || $(<"$before/cause") == cancelled ]]; then
-    # What a user cancels does not come back.
+    # A task that the user cancelled never restarts.
     interruption::cause_of_slurm "$before" "$(sed 's/^cancelled$/preempted/' -- "$before/cause")" | common::write_atomically "$before/cause"
     rm -f -- "$before/doubt"
   fi
 }
 
-# interruption::blame_dead_node ATTEMPT_DIRECTORY   Only one that is down still.
+# interruption::blame_dead_node ATTEMPT_DIRECTORY   Only if the node is still down.
 interruption::blame_dead_node() {
   local nodes node
   local -A states=()
@@ -59,7 +59,7 @@ interruption::blame_dead_node() {
   done
 }
 
-# interruption::node_states ARRAY NODES   ARRAY gets the state of each. Not of a cloud's nodes: each time they are other machines.
+# interruption::node_states ARRAY NODES   Sets ARRAY to the state of each node. Not for cloud nodes: each start is another machine.
 interruption::node_states() {
   local -n node_states=$1
   local answer line state
@@ -70,18 +70,18 @@ interruption::node_states() {
   done <<<"$answer"
 }
 
-# interruption::blame_node ATTEMPT_DIRECTORY CAUSE   For failures that the program's own code does not explain.
+# interruption::blame_node ATTEMPT_DIRECTORY CAUSE   Blames the node for failures that the program's own code does not explain.
 interruption::blame_node() {
   local kind status node job=$SLURM_JOB_ID
   local -A states=()
   read -r kind status _ node <<<"$2"
   if [[ $kind == hung ]] && ((fact[nodes] == 1)); then
-    # One program: tasks of an array that hang, and jobs that continue each other, count once.
+    # Tasks of an array that hang, and jobs that continue each other, run one program and count once.
     node=$SLURM_JOB_NODELIST
     { read -r job _ <"${1%/task_*}/jobs"; } 2>/dev/null || job=$SLURM_JOB_ID
   elif [[ $kind != failed || $node == - ]]; then
     return
-  # 135: SIGBUS. The rest is what CUDA and the kernel say of broken hardware and lost file systems.
+  # 135: SIGBUS. The other patterns are messages of CUDA and the kernel about broken hardware and lost file systems.
   elif ((status != 135)) && ! interruption::log_has "$1" \
     'uncorrectable ECC|fallen off the bus|CUDA error: (unknown error|all CUDA-capable devices are busy|hardware)|Stale file handle|Input/output error'; then
     return
@@ -100,7 +100,7 @@ interruption::set_state() {
   printf '%s\n' "$2" | common::write_atomically "$1/state"
 }
 
-# interruption::state_after CAUSE   Of an attempt that this script does not start again: Slurm may.
+# interruption::state_after CAUSE   Prints the state after an attempt that this script does not restart; Slurm may restart it.
 interruption::state_after() {
   case $1 in
     finished) echo completed ;;
@@ -109,14 +109,14 @@ interruption::state_after() {
   esac
 }
 
-# interruption::ask ATTEMPT_DIRECTORY   Makes the stop file: the program ends with status 75 at its next step.
+# interruption::ask ATTEMPT_DIRECTORY   Creates the stop file: the program exits with status 75 at its next step.
 interruption::ask() {
   : >>"$1/stop"
 }
 
-# interruption::watch PROCESS ATTEMPT_DIRECTORY   Sends USR2 to PROCESS when the ranks have made no progress for --hang-minutes. The
-# heartbeat counts from its first beat: nobody knows how long a start may take. The time is counted by the turns of this loop:
-# while Slurm suspends the job it stands still, too. Ends with PROCESS, which may have been killed.
+# interruption::watch PROCESS ATTEMPT_DIRECTORY   Sends USR2 to PROCESS if the ranks have made no progress for --hang-minutes. It starts
+# to count at the first heartbeat, because a start may take any time. It counts the iterations of this loop, which also stands still
+# while Slurm suspends the job. It ends with PROCESS, which may have been killed.
 interruption::watch() {
   local -ri interval=$((fact[hang_seconds] < 50 ? 1 : 10))
   local beat last=''
@@ -136,8 +136,8 @@ interruption::watch() {
   done
 }
 
-# interruption::signal_ranks SIGNAL   ABRT shows the stack of each rank that is a Python program: faulthandler prints them
-# (node_environment.sh). Only ranks are in the step of this name.
+# interruption::signal_ranks SIGNAL   ABRT makes each rank that is a Python program print its stack, by faulthandler
+# (node_environment.sh). The step with this name holds only ranks.
 interruption::signal_ranks() {
   local steps id name answer
   slurm::ask steps 20 squeue --all --steps --noheader --jobs="$SLURM_JOB_ID" --format='%i %j' || return 0
@@ -146,9 +146,9 @@ interruption::signal_ranks() {
   done <<<"$steps"
 }
 
-# interruption::cause ATTEMPT_DIRECTORY STATUS ENDING   Prints the cause. ENDING: what batch.sh was told, if anything: warned,
-# asked_to_end, hung, cycle, ignored_stop; with --here also cancelled, time_limit. What was seen here is written down before Slurm is asked: nothing is lost when this
-# script is killed in between. Where Slurm does not answer it counts, and `doubt` says so.
+# interruption::cause ATTEMPT_DIRECTORY STATUS ENDING   Prints the cause. ENDING says how batch.sh was asked to end, if at all: warned,
+# asked_to_end, hung, cycle, ignored_stop; with --here also cancelled, time_limit. It records what batch.sh saw before it asks Slurm, so
+# that nothing is lost if this script is killed in between. If Slurm does not answer, that record counts, and `doubt` says so.
 interruption::cause() {
   local -r directory=$1
   local own shown seconds=120 status=0
@@ -159,7 +159,7 @@ interruption::cause() {
   fi
   printf 'Slurm did not answer how the job ended\n' >"$directory/doubt"
   interruption::record "$directory" "$own"
-  # With KillWait Slurm kills this script; half of it was for the ranks. What has saved is to be started again, and waits.
+  # After KillWait Slurm kills this script; half of that time was for the ranks. A program that has saved restarts, and waits.
   if [[ $3 == asked_to_end ]]; then seconds=$((fact[kill_wait] / 3 + 1)); fi
   slurm::ask shown "$seconds" scontrol --oneliner show job "$(interruption::id)" || status=$?
   if ((status != 0)); then
@@ -172,7 +172,7 @@ interruption::cause() {
   if [[ $shown == *' PreemptTime='[0-9]* ]]; then
     echo preempted
   elif [[ $shown == *' JobState=RUNNING '* ]]; then
-    # Something else than Slurm has sent the signal.
+    # The signal did not come from Slurm.
     if [[ $own == cancelled && -z ${fact[here]:-} ]]; then own="failed $2 - -"; fi
     printf '%s\n' "$own"
   elif [[ $shown == *' Reason=TimeLimit '* ]]; then
@@ -182,7 +182,7 @@ interruption::cause() {
   fi
 }
 
-# interruption::own_cause ATTEMPT_DIRECTORY STATUS ENDING   As far as it is seen without Slurm.
+# interruption::own_cause ATTEMPT_DIRECTORY STATUS ENDING   Prints the cause as far as it is known without Slurm.
 interruption::own_cause() {
   local -r directory=$1 status=$2 ending=$3
   local rank=- node=- own
@@ -197,7 +197,7 @@ interruption::own_cause() {
       warned) echo notice time_limit ;;
       cycle) echo notice cycle ;;
       asked_to_end)
-        # It has saved, and that does not make it go on: whoever ended the job decides.
+        # It has saved, but that does not make it continue: whoever ended the job decides.
         own='notice request'
         if interruption::log_has "$directory" '[*][*][*] JOB .* CANCELLED AT [^ ]+ [*][*][*]'; then own=cancelled; fi
         interruption::cause_of_slurm "$directory" "$own"
@@ -214,7 +214,7 @@ interruption::own_cause() {
   fi
 }
 
-# interruption::cause_of_slurm ATTEMPT_DIRECTORY OTHERWISE   Why Slurm ends a job stands in its log, in words that have not changed
+# interruption::cause_of_slurm ATTEMPT_DIRECTORY OTHERWISE   The log says why Slurm ended a job, in words that have not changed
 # for many versions.
 interruption::cause_of_slurm() {
   if interruption::log_has "$1" '[*][*][*] JOB .* DUE TO (PREEMPTION|JOB REQUEUE)'; then
@@ -228,8 +228,8 @@ interruption::cause_of_slurm() {
   fi
 }
 
-# interruption::log_has ATTEMPT_DIRECTORY PATTERN   In this attempt's part of the log. (No pipe into grep -q: it would end the
-# writer by SIGPIPE, and under pipefail a match would be none.)
+# interruption::log_has ATTEMPT_DIRECTORY PATTERN   Searches this attempt's part of the log. (No pipe into grep -q: it would kill the
+# writer by SIGPIPE, and under pipefail a match would then count as no match.)
 interruption::log_has() {
   LC_ALL=C awk -v attempt="${1##*_}" -v pattern="$2" '
     $1 == "==" && $2 == "job" && $4 == "attempt" { mine = $5 == attempt "," }
@@ -237,7 +237,7 @@ interruption::log_has() {
     END { exit !found }' "${1%/*}/log.txt" 2>/dev/null
 }
 
-# Of a task of an array by its number: the job id of one of the tasks is also that of them all.
+# Names a task of an array by its number, because the job id of one task also stands for the whole array.
 interruption::id() {
   local -r task=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
   printf '%s\n' "${task:-$SLURM_JOB_ID}"

@@ -1,35 +1,35 @@
 # shellcheck shell=bash
-# batch.sh's side of keep_node.sh: one task on each node, in a step beside the ranks'. The tasks end when
-# their input does, also when this script is killed.
+# batch.sh's side of keep_node.sh: one task on each node, in a step beside the ranks' step. The tasks end when
+# their input ends, also if this script is killed.
 
 declare -gA fact+=()
 declare -ga allocation_nodes+=()
-declare -g keeper_process='' keeper_answers='' keeper_orders='' keeper_step_PID # the last by coproc
+declare -g keeper_process='' keeper_answers='' keeper_orders='' keeper_step_PID # the last is set by coproc
 
 # keeper::start KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Returns when every node has its folder and its data; status 1
-# when one cannot.
+# if one node fails.
 keeper::start() {
   local -r kit=$1 run_directory=$2 attempt_directory=$3
   local answer way
   local -i missing=0 node
   local -A folders=()
-  if [[ -n $keeper_process ]]; then return; fi # since an attempt before, of the same job
-  # Where the site makes the folder, and there is nothing to bring or collect, nobody has to stay.
+  if [[ -n $keeper_process ]]; then return; fi # started by an earlier attempt of the same job
+  # If the site makes the folder, and there is nothing to bring or collect, no task is needed.
   if [[ -n ${SLURM_TMPDIR:-} && -z ${fact[here]:-} && ! -e $run_directory/staging && ! -e $run_directory/collect ]]; then return; fi
   way=$(keeper::way)
   coproc keeper_step {
-    # Beside the ranks' step: it may use all of the job's CPUs while there are no ranks. (SLURM_OVERLAP: see batch.sh)
+    # Beside the ranks' step: it may use all of the job's CPUs before the ranks start. (SLURM_OVERLAP: see batch.sh)
     SLURM_OVERLAP=1 step::run "$attempt_directory" kept \
       srun --job-name=keeper "${allocation_nodes[@]}" --nodes="${fact[nodes]}" --ntasks="${fact[nodes]}" --ntasks-per-node=1 --cpus-per-task="${fact[cpus]}" \
       --mem=0 --export=ALL --kill-on-bad-exit=0 --wait=0 \
       bash "$kit/hpc/job/keep_node.sh" "$run_directory" "$attempt_directory" "$way"
   }
   keeper_process=$keeper_step_PID
-  # Copies: bash forgets the array when the step has ended. The way in must stay as coproc made it, closed for
+  # Copy the descriptors, because bash unsets the array when the step has ended. The input must stay as coproc made it, closed for
   # the programs that this script starts: the nodes wait for its end.
   exec {keeper_answers}<&"${keeper_step[0]}"
   keeper_orders=${keeper_step[1]}
-  # With --here it is there to leave the nodes clean; where it has nothing to bring, the ranks need not wait for it (node.sh).
+  # With --here the task cleans the nodes at the end. If it has nothing to bring, the ranks need not wait for it (node.sh).
   if [[ -n ${fact[here]:-} && ! -e $run_directory/staging ]]; then return; fi
 
   for ((node = 0; node < fact[nodes]; node++)); do
@@ -45,12 +45,12 @@ keeper::start() {
   for ((node = 0; node < fact[nodes]; node++)); do keeper::read_answer answer ready; done
 }
 
-# keeper::read_answer VARIABLE WORD   The next answer, which must begin with WORD; VARIABLE becomes the rest of it.
+# keeper::read_answer VARIABLE WORD   Reads the next answer, which must begin with WORD, and sets VARIABLE to the rest of it.
 keeper::read_answer() {
   local line
   while read -r line <&"$keeper_answers" || line='keep_node: the step has ended'; do
     if [[ $line == *'keep_node: '* ]]; then break; fi
-    printf '%s\n' "$line" # a prolog's
+    printf '%s\n' "$line" # output of a prolog
   done
   line=${line##*keep_node: }
   [[ $line == "$2"* ]] || common::die "the nodes could not be made ready ($line): see above"
@@ -58,9 +58,9 @@ keeper::read_answer() {
   printf -v "$1" '%s' "${line# }"
 }
 
-# Whether each node reads the archives from the shared file system, or one does and Slurm hands them on. The only place that
-# decides. Reading was three times as fast on 4 nodes (tests/benchmarks/README.md); a shared file
-# system has to serve all nodes at once, which many do not do well for many.
+# Chooses whether each node reads the archives from the shared file system, or one node reads and Slurm distributes them. This is the
+# only place that decides. Reading was three times as fast on 4 nodes (tests/benchmarks/README.md). But a shared file system
+# must serve all nodes at once, and many are slow at that.
 keeper::way() {
   case ${fact[broadcast]} in
     auto) if ((fact[nodes] > 8)); then echo sbcast; else echo read; fi ;;
@@ -68,11 +68,11 @@ keeper::way() {
   esac
 }
 
-# keeper::broadcast RUN_DIRECTORY FOLDER   All archives at the same time: sbcast sends at the pace of the one
-# CPU with which it hashes each message, and waits for the nodes to have it before it sends the next.
+# keeper::broadcast RUN_DIRECTORY FOLDER   Sends all archives at the same time: sbcast is limited by the one CPU that hashes
+# each message, and waits until the nodes have the message before it sends the next.
 keeper::broadcast() {
   local kind key format path part process
-  local -A sending=() # the file that each process sends
+  local -A sending=() # process -> the file that it sends
   while LC_ALL=C IFS= read -r -d '' kind && LC_ALL=C IFS= read -r -d '' key && LC_ALL=C IFS= read -r -d '' format && LC_ALL=C IFS= read -r -d '' path; do
     if [[ $kind == image ]]; then
       keeper::send "$path" "$2/.hpc_kit/archives/$key.$format"
@@ -87,7 +87,7 @@ keeper::broadcast() {
   done
 }
 
-# In the background, also as a trap waits for what is in the foreground. A controller that is silent is asked again.
+# Runs sbcast in the background, because a trap waits for a foreground command. Retries if the controller does not answer.
 keeper::send() {
   (
     trap - EXIT
@@ -103,7 +103,7 @@ keeper::send() {
   sending[$!]=$1
 }
 
-# keeper::leave   The nodes collect and remove; returns when they have.
+# keeper::leave   Makes the nodes collect and remove; returns when they are done.
 keeper::leave() {
   if [[ -z $keeper_process ]]; then return; fi
   exec {keeper_orders}>&-

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Folders that jobs of this user have left on this node's own disk (local_disk.sh names them USER_JOB_TASK) and
-# that Slurm knows to have ended: a node that dies leaves them.
+# Folders that ended jobs of this user have left on this node's own disk (local_disk.sh names them USER_JOB_TASK): a node
+# that dies leaves them. Slurm must confirm that the job has ended.
 
-# leftovers::find ARRAY REASON DIRECTORY   ARRAY becomes the folders. Status 1, with the variable REASON saying why, when Slurm does
-# not tell which jobs live.
+# leftovers::find ARRAY REASON DIRECTORY   Sets ARRAY to the folders. Status 1, with the reason in REASON, if Slurm does
+# not say which jobs are live.
 leftovers::find() {
   local -n leftovers_found=$1
   local -A live=()
@@ -11,7 +11,7 @@ leftovers::find() {
   local user path name
   leftovers_found=()
   user=$(id -un)
-  # The folders first, Slurm second: a job that starts between the two has no folder in the list.
+  # List the folders first, then ask Slurm: a job that starts between the two has no folder in the list.
   for path in "$3/$user"_*; do
     name=${path#"$3/${user}_"}
     if [[ $name =~ ^[0-9]+_[0-9]*$ && -d $path && ! -L $path && -O $path && $path != "${SLURM_TMPDIR:-}" ]]; then
@@ -26,7 +26,7 @@ leftovers::find() {
   done
 }
 
-# leftovers::add_earlier ARRAY   Of runs in the same allocation that were killed (--here): one runs at a time.
+# leftovers::add_earlier ARRAY   Adds folders of killed runs in the same allocation (--here): only one runs at a time.
 leftovers::add_earlier() {
   local -n leftovers_earlier=$1
   local path
@@ -35,9 +35,9 @@ leftovers::add_earlier() {
   done
 }
 
-# leftovers::remove_shared_memory MARK   What ranks that were killed have left in /dev/shm takes the node's memory. Only files
-# of this user that are newer than MARK, have a name that no program looks for again once its makers have ended, and are neither
-# open nor mapped; and not while another job of the user is here, as they may be that one's.
+# leftovers::remove_shared_memory MARK   Files that killed ranks have left in /dev/shm use the node's memory. Removes only files
+# of this user that are newer than MARK, that are neither open nor mapped, and whose name no program looks for after its makers
+# have ended. Removes nothing while another job of the user is on this node, because the files may belong to it.
 leftovers::remove_shared_memory() {
   local file
   local -a files=()
@@ -46,7 +46,7 @@ leftovers::remove_shared_memory() {
     -regex '/dev/shm/\(psm_\|torch_\|nccl-\|cuda\.shm\.\|__KMP_REGISTERED_LIB_\|sem\.\(mp-\|loky-\)\).*' -print0 2>/dev/null)
   if ((${#files[@]} == 0)) || leftovers::has_other_job; then return 0; fi
   while IFS= read -r file; do used[$file]=1; done < <(
-    # Processes end meanwhile, and those of others may not be read.
+    # Processes may end during the loop, and those of other users may not be readable.
     { cat /proc/[0-9]*/maps 2>/dev/null || true; } | sed -n 's#.* \(/dev/shm/.*\)#\1#p'
     find /proc/[0-9]*/fd -lname '/dev/shm/*' -printf '%l\n' 2>/dev/null
   )
@@ -55,13 +55,13 @@ leftovers::remove_shared_memory() {
   done
 }
 
-# Whether a process of this user that may be looked at belongs to another job.
+# Whether a readable process of this user belongs to another job.
 leftovers::has_other_job() {
   { cat /proc/[0-9]*/environ 2>/dev/null || true; } | tr '\0' '\n' | grep -axE 'SLURM_JOB_ID=[0-9]+' | grep -cvxF "SLURM_JOB_ID=${SLURM_JOB_ID:?}" >/dev/null
 }
 
-# leftovers::ask_slurm ARRAY REASON   ARRAY gets all jobs of the user that have not ended for good. If squeue does not list the very job
-# that asks, its answer is incomplete: nothing may be removed by it.
+# leftovers::ask_slurm ARRAY REASON   Adds all jobs of the user that have not ended for good to ARRAY. If squeue does not list the
+# current job, its answer is incomplete: remove nothing.
 leftovers::ask_slurm() {
   local -n jobs_alive=$1
   local jobs id array state

@@ -1,24 +1,24 @@
 # shellcheck shell=bash
-# Whether the ranks of a job know each other (meeting.py): a program that knows nothing of several processes trains alone in each, and
-# ends well. attempt_K/ranks holds what is seen while they run; attempt_K/unconnected the verdict, where there is one.
+# Checks whether the ranks of a job know each other (meeting.py). A program that knows nothing of several processes trains separately in
+# each, and succeeds. attempt_K/ranks records what is seen while the ranks run; attempt_K/unconnected holds the verdict, if there is one.
 
 declare -gA fact+=()
-declare -g meeting_so_far=600 # seconds after which it is said for the first time
+declare -g meeting_so_far=600 # seconds until the first warning
 
-# meeting::is_wanted   Whether there are several ranks, and nobody has said that each works alone (--independent).
+# meeting::is_wanted   Whether there are several ranks, and the user has not said that they work separately (--independent).
 meeting::is_wanted() {
   local -i ranks=$((fact[nodes] * ${fact[processes_per_node]:-1}))
   if [[ ${fact[launcher]:-} == node ]]; then ranks=${fact[nodes]}; fi
   [[ -z ${fact[independent]:-} ]] && ((ranks > 1))
 }
 
-# meeting::begin ATTEMPT_DIRECTORY   Before the ranks start.
+# meeting::begin ATTEMPT_DIRECTORY   Call it before the ranks start.
 meeting::begin() {
   if meeting::is_wanted; then mkdir -p -- "$1/ranks" 2>/dev/null || true; fi
 }
 
-# meeting::watch KIT ATTEMPT_DIRECTORY   One process a node, which ends with this one, or when all of its ranks have met. It holds nothing
-# that others wait for, and its failure must never fail the job.
+# meeting::watch KIT ATTEMPT_DIRECTORY   Starts one process on each node. It ends with this one, or when all ranks of the node have met.
+# It holds nothing that others wait for, and its failure must never fail the job.
 meeting::watch() {
   local python
   local -a words=()
@@ -35,7 +35,7 @@ meeting::python() {
   common::own_python 6 ${fact[environment]:+"${fact[environment]}/bin/python"}
 }
 
-# meeting::judge KIT ATTEMPT_DIRECTORY CAUSE   After the ranks have ended. A program that failed may not have come to its group.
+# meeting::judge KIT ATTEMPT_DIRECTORY CAUSE   Call it after the ranks have ended. A failed program may have ended before its group formed.
 meeting::judge() {
   local python sentence remedy
   if [[ ! -d $2/ranks ]]; then return; fi

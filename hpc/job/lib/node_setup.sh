@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What the site's profile wants done on a node before anything else: modules, and its own node_setup.
+# Runs what the site's profile requires first on a node: modules, and its own node_setup.
 
 declare -gA fact+=()
 
-# node_setup::run HPC_FOLDER [RUN_DIRECTORY]   In a job by the profile as it was when the run was sent.
+# node_setup::run HPC_FOLDER [RUN_DIRECTORY]   In a job it uses the profile as it was when the run was submitted.
 node_setup::run() {
   if [[ -r ${2:-}/profile.sh ]]; then
     site::load_from "$1" "$2/profile.sh"
@@ -12,7 +12,7 @@ node_setup::run() {
   else
     site::load "$1" "${fact[site]}"
   fi
-  set +eu # the scripts of sites are seldom written for these
+  set +eu # site scripts are seldom written for these
   if [[ -n ${fact[modules]} ]]; then node_setup::load_modules; fi
   if declare -F node_setup >/dev/null; then
     node_setup || common::die "node_setup of the profile ${fact[site]} failed on $(common::node)"
@@ -20,7 +20,7 @@ node_setup::run() {
   set -eu
 }
 
-# A batch shell is no login shell: `module` may have to be defined first.
+# A batch shell is not a login shell, so `module` may be undefined.
 node_setup::load_modules() {
   local script
   local -a modules

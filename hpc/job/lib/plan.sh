@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# The plan of what comes to a node's own disk (lib/staging.sh), and the entry at hand.
+# The plan of the entries that a node copies to its own disk (lib/staging.sh), and the current entry.
 
 declare -gA fact+=()
-# Of each entry, by its number; plan_there: those that are on the node already.
+# Indexed by the number of the entry; plan_there: the entries that are on the node already.
 declare -ga plan_kinds+=() plan_keys+=() plan_formats+=() plan_paths+=() plan_there+=()
 declare -gA plan_manifest+=()
 declare -g plan_archive+='' plan_image+='' plan_target+=''
 
-# plan::read PLAN   Sets the arrays kinds, keys, formats and paths, one element an entry.
+# plan::read PLAN   Sets the arrays kinds, keys, formats and paths, with one element for each entry.
 plan::read() {
   local kind key format path
   declare -ga plan_kinds=() plan_keys=() plan_formats=() plan_paths=()

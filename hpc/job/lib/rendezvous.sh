@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where the ranks of this attempt meet. Only batch.sh decides it, on the head node.
+# Chooses where the ranks of this attempt meet. Only batch.sh decides it, on the head node.
 
 declare -gA fact+=()
 
@@ -13,8 +13,8 @@ rendezvous::choose() {
   printf '%s %s\n' "$address" "$port"
 }
 
-# rendezvous::address HEAD PEER   Prints the address at which PEER reaches HEAD, this node: by the profile's head_address
-# (suffix=…, interface=…), else by the kernel's route to PEER.
+# rendezvous::address HEAD PEER   Prints the address at which PEER reaches HEAD, this node. It uses the profile's head_address
+# (suffix=…, interface=…), else the kernel's route to PEER.
 rendezvous::address() {
   local -r value=${fact[head_address]:-}
   local here peer address
@@ -28,7 +28,7 @@ rendezvous::address() {
     here=$(rendezvous::slurm_address "$1")
     peer=$(rendezvous::slurm_address "$2")
     address::towards address "$peer" || common::die "no way from $(common::node) to $peer: $address"
-    # Two nodes at one address are one machine: the pocket cluster without namespaces.
+    # Two nodes with one address are one machine: the pocket cluster without namespaces.
     if [[ $here == "$peer" ]]; then
       printf '%s\n' "$address"
       return
@@ -40,7 +40,7 @@ rendezvous::address() {
   printf '%s\n' "$address"
 }
 
-# The address by which Slurm itself reaches a node: it knows of no other that must work.
+# Prints the address by which Slurm itself reaches a node; Slurm knows no other address that must work.
 rendezvous::slurm_address() {
   local answer
   if ! slurm::ask answer 600 scontrol --oneliner show node "$1" || [[ ! $answer =~ [[:space:]]NodeAddr=([^[:space:]]+) ]]; then

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Who starts a job again: the kit, after an interruption that the program has saved at, and after a hang; Slurm itself after
-# what it does (preemption, a node that fails). Only the kit's own restarts count for --max-restarts.
+# Decides who restarts a job. The kit restarts it after a clean interruption and after a hang; Slurm restarts it after a
+# preemption or a node failure. Only the kit's own restarts count for --max-restarts.
 
 declare -gA fact+=()
 declare -ga node_environment_names+=()
 
-# restart::is_due TASK_DIRECTORY CAUSE   Of the attempt that has just ended so.
+# restart::is_due TASK_DIRECTORY CAUSE   Whether the kit must restart the task after an attempt that ended with CAUSE.
 restart::is_due() {
   local -i restarts=0
   local shown status=0
@@ -21,10 +21,10 @@ restart::is_due() {
     common::note "job $SLURM_JOB_ID: not started again, as it was stopped by  experiments.sh stop  (or, with --here, by Ctrl-C)"
     return 1
   fi
-  # A job that is ending has been taken out of our hands. No answer is no reason to give up: the requeue itself asks again.
+  # Slurm already controls a job that is ending. If it does not answer, continue: the requeue itself asks again.
   slurm::ask shown 60 scontrol --oneliner show job "$(interruption::id)" || status=$?
   if ((status == 0)) && [[ " $shown " != *' JobState=RUNNING '* ]]; then return 1; fi
-  # Without the one that is asked for. Slurm's own are not counted, nor limited but by 0.
+  # The attempt that this restart would start is not counted. Slurm's own restarts are not counted, and only 0 limits them.
   if [[ $2 != preempted ]]; then restarts=$(cat -- "$1"/attempt_*/cause | grep -cxE 'notice (time_limit|signal|request)|hung' || true)-1; fi
   if ((restarts >= fact[max_restarts])); then
     common::note "job $SLURM_JOB_ID: not started again: it was $restarts times, and --max-restarts is ${fact[max_restarts]}"
@@ -32,8 +32,8 @@ restart::is_due() {
   fi
 }
 
-# restart::again RUN_DIRECTORY TASK_DIRECTORY OFFSET   Under the same id; where the site forbids that, as a new job that continues
-# this one.
+# restart::again RUN_DIRECTORY TASK_DIRECTORY OFFSET   Restarts the job under the same id. If the site forbids that, a new job
+# continues it.
 restart::again() {
   local answer shown status=0
   common::note "job $SLURM_JOB_ID: to be started again"
@@ -44,8 +44,8 @@ restart::again() {
   slurm::ask answer 600 scontrol requeue "$(interruption::id)" || status=$?
   case $status in
     0)
-      rm -f -- "$2"/attempt_*/doubt # it ran until now
-      # Slurm ends this script; not by a failure, until then.
+      rm -f -- "$2"/attempt_*/doubt # the job has run until now
+      # Slurm ends this script. Until then it must not fail.
       trap 'exit 143' TERM INT HUP
       common::sleep 120
       return
@@ -55,21 +55,22 @@ restart::again() {
       return 1
       ;;
   esac
-  # Slurm, which ends all that this script runs, may have ended scontrol before its answer.
+  # Slurm ends all that this script runs, so it may have ended scontrol before its answer.
   if slurm::ask shown 60 scontrol --oneliner show job "$(interruption::id)" && [[ " $shown " != *' JobState=RUNNING '* ]]; then return; fi
   common::note "scontrol requeue: $answer"
   restart::continue "$@"
 }
 
-# restart::continue RUN_DIRECTORY TASK_DIRECTORY OFFSET   By another job.
+# restart::continue RUN_DIRECTORY TASK_DIRECTORY OFFSET   Continues in another job.
 restart::continue() {
   if restart::in_new_job "$1" "$3"; then return; fi
   interruption::set_state "$2" failed
   return 1
 }
 
-# restart::in_new_job RUN_DIRECTORY OFFSET   Of an array, this task alone. A request that got no answer, and of which squeue shows no
-# job, may be lost (Slurm 26.05) or be done later: it is sent again, as only one job takes over the task (restart::take_over).
+# restart::in_new_job RUN_DIRECTORY OFFSET   Submits only this task of an array. If a request got no answer, and squeue shows no job
+# of it, the request may be lost (Slurm 26.05) or be done later. So it is sent again: only one job can take over the task
+# (restart::take_over).
 restart::in_new_job() {
   local -r run_directory=$1 offset=$2 intent=${fact[checkpoint_directory]%/*}/.sending
   local -a argv=() words=()
@@ -85,10 +86,10 @@ restart::in_new_job() {
     if [[ $word == sbatch ]]; then argv+=(--dependency="afterany:$SLURM_JOB_ID"); fi
   done
   argv+=(continues="$ATTEMPT")
-  # A submitter that was killed has not written this job down, which would be taken for the new one.
+  # A submitter that was killed has not recorded this job, which would then count as the new one.
   restart::record_job "$run_directory/jobs" "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID} train"
   for try in 1 2 3; do
-    # While it is there the next submission of the experiment looks for the job (experiment::settle). (Another task may have removed it.)
+    # While this file exists, the next submission of the experiment looks for the job (experiment::settle). Another task may remove it.
     printf '%s\n' "$run_directory" >"$intent"
     status=0
     job=$(
@@ -111,12 +112,12 @@ restart::in_new_job() {
   return "$status"
 }
 
-# restart::take_over RUN_DIRECTORY TASK_DIRECTORY ATTEMPT   For this job, which continues that attempt; status 1 when another job does.
+# restart::take_over RUN_DIRECTORY TASK_DIRECTORY ATTEMPT   Lets this job continue that attempt; status 1 if another job does.
 restart::take_over() {
   local -r taken=$2/attempt_$3/continued_by job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
   local status=0
   files::create_once "$taken" <<<"$job" || status=$?
-  if ((status == 1)) && [[ $(<"$taken") != "$job" ]]; then # it was itself, if it has been requeued
+  if ((status == 1)) && [[ $(<"$taken") != "$job" ]]; then # it is this job itself if it was requeued
     common::note "job $SLURM_JOB_ID: job $(<"$taken") has continued this task: nothing is left to do"
     return 1
   fi
@@ -124,7 +125,7 @@ restart::take_over() {
   restart::hold_experiment "$1" "$job"
 }
 
-# restart::hold_experiment RUN_DIRECTORY JOB   From here on the run and its experiment are this job's.
+# restart::hold_experiment RUN_DIRECTORY JOB   Records that the run and its experiment now belong to this job.
 restart::hold_experiment() {
   local -r holder=${fact[checkpoint_directory]%/*}/.job
   local file
@@ -137,7 +138,7 @@ restart::hold_experiment() {
   done
 }
 
-# restart::record_job FILE LINE   Adds it, unless the job, its first word, is there.
+# restart::record_job FILE LINE   Adds LINE unless its first word, the job, is in FILE already.
 restart::record_job() {
   if ! grep -sqE "^${2%% *}( |$)" -- "$1"; then printf '%s\n' "$2" >>"$1"; fi
 }

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The project as it was at submission, unpacked for the job (job_submitter/snapshot.sh packs it).
+# The project at submission, unpacked for the job (job_submitter/snapshot.sh packs it).
 
 declare -gA fact+=()
 
-# sources::unpack RUN_DIRECTORY   Tasks of an array that start together each unpack, and one of them gives its copy the name. What
-# git ignores (data, weights) is linked from the live project.
+# sources::unpack RUN_DIRECTORY   If tasks of an array start together, each unpacks, and one of them renames its copy into place. Files
+# that git ignores (data, weights) are links to the live project.
 sources::unpack() {
   local -r folder=${fact[source_dir]}
   local partial name
@@ -19,7 +19,7 @@ sources::unpack() {
   done <"$1/source.tar.ignored"
   sources::keep_folders "$partial"
   chmod 755 -- "$partial"
-  : >"$partial.unpacked" # all that changes from here on is the program's
+  : >"$partial.unpacked" # any later change comes from the program
   if mv -T -- "$partial" "$folder" 2>/dev/null; then
     mv -T -- "$partial.unpacked" "$1/unpacked"
   else
@@ -27,8 +27,8 @@ sources::unpack() {
   fi
 }
 
-# sources::keep_folders SOURCES   Those of --keep-folders lie with the experiment's checkpoints, where --resume and --fresh know of them: a program
-# that saves beside itself finds there what the run before has saved.
+# sources::keep_folders SOURCES   Moves the folders of --keep-folders beside the experiment's checkpoints, which --resume and --fresh
+# handle. A program that saves beside itself then finds there what the run before has saved.
 sources::keep_folders() {
   local name kept here real
   local -a names=()
@@ -38,19 +38,19 @@ sources::keep_folders() {
     name=${name%/}
     kept=${fact[checkpoint_directory]}/$name
     here=$1/${fact[working_directory]}/$name
-    # A folder that git ignores is a link to the project's own, in which nothing is to be changed.
+    # A folder that git ignores is a link to the project's own folder, which must not be changed.
     [[ $(realpath -m -- "${here%/*}")/ == "$real"/* ]] ||
       common::die "--keep-folders ${name@Q}: git ignores the folder that it is in, so the program writes into the project's own, which stays: leave it out, or name that folder"
     mkdir -p -- "$kept" "${here%/*}"
-    # What the project has in it comes along, but over nothing that is there.
+    # Copy the files that the project has in it, but overwrite nothing.
     if [[ -d $here && ! -L $here ]]; then tar --create --directory="$here" . | tar --extract --skip-old-files --directory="$kept"; fi
     rm -rf -- "$here"
     ln -sT -- "$kept" "$here"
   done
 }
 
-# sources::note_written RUN_DIRECTORY   Names the files that the program has written into the run's own copy, where no other run looks for
-# them; and leaves their names in RUN_DIRECTORY/written, each with a NUL.
+# sources::note_written RUN_DIRECTORY   Prints the files that the program has written into the run's own copy, where no other run looks for
+# them, and writes their names into RUN_DIRECTORY/written, each with a NUL.
 sources::note_written() {
   local -r folder=${fact[source_dir]}
   local -a found=()

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# The beginning of a step. srun gives up at once when the controller does not answer it: nothing of the program has run then, and
-# the step is started again. The first task of a step makes attempt_K/begun (the ranks), attempt_K/kept (keep_node.sh).
+# The start of a step. If the controller does not answer, srun gives up at once. Nothing of the program has run then, so the step
+# is started again. The first task of a step creates attempt_K/begun (the ranks) or attempt_K/kept (keep_node.sh).
 
 # step::note_begin ATTEMPT_DIRECTORY MARK
 step::note_begin() {
   : >>"$1/$2" || true # a full disk is not the end of the job
 }
 
-# step::is_missing ATTEMPT_DIRECTORY MARK   Whether srun has said that it could not begin, and no task has begun.
+# step::is_missing ATTEMPT_DIRECTORY MARK   Whether srun reported that it could not start, and no task has started.
 step::is_missing() {
   [[ ! -e $1/$2 ]] && interruption::log_has "$1" '^srun: error: (Unable to confirm allocation|Unable to create step)'
 }
@@ -20,7 +20,7 @@ step::wait_for_slurm() {
   slurm::ask _answer 600 scontrol --oneliner show job "$(interruption::id)" || true
 }
 
-# step::run ATTEMPT_DIRECTORY MARK COMMAND...   COMMAND, by srun, in a process of its own; again where it could not begin.
+# step::run ATTEMPT_DIRECTORY MARK COMMAND...   Runs COMMAND by srun, in a background process; again if it could not start.
 step::run() {
   local pause ending='' status=0
   trap 'ending=1' TERM INT HUP

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # batch.sh's side of a W&B sweep (fact[sweep]). The agent asks the server for one point and starts sweep_trial.sh in place of
-# the program, which writes the point down as the task's command, environment and parameters.yaml. The task then runs like
-# any other: with any launcher, and when it is started again, with the same point and the same run of W&B.
+# the program. sweep_trial.sh writes the point as the task's command, environment and parameters.yaml. The task then runs like
+# any other, with any launcher. After a restart it has the same point and the same run of W&B.
 #
 #   task_N/agent             the agent's WANDB_DIR, its log.txt, and the process id of batch.sh
 #   task_N/spare             the server had no point left: the task has nothing to do
@@ -11,28 +11,28 @@
 declare -gA fact+=()
 declare -g sweep_agent='' # its process
 
-# sweep::take_trial VARIABLE KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Has the server hand out a point, unless the task has a command. Where
-# it gets none VARIABLE becomes "STATUS CAUSE", the end of the attempt.
+# sweep::take_trial VARIABLE KIT RUN_DIRECTORY ATTEMPT_DIRECTORY   Asks the server for a point, unless the task has a command. If
+# it gets none, sets VARIABLE to "STATUS CAUSE", the end of the attempt.
 sweep::take_trial() {
   local -r kit=$2 task_directory=${4%/*}
   local -r log=$task_directory/agent/log.txt
   local -i waited=0
   if [[ -z ${fact[sweep]:-} || -e $task_directory/command ]]; then return; fi
   mkdir -p -- "$task_directory/agent"
-  : >>"$log" # it is looked into before the agent has begun
-  # sweep_trial.sh leaves when this process is gone.
+  : >>"$log" # it is read before the agent has started
+  # sweep_trial.sh exits when this process is gone.
   printf '%s\n' "$$" >"$task_directory/agent/batch"
-  set -m # a process group, to be ended with all that it has started
+  set -m # a process group, so that it can be ended with all that it has started
   bash "$kit/hpc/job/node.sh" "$3" "$4" bash "$kit/hpc/job/sweep_agent.sh" "${fact[sweep]}" >>"$log" 2>&1 </dev/null &
   sweep_agent=$!
   set +m
   while [[ ! -e $task_directory/command ]] && kill -0 "$sweep_agent" 2>/dev/null; do
-    # It says so a moment before it starts what should be sweep_trial.sh.
+    # The agent prints this a moment before it starts what must be sweep_trial.sh.
     if grep -q 'About to run command' "$log" && sleep 3 && [[ ! -e $task_directory/command ]]; then
       sweep::refuse "$1" "$log" 'its command does not start by sweep_trial: make the sweep by hpc/sweep.sh'
       return
     fi
-    # After an error it ends; but it has been seen to wait for its own process for ever.
+    # After an error the agent exits; but it has been seen to wait forever for its own process.
     if grep -qE '^(wandb: ERROR|Error:) ' "$log" && ((++waited > 50)); then break; fi
     sleep 0.2
   done
@@ -63,7 +63,7 @@ sweep::run_id() {
   done <"$1/environment"
 }
 
-# sweep::judge ATTEMPT_DIRECTORY CAUSE   When the step has ended: prints "STATUS CAUSE" where the sweep knows them better.
+# sweep::judge ATTEMPT_DIRECTORY CAUSE   Call it when the step has ended: prints "STATUS CAUSE" if the sweep knows them better.
 sweep::judge() {
   local -r task_directory=${1%/*} cause=$2
   local run
@@ -79,14 +79,14 @@ sweep::judge() {
   fi
 }
 
-# sweep::leave ATTEMPT_DIRECTORY   However the attempt ends, the agent goes before it does.
+# sweep::leave ATTEMPT_DIRECTORY   However the attempt ends, the agent is ended before it.
 sweep::leave() {
   local over=143
   local -i tries
   if [[ -z $sweep_agent ]]; then return; fi
   if [[ -e $1/cause && -e ${1%/*}/exit_status ]]; then over=$(<"${1%/*}/exit_status"); fi
   printf '%s\n' "$over" | common::write_atomically "$1/trial_over"
-  # At once: it looks every five seconds only, and has nothing left to tell the server.
+  # Kill it at once: it checks only every five seconds, and has nothing left to report to the server.
   kill -s TERM -- "-$sweep_agent" 2>/dev/null || true
   for ((tries = 0; tries < 50; tries++)); do
     if ! kill -0 -- "-$sweep_agent" 2>/dev/null; then return; fi

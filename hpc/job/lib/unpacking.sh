@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# The nodes' side of staging.sh: brings what the plan names to this node's own disk, and looks whether it has
-# come as it was. Archives are unpacked; images are mounted, which makes no files. Run once on each node, by
-# keep_node.sh.
+# The nodes' side of staging.sh: copies the entries of the plan to this node's own disk, and checks that they have
+# arrived unchanged. Archives are unpacked; images are mounted, which creates no files. keep_node.sh runs it once on each
+# node.
 
 declare -gA fact+=() packing_tree+=() plan_manifest+=()
 declare -ga plan_kinds+=() plan_keys+=() plan_formats+=() plan_paths+=() plan_there+=()
 declare -g plan_archive plan_image plan_target unpacking_reason=''
 
-# unpacking::is_there ENTRY   What a job that was requeued has left here for itself is not brought again.
+# unpacking::is_there ENTRY   A requeued job does not copy again what it has left here for itself.
 unpacking::is_there() {
   plan::load "$1"
   if [[ ${plan_formats[$1]} == squashfs ]]; then
@@ -17,7 +17,7 @@ unpacking::is_there() {
   fi
 }
 
-# unpacking::check_space WAY   What is missing, in total, against what the disk has free.
+# unpacking::check_space WAY   Compares the size of all missing entries with the free space of the disk.
 unpacking::check_space() {
   local -r way=$1
   local -i entry bytes=0 entries=0
@@ -28,7 +28,7 @@ unpacking::check_space() {
     if [[ ${plan_formats[entry]} == squashfs ]]; then
       bytes+=${plan_manifest[archive_bytes]}
     else
-      # A file takes whole blocks. An archive that is broadcast lies beside what comes out of it.
+      # A file takes whole blocks. A broadcast archive needs space beside its unpacked files.
       entries+=$((plan_manifest[files] + plan_manifest[folders] + plan_manifest[links]))
       bytes+=$((plan_manifest[unpacked_bytes] + (plan_manifest[files] + plan_manifest[folders]) * 4096))
       if [[ $way == sbcast ]]; then bytes+=${plan_manifest[archive_bytes]}; fi
@@ -37,13 +37,13 @@ unpacking::check_space() {
   read -r free free_inodes inodes < <(df --output=avail,iavail,itotal --block-size=1 -- "$SLURM_TMPDIR" | tail -n 1)
   ((free >= bytes)) ||
     common::die "no space on $(common::node): the data need $(packing::size "$bytes") in $SLURM_TMPDIR, and $(packing::size "$free") are free"
-  # Some file systems count no inodes.
+  # Some file systems report no inodes.
   if [[ $inodes =~ ^[1-9] ]] && ((free_inodes < entries)); then
     common::die "no space on $(common::node): the data are $entries files and folders, and $SLURM_TMPDIR has room for $free_inodes (inodes); try --data-format image"
   fi
 }
 
-# unpacking::bring ENTRY WAY   What arrives otherwise than it was is brought once more, then given up.
+# unpacking::bring ENTRY WAY   If the entry arrives changed, copies it once more, then gives up.
 unpacking::bring() {
   local -r entry=$1 way=$2
   local try
@@ -69,7 +69,7 @@ unpacking::try() {
   fi
 }
 
-# unpacking::extract ENTRY WAY   All parts at the same time, except the folders', which come last.
+# unpacking::extract ENTRY WAY   Unpacks all parts at the same time, except the part of the folders, which comes last.
 unpacking::extract() {
   local -r format=${plan_formats[$1]} way=$2
   local folder=$plan_target part process from=$plan_archive failed=0
@@ -102,8 +102,8 @@ unpacking::untar() {
   fi
 }
 
-# Whether the tree at target has the names, sizes, times and modes of the one that was packed; unpacking_reason says
-# what has not.
+# Whether the tree at target has the names, sizes, times and modes of the packed tree; unpacking_reason says
+# which differ.
 unpacking::is_right() {
   local folder=$plan_target start=. found
   if ((plan_manifest[folders] == 0)); then
@@ -127,7 +127,7 @@ unpacking::bring_image() {
   [[ $(stat --format=%s -- "$plan_image") == "${plan_manifest[archive_bytes]}" ]]
 }
 
-# unpacking::mount ENTRY   A container mounts the image itself: it is told so in .hpc_kit/images. A node without
+# unpacking::mount ENTRY   A container mounts the image itself, and finds it in .hpc_kit/images. A node without
 # FUSE unpacks it.
 unpacking::mount() {
   local -r entry=$1
@@ -148,7 +148,7 @@ unpacking::mount() {
   fi
 }
 
-# Its server ignores the signal that tells the ranks to save: it ends when the image is unmounted.
+# The image's server ignores the signal that tells the ranks to save; it ends when the image is unmounted.
 unpacking::squashfuse() {
   local program
   for program in squashfuse_ll squashfuse; do
@@ -160,7 +160,7 @@ unpacking::squashfuse() {
   return 1
 }
 
-# unpacking::make_environment   From the staged environment, which names itself by its old folder, one that works here.
+# unpacking::make_environment   The staged environment contains its old path; makes one from it that works here.
 unpacking::make_environment() {
   local -r tree=$SLURM_TMPDIR/.hpc_kit/environment.tree
   "$tree/bin/python" -I -S "${BASH_SOURCE[0]%/lib/*}/relocate.py" "$tree" "$SLURM_TMPDIR/.hpc_kit/environment"

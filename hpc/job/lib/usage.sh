@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What the job uses on this node, written down beside it: attempt_K/usage_NODE.tsv (usage.py).
+# Records what the job uses on this node: attempt_K/usage_NODE.tsv (usage.py).
 
 declare -gA fact+=()
 
-# usage::start KIT ATTEMPT_DIRECTORY   One process a node, which ends with this one. It holds nothing that others wait for,
-# ignores signals, and its failure must never fail the job.
+# usage::start KIT ATTEMPT_DIRECTORY   Starts one process on each node, which ends with this one. It holds nothing that others wait
+# for, ignores signals, and its failure must never fail the job.
 usage::start() {
   local -r seconds=${HPC_USAGE_SECONDS:-10}
   local python
