@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# Owns accounting (--accounting): a MariaDB with a folder and a socket of its own, no network and no password, which
-# only its owner can reach, and the slurmdbd that keeps the jobs' records in it.
+# Owns accounting (--accounting): a MariaDB with its own folder and socket, without network and password, which only its
+# owner can reach, and the slurmdbd that keeps the jobs' records in it.
 
 declare -gA cluster
 
 accounting::port() {
-  printf '%s\n' "$((cluster["port"] + 250))" # of the cluster's block, behind the nodes'
+  printf '%s\n' "$((cluster["port"] + 250))" # in the cluster's block of ports, after the nodes'
 }
 
 accounting::socket() {
   printf '%s\n' "${cluster[slurm_dir]}/database/socket"
 }
 
-# The lines of slurm.conf. The `password` is the socket of munge.
+# Prints the lines of slurm.conf. The `password` is the socket of munge.
 accounting::of_slurm() {
   cat <<CONF
 AccountingStorageType=accounting_storage/slurmdbd
@@ -22,7 +22,7 @@ AccountingStoragePass=${cluster[slurm_dir]}/munge/socket
 CONF
 }
 
-# slurmdbd wants a file that nobody else can read.
+# slurmdbd requires a file that nobody else can read.
 accounting::configure() {
   local -r base=${cluster[slurm_dir]} file=${cluster[dir]}/etc/slurmdbd.conf
   (
@@ -44,9 +44,9 @@ CONF
   )
 }
 
-# Small, and quick rather than safe from a power cut.
+# Settings for a small and fast database, which is not safe from a power cut.
 accounting::start_database() {
-  # Debian's script knows no spaces.
+  # Debian's script cannot handle spaces.
   local -r folder=${cluster[slurm_dir]}/database log=${cluster[dir]}/log/database.out
   local socket
   socket=$(accounting::socket)
@@ -62,14 +62,14 @@ accounting::start_database() {
     --pid-file="$folder/pid" --skip-networking --skip-grant-tables --skip-log-bin --innodb-buffer-pool-size=64M \
     --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0 --innodb-lock-wait-timeout=900
   processes::wait_for database mariadb-admin --no-defaults --socket="$socket" ping
-  # slurmdbd makes it, too, but by a connection that was refused first: with libmariadb 11.8.9 such a one reads no rows.
+  # slurmdbd creates it too, but through a connection that was refused first; with libmariadb 11.8.9 such a connection reads no rows.
   mariadb --no-defaults --socket="$socket" --execute='CREATE DATABASE IF NOT EXISTS slurm_accounting'
 }
 
-# The library of slurmdbd knows the socket by this variable alone.
+# Only this variable tells the library of slurmdbd where the socket is.
 accounting::start_slurmdbd() {
   processes::start slurmdbd env MYSQL_UNIX_PORT="$(accounting::socket)" slurmdbd -D
   processes::wait_for slurmdbd cluster::slurm sacctmgr --noheader show cluster
-  # The controller gives up when its cluster is not known.
+  # The controller exits if its cluster is not in the database.
   cluster::slurm sacctmgr --immediate add cluster "${cluster[shape]:-pocket}" >/dev/null 2>&1 || true
 }

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# Owns where a pocket cluster lies and what is recorded about it: the associative array `cluster`.
+# Owns the place of a pocket cluster and its recorded facts: the associative array `cluster`.
 #
 #   POCKET_CLUSTER_DIR/
-#     cluster        the facts below, one key=value per line; there from `up` to `down`
+#     cluster        the facts below, one key=value per line; exists from `up` to `down`
 #     etc/ munge/ pids/ spool/ state/    what the daemons need
 #     disks/ localscratch/               the nodes' own disks
 #     database/                          of --accounting
-#     log/ scratch/ next_job_id          these outlive `down`
+#     log/ scratch/ next_job_id          these stay after `down`
 
 declare -gA cluster
 
-# Sets cluster[dir], and the recorded facts of a cluster that was started there.
+# Sets cluster[dir], and reads the recorded facts of a cluster that was started there.
 cluster::locate() {
   cluster[dir]=$(realpath -m -- "${POCKET_CLUSTER_DIR:-/var/tmp/pocket_cluster_$(id -un)}")
   [[ ${cluster[dir]} != *[[:cntrl:]]* ]] ||
@@ -19,7 +19,7 @@ cluster::locate() {
   local -r facts=${cluster[dir]}/cluster
   [[ -r $facts ]] || return 0
   [[ -O $facts || $(stat -c %u -- "$facts") == 0 ]] ||
-    common::die "the cluster in ${cluster[dir]} belongs to $(stat -c %U -- "$facts"), and is of use to nobody else"
+    common::die "the cluster in ${cluster[dir]} belongs to $(stat -c %U -- "$facts"), and only that user can use it"
   while IFS='=' read -r key value; do
     cluster[$key]=$value
   done <"$facts"
@@ -36,8 +36,8 @@ cluster::record() {
   done | common::write_atomically "${cluster[dir]}/cluster"
 }
 
-# One `up` or `down` at a time. The lock is the folder itself: no file to leave behind. From then on Ctrl-C waits
-# for the moments where it does no harm: the installing of packages, and the waiting for nodes.
+# Only one `up` or `down` runs at a time. The lock is the folder itself, so no lock file is left behind. From then on Ctrl-C waits
+# until it does no harm: during the installation of packages, and while waiting for nodes.
 cluster::lock() {
   local lock status=0
   exec {lock}<"${cluster[dir]}"
@@ -59,8 +59,8 @@ cluster::without_lock() (
   "$@"
 )
 
-# Whoever can write Slurm's files runs commands as their owner: nobody else may have made the folder. And `down`
-# removes by name: the folder may hold nothing but what an earlier cluster left.
+# Whoever can write Slurm's files runs commands as their owner, so nobody else may have made the folder. And `down`
+# removes by name, so the folder may hold only what an earlier cluster left.
 cluster::make_folder() {
   local -r dir=${cluster[dir]}
   local other
@@ -75,7 +75,7 @@ cluster::make_folder() {
   chmod 755 -- "$dir"
 }
 
-# Also puts back what a cleaner of /tmp took away.
+# Also restores files that a cleaner of /tmp has removed.
 cluster::make_folders() {
   local -r dir=${cluster[dir]} link=${cluster[slurm_dir]}
   if [[ $link != "$dir" ]]; then
@@ -97,26 +97,26 @@ cluster::make_folders() {
   fi
 }
 
-# slurm.conf cannot hold a space, and a socket's path must stay below 108 bytes: such a folder is reached through
-# a short symbolic link, in a folder that nobody else can change. Prints the folder's or the link's name.
+# slurm.conf cannot hold a space, and the path of a socket must be shorter than 108 bytes. Such a folder is reached through
+# a short symbolic link, in a folder that nobody else can change. Prints the name of the folder or of the link.
 cluster::new_slurm_dir() {
   local -r dir=${cluster[dir]}
   if [[ $dir =~ ^[A-Za-z0-9_./+-]{1,60}$ ]]; then
     printf '%s\n' "$dir"
   else
-    # The name is recorded first and made then, so that an interruption leaves nothing unknown.
+    # Record the name before creating it, so that an interruption leaves nothing unknown.
     printf '%s/link\n' "$(mktemp --dry-run /tmp/pocket_cluster.XXXXXX)"
   fi
 }
 
-# As Slurm's daemons see it.
+# Prints the folder as Slurm's daemons see it.
 cluster::host_name() {
   local name
   name=$(uname -n)
   printf '%s\n' "${name%%.*}"
 }
 
-# A shape has names of its own.
+# A shape has its own node names.
 cluster::nodes() {
   if [[ -n ${cluster[names]:-} ]]; then
     printf '%s\n' "${cluster[names]// /$'\n'}"
@@ -125,7 +125,7 @@ cluster::nodes() {
   fi
 }
 
-# cluster::number NODE   From 1 up; fails for what is no node.
+# cluster::number NODE   Prints the number of the node, from 1 up; fails if there is no such node.
 cluster::number() {
   local name number=0
   if [[ -z ${cluster[names]:-} && $1 =~ ^node([0-9]+)$ ]]; then
@@ -146,12 +146,12 @@ cluster::is_node() {
   cluster::number "$1" >/dev/null
 }
 
-# Its nodes start when a job needs them.
+# Whether its nodes start when a job needs them.
 cluster::is_elastic() {
   [[ -e ${cluster[dir]}/etc/elastic ]]
 }
 
-# In words, for people.
+# Prints the summary in words, for people.
 cluster::summary() {
   if [[ -n ${cluster[shape]:-} ]]; then
     printf 'shape %s, %d nodes' "${cluster[shape]}" "${cluster[nodes]}"
@@ -160,7 +160,7 @@ cluster::summary() {
   fi
 }
 
-# A node's own disk as this machine sees it. In the form `hosts` each node has it mounted on localscratch.
+# Prints a node's own disk as this machine sees it. In the form `hosts` each node has it mounted on localscratch.
 cluster::disk() {
   local -r name=$1
   case ${cluster[network]} in
@@ -169,19 +169,19 @@ cluster::disk() {
   esac
 }
 
-# A number that differs between clusters, and is the same each time for one.
+# Prints a number that differs between clusters, and is the same each time for one cluster.
 cluster::hash() {
   local sum
   sum=$(cksum <<<"${cluster[dir]}")
   printf '%s\n' "${sum%% *}"
 }
 
-# A tool of Slurm, for this cluster. A controller that does not answer holds up nobody.
+# Runs a Slurm command for this cluster. A controller that does not answer must not block the caller.
 cluster::slurm() {
   SLURM_CONF=${cluster[slurm_dir]}/etc/slurm.conf timeout 10 "$@"
 }
 
-# A line for each node: name, state, when its slurmd started.
+# Prints a line for each node: name, state, start time of its slurmd.
 cluster::node_states() {
   local line
   while read -r line; do
@@ -191,7 +191,7 @@ cluster::node_states() {
   done < <(cluster::slurm scontrol --oneliner show nodes 2>/dev/null)
 }
 
-# Would Slurm give this node to a job, now or when those that it has end?
+# Whether Slurm would give this node to a job, now or when its current jobs end.
 cluster::state_is_good() {
   local -r state=$1
   [[ $state =~ ^(IDLE|MIXED|ALLOCATED)(\+|$) && ! $state =~ DOWN|DRAIN|FAIL|NOT_RESPONDING|INVAL|REBOOT ]]

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Owns what is written into etc/ and munge/: the settings of Slurm and munge.
+# Owns the files in etc/ and munge/: the settings of Slurm and munge.
 
 declare -gA cluster
 
@@ -12,7 +12,7 @@ configuration::write() {
   configuration::gres | common::write_atomically "$etc/gres.conf"
   configuration::cgroup | common::write_atomically "$etc/cgroup.conf"
   for hook in prolog task_prolog epilog; do
-    # Copies: a job's user may not be able to read this checkout.
+    # Copy them, because a job's user may not be able to read this checkout.
     install -m 755 -- "${BASH_SOURCE[0]%/*}/job_hook.sh" "$etc/$hook"
   done
   if [[ -n ${cluster[shape]:-} ]]; then
@@ -33,8 +33,8 @@ configuration::munge_key() {
   mv -f -- "$key.partial" "$key"
 }
 
-# Each IPv4 address stands a second time in its IPv6 form: torch looks its peers' names up by that, and warns
-# of each that has none.
+# Each IPv4 address is listed again in its IPv6 form: torch looks up the names of its peers by that form, and warns
+# about each name that has none.
 configuration::hosts() {
   local name address
   printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n'
@@ -46,7 +46,7 @@ configuration::hosts() {
   done
 }
 
-# Links to /dev/null stand for GPUs: Slurm wants a device file for each and never opens it.
+# Links to /dev/null stand for GPUs: Slurm requires a device file for each, and never opens it.
 configuration::gres() {
   local -r gpus=${cluster[gpus_per_node]}
   local i
@@ -63,7 +63,7 @@ configuration::gres() {
     "${cluster[nodes]}" "${cluster[gpu_type]}" "${cluster[slurm_dir]}" $((gpus - 1))
 }
 
-# By the word Gres= of each line of nodes: `gpu:h100:2,tmpfs:3000` is two device files, and a number of tmpfs.
+# Follows the Gres= word of each line of nodes: `gpu:h100:2,tmpfs:3000` is two device files, and a number of tmpfs.
 configuration::shaped_gres() {
   local line name gres first
   local -a words
@@ -84,7 +84,7 @@ configuration::shaped_gres() {
   done < <(shape::node_lines)
 }
 
-# configuration::devices FIRST COUNT   The end of a line of gres.conf.
+# configuration::devices FIRST COUNT   Prints the end of a line of gres.conf.
 configuration::devices() {
   local -r first=$1 last=$(($1 + $2 - 1))
   local i
@@ -95,8 +95,8 @@ configuration::devices() {
     "${cluster[gpu_flags]:+ Flags=${cluster[gpu_flags]}}"
 }
 
-# Nothing here uses cgroups, but left to itself slurmd wants them mounted. Old ones know no `disabled`, and new ones
-# will know no `cgroup/v1`, which looks for nothing unless it is used.
+# Nothing here uses cgroups, but by default slurmd requires them to be mounted. Old versions do not know `disabled`, and new ones
+# will not know `cgroup/v1`, which checks for nothing unless it is used.
 configuration::cgroup() {
   if [[ $(slurmd -V) =~ ([0-9]+)\. ]] && ((BASH_REMATCH[1] >= 24)); then
     printf 'CgroupPlugin=disabled\n'
@@ -117,7 +117,7 @@ configuration::nodes() {
   printf ' State=UNKNOWN\n'
 }
 
-# configuration::addresses FIRST LAST   Of a line of nodes.
+# configuration::addresses FIRST LAST   Prints the addresses in a line of nodes.
 configuration::addresses() {
   local -r port=${cluster[port]}
   case ${cluster[network]} in
@@ -130,14 +130,14 @@ configuration::addresses() {
   esac
 }
 
-# The lines of a shape's nodes, with their addresses.
+# Prints the lines of a shape's nodes, with their addresses.
 configuration::shaped_nodes() {
   local line first=1 last
   while IFS= read -r line; do
     last=$((first + $(shape::expand <<<"$line" | wc -l) - 1))
     printf 'NodeName=%s' "$line"
     if cluster::is_elastic; then
-      printf ' Port=%d' "$((cluster["port"] + 1))" # elastic.sh tells the addresses
+      printf ' Port=%d' "$((cluster["port"] + 1))" # elastic.sh sets the addresses
     else
       configuration::addresses "$first" "$last"
     fi
@@ -147,7 +147,7 @@ configuration::shaped_nodes() {
   done < <(shape::node_lines)
 }
 
-# The plain cluster's settings, those that the shape makes otherwise excepted.
+# Prints the plain cluster's settings, except those that the shape replaces.
 configuration::shaped() {
   local shape
   shape=$(shape::slurm)
@@ -158,10 +158,10 @@ configuration::shaped() {
       other["nodename"] = other["partitionname"] = 1
     }
     !(tolower($1) in other)'
-  # `KEY=` takes a line away.
+  # `KEY=` removes a line.
   printf '%s\n' "$shape" | grep -Ev '^PartitionName=|=$' || true
   configuration::shaped_nodes
-  # Behind the nodes that they name.
+  # Must come after the nodes that they name.
   printf '%s\n' "$shape" | grep '^PartitionName='
 }
 
@@ -169,7 +169,7 @@ configuration::hooks() {
   local -r etc=${cluster[slurm_dir]}/etc
   printf 'TaskProlog=%s\n' "$etc/task_prolog"
   if [[ ${cluster[tmpdir]} == site ]]; then
-    # Alloc: before the job starts, and on each of its nodes, not only where a step runs.
+    # Alloc: runs before the job starts, on each of its nodes, not only on nodes where a step runs.
     printf 'PrologFlags=Alloc\nProlog=%s\nEpilog=%s\n' "$etc/prolog" "$etc/epilog"
   fi
 }
@@ -177,7 +177,7 @@ configuration::hooks() {
 configuration::slurm() {
   local -r base=${cluster[slurm_dir]}
   local first_job_id=1
-  # A job id is used once, also after `down`: people keep results by it.
+  # A job id is used once, also after `down`, because people store results under it.
   [[ ! -s ${cluster[dir]}/next_job_id ]] || first_job_id=$(<"${cluster[dir]}/next_job_id")
   cat <<CONF
 # Written by pocket_cluster.sh up.
@@ -187,7 +187,7 @@ SlurmctldPort=${cluster[port]}
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthType=auth/munge
-# cred_expire: a requeued job starts again after this many seconds, not two minutes.
+# cred_expire: a requeued job starts again after this many seconds, not after two minutes.
 AuthInfo=socket=$base/munge/socket,cred_expire=5
 
 StateSaveLocation=$base/state
@@ -199,11 +199,11 @@ SlurmdLogFile=$base/log/%n.log
 MailProg=/bin/true
 $(configuration::hooks)
 
-# The machine is smaller than its nodes claim, and cgroups need not be there.
+# The machine is smaller than its nodes claim, and cgroups may be missing.
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-# Memory limits hold, as on a real cluster, by Slurm's own look at the processes each second.
+# Memory limits are enforced, as on a real cluster, because Slurm itself samples the processes each second.
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
@@ -219,11 +219,11 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
 KillWait=10
-# A dead node is noticed after SlurmdTimeout seconds, and is welcome again as soon as it registers.
+# A dead node is noticed after SlurmdTimeout seconds, and returns to service when it registers again.
 SlurmdTimeout=20
 ReturnToService=2
 FirstJobId=$first_job_id
-# scontrol tells about ended jobs for a day.
+# scontrol shows ended jobs for a day.
 MinJobAge=86400
 MaxJobCount=100000
 

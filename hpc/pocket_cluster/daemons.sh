@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Which daemons a cluster has, and how each starts: munged, switch (form `hosts`), database and slurmdbd (with
+# Defines the daemons of a cluster, and how each starts: munged, switch (form `hosts`), database and slurmdbd (with
 # accounting), slurmctld, and one for each node.
 
 declare -gA cluster
 
-# All that should run, in the order of starting.
+# Prints all daemons that must run, in the order of starting.
 daemons::names() {
   printf 'munged\n'
   if [[ ${cluster[network]} == hosts ]]; then printf 'switch\n'; fi
@@ -38,8 +38,8 @@ daemons::start_missing() {
   done
 }
 
-# A node's jobs died with it: the controller puts them back into the queue now. (In the form `loopback` jobs outlive
-# their slurmd, and the next one takes them over.)
+# A node's jobs died with it: make the controller requeue them now. (In the form `loopback` jobs outlive
+# their slurmd, and the next slurmd adopts them.)
 daemons::report_dead_nodes() {
   local list
   [[ ${cluster[network]} == hosts && -e ${cluster[dir]}/state/job_state ]] || return 0
@@ -51,7 +51,7 @@ daemons::start() {
   local -r name=$1 base=${cluster[slurm_dir]}
   case $name in
     munged)
-      # --force: a stale socket, or a group that may write the folder above, is no reason to stop.
+      # --force: start despite a stale socket, or a group that may write the folder above.
       processes::start munged munged --foreground --force --num-threads=2 --key-file="$base/munge/munge.key" \
         --socket="$base/munge/socket" --pid-file="$base/munge/pid" --seed-file="$base/munge/seed" \
         --log-file="$base/log/munged.log"

@@ -12,7 +12,7 @@ down::run() {
   [[ -O $dir/cluster ]] || common::die "the cluster in $dir belongs to $(stat -c %U -- "$dir/cluster"), and only" \
     "$(stat -c %U -- "$dir/cluster") can take it down"
   cluster::lock
-  # Another `up` or `down` may have been at work.
+  # Another `up` or `down` may have run in the meantime.
   cluster::locate
   cluster::exists || return 0
   down::keep_job_id
@@ -21,7 +21,7 @@ down::run() {
   common::note "pocket cluster is down; results and logs stay in $dir"
 }
 
-# The controller knows it, while it lives.
+# Prints what the controller knows, while it lives.
 down::keep_job_id() {
   local settings
   processes::live slurmctld || return 0
@@ -42,6 +42,6 @@ down::remove_files() {
   if [[ ${cluster[slurm_dir]:-$dir} != "$dir" ]]; then
     rm -rf -- "${cluster[slurm_dir]%/*}"
   fi
-  # Last, so that an interrupted `down` can be repeated.
+  # Remove it last, so that an interrupted `down` can be repeated.
   rm -f -- "$dir/cluster"
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# elastic.sh: nodes that start when jobs wait for them. slurmctld runs it by the links etc/resume NODES and
-# etc/suspend NODES. The file etc/elastic, which may be changed while the cluster is up, says how a start goes:
-#   seconds=N       between the wish for a node and the start of its slurmd
-#   fail_each=N     each Nth start fails without a word; 0: none does
+# elastic.sh: nodes that start when jobs wait for them. slurmctld runs it through the links etc/resume NODES and
+# etc/suspend NODES. The file etc/elastic, which may be changed while the cluster is up, describes a start:
+#   seconds=N       between the request for a node and the start of its slurmd
+#   fail_each=N     each Nth start fails without a message; 0: none fails
 set -euo pipefail
 shopt -s inherit_errexit
 umask 022
@@ -17,7 +17,7 @@ source "$hpc/pocket_cluster/shape.sh"
 source "$hpc/pocket_cluster/processes.sh"
 source "$hpc/pocket_cluster/network.sh"
 
-# `down` ends the controller first: what comes later is of no use. Holds the lock to the end.
+# `down` ends the controller first, so anything later is useless. Holds the lock until the end.
 elastic::lock() {
   cluster::lock
   if ! cluster::exists || ! processes::live slurmctld; then exit; fi
@@ -49,13 +49,13 @@ elastic::resume() {
     count+=1
     printf '%d\n' "$count" >"$starts"
     if ((how[fail_each] > 0 && count % how[fail_each] == 0)); then continue; fi
-    # Of a node that Slurm gave up, the process may live.
+    # The process of a node that Slurm gave up may still live.
     elastic::stop "$name"
     address=$(network::address "$name")
-    # In place: it is mounted on the nodes' own.
+    # Change it in place: it is mounted on the nodes' own file.
     printf '%s %s\n' "$address" "$name" >>"$etc/hosts"
     cluster::slurm scontrol update nodename="$name" nodeaddr="$address" nodehostname="$name"
-    # -b: as after a start of the machine.
+    # -b: like a start of the machine.
     network::start_node "$name" slurmd -D -b -N "$name" -f "${cluster[slurm_dir]}/etc/slurm.conf"
   done < <(cluster::slurm scontrol show hostnames "$1")
 }

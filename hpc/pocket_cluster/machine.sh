@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What runs inside the namespaces of the form `hosts`. Run by daemons.sh and network.sh, as root:
-#   machine.sh try                                   inside all of them: are they good for anything?
+# The programs inside the namespaces of the form `hosts`. daemons.sh and network.sh run it, as root:
+#   machine.sh try                                   inside all of them: checks whether they work
 #   machine.sh switch INTERFACE PID                  inside a network namespace; INTERFACE goes to PID's
 #   machine.sh node NAME SWITCH_PID NUMBER ADDRESS ADDRESS6 DIRECTORY SLURMD…   inside a network namespace
 #   machine.sh init NAME DIRECTORY SLURMD…           process 1 of the node
@@ -29,28 +29,28 @@ machine::node() {
   local cable=eth0 other=''
   if [[ -e $directory/etc/interfaces ]]; then read -r cable other <"$directory/etc/interfaces"; fi
   ip link set lo up
-  # That of a node that has just died goes with the last of its processes, which may take a moment.
+  # The interface of a node that has just died disappears with the last of its processes, which may take a moment.
   nsenter --target "$switch" --net ip link delete dev "$name" 2>/dev/null || true
-  # The same hardware address after a restart: the other nodes remember it for a minute.
+  # Keep the hardware address across restarts: the other nodes cache it for a minute.
   ip link add "$cable" address "$(printf '02:00:00:00:00:%02x' "$number")" type veth peer name "$name" netns "$switch"
   nsenter --target "$switch" --net ip link set "$name" master bridge0 up
   ip address add "$address/24" dev "$cable"
   ip link set "$cable" up
   ip -6 address add "$address6/64" dev "$cable" nodad 2>/dev/null || true
   if [[ -n $other ]]; then
-    # It leads nowhere: its other end lies in the same node.
+    # This interface leads nowhere: its other end is in the same node.
     ip link add "$other" type veth peer name "$other-end"
     ip address add "10.100.0.$number/24" dev "$other"
     ip link set "$other" up
     ip link set "$other-end" up
   fi
-  # --kill-child: whoever ends this process ends the node, with all that its jobs started, as a power cut does.
+  # --kill-child: ending this process ends the node, with all that its jobs started, like a power cut.
   exec unshare --uts --mount --pid --fork --kill-child --mount-proc -- \
     bash "${BASH_SOURCE[0]}" init "$name" "${@:6}"
 }
 
-# machine::homes DIRECTORY HOW   The homes that a shape gives its nodes: `ro`, or as they are with the room for writes that
-# these options of tmpfs give. The cluster's own folder stays as it is, also where it lies in a home.
+# machine::homes DIRECTORY HOW   Mounts the homes that a shape gives its nodes: `ro` is read-only; options of tmpfs add room for writes
+# to the homes as they are. The cluster's own folder stays unchanged, also if it is in a home.
 machine::homes() {
   local -r directory=$1 how=$2
   local home room
@@ -80,7 +80,7 @@ machine::init() {
   mount --bind -- "$directory/etc/hosts" /etc/hosts
   mount --bind -- "$directory/disks/$name" "$directory/localscratch"
   if [[ -e $directory/etc/home ]]; then machine::homes "$directory" "$(<"$directory/etc/home")"; fi
-  # Programs look there too, and would find those of this machine.
+  # Programs also look there, and would find those of this machine.
   if [[ -e $directory/etc/interfaces ]]; then mount -t sysfs sysfs /sys; fi
   if [[ -x $directory/etc/shape_node_setup ]]; then "$directory/etc/shape_node_setup" "$name" "$directory"; fi
   # Not exec: process 1 must reap the orphans that Slurm leaves to it. The node lives as long as its slurmd.

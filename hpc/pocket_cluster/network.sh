@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Owns addresses and ports, and how the nodes of the form `hosts` are joined.
+# Owns addresses and ports, and the network that connects the nodes of the form `hosts`.
 #
-# A process in a network namespace of its own holds a bridge: the switch. Each node is a process in namespaces of
-# its own with one cable (a veth pair) to it, and so is this machine, the login node. No namespace has a name, so
-# each is gone with its processes, and no firewall rule of this machine stands between the nodes.
+# A process in its own network namespace holds a bridge: the switch. Each node is a process in its own namespaces, with one cable
+# (a veth pair) to the switch; this machine, the login node, also has a cable. No namespace has a name, so each disappears with its
+# processes, and no firewall rule of this machine stands between the nodes.
 
 declare -gA cluster
 
@@ -31,7 +31,7 @@ network::possible_form() {
   printf '%s\n' "${form/auto/hosts}"
 }
 
-# Prints the first of 256 ports below those that the kernel gives to any program: the controller's, then one per node.
+# Prints the first of 256 free ports below those that the kernel assigns to any program: the controller's, then one per node.
 network::free_port() {
   local low used first try
   read -r low _ </proc/sys/net/ipv4/ip_local_port_range
@@ -51,7 +51,7 @@ network::free_port() {
   common::die "found no free block of ports between 10240 and $low"
 }
 
-# A /24 of the range set aside for tests of networks (RFC 2544), which this machine has no route for. Prints the first
+# Chooses a /24 of the range reserved for network tests (RFC 2544) that this machine has no route for. Prints the first
 # three numbers.
 network::free_subnet() {
   local try prefix routes number
@@ -67,7 +67,7 @@ network::free_subnet() {
   common::die "found no free subnet in 198.18.0.0/15"
 }
 
-# network::address NAME   Of a node, or of `login`: this machine, where the controller runs and jobs are submitted.
+# network::address NAME   Prints the address of a node, or of `login`: this machine, where the controller runs and jobs are submitted.
 network::address() {
   local number=254
   if [[ $1 != login ]]; then number=$(cluster::number "$1"); fi
@@ -77,18 +77,18 @@ network::address() {
   esac
 }
 
-# A second address for each, as nodes of real clusters have. Only the IPv4 address belongs to the host name.
+# Prints a second address for each, as nodes of real clusters have. The host name has only the IPv4 address.
 network::address6() {
   local -r number=$1
   printf 'fd00:%x::%x\n' "$(($(cluster::hash) % 65536))" "$number"
 }
 
-# Does this machine's cable to the switch work?
+# Whether this machine's cable to the switch works.
 network::is_joined() {
   [[ $(ip -4 address show dev "${cluster[interface]}" up 2>/dev/null) == *" $(network::address login)/24 "* ]]
 }
 
-# Brings up the switch, and this machine's cable to it.
+# Starts the switch, and connects this machine to it.
 network::start_switch() {
   local -r interface=${cluster[interface]}
   ip link delete dev "$interface" 2>/dev/null || true
@@ -96,7 +96,7 @@ network::start_switch() {
   processes::wait_for switch ip link show dev "$interface"
   ip link set dev "$interface" up
   ip -6 address add "$(network::address6 254)/64" dev "$interface" nodad 2>/dev/null || true
-  # Last: by it network::is_joined knows that nothing is missing.
+  # Add it last: network::is_joined takes it as the sign that everything is complete.
   ip address add "$(network::address login)/24" dev "$interface"
 }
 

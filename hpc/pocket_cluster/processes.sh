@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# Owns the processes of a cluster, each by its name. pids/NAME holds a process id and its start time, by which a
-# process that later gets the same id is told apart; log/NAME.out what it prints.
+# Owns the processes of a cluster, each by its name. pids/NAME holds a process id and its start time, which shows if a later
+# process got the same id; log/NAME.out holds its output.
 
 declare -gA cluster
 
-# When the process began, in clock ticks since the machine started; nothing if there is no such process.
+# Prints when the process began, in clock ticks since the machine started; nothing if there is no such process.
 processes::start_time() {
   local -r pid=$1
   local stat
   local -a fields
   { stat=$(<"/proc/$pid/stat"); } 2>/dev/null || return 0
-  # Behind the command's name, which may hold anything: state, …, start time (field 22 of proc(5)).
+  # The fields after the command's name, which may contain anything: state, …, start time (field 22 of proc(5)).
   read -r -a fields <<<"${stat##*) }"
   [[ ${fields[0]} == Z ]] || printf '%s\n' "${fields[19]}"
 }
 
-# Prints the process id of a daemon that lives; fails for one that does not.
+# Prints the process id of a daemon; fails if the daemon does not live.
 processes::pid() {
   local -r name=$1
   local pid started
@@ -36,13 +36,13 @@ processes::any_lives() {
   return 1
 }
 
-# processes::start NAME COMMAND...   It outlives this script and its terminal and holds nothing of the caller's open.
-# Its signals are those of a fresh login: jobs inherit what is ignored, and nohup, cron and this script ignore some.
+# processes::start NAME COMMAND...   The process outlives this script and its terminal, and keeps nothing of the caller open.
+# Its signals are those of a fresh login, because jobs inherit ignored signals, and nohup, cron and this script ignore some.
 processes::start() {
   local -r name=$1 record=${cluster[dir]}/pids/$1
   local -a reset=(env --default-signal)
   local path
-  # Jobs that take nothing over of their owner's environment find a shape's commands by this.
+  # Jobs that take nothing from their owner's environment find a shape's commands through this variable.
   path=$(shape::bin)
   path=${path:+$path:}$PATH
   shift
@@ -55,8 +55,8 @@ os.execvp(sys.argv[1], sys.argv[1:])')
   rm -f -- "$record"
   (
     cd /
-    # Recorded before it starts, and before it lets go of the lock: no interruption leaves an unknown process.
-    # ($BASHPID inside of $( ) would be that of another process.)
+    # Record it before it starts, and before it releases the lock, so that an interruption leaves no unknown process.
+    # ($BASHPID inside $( ) would be that of another process.)
     pid=$BASHPID
     started=$(processes::start_time "$pid")
     printf '%s %s\n' "$pid" "$started" >"$record"
@@ -71,7 +71,7 @@ os.execvp(sys.argv[1], sys.argv[1:])')
   done
 }
 
-# processes::wait_for NAME COMMAND...   Until COMMAND succeeds; NAME must live so long.
+# processes::wait_for NAME COMMAND...   Waits until COMMAND succeeds; fails if NAME ends before.
 processes::wait_for() {
   local -r deadline=$((SECONDS + 60))
   until "${@:2}" >/dev/null 2>&1; do
@@ -85,7 +85,7 @@ processes::wait_for() {
 processes::die_with_log() {
   local -r log=${cluster[dir]}/log/$1.out
   tail -n 5 -- "$log" >&2 || true
-  common::die "$2: above is how $log ends; 'down' and then 'up' starts anew"
+  common::die "$2: above is how $log ends; run 'down' and then 'up' to start again"
 }
 
 # Ends them, and all that jobs have started. Returns when all are gone.
@@ -95,14 +95,14 @@ processes::end() {
   local -a living
   local -A ended=()
   for ((try = 0; try < 200; try++)); do
-    # From the twentieth time on also what should have ended by itself.
+    # From the twentieth round on, also end processes that were expected to end by themselves.
     mapfile -t living < <(processes::recorded $((try >= 20)) && processes::of_jobs)
     for pid in "${living[@]}"; do ended[$pid]=1; done
     kill -KILL -- "${living[@]}" 2>/dev/null || true
     for pid in "${!ended[@]}"; do
       if [[ ! -e /proc/$pid ]]; then unset -v "ended[$pid]"; fi
     done
-    # Some machines' process 1 takes a while to bury the dead, and `pgrep` still finds them: 3 s for that.
+    # On some machines process 1 takes a while to reap zombies, and `pgrep` still finds them: allow 3 s.
     quiet=$((${#living[@]} == 0 ? quiet + 1 : 0))
     if ((quiet && (${#ended[@]} == 0 || quiet == 60))); then return; fi
     sleep 0.05
@@ -119,8 +119,8 @@ processes::recorded() {
     pid=$(processes::pid "$name") || continue
     children=()
     { read -r -a children <"/proc/$pid/task/$pid/children"; } 2>/dev/null || true
-    # The process behind a node of the form `hosts` ends when the last process inside the node has, so by waiting
-    # for it we wait for those. Its child is their process 1.
+    # The process behind a node of the form `hosts` ends after the last process inside the node has ended, so waiting
+    # for it waits for them too. Its child is their process 1.
     if [[ ${cluster[network]} != hosts || $all == 1 ]] || ! cluster::is_node "$name" || ((${#children[@]} == 0)); then
       children+=("$pid")
     fi
@@ -128,8 +128,8 @@ processes::recorded() {
   done
 }
 
-# In the form `loopback` a job's processes are this machine's, and those that it detached are nobody's children.
-# slurmstepd has overwritten its environment, but holds its node's log open; all below it carry a mark from task_prolog.
+# In the form `loopback` a job's processes are processes of this machine, and those that it detached have no parent in the job.
+# slurmstepd has overwritten its environment, but keeps its node's log open; all processes below it carry a mark from task_prolog.
 processes::of_jobs() {
   local folder open
   [[ ${cluster[network]} == loopback ]] || return 0

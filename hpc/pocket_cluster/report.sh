@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# pocket_cluster.sh env and status: the two that write to standard output.
+# pocket_cluster.sh env and status: the two commands that write to standard output.
 
 declare -gA cluster
 
@@ -53,5 +53,5 @@ report::status() {
     }
     printf '%-10s %-8s %-15s %s\n' "$name" "$pid" "$address" "${state[$name]:--}"
   done
-  ((wrong == 0)) || common::die "not all are well: 'up' repairs the cluster"
+  ((wrong == 0)) || common::die "some parts of the cluster do not work: repair it with 'up'"
 }

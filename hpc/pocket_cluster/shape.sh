@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# Owns the shapes (--shape NAME): clusters that are asked, refuse and lack as real sites do. A folder shapes/NAME has
+# Owns the shapes (--shape NAME): clusters with the requirements, refusals and gaps of real sites. A folder shapes/NAME has
 #
-#   slurm.conf        its head says what is emulated, what is not, and where such sites are; then lines of Slurm. They take
-#                     the place of the plain cluster's; `KEY=` takes one away. ETC stands for the cluster's folder etc/, GROUP
-#                     for the group of whoever started it.
-#   job_submit.lua    the site's rules, behind ../common.lua;  cli_filter.lua: what sbatch itself does there
-#   facts             KEY=VALUE: options of `up` that are part of the shape, and gpu_flags, a word of gres.conf
-#   login             NAME=VALUE: what people have in their environment there
-#   prolog, epilog, task_prolog, node_setup    run on nodes; the last before slurmd. bash_env: for BASH_ENV
+#   slurm.conf        its head says what is emulated, what is not, and which sites are like this; then lines of Slurm. They
+#                     replace the plain cluster's lines; `KEY=` removes one. ETC stands for the cluster's folder etc/, GROUP
+#                     for the group of the user who started it.
+#   job_submit.lua    the site's rules, loaded after ../common.lua;  cli_filter.lua: the behaviour of sbatch there
+#   facts             KEY=VALUE: options of `up` that belong to the shape, and gpu_flags, a word of gres.conf
+#   login             NAME=VALUE: the environment of people there
+#   prolog, epilog, task_prolog, node_setup    run on nodes; node_setup before slurmd. bash_env: for BASH_ENV
 #   home, interfaces  the homes that nodes have; the names of a node's cable and of an interface that leads nowhere: machine.sh
-#   bin/              commands that stand before those of the machine, on the login node and on nodes
+#   bin/              commands that come before those of the machine, on the login node and on nodes
 #   elastic           its nodes start when jobs wait for them: elastic.sh
 
 declare -gA cluster
@@ -26,7 +26,7 @@ shape::names() {
   done
 }
 
-# shape::require NAME   Ends with status 2 when there is no such shape, or one that cannot be so.
+# shape::require NAME   Exits with status 2 if there is no such shape, or if this cluster cannot have it.
 shape::require() {
   local -a known
   local nearest
@@ -34,7 +34,7 @@ shape::require() {
   if [[ " ${known[*]} " == *" $1 "* ]]; then
     cluster[shape]=$1
     shape::refuse_options
-    # What is recorded of a cluster that is up counts: cluster::locate.
+    # If a cluster is up, its recorded facts count: cluster::locate.
     cluster[shape]=''
     return
   fi
@@ -42,12 +42,12 @@ shape::require() {
   common::die_usage "--shape ${1@Q}: no such shape${nearest:+: did you mean $nearest?} (there are: ${known[*]})"
 }
 
-# What a shape is made of is no option: one that says otherwise ends it with status 2.
+# The facts of a shape are not options: an option that contradicts one exits with status 2.
 shape::refuse_options() {
   local key value
   for key in nodes gpus_per_node gpu_type; do
     [[ -z ${options_value[$key]:-} ]] ||
-      common::die_usage "--${key//_/-} is not possible with --shape ${cluster[shape]}, which has nodes of its own: leave it out"
+      common::die_usage "--${key//_/-} is not possible with --shape ${cluster[shape]}, which has its own nodes: omit the option"
   done
   while IFS='=' read -r key value; do
     [[ -z ${options_value[$key]:-} || ${options_value[$key]} == "$value" || ${options_value[$key]} == auto ]] ||
@@ -67,7 +67,7 @@ shape::take_facts() {
   cluster[nodes]=$(wc -w <<<"${cluster[names]}")
 }
 
-# shape::read FILE   Its lines without comments, with the place of etc/; nothing when the shape has no such file.
+# shape::read FILE   Prints its lines without comments, with the path of etc/; nothing if the shape has no such file.
 shape::read() {
   local file
   file=$(shape::folder)/$1
@@ -79,7 +79,7 @@ shape::node_lines() {
   shape::read slurm.conf | sed -n 's/^NodeName=//p'
 }
 
-# Of each line the nodes: `cn-a[001-004] CPUs=…` are cn-a001 to cn-a004.
+# Prints the nodes of each line: `cn-a[001-004] CPUs=…` are cn-a001 to cn-a004.
 shape::expand() {
   local line name
   while IFS= read -r line; do
@@ -92,12 +92,12 @@ shape::expand() {
   done
 }
 
-# The folder of its commands; nothing where it has none.
+# Prints the folder of its commands; nothing if it has none.
 shape::bin() {
   [[ ! -d ${cluster[dir]}/etc/bin ]] || printf '%s/etc/bin\n' "${cluster[slurm_dir]}"
 }
 
-# The lines of slurm.conf, without nodes.
+# Prints the lines of slurm.conf, without nodes.
 shape::slurm() {
   printf 'ClusterName=%s\n' "${cluster[shape]}"
   if [[ -e $(shape::folder)/job_submit.lua ]]; then printf 'JobSubmitPlugins=lua\n'; fi
@@ -105,7 +105,7 @@ shape::slurm() {
   shape::read slurm.conf | grep -v '^NodeName='
 }
 
-# Copies: a job's user may not be able to read this checkout.
+# Copy them, because a job's user may not be able to read this checkout.
 shape::install() {
   local -r etc=${cluster[dir]}/etc
   local file folder

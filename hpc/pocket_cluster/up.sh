@@ -3,12 +3,12 @@
 
 declare -gA cluster
 
-# up::run OPTION...   The names of the options, which are those of the facts.
+# up::run OPTION...   The names of the options are also the names of the facts.
 up::run() {
   local since restarted
   cluster::make_folder
   cluster::lock
-  # Again, as another `up` may have written it before the lock was ours.
+  # Read it again: another `up` may have written it before this one got the lock.
   cluster::locate
   if cluster::exists && processes::any_lives; then
     up::refuse_other_options "$@"
@@ -31,10 +31,10 @@ up::refuse_other_options() {
   done
 }
 
-# Decides all that a cluster is made of. One whose processes a reboot ended starts as it was.
+# Decides all facts of a cluster. A cluster whose processes a reboot ended starts as it was.
 up::plan() {
   local key
-  # The state of the controller is that of its nodes.
+  # The state of the controller belongs to its nodes.
   if cluster::exists && [[ ${options_value[shape]:-${cluster[shape]:-}} != "${cluster[shape]:-}" ]]; then up::refuse_other_options shape; fi
   for key in "$@"; do
     cluster[$key]=${options_value[$key]:-${cluster[$key]:-${options_default[$key]}}}
@@ -45,7 +45,7 @@ up::plan() {
   cluster["port"]=$(network::free_port)
   if [[ ${cluster[network]} == hosts ]]; then
     cluster[subnet]=$(network::free_subnet)
-    # At most 15 characters for the name of an interface.
+    # The name of an interface has at most 15 characters.
     printf -v "cluster[interface]" 'pocket%08x' "$(cluster::hash)"
   fi
   cluster[slurm_dir]=${cluster[slurm_dir]:-$(cluster::new_slurm_dir)}
@@ -68,11 +68,11 @@ up::install_missing() {
     common::has_command "$command" || missing[${package[$command]}]=1
   done
   ((${#missing[@]})) || return 0
-  # A daemon that a package starts would hold the lock for ever.
+  # A daemon that a package starts would hold the lock forever.
   cluster::without_lock packages::install "${!missing[@]}"
 }
 
-# up::wait_until_ready SINCE RESTARTED   Arguments as of up::is_ready.
+# up::wait_until_ready SINCE RESTARTED   The arguments are those of up::is_ready.
 up::wait_until_ready() {
   local -r deadline=$((SECONDS + 60 + cluster[nodes] / 2))
   local name
@@ -86,8 +86,8 @@ up::wait_until_ready() {
   done
 }
 
-# up::is_ready SINCE RESTARTED   Whether every node takes jobs, and those of the lines RESTARTED have registered after
-# SINCE, a time as Slurm writes it.
+# up::is_ready SINCE RESTARTED   Whether every node takes jobs, and the nodes in the lines RESTARTED have registered after
+# SINCE, a time in Slurm's format.
 up::is_ready() {
   local -r since=$1 restarted=$2
   local name state started good=0
