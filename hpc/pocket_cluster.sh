@@ -25,7 +25,7 @@ umask 022
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 readonly here
-# sbin: an ordinary user's PATH often lacks it, and slurmd, slurmctld, munged and ip are there.
+# slurmd, slurmctld, munged and ip are in sbin, which the PATH of an ordinary user often lacks.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # Settings of a job that this is called from, or of another cluster, must not leak into this one.
 unset -v "${!SLURM_@}" "${!SBATCH_@}" "${!SINFO_@}"
@@ -64,7 +64,7 @@ pocket_cluster::define_options() {
   options::show nodes gpus_per_node shape
 }
 
-# pocket_cluster::require NAME PATTERN WORDS   Of the value, where one was given.
+# pocket_cluster::require NAME PATTERN WORDS   Exits with status 2 if option NAME has a value that does not match PATTERN.
 pocket_cluster::require() {
   local -r value=${options_value[$1]:-}
   [[ -z $value || $value =~ ^($2)$ ]] || common::die_usage "--${1//_/-}: ${value@Q} is not $3"

@@ -1,12 +1,12 @@
--- What the rules of several shapes need. slurmctld calls slurm_job_submit for each job; a shape's own file, behind this
--- one, defines `rules(job)`, which returns slurm.SUCCESS or refuse(WORDS).
+-- Functions for the rules of several shapes. slurmctld calls slurm_job_submit for each job. A shape's own file, appended to
+-- this one, defines `rules(job)`, which returns slurm.SUCCESS or refuse(WORDS).
 
 function refuse(words)
   slurm.log_user("%s", words)
   return slurm.ERROR
 end
 
--- The GPUs of a job: `count` on each node (0: none), `kind` as asked (nil: none named).
+-- Returns the GPUs of a job: `count` on each node (0: none), and the requested `kind` (nil: none given).
 -- Slurm writes gres:gpu:h100:2, and from 23.11 on gres/gpu:h100:2.
 function gpus_of(job)
   local nodes = nodes_of(job)
@@ -37,7 +37,7 @@ function nodes_of(job)
   return job.min_nodes
 end
 
--- In minutes; nil when none is given.
+-- Returns the time limit in minutes; nil if none is given.
 function time_of(job)
   if job.time_limit == slurm.NO_VAL then return nil end
   return job.time_limit
@@ -47,7 +47,7 @@ function asks_memory(job)
   return job.pn_min_memory ~= nil and job.pn_min_memory ~= slurm.NO_VAL64
 end
 
--- Does -C name this feature?
+-- Whether -C names this feature.
 function has_feature(job, name)
   for word in string.gmatch(job.features or "", "[^&|,()*%[%] ]+") do
     if word == name then return true end
@@ -55,8 +55,8 @@ function has_feature(job, name)
   return false
 end
 
--- How many jobs its user would have with this one, each element of an array counting. Of several jobs that are sent within
--- a second, Slurm shows the plugin the first.
+-- Returns the number of jobs that the user would have with this one; each element of an array counts. If several jobs are
+-- submitted within a second, the plugin sees only the first of them.
 function jobs_with(job)
   local count = 0
   for _, other in pairs(slurm.jobs) do

@@ -1,4 +1,4 @@
--- The banner of sbatch, on standard output.
+-- Prints the banner of sbatch on standard output.
 function slurm_cli_setup_defaults(_, _)
   return slurm.SUCCESS
 end
@@ -13,7 +13,7 @@ function slurm_cli_pre_submit(options, _)
     for _, check in ipairs({ "valid submit host", "valid jobname", "valid ssh keys", "access to desired queue" }) do
       print("--> Verifying " .. check .. "...OK")
     end
-    -- Before sbatch's own output, also into a pipe.
+    -- It comes before sbatch's own output, also in a pipe.
     io.stdout:flush()
   end
   return slurm.SUCCESS

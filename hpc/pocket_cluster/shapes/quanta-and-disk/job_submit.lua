@@ -1,6 +1,6 @@
 local cpus_of_quarter, memory_of_quarter = 4, 16000
 
--- These on each node.
+-- The numbers for each node.
 local function tasks_of(job)
   local tasks = job.ntasks_per_node
   if tasks ~= nil and tasks ~= slurm.NO_VAL16 then return tasks end
@@ -36,11 +36,11 @@ function rules(job)
   if memory > quarters * memory_of_quarter then
     return refuse(memory .. " MB are more than go with " .. quarters .. " GPUs: " .. quarters * memory_of_quarter)
   end
-  -- Slurm gives whole tasks: each gets its share of the quarters.
+  -- Slurm allocates whole tasks: each gets its share of the quarters.
   job.cpus_per_task = math.floor(quarters * cpus_of_quarter / tasks_of(job))
   job.min_cpus = job.cpus_per_task * tasks_of(job) * nodes_of(job)
   if job.mem_per_tres == nil then job.min_mem_per_node = quarters * memory_of_quarter end
-  -- By this the prolog knows.
+  -- The prolog reads it.
   if string.find(job.tres_per_node or "", "tmpfs") and not has_feature(job, "scratch-node") then
     job.features = (job.features and job.features .. "&" or "") .. "scratch-node"
   end

@@ -1,4 +1,4 @@
--- sbatch is no command of the compute nodes.
+-- Refuses sbatch on compute nodes.
 function slurm_cli_setup_defaults(_, _)
   return slurm.SUCCESS
 end

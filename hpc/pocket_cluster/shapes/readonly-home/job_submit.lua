@@ -8,7 +8,7 @@ function rules(job)
   if gpus > 0 and gpus ~= 4 and not (gpus == 1 and nodes_of(job) == 1) then
     return refuse("Jobs can use either 1 GPU (a quarter of a node) or all 4 GPUs of each node: use --gpus-per-node=1 or --gpus-per-node=4.")
   end
-  -- In place of what was asked: a quarter of the node comes with each GPU, and all of it with a job of CPUs.
+  -- Replaces the request: each GPU comes with a quarter of the node, and a CPU job gets the whole node.
   job.min_mem_per_node = 15000 * (gpus > 0 and gpus or 4)
   return slurm.SUCCESS
 end
