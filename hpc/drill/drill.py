@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""drill.sh's part in Python: finds steps and losses in what a program wrote, and judges.
+"""The Python part of drill.sh: finds steps and losses in a program's output, and judges them.
 
-    drill.py plan RUN_DIRECTORY [STEP]               lines "FAULT STEP": when each fault comes (STEP: all of them)
-    drill.py wait RUN_DIRECTORY STEP                 0 when STEP is logged, 1 when it is not after some seconds
-    drill.py judge FOLDER TOLERANCE                  the table and the verdicts; 0 all passed, 1 not,
-                                                     3 run the uninterrupted one again, to tell
+    drill.py plan RUN_DIRECTORY [STEP]     prints lines "FAULT STEP", the step of each fault (with STEP: always STEP)
+    drill.py wait RUN_DIRECTORY STEP       exits with 0 if STEP is logged, with 1 if it is not after some seconds
+    drill.py judge FOLDER TOLERANCE        prints the table and the verdicts; exits with 0 if all passed, with 1 if not,
+                                           with 3 if it needs another uninterrupted run to decide
 
-A step is a line of task_1/log.txt, or where that has none of a *.jsonl file below OUTPUT_PATH, that holds `step N`
-(or `iter N`) and `loss X` (also with = or :, in quotes, or as JSON). Standard library only.
+A step is a line with `step N` (or `iter N`) and `loss X` (also with = or :, in quotes, or as JSON). The lines are from
+task_1/log.txt, or, if that has no step, from a *.jsonl file below OUTPUT_PATH. Standard library only.
 """
 
 import json
@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-# The fault, what it is called, and where in the run it comes: at different places, as one of them could be an
-# epoch's end by chance.
+# The fault, its name, and its place in the run. The places differ, because one of them could be the end of an
+# epoch by chance.
 FAULTS = {
     "warning": ("warning", 0.37),
     "sigterm": ("SIGTERM", 0.41),
@@ -39,11 +39,11 @@ _OTHER_LOSS = re.compile(r"(?:val|valid|validation|eval|evaluation|test|dev)[\W_
 _ATTEMPT = re.compile(r"== job \d+, attempt \d+, on ")
 
 
-# --- what a program wrote
+# --- the output of a program
 
 
 def pairs(line):
-    """Each (step, loss, digits of the loss) of a line."""
+    """Yields each (step, loss, digits of the loss) of a line."""
     if line.lstrip().startswith("{"):
         try:
             values = json.loads(line)
@@ -58,7 +58,7 @@ def pairs(line):
     in_epoch = re.search(r"(?<![a-z])epoch", line, re.IGNORECASE)
     for token in _TOKEN.finditer(line):
         if token["step"]:
-            if token["name"].lower() == "step" or not in_epoch:  # `Epoch 2 | Iter 0` begins anew in each epoch
+            if token["name"].lower() == "step" or not in_epoch:  # `Epoch 2 | Iter 0` restarts in each epoch
                 step = int(token["step"])
         elif not _OTHER_LOSS.search(line, max(0, token.start() - 12), token.start()):
             loss = token["loss"]
@@ -72,7 +72,7 @@ def _digits(number):
 
 
 class Losses:
-    """Of one run: for each attempt a dictionary from steps to the losses that its ranks printed."""
+    """The losses of one run: for each attempt a dictionary from steps to the losses that its ranks printed."""
 
     def __init__(self, directories):
         self.digits = 0
@@ -81,7 +81,7 @@ class Losses:
             self.attempts = [attempt for directory in directories for attempt in read(directory / "task_1")]
             if any(self.attempts):
                 break
-        self.last = {}  # step -> losses, of the last attempt that did it
+        self.last = {}  # step -> losses, of the last attempt that made this step
         self.attempt_of = {}
         self.repeated = 0
         for number, attempt in enumerate(self.attempts):
@@ -103,7 +103,7 @@ class Losses:
         return attempts
 
     def _read_json(self, task):
-        """Such a file has one writer: a step that is not above the one before it begins another attempt."""
+        """Such a file has one writer, so a step that is not higher than the step before it starts another attempt."""
         attempts = []
         for file in sorted((task / "output").rglob("*.jsonl")):
             number, before = 0, -1
@@ -142,7 +142,7 @@ def _gap(one, other):
 
 
 def differing(one, other, tolerance):
-    """The steps, sorted, whose losses differ by more than the tolerance, and the largest difference of all."""
+    """Returns the sorted steps whose losses differ by more than the tolerance, and the largest difference."""
     gaps = {step: distance(one[step], other[step]) for step in one.keys() & other.keys()}
     return sorted(step for step, gap in gaps.items() if gap > tolerance), max(gaps.values(), default=0.0)
 
@@ -186,7 +186,7 @@ def wait(arguments):
 
 
 class Run:
-    """One run of the drill: FOLDER/NAME/runs names its run directories, state has how its last job ended."""
+    """One run of the drill: FOLDER/NAME/runs names its run directories, state says how its last job ended."""
 
     def __init__(self, folder):
         self.directories = [Path(line) for line in (folder / "runs").read_text().splitlines()]
@@ -194,7 +194,7 @@ class Run:
         self.losses = Losses(self.directories)
         self.restarts = sum(len(list(directory.glob("task_1/attempt_*"))) for directory in self.directories) - 1
         self.log = self.directories[-1] / "task_1/log.txt"
-        # What drill.sh did to it, if it came to that: the attempt, and whether there were checkpoints.
+        # The fault that drill.sh injected, if any: the attempt, and whether there were checkpoints.
         self.seconds, self.cause, self.had_saved = None, None, False
         injected = self.directories[0] / "drill"
         if injected.exists():
@@ -207,7 +207,7 @@ class Run:
 
 
 class Verdict(NamedTuple):
-    """Of one fault."""
+    """The verdict on one fault."""
 
     passed: bool
     words: str
@@ -227,7 +227,7 @@ class Judge:
         self.reference = Run(folder / "uninterrupted")
         self.steps = sorted(self.reference.losses.last)
         self.interval = min(after - before for before, after in zip(self.steps, self.steps[1:]))
-        self.unsure = False  # Whether another uninterrupted run would tell more.
+        self.unsure = False  # Whether another uninterrupted run is needed to decide.
         facts = (self.reference.directories[0] / "facts").read_text()
         grace = re.search(r"^fact\[grace_seconds\]='(\d+)'", facts, re.MULTILINE)
         self.grace = int(grace[1]) if grace and grace[1] != "0" else 120
@@ -236,7 +236,7 @@ class Judge:
         return self._of_stop(fault, run) or self._of_steps(run) or self._of_losses(run.losses) or _passed(fault, run)
 
     def _of_stop(self, fault, run):
-        """What is wrong with how the attempt ended that the fault hit, if anything."""
+        """Returns what is wrong with the end of the attempt that the fault hit, if anything."""
         if run.cause is None and not run.state.startswith("COMPLETED"):
             return wrong(f"the run failed before the fault came ({run.state})", f"see {run.log}")
         if run.cause is None:
@@ -323,7 +323,7 @@ class Judge:
                     f"{2 * spread:.1g}",
                     first,
                 )
-        words, attempt = f"the loss of step {first} is another one", losses.attempt_of[first]
+        words, attempt = f"the loss of step {first} differs", losses.attempt_of[first]
         if not any(losses.attempts[:attempt]):
             return wrong(
                 f"{words}, and that is before the fault",
@@ -337,7 +337,7 @@ class Judge:
         restart = min(losses.attempts[attempt])
         if first == restart:
             return wrong(
-                f"{words}, the first after the restart: the data come in another order, or the weights are others",
+                f"{words}, the first after the restart: the data come in a different order, or the weights differ",
                 "put the sampler's place (epoch, position, seed), the random generators and all weights into the "
                 "checkpoint, and load them. Where they are: a DataLoader that shuffles without a generator of its own "
                 "takes its order from the global one at each epoch's start: give it generator=torch.Generator(), "

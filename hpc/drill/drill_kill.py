@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Kills a part of a job on this node, as a crash or a dead node would. Sent to the job's nodes by drill.sh.
+"""Kills a part of a job on this node, as a crash or a dead node would. drill.sh runs it on the job's nodes.
 
     drill_kill.py rank ATTEMPT_DIRECTORY RANK    the program of that rank, if it is here
     drill_kill.py node JOB STEP                  all processes that the job's step has here
 
-Prints what it has killed. Standard library only.
+Prints the processes that it has killed. Standard library only.
 """
 
 import os
@@ -21,7 +21,7 @@ def main():
         wanted = {"SLURM_JOB_ID": first, "SLURM_STEP_ID": second, "SLURMD_NODENAME": here}
         hit = [process for process, entry in processes.items() if _has(entry, wanted)]
     else:
-        # Where several nodes are one machine, all see all processes.
+        # If several nodes are one machine, each node sees all processes.
         wanted = {"RANK": second, "SLURMD_NODENAME": here}
         shells = [process for process, entry in processes.items() if _is_rank(entry, first) and _has(entry, wanted)]
         hit = _below(processes, shells)
@@ -30,13 +30,13 @@ def main():
             os.kill(process, signal.SIGKILL)
         except ProcessLookupError:
             continue
-        print(f"killed process {process} on {here}", flush=True)  # The job ends of it, and we with it.
+        print(f"killed process {process} on {here}", flush=True)  # This may end the job, and this program with it.
 
 
 def _words(entry, name):
     try:
         return (entry / name).read_bytes().decode(errors="surrogateescape").split("\0")[:-1]
-    except OSError:  # It has ended, or is somebody else's.
+    except OSError:  # The process has ended, or belongs to another user.
         return []
 
 

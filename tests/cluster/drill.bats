@@ -73,13 +73,13 @@ left_behind() {
 }
 
 @test "a sampler that is not restored is found" {
-  ends sampler 1 $'\nwarning: the loss of step 63 is another one, the first after the restart: the data' \
+  ends sampler 1 $'\nwarning: the loss of step 63 differs, the first after the restart: the data' \
     "to fix: put the sampler's place"
   same "$(left_behind sampler | sed -n 's/warning/&/p')" warning
 }
 
 @test "a scheduler that is not restored is found" {
-  ends scheduler 1 $'\nwarning: the loss of step 64 is another one, though step 63, the first after the restart, was right' \
+  ends scheduler 1 $'\nwarning: the loss of step 64 differs, though step 63, the first after the restart, was right' \
     'to fix: put the state of the optimizer and of the scheduler'
 }
 

@@ -129,20 +129,20 @@ says() {
   judge
   [[ $status == 3 && -z $output && ! -e $work/passed ]]
   { begin 0 && steps 1 50; } | run_of uninterrupted_again
-  says 1 $'\nwarning +1 +0 +1\\.0 s +21 +FAILED\n' 'warning: the loss of step 21 is another one, the first after the restart' \
+  says 1 $'\nwarning +1 +0 +1\\.0 s +21 +FAILED\n' 'warning: the loss of step 21 differs, the first after the restart' \
     'a DataLoader that shuffles without a generator of its own' \
-    'kill -9 of a rank: the loss of step 17 is another one, though step 16, .*state of the optimizer and of the scheduler'
+    'kill -9 of a rank: the loss of step 17 differs, though step 16, .*state of the optimizer and of the scheduler'
   { begin 0 && steps 1 9 && steps 10 50 2e-6; } | run_of uninterrupted_again
   says 1 'warning: cannot tell: two uninterrupted runs differ, too, from step 10 on, by 2e-06' 'give --tolerance 4e-06'
   judge 4e-6
   [[ $status == 0 ]]
   rm -r -- "$work/uninterrupted_again"
   judge 4e-7
-  [[ $status == 1 && $output == *'warning: the loss of step 21 is another one'* ]]
+  [[ $status == 1 && $output == *'warning: the loss of step 21 differs'* ]]
 
   { begin 0 && steps 1 4 && steps 5 20 1e-6 && begin 1 && steps 21 50; } | run_of warning
   judge 1e-7
-  [[ $output == *'warning: the loss of step 5 is another one, and that is before the fault'*"the loader's own generator"* ]]
+  [[ $output == *'warning: the loss of step 5 differs, and that is before the fault'*"the loader's own generator"* ]]
 }
 
 @test "each tenth step only, and a loss of few digits, are said" {
@@ -153,7 +153,7 @@ says() {
   struck warning 'notice request'
   says 0 'The losses have 2 digits'
   { begin 0 && steps 1 20 0 10 && begin 1 && steps 21 50 0.5 10; } | run_of warning
-  says 1 'step 30 is another one.*tells each 10th step only'
+  says 1 'step 30 differs.*tells each 10th step only'
 }
 
 # pairs LINE...   What is found in each.
@@ -202,7 +202,7 @@ FOUND
   { begin 0 && steps 1 20 && steps 1 19 0.5 && begin 1 && steps 21 50 0.5 && steps 21 50; } | run_of kill
   says 0 $'\nkill -9 of a rank +1 +0 '
   { begin 0 && steps 1 20 && steps 1 20 0.5 && begin 1 && steps 21 50 0.25 && steps 21 50; } | run_of kill
-  says 1 'kill -9 of a rank: the loss of step 21 is another one'
+  says 1 'kill -9 of a rank: the loss of step 21 differs'
 }
 
 @test "files of JSON lines count where the log has none" {
