@@ -4,9 +4,9 @@
 # Removes what your jobs have left on the nodes' own disks, and prints a table. Only folders of your own jobs that have ended are
 # removed; --dry-run shows them.
 #
-# A job that ends normally removes its folder itself; after a crash of a node, or a scancel that did not wait, the folder stays. Submits one
-# small job to each node of the partition (one CPU; a GPU only if the node takes no job without one) and waits for all of them. Run by people, on a login
-# node. Ctrl-C cancels the jobs that have not finished.
+# A job that ends normally removes its folder itself; after a crash of a node, or a scancel that did not wait, the folder stays. Submits
+# one small job to each node of the partition (one CPU; a GPU only if the node takes no job without one) and waits for all of them. Run
+# by people, on a login node. Ctrl-C cancels the jobs that have not finished.
 #
 # Exit status: 0 every node that is up is clean, 1 some are not, 2 the request is wrong.
 #
@@ -25,8 +25,8 @@ source "$here/lib/sending.sh"
 source "$here/lib/partitions.sh"
 source "$here/lib/node_job.sh"
 
-declare -a nodes=() open=() # all that take jobs; those that have not reported
-declare -A gpu_options=()   # node -> how a job asks for GPUs there, if it has any
+declare -a nodes=() open=() # all nodes that accept jobs; those that have not reported
+declare -A gpu_options=()   # node -> the option that asks for GPUs there, if it has any
 declare -i failed=0
 reports=''
 
@@ -55,7 +55,7 @@ main() {
   ((failed == 0))
 }
 
-# A job for a node that is down, drained or switched off would wait for ever.
+# Skips nodes that are down, drained or switched off: a job for them would wait forever.
 clean_nodes::choose_nodes() {
   local partition=${options_value[partition]} node state gres shown
   local -a groups=() types

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # clean_node.sh HPC_FOLDER DIRECTORY REPORT [--dry-run]
 #
-# The batch script of clean_nodes.sh: Slurm runs it on one node. Removes from DIRECTORY, on the node's own
-# disk, what ended jobs of this user have left there (leftovers.sh), and images of containers that no job has
-# begun to use for an hour. Writes REPORT, which appears whole: lines "removed|found BYTES NAME"; any other line says
-# what went wrong.
+# The batch script of clean_nodes.sh: Slurm runs it on one node. It removes what ended jobs of this user have left in
+# DIRECTORY, on the node's own disk (leftovers.sh), and container images that no job has started to use for an hour.
+# It writes REPORT as a whole: lines "removed|found BYTES NAME"; any other line is an error message.
 set -euo pipefail
 shopt -s inherit_errexit nullglob
 
@@ -21,7 +20,7 @@ main() {
   site::expand directory "$2"
   local path bytes what images reason=''
   local -a leftovers=()
-  # Images of containers (container_image.sh). A job that runs from one has it open.
+  # Container images (container_image.sh). A job that runs from an image has it open.
   images=$directory/$(id -un)_images
   [[ -n $directory ]] || { echo "$2 is not set on this node: correct site[node_local_directory]" && exit 1; }
   [[ -d $directory ]] || { echo "no folder $directory" && exit 1; }
