@@ -1,26 +1,26 @@
 # shellcheck shell=bash
-# --help and --version of every command. The text is the comment at the head of the script, and the option table where there is one.
-# Paragraphs of that comment, with an empty line between them:
+# --help and --version of every command. The text comes from the comment at the head of the script, and from the option table if
+# there is one. The paragraphs of that comment are separated by empty lines:
 #
-#   first         how the command is called, one form a line
-#   second        what it does; its first sentence also stands behind the name
+#   first         how to call the command, one form per line
+#   second        what it does; its first sentence is also printed after the name
 #   WORD: text    a topic: a command or an argument (why:), an option (--running:), or a section (Exit status:). --help shows
 #                 the first line of commands and options
 #   others        the description, for --help all
 #
-# Lines that begin with a space are printed as they are; all others are broken at 80 columns.
+# Lines that begin with a space are printed unchanged; all other lines are wrapped at 80 columns.
 
 declare -gA options_names+=() options_owner+=() options_default+=() options_help+=()
 declare -ga options_order+=() options_common+=()
 
 declare -g help_name='' help_folder='' # of the command; of the kit
-declare -gA options_hooks+=()          # of options.sh: spellings shows those of an option
+declare -gA options_hooks+=()          # set by options.sh: spellings prints the spellings of an option
 declare -ga help_synopsis+=() help_texts+=() help_topics+=()
 declare -gA help_topic+=() # topic -> its text
 declare -g help_width=80
 
-# help::answer KIT SCRIPT ARGUMENT...   Prints what --help [TOPIC], -h or --version among the ARGUMENTs asks for, and ends. Returns where
-# none of them is there. What stands behind -- is another program's.
+# help::answer KIT SCRIPT ARGUMENT...   If --help [TOPIC], -h or --version is among the ARGUMENTs, prints the answer and exits. Ignores
+# all words after --, which belong to another program.
 help::answer() {
   local -r first=${3:-}
   local topic
@@ -41,7 +41,7 @@ help::answer() {
         ;;
     esac
     help::read "$1"
-    # `why --help` is --help why.
+    # `why --help` means --help why.
     if [[ -z $topic && $first == [a-z]* && -n ${help_topic[$first]:-} ]]; then topic=$first; fi
     case $topic in
       '') help::print_short ;;
@@ -58,7 +58,7 @@ help::print_version() {
   printf 'hpc kit %s\n' "$version"
 }
 
-# help::read SCRIPT   The comment at its head.
+# help::read SCRIPT   Reads the comment at the head of SCRIPT.
 help::read() {
   local line paragraph=''
   help_name=${1##*/}
@@ -93,7 +93,7 @@ help::keep() {
   fi
 }
 
-# --help: at most a screen.
+# Prints --help: at most one screen.
 help::print_short() {
   local name line
   local -a rows=("${options_common[@]}")
@@ -119,7 +119,7 @@ help::print_short() {
   help::wrap 'More:' 2 "--help all${line:+; --help TOPIC, with $line}"
 }
 
-# help::list_topics VARIABLE   Arguments and groups of options, or else the sections.
+# help::list_topics VARIABLE   Sets VARIABLE to the arguments and groups of options, or else the sections.
 help::list_topics() {
   local topics_name topics_found='' topics_sections=''
   for topics_name in "${help_topics[@]}" "${options_order[@]}"; do
@@ -137,7 +137,7 @@ help::list_topics() {
   printf -v "$1" '%s' "${topics_found#, }"
 }
 
-# --help all: as a page of man.
+# Prints --help all, in the form of a man page.
 help::print_all() {
   local name heading=ARGUMENTS
   local -i number=0
@@ -175,7 +175,8 @@ help::print_all() {
   help::print_version
 }
 
-# help::print_topic WORD   A group of options, a topic of the comment, or one option; in any case of letters, and as short as is unique.
+# help::print_topic WORD   Prints a group of options, a topic of the comment, or one option. WORD may be in any case, and any unique
+# beginning of a name.
 help::print_topic() {
   local name found=''
   help::find found "$1"
@@ -198,8 +199,8 @@ help::print_topic() {
   done
 }
 
-# help::find VARIABLE WORD   The name of a topic, a group or an option. A whole name comes before a beginning, and a topic before an
-# option; a beginning must be unique. Empty where there is none.
+# help::find VARIABLE WORD   Sets VARIABLE to the name of a topic, a group or an option. A whole name comes before a beginning, and a topic
+# before an option. A beginning must be unique. VARIABLE becomes empty if nothing is found.
 help::find() {
   local -r find_word=${2,,}
   local find_name find_option=${2%%=*}
@@ -231,7 +232,7 @@ help::find() {
   if ((${#find_names[@]} == 1)); then printf -v "$1" '%s' "${find_names[0]}"; fi
 }
 
-# help::print_argument TOPIC   Its first line beside it.
+# help::print_argument TOPIC   Prints TOPIC with its first line beside it.
 help::print_argument() {
   local -r text=${help_topic[$1]}
   if [[ $1 == [[:upper:]][[:lower:]]* ]]; then
@@ -243,7 +244,7 @@ help::print_argument() {
   if [[ $text == *$'\n'* ]]; then help::print_text 14 "${text#*$'\n'}"; fi
 }
 
-# help::print_row NAME   An option with all its spellings, or a heading.
+# help::print_row NAME   Prints an option with all its spellings, or a heading.
 help::print_row() {
   local row_names
   if [[ $1 == '# '* ]]; then
@@ -264,7 +265,7 @@ help::print_synopsis() {
   done
 }
 
-# help::print_text INDENT TEXT   What begins with a space stays as it is.
+# help::print_text INDENT TEXT   Lines that begin with a space stay unchanged.
 help::print_text() {
   local line text='' pad
   printf -v pad '%*s' "$1" ''
@@ -280,8 +281,8 @@ help::print_text() {
   if [[ -n $text ]]; then help::wrap '' "$1" "$text"; fi
 }
 
-# help::wrap PREFIX INDENT TEXT [COLUMN=INDENT]   PREFIX, and TEXT from COLUMN on; further lines begin at INDENT. A PREFIX that reaches that far has
-# a line of its own.
+# help::wrap PREFIX INDENT TEXT [COLUMN=INDENT]   Prints PREFIX, and TEXT from COLUMN on; further lines begin at INDENT. A PREFIX that
+# reaches COLUMN is on a separate line.
 help::wrap() {
   local line=$1 word pad
   local -i begun=0 column=${4:-$2}
