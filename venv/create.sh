@@ -4,8 +4,8 @@
 # Creates the virtual environment for the project's Pipfile, else requirements.txt, else venv/requirements.txt, and prints its
 # folder.
 #
-# It is created once for each content of that file and each kind of machine (processor, C library): after that, the command only prints. Without an
-# argument: gpu if this machine or its Slurm has GPUs, else cpu. Uses uv if it is there, else pip.
+# It is created once for each content of that file and each kind of machine (processor, C library): after that, the command only
+# prints. Without an argument: gpu if this machine or its Slurm has GPUs, else cpu. Uses uv if it is there, else pip.
 #
 # cpu: limit torch to the version of venv/constraints-cpu.txt
 #
@@ -29,7 +29,7 @@ source "$here/environment.sh"
 
 main() {
   local flavour=${1:-}
-  if [[ $flavour == -* ]]; then # inside of an image's build there is no help
+  if [[ $flavour == -* ]]; then # the build of an image does not have help.sh
     source "$project/hpc/lib/help.sh"
     help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   fi
@@ -52,7 +52,7 @@ main() {
   printf '%s\n' "$link"
 }
 
-# Where Slurm is silent nobody knows, and the wrong environment would stay.
+# If Slurm does not answer, do not guess: the wrong environment would stay.
 create::fitting_flavour() {
   local shown='' status=0
   if ! common::has_command nvidia-smi && [[ -z ${POCKET_CLUSTER_DIR:-} ]] && common::has_command sinfo; then
@@ -67,23 +67,23 @@ create::fitting_flavour() {
 }
 
 # create::make LINK FLAVOUR
-# An environment has its own path inside (in the scripts of bin/), so it cannot be renamed: it is made
-# in a folder that stays, and the link with its name appears last, by rename. Whoever is interrupted
-# leaves a folder that nobody looks at; the next who holds the lock removes it.
+# An environment contains its own path (in the scripts of bin/), so it cannot be renamed. It is made in a folder
+# that keeps its name, and the link to it is created last, by rename. An interrupted create.sh leaves a folder that
+# nobody uses; the next create.sh that holds the lock removes it.
 create::make() {
   local -r link=$1 flavour=$2
   local python requirements
   python=$(create::python)
   requirements=$(environment::requirements "$project")
   common::note "making the $flavour environment for ${requirements#"$project/"} (once; minutes) …"
-  rm -rf -- "$link".?????? # an interrupted one
+  rm -rf -- "$link".?????? # left by an interrupted create.sh
   building=$(mktemp -d -- "$link.XXXXXX")
   chmod 755 "$building"
   trap create::remove_unfinished EXIT
   common::end_on_signals
 
   local -a constraint=() quiet=(--quiet)
-  if [[ -t 2 ]]; then quiet=(); fi # pip and uv show on a terminal how far they are
+  if [[ -t 2 ]]; then quiet=(); fi # pip and uv show their progress on a terminal
   if [[ $flavour == cpu ]]; then constraint=(--constraint "$here/constraints-cpu.txt"); fi
   if [[ $requirements == */Pipfile ]]; then
     create::from_pipfile "$python" "$requirements"
@@ -117,7 +117,7 @@ create::python() {
   printf '%s\n' "$python"
 }
 
-# uv does not read pip's settings: what they say of where packages come from is handed on.
+# uv does not read pip's settings, so pass on the addresses of the package indexes.
 create::with_uv() {
   local -r python=$1 requirements=$2
   local index extra links
@@ -131,7 +131,7 @@ create::with_uv() {
   uv pip install "${quiet[@]}" --python "$building/bin/python" "${constraint[@]}" --requirement "$requirements" >&2
 }
 
-# Pipenv reads Pipfiles; it lives in a folder of its own, so that the environment holds what was asked for.
+# Pipenv reads Pipfiles. It is installed in a separate folder, so that the environment holds only what was requested.
 create::from_pipfile() {
   local -r python=$1 pipfile=$2
   "$python" -m venv "$building"

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Where the project's environments lie and which one fits its requirements. Sourced by create.sh, run.sh
-# and the submitter.
+# Finds the project's environments, and the one that fits its requirements. create.sh, run.sh and the submitter
+# source it.
 
-# environment::requirements PROJECT [VARIABLE]   The file that says what is needed.
+# environment::requirements PROJECT [VARIABLE]   Gives the file with the requirements.
 environment::requirements() {
   local requirements_file
   for requirements_file in "$1/Pipfile" "$1/requirements.txt" "$1/venv/requirements.txt"; do
@@ -14,15 +14,15 @@ environment::requirements() {
   common::die "no Pipfile, requirements.txt or venv/requirements.txt in $1"
 }
 
-# environment::path PROJECT cpu|gpu [VARIABLE]   The folder of the environment for the requirements as they are now, and for machines like this
-# one: a home may be shared with Arm nodes, or with another release of the system.
+# environment::path PROJECT cpu|gpu [VARIABLE]   Gives the folder of the environment for the current requirements, and for machines like
+# this one: a home may be shared with Arm nodes, or with another release of the system.
 environment::path() {
   local path_machine
   environment::machine path_machine
   environment::folder "$1" "$2" "$path_machine" "${3:-}"
 }
 
-# environment::machine [VARIABLE]   What compiled packages depend on.
+# environment::machine [VARIABLE]   Gives the properties of the machine that compiled packages depend on.
 environment::machine() {
   local machine_kind machine_libc
   machine_kind=$(uname -m)
@@ -41,8 +41,8 @@ environment::folder() {
   common::give "$1/.venv/$2-${folder_key:0:12}" "${4:-}"
 }
 
-# environment::made PROJECT cpu|gpu   Prints the folder of the one that is there: also of an earlier kit, which knew of no machines, where
-# it works on this one. Status 1 when there is none.
+# environment::made PROJECT cpu|gpu   Prints the folder of the existing environment. An environment of an earlier kit, which did not
+# distinguish machines, counts if it works on this one. Status 1 if there is none.
 environment::made() {
   local path
   environment::path "$1" "$2" path
@@ -53,32 +53,34 @@ environment::made() {
   printf '%s\n' "$path"
 }
 
-# environment::works PATH   Whether its python starts here, and is still of the version whose packages it has.
+# environment::works PATH   Whether its python starts here, and still has the version of its installed packages.
 environment::works() {
   local version
   version=$("$1/bin/python" -I -S -c 'import sys; print("python%d.%d" % sys.version_info[:2])' 2>/dev/null) && [[ -d $1/lib/$version/site-packages ]]
 }
 
-# environment::pip_setting PYTHON NAME   What PIP_INDEX_URL says, else pip's files, for the NAME index-url; nothing if none does.
+# environment::pip_setting PYTHON NAME   Prints a setting of pip: for the NAME index-url, PIP_INDEX_URL, else the value in pip's files,
+# else nothing.
 environment::pip_setting() {
   local variable=PIP_${2^^}
   variable=${variable//-/_}
   printf '%s\n' "${!variable:-$("$1" -m pip config get "global.$2" 2>/dev/null || true)}"
 }
 
-# environment::find PROJECT   The environment that is there, the one for GPUs first. Status 1 when none is.
+# environment::find PROJECT   Prints the existing environment; the one for GPUs comes first. Status 1 if there is none.
 environment::find() {
   local flavour
   local -a folders
   for flavour in gpu cpu; do
     folders=("$1/.venv/$flavour"-*)
-    if [[ ! -e ${folders[0]} ]]; then continue; fi # nothing to compute its name for
+    if [[ ! -e ${folders[0]} ]]; then continue; fi # there is none of this kind
     if environment::made "$1" "$flavour"; then return; fi
   done
   return 1
 }
 
-# environment::activate DIRECTORY   What its own activate does, without sourcing a script that prompts and knows only interactive shells.
+# environment::activate DIRECTORY   Does the work of the environment's activate script, which changes the prompt and expects an interactive
+# shell.
 environment::activate() {
   unset PYTHONHOME
   if [[ -d $1/conda-meta ]]; then
@@ -88,9 +90,9 @@ environment::activate() {
   fi
 }
 
-# environment::activate_conda PREFIX   As `conda activate` leaves it, in place of the one that the login shell may have had active:
-# its variables, then the scripts of its packages, which are written for shells without -e and -u. (They see the locals here.)
-# Without the user's own packages (~/.local), which are of another python.
+# environment::activate_conda PREFIX   Has the result of `conda activate`, and replaces an environment that the login shell has activated.
+# It sets the environment's variables, then sources the scripts of its packages, which are written for shells without -e and -u.
+# (They see the local variables of this function.) It disables the user's own packages (~/.local), which belong to another python.
 environment::activate_conda() {
   local environment_name environment_path=:$PATH:
   local -a environment_words=()
@@ -109,7 +111,8 @@ environment::activate_conda() {
   done
 }
 
-# environment::conda_variables PREFIX   Prints NAME=VALUE, each with a NUL: of its packages, and of `conda env config vars set`.
+# environment::conda_variables PREFIX   Prints NAME=VALUE, each with a NUL: the variables of its packages, and of
+# `conda env config vars set`.
 environment::conda_variables() {
   "$1/bin/python" -I -S -c '
 import glob, json, sys
@@ -126,7 +129,7 @@ for name, value in found.items():
 ' "$1"
 }
 
-# environment::source SCRIPT   Without arguments. What it prints is none of the command's output.
+# environment::source SCRIPT   Sources SCRIPT without arguments. Its output goes to standard error, not into the command's output.
 environment::source() {
   local -r environment_script=$1
   set --
