@@ -4,8 +4,8 @@
 # Builds the container image for the project's Pipfile, else requirements.txt, else venv/requirements.txt, and prints its name, for
 # job_submitter.sh -s.
 #
-# It is built once for each content of that file: after that, the command only prints. The image holds Python and the requirements, no file of
-# the project and no secret. Needs Apptainer or Singularity, and no root if the machine allows user namespaces.
+# It is built once for each content of that file: after that, the command only prints. The image holds Python and the requirements,
+# no file of the project and no secret. Needs Apptainer or Singularity, and no root if the machine allows user namespaces.
 #
 # cpu|gpu: the kind of torch, as for venv/create.sh (default: gpu)
 #
@@ -26,7 +26,7 @@ source "$project/hpc/lib/help.sh"
 source "$project/hpc/lib/container_runtime.sh"
 source "$project/venv/environment.sh"
 
-# All of the project that enters the build.
+# The files of the project that the build uses.
 readonly -a build_files=(hpc/lib/{common,files,slurm}.sh venv/create.sh venv/environment.sh venv/requirements.txt venv/constraints-cpu.txt)
 readonly -a build_files_if_there=(requirements.txt Pipfile Pipfile.lock)
 
@@ -63,7 +63,7 @@ build::parse() {
   if [[ $base != *://* ]]; then
     [[ -e $base ]] || common::die_usage "--from ${base@Q}: no such folder or image"
     base=$(realpath -- "$base")
-    # A definition file has no quotes: a line ends the name.
+    # A definition file has no quotes: the name ends at the end of the line.
     [[ $base != *[[:cntrl:]]* ]] || common::die_usage "--from ${base@Q}: a definition file cannot say this name"
   fi
 }
@@ -78,7 +78,7 @@ build::name() {
   printf '%s/.venv/container-%s-%s.sif\n' "$project" "$flavour" "${key:0:12}"
 }
 
-# In a folder of its own, so that what is not named cannot enter; the image gets its name when it is whole.
+# Builds in a separate folder, so that only the listed files can enter. The image gets its name when it is complete.
 build::make() {
   local file
   mkdir -p -- "${output%/*}"
@@ -94,7 +94,7 @@ build::make() {
   build::write_definition
   build::bring_pip_settings
 
-  # Each start reads torch anew out of the image: gzip, the default, takes longer for that than zstd.
+  # Each start reads torch from the image again, and gzip, the default, is slower at that than zstd.
   export APPTAINER_MKSQUASHFS_ARGS=${APPTAINER_MKSQUASHFS_ARGS:--comp zstd -Xcompression-level 3}
   local -a how=(build --force "${binds[@]}")
   if ((EUID != 0)); then how+=(--fakeroot); fi
@@ -117,8 +117,8 @@ build::write_definition() {
   printf '%s\n' "${definition/FLAVOUR/"$flavour"}" >"$build/train.def"
 }
 
-# The build has an environment of its own: where packages come from on this machine is told by a file that is
-# there for the time of the build only, as it may hold a password. The public bases have an empty /mnt and /media.
+# The build does not see this machine's environment. A file passes on the addresses of the package indexes. It exists only
+# during the build, because it may hold a password. The public bases have an empty /mnt and /media.
 build::bring_pip_settings() {
   local name value
   binds=()

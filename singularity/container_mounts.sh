@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What a job's container sees of the node.
+# The files of the node that a job's container sees.
 
 declare -gA fact+=()
-declare -gA container_mounts+=()  # where inside -> the runtime's option
-declare -gA container_sources+=() # where inside -> what is shown there
+declare -gA container_mounts+=()  # path inside -> the runtime's option
+declare -gA container_sources+=() # path inside -> the path of the node that is shown there
 declare -ga options+=()
 
 container_mounts::add_options() {
@@ -12,7 +12,7 @@ container_mounts::add_options() {
   container_mounts::job
   container_mounts::add "${fact[source_dir]}" /code ro
   container_mounts::users
-  # A folder before those inside of it, or it would hide them.
+  # Mount a folder before the folders inside it, or it would hide them.
   mapfile -d '' -t names < <(printf '%s\0' "${!container_mounts[@]}" | LC_ALL=C sort -z)
   for name in "${names[@]}"; do
     container_mounts::make_place "$name"
@@ -20,12 +20,12 @@ container_mounts::add_options() {
   done
 }
 
-# The runtime makes the place for a mount itself, but two that do so at one time in a folder that they share
-# disturb each other: what lies in one of ours is made before.
+# The runtime creates the mount point itself, but two runtimes that do so at the same time in a shared folder disturb
+# each other. So a mount point inside another mount is created here.
 container_mounts::make_place() {
   local name folder='' place
   for name in "${names[@]}"; do
-    if [[ $1 == "$name"/* ]]; then folder=$name; fi # the last is the nearest, as they are sorted
+    if [[ $1 == "$name"/* ]]; then folder=$name; fi # the last is the nearest, because they are sorted
   done
   if [[ -z $folder || ${container_sources[$folder]}/ != "${SLURM_TMPDIR:-/nowhere}"/* ]]; then return; fi
   place=${container_sources[$folder]}/${1#"$folder"/}
@@ -36,8 +36,8 @@ container_mounts::make_place() {
   fi
 }
 
-# container_mounts::add SOURCE DESTINATION [OPTIONS]   In quotes as CSV has them, as names may hold anything. Of two
-# at one place the later counts.
+# container_mounts::add SOURCE DESTINATION [OPTIONS]   Quotes the names as in CSV, because they may contain any character. If two
+# mounts have the same destination, the later counts.
 container_mounts::add() {
   container_sources[$2]=$1
   container_mounts[$2]="type=bind,\"source=${1//\"/\"\"}\",\"destination=${2//\"/\"\"}\"${3:+,$3}"
@@ -48,7 +48,7 @@ container_mounts::job() {
   local -r disk=${SLURM_TMPDIR:?}/.hpc_kit/container
   local -r storage=${fact[scratch_dir]}/${fact[exp_name]}/singularity_${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:?}}_${SLURM_ARRAY_TASK_ID:-0}
   mkdir -p -- "$disk"/{tmp,var_tmp,db,home,workdir} "$storage"
-  # Writable, and on the node's disk: the runtime's own would be in its memory, and small.
+  # Writable, and on the node's disk: the runtime's own folder would be in memory, and small.
   container_mounts::add "$disk/tmp" /tmp
   container_mounts::add "$disk/var_tmp" /var/tmp
   container_mounts::add "$disk/db" /db
@@ -58,14 +58,14 @@ container_mounts::job() {
   container_mounts::add "$SLURM_TMPDIR" /data
   container_mounts::images "$SLURM_TMPDIR/.hpc_kit/images"
   container_mounts::add "$storage" /scratch_storage
-  # The snapshot's links to what git ignores lead to the project.
+  # The snapshot has links to files of the project that git ignores.
   if [[ -d ${fact[project_directory]} ]]; then container_mounts::add "${fact[project_directory]}" "${fact[project_directory]}" ro; fi
   container_mounts::add "${fact[scratch_dir]}" "${fact[scratch_dir]}"
   container_mounts::add "${fact[source_dir]}" "${fact[source_dir]}" ro
 }
 
-# container_mounts::images FILE   Data that is staged as images, not unpacked: IMAGE and the PATH that it is of, each
-# with a NUL behind.
+# container_mounts::images FILE   Mounts data that is staged as images and not unpacked. FILE holds IMAGE and its PATH, each
+# followed by a NUL.
 container_mounts::images() {
   local image path
   if [[ ! -e $1 ]]; then return; fi
@@ -75,7 +75,7 @@ container_mounts::images() {
   done <"$1"
 }
 
-# Those of --bind: SOURCE:DESTINATION[:ro], a line each (container.sh).
+# Adds the mounts of --bind: SOURCE:DESTINATION[:ro], one per line (container.sh).
 container_mounts::users() {
   local bind source destination mode
   if [[ -z ${fact[container_binds]:-} ]]; then return; fi

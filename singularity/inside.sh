@@ -1,9 +1,9 @@
 #!/bin/sh
 # singularity/inside.sh IMAGE HOME DIRECTORY NEEDS COMMAND [ARGUMENT...]
 #
-# Run by run.sh inside the container, by whatever sh the image has: says in one line which of NEEDS (`bash`,
-# `bash torch`, or nothing) the image lacks, goes to DIRECTORY, and becomes COMMAND. (Runtimes take HOME from the
-# user data base, and go on in / from a folder that is not there.) Before the queue the submitter asks it too.
+# run.sh runs it inside the container, with the image's sh. It prints in one line which of NEEDS (`bash`, `bash torch`,
+# or nothing) the image lacks, changes to DIRECTORY, and becomes COMMAND. (Runtimes take HOME from the user database, and
+# continue in / if the folder does not exist.) The submitter also runs it, before it queues the job.
 set -eu
 
 image=$1 HOME=$2 directory=$3 needs=$4

@@ -38,7 +38,7 @@ if [[ -n ${RUN_DIRECTORY:-} ]]; then
   # shellcheck source=/dev/null
   source "$RUN_DIRECTORY/facts"
   inside=$RUN_DIRECTORY/kit/singularity/inside.sh
-  needs=bash # of rank.sh
+  needs=bash # for rank.sh
   if [[ ${fact[launcher]} != @(srun|node) ]]; then needs='bash torch'; fi
   case ${fact[working_directory]} in
     /*) directory=${fact[working_directory]} ;;
@@ -46,8 +46,8 @@ if [[ -n ${RUN_DIRECTORY:-} ]]; then
   esac
 fi
 
-# Not --contain: it hides the node's /dev, with InfiniBand, and its /dev/shm, where the ranks of a node meet that have
-# a container each. What the site binds for all stays.
+# Do not use --contain: it hides the node's /dev, with InfiniBand, and its /dev/shm, through which the ranks of a node in
+# separate containers communicate. The mounts that the site configures for all containers stay.
 options=(--cleanenv --no-home --no-mount 'cwd,tmp' --writable-tmpfs --pwd /)
 if [[ -e /proc/driver/nvidia/version || -e /dev/nvidiactl ]]; then options+=(--nv); fi
 if [[ -e /dev/kfd ]]; then options+=(--rocm); fi
