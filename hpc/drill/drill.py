@@ -361,7 +361,7 @@ def _passed(fault, run):
             "like STOP_FILE to lose nothing"
         )
     elif fault in ("kill", "node") and not run.had_saved:
-        remark = "; it had saved nothing by then and began anew: save every so many steps, not only when asked to stop"
+        remark = "; it had saved nothing by then and started again: save every N steps, not only when asked to stop"
     return Verdict(True, f"passed{remark}")
 
 

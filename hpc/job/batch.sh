@@ -197,7 +197,7 @@ batch::end_cycle() {
     ending=cycle
     interruption::ask "$attempt_directory"
   elif [[ ${fact[interrupt]} == kill ]]; then
-    common::note "job $SLURM_JOB_ID: the program has not stopped by itself: it is killed (--interrupt kill), and goes on from its last checkpoint"
+    common::note "job $SLURM_JOB_ID: the program did not stop: killing it (--interrupt kill); it restarts from its last checkpoint"
     interruption::signal_ranks KILL
     batch::limit_wait 15
   else

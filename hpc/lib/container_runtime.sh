@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Finds the program that runs containers on this machine.
 
-# container_runtime::find   Prints its name; status 1 when there is none.
+# container_runtime::find   Prints its name; status 1 if there is none.
 container_runtime::find() {
   local name
   for name in apptainer singularity; do

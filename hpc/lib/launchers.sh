@@ -248,7 +248,7 @@ launchers::check_own() {
       if [[ $name == "$need" ]]; then return; fi
     done
   done
-  line_refusal="with -W node $kind would train on each of the $nodes nodes alone: write  ${launchers_own[$kind]} ${line_words[*]:at}  , or leave -W node out"
+  line_refusal="with -W node $kind would train on each of the $nodes nodes alone: write  ${launchers_own[$kind]} ${line_words[*]:at}  , or omit -W node"
 }
 
 # srun is removed, and the program that it starts may be a launcher.
@@ -284,7 +284,7 @@ launchers::look_inside() {
     fi ;;
     nsys | ncu | numactl | taskset | timeout | time | strace | conda | micromamba | mamba)
       if [[ "${line_words[*]:at+1} " =~ $launchers_starts ]]; then
-        line_refusal="${word##*/} starts ${BASH_REMATCH[2]@Q}, once for each of the job's processes: give -W node, which runs the line once on each node, or leave the launcher and its options out"
+        line_refusal="${word##*/} starts ${BASH_REMATCH[2]@Q}, once for each of the job's processes: give -W node, which runs the line once on each node, or remove the launcher and its options"
       fi
       ;;
   esac

@@ -29,7 +29,7 @@ line::refuse_shell() {
   elif [[ -n $operator ]]; then
     line_refusal="${line_words[operator]@Q} has an operator of the shell, and no shell reads the line: "
     case ${line_words[operator]} in
-      *[\<\>]*) line_refusal+='leave it out, as what the program prints is kept (experiments.sh logs); input is a file that the program opens' ;;
+      *[\<\>]*) line_refusal+='remove it: the kit keeps the output (experiments.sh logs), and the program itself can open its input' ;;
       *) line_refusal+='write the steps into a script, with the line  bash script.sh' ;;
     esac
     line_refusal+='. In quotes it is text'
@@ -62,7 +62,7 @@ line::belongs() {
     for | while | until | select)
       advice='write the loop into a script, with the line  bash script.sh ; or each of its commands on a line of its own, which makes an array (seeds: --repeat N)'
       ;;
-    exec | time | command | builtin | eval | coproc) advice='leave this word out: the rest runs without it' ;;
+    exec | time | command | builtin | eval | coproc) advice='remove this word: the rest runs without it' ;;
     *)
       # No builtin has such a name, and the list is slow to make.
       if [[ $2 != @(python|*[/0-9]*) ]] && ((${#line_builtins[@]} == 0)); then line::list_builtins; fi

@@ -193,7 +193,7 @@ packing::tar() {
   local -ra options=(--create --format=gnu --sparse --no-recursion --blocking-factor=2048
     --directory="$2" --null --verbatim-files-from --files-from="$3")
   if [[ $1 == tar.zst ]]; then
-    common::has_command zstd || common::die "no zstd on this machine: leave --data-format out, or say tar"
+    common::has_command zstd || common::die "no zstd on this machine: omit --data-format, or give --data-format tar"
     tar "${options[@]}" | zstd -q -1 --threads="$(packing::processors)" -o "$4"
   else
     tar "${options[@]}" --file="$4"
@@ -205,7 +205,7 @@ packing::image() {
   local answer status=0
   # Small files are stored separately, not together in blocks of 128 kB, because they are read separately.
   local -a options=(-noI -noD -noF -noX -no-fragments)
-  common::has_command mksquashfs || common::die "no mksquashfs on this machine (squashfs-tools): leave --data-format out, or say tar"
+  common::has_command mksquashfs || common::die "no mksquashfs on this machine (squashfs-tools): omit --data-format, or give --data-format tar"
   if packing::compresses "$1" && [[ $(mksquashfs -help 2>&1) == *zstd* ]]; then options=(-comp zstd -Xcompression-level 1); fi
   # mksquashfs continues without a file that it cannot read, and prints so. Among many files of one size its search for
   # equal files never ends.

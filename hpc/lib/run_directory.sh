@@ -15,7 +15,7 @@
 #   staging             what the job copies to its nodes' disks (staging.sh); pack_log.txt, of --pack-in-job
 #   collect             patterns of --collect, words that end in NUL
 #   task_N/command      the command of task N, an argv file (command.sh)
-#   task_N/environment  variables for this task alone, words NAME=VALUE that end in NUL; parameters.yaml, the values of
+#   task_N/environment  variables for only this task, words NAME=VALUE that end in NUL; parameters.yaml, the values of
 #                       its point of a sweep; agent, spare (sweep.sh)
 #   task_N/state        enqueued, running, paused, completed or failed (interruption.sh)
 #   task_N/log.txt      output of its processes, all attempts

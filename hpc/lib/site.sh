@@ -155,7 +155,7 @@ site::check_fact() {
   if [[ -n ${site[$1]} ]]; then
     site::accept "${site_kind[$1]}" "${site[$1]}" "${@:2}"
   elif [[ -n ${site_default[$1]} ]]; then
-    common::die_usage "$2 is empty, and is needed: write a value, or leave the line out (then it is ${site_default[$1]})"
+    common::die_usage "$2 is empty, and is needed: write a value, or remove the line (then it is ${site_default[$1]})"
   fi
 }
 
@@ -191,7 +191,7 @@ site::accept() {
       ;;
     qualities)
       for word in "${words[@]}"; do [[ $word =~ ^[1-9][0-9]{0,5}:[^:,[:space:]]+$ ]] || wrong=$word; done
-      [[ -z $wrong ]] || common::die_usage "$what: ${wrong@Q} is not NODES:QOS: write '2:wide 65:huge', from so many nodes on"
+      [[ -z $wrong ]] || common::die_usage "$what: ${wrong@Q} is not NODES:QOS: write '2:wide 65:huge' (QOS wide for 2 nodes or more, huge for 65 or more)"
       ;;
     limits)
       for word in "${words[@]}"; do site::read_limit "$word" >/dev/null || wrong=$word; done

@@ -160,7 +160,7 @@ ulimit -n 4096 -> !'ulimit' is the shell's, and no shell reads the line: it belo
 for i in 1 2 -> !'for' is the shell's, and no shell reads the line: write the loop into a script
 done -> !'done' is the shell's
 [[ -e x ]] -> !'[[' is the shell's
-exec python x.py -> !'exec' is the shell's, and no shell reads the line: leave this word out
+exec python x.py -> !'exec' is the shell's, and no shell reads the line: remove this word
 trap x EXIT -> !'trap' is the shell's
 true -> true
 echo done -> echo done
@@ -170,7 +170,7 @@ LINES
   line::read torchrun 1 2 cd src '&&' python x.py
   [[ $line_refusal == "'cd' is the shell's"*'--chdir src'* ]]
   line::read torchrun 1 2 python x.py '>log'
-  [[ $line_refusal == "'>log' has an operator of the shell, and no shell reads the line: leave it out, as what the program prints is kept"* ]]
+  [[ $line_refusal == "'>log' has an operator of the shell, and no shell reads the line: remove it: the kit keeps the output"* ]]
   line::read torchrun 1 1 python 'x.py;' date
   [[ $line_refusal == "'x.py;' has an operator of the shell"*'bash script.sh. In quotes it is text' ]]
 }

@@ -358,7 +358,7 @@ as_nobody() {
   [[ $(formats) == 'tar 1' ]]
   touch -- "$SCRATCH_DIR/data/text"
   PATH=$path FORMAT=zst run -1 --separate-stderr pack data
-  [[ $stderr == *'error: no zstd on this machine: leave --data-format out, or say tar'* ]]
+  [[ $stderr == *'error: no zstd on this machine: omit --data-format, or give --data-format tar'* ]]
 }
 
 @test "packers are told the CPUs of the job: by themselves they take all of the machine's" {

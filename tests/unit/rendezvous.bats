@@ -114,7 +114,7 @@ STUB
   local peer
   for peer in 127.0.0.1 127.0.1.1 localhost ::1; do
     if [[ $peer == ::1 && ! -e /proc/net/if_inet6 ]]; then continue; fi
-    fails_with 1 "error: on node1, $peer is a loopback address \(.*mend its name in /etc/hosts" choose 0 192.0.2.1 "$peer"
+    fails_with 1 "error: on node1, $peer is a loopback address \(.*correct its name in /etc/hosts" choose 0 192.0.2.1 "$peer"
     run -0 choose 0 "$peer" "$peer"
     [[ $output =~ ^(127\.0\.0\.1|::1)\ [0-9]+$ ]]
   done

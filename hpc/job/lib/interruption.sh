@@ -207,7 +207,7 @@ interruption::own_cause() {
   elif [[ $ending == asked_to_end ]]; then
     interruption::cause_of_slurm "$directory" cancelled
   elif interruption::log_has "$directory" 'oom.kill|Out Of Memory|Exceeded job memory limit|exceeded memory limit'; then
-    echo out_of_memory # Slurm tells it in two ways: of cgroups, and of its own accounting
+    echo out_of_memory # Slurm reports it in two ways: from cgroups, and from its own accounting
   else
     if [[ -r $directory/failed_rank ]]; then read -r rank node _ <"$directory/failed_rank"; fi
     echo "failed $status $rank $node"

@@ -35,7 +35,7 @@ rendezvous::address() {
     fi
   fi
   if [[ $address == @(127.*|::1) ]]; then
-    common::die "on $(common::node), $peer is a loopback address ($address), at which no other node can reach this one: mend its name in /etc/hosts, or the NodeAddr of Slurm"
+    common::die "on $(common::node), $peer is a loopback address ($address), at which no other node can reach this one: correct its name in /etc/hosts, or the NodeAddr in slurm.conf"
   fi
   printf '%s\n' "$address"
 }

@@ -40,7 +40,7 @@ sources::keep_folders() {
     here=$1/${fact[working_directory]}/$name
     # A folder that git ignores is a link to the project's own folder, which must not be changed.
     [[ $(realpath -m -- "${here%/*}")/ == "$real"/* ]] ||
-      common::die "--keep-folders ${name@Q}: git ignores the folder that it is in, so the program writes into the project's own, which stays: leave it out, or name that folder"
+      common::die "--keep-folders ${name@Q}: git ignores the folder that it is in, so the program writes into the project's own folder, which stays: omit it, or name that folder"
     mkdir -p -- "$kept" "${here%/*}"
     # Copy the files that the project has in it, but overwrite nothing.
     if [[ -d $here && ! -L $here ]]; then tar --create --directory="$here" . | tar --extract --skip-old-files --directory="$kept"; fi
