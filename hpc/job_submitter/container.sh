@@ -1,12 +1,11 @@
 # shellcheck shell=bash
-# A request for a container: what can be known of it before the queue, and the facts that singularity/run.sh
-# reads.
+# Checks a request for a container as far as possible before the job is queued, and sets the facts that singularity/run.sh reads.
 
 declare -gA options_value+=() options_source+=() fact+=()
 declare -ga options_list_bind+=()
 
-# container::choose PROJECT   Sets the facts container, container_workdir and container_binds. Status 2 when what was
-# asked for cannot work.
+# container::choose PROJECT   Sets the facts container, container_workdir and container_binds. Ends with status 2 if the request
+# cannot work.
 container::choose() {
   local -r project=$1 image=${options_value[singularity_container]} workdir=${options_value[workdir]}
   local bind
@@ -35,7 +34,7 @@ container::refuse_options_of_it() {
   if ((${#options_list_bind[@]} > 0)); then common::die_usage "--bind is for a container: give --singularity-container too"; fi
 }
 
-# SOURCE[:DESTINATION[:ro|rw]], a line each.
+# container::add_bind SOURCE[:DESTINATION[:ro|rw]]   Appends one line to the fact container_binds.
 container::add_bind() {
   local source destination mode
   [[ $1 != *[[:cntrl:]]* ]] || common::die_usage "--bind ${1@Q}: control characters are not possible in it"
@@ -70,8 +69,8 @@ container::check_image() {
   fi
 }
 
-# container::ask PROJECT   Where this node has a runtime too, whether the image has what the launcher needs. Only what
-# the image itself says counts: nodes for logging in often may not run containers.
+# container::ask PROJECT   If this node has a container runtime, checks that the image has what the launcher needs. Only an answer
+# from inside the image refuses the request: many login nodes do not run containers.
 container::ask() {
   local runtime answer needs=bash status=0
   if ! runtime=$(container_runtime::find); then return; fi

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What --data may name.
+# Checks the paths of --data.
 
 declare -gA options_source+=() fact+=()
 declare -ga options_list_data+=() staging_paths+=()
 
-# data::check   What --data names is there and may be taken along: leaves the paths in staging_paths, as
-# the program will name them. Status 1 or 2 else.
+# data::check   Checks that each path of --data exists and can be staged. Sets staging_paths to the paths as the program will
+# name them. Otherwise ends with status 1 or 2.
 data::check() {
   local -r folder=${fact[scratch_dir]}
   local given path real base
@@ -33,7 +33,7 @@ data::check() {
   data::leave_out_inner
 }
 
-# Without --data some options mean nothing.
+# Some options have no effect without --data.
 data::check_alone() {
   local name
   for name in pack_in_job data_format broadcast; do
@@ -43,7 +43,7 @@ data::check_alone() {
   done
 }
 
-# `a/b` comes along with `a`.
+# `a/b` is staged as a part of `a`.
 data::leave_out_inner() {
   local inner outer
   local -a kept=()

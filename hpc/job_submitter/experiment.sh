@@ -1,13 +1,15 @@
 # shellcheck shell=bash
-# An experiment has one live job and one set of checkpoints: a second submission of its name neither runs beside the first
-# nor hides its checkpoints. In the experiment's folder: `.job`, the ids of its jobs, or of one with --here that of the allocation and its step; `.sending`, the run directory of a
-# submission that has not recorded them yet; `runs`, the ids of its runs.
+# An experiment has one live job and one set of checkpoints: a second submission under its name neither runs beside the first nor
+# hides its checkpoints. Files in the experiment's folder:
+#   .job      the ids of its jobs; with --here the allocation's id and the name of the step
+#   .sending  the run directory of a submission that has not recorded its jobs yet
+#   runs      the ids of its runs
 
 declare -gA fact+=()
 declare -g experiment_lock='' experiment_made='' experiment_aside=''
 
-# experiment::claim new|resume|fresh   Waits for other submissions of this name; ends with status 1 when a live job has it, 2
-# when there are checkpoints and the submission says neither resume nor fresh.
+# experiment::claim new|resume|fresh   Waits for other submissions of this name. Ends with status 1 if a live job has the name, with
+# status 2 if there are checkpoints and the submission says neither resume nor fresh.
 experiment::claim() {
   local -r mode=$1 folder=${fact[checkpoint_directory]%/*}
   local holder step state status=0
@@ -17,13 +19,13 @@ experiment::claim() {
     holder=$(paste --serial --delimiters=, -- "$folder/.job")
     step=${holder#* } holder=${holder%% *}
     if [[ $step == here_* ]]; then
-      # The job is an allocation of the user's, which may be there for long after the run (--here).
+      # The job is the user's own allocation (--here), which may outlive the run: look for the run's step.
       slurm::ask state 60 squeue --all --steps --noheader --jobs="$holder" --format=%j || status=$?
       if ((status == 0)); then state=$(grep -xF -e "$step" <<<"$state" || true); fi
     else
       slurm::ask state 60 squeue --all --noheader --job="$holder" --format=%T || status=$?
     fi
-    # Slurm forgets jobs that ended some minutes ago.
+    # Slurm forgets jobs a few minutes after their end.
     if ((status != 0)) && [[ $state != *'Invalid job id'* ]]; then
       common::die "cannot tell whether job $holder still has the experiment ${fact[exp_name]@Q} ($state): submit again when squeue answers"
     elif ((status == 0)) && [[ -n $state ]]; then
@@ -31,14 +33,14 @@ experiment::claim() {
     fi
   fi
   if ! experiment::has_checkpoints; then
-    if [[ $mode == resume ]]; then common::note "note: ${fact[exp_name]} has no checkpoints yet: it begins anew$(experiment::say_written "$folder")"; fi
+    if [[ $mode == resume ]]; then common::note "note: ${fact[exp_name]} has no checkpoints yet: it starts from the beginning$(experiment::say_written "$folder")"; fi
   elif [[ $mode == new ]]; then
-    common::die_usage "the experiment ${fact[exp_name]@Q} has checkpoints in ${fact[checkpoint_directory]@Q}: give --resume to go on from them, --fresh to begin anew (they are moved aside), or another --exp-name"
+    common::die_usage "the experiment ${fact[exp_name]@Q} has checkpoints in ${fact[checkpoint_directory]@Q}: give --resume to continue from them, --fresh to start from the beginning (they are moved aside), or another --exp-name"
   fi
 }
 
-# experiment::settle FOLDER   What a submission has left that was killed, or whose sbatch got no answer: its jobs, if Slurm has
-# any, become those of the experiment.
+# experiment::settle FOLDER   Cleans up after a submission that was killed, or whose sbatch got no answer: if Slurm has its jobs,
+# they become the experiment's jobs.
 experiment::settle() {
   local run known found status=0
   if [[ ! -r $1/.sending ]]; then return; fi
@@ -46,7 +48,7 @@ experiment::settle() {
   known=$(cut -d ' ' -f 1 -- "$run/jobs" 2>/dev/null) || known=''
   sending::find found "$run" "$known" || status=$?
   ((status != 2)) ||
-    common::die "an earlier submission of ${fact[exp_name]@Q} was not finished, and Slurm does not answer whether it has a job ($found): submit again when squeue answers"
+    common::die "an earlier submission of ${fact[exp_name]@Q} was not finished, and Slurm does not say whether it has a job ($found): submit again when squeue answers"
   printf '%s\n' ${known:+"$known"} ${found:+"$found"} >"$1/.job"
   if [[ -n $found && -d $run ]]; then
     common::note "job ${found//$'\n'/ } of an earlier submission was not recorded: it is now, in $run"
@@ -55,7 +57,8 @@ experiment::settle() {
   rm -f -- "$1/.sending"
 }
 
-# experiment::say_written FOLDER   What the last run has written where this one does not look (sources::note_written).
+# experiment::say_written FOLDER   Prints what the last run wrote into its own copy of the sources, where this run will not find it
+# (sources::note_written).
 experiment::say_written() {
   local run=''
   local -a written=()
@@ -70,8 +73,8 @@ experiment::has_checkpoints() {
   [[ -d ${fact[checkpoint_directory]} && -n $(find "${fact[checkpoint_directory]}" ! -type d -print -quit) ]]
 }
 
-# experiment::begin MODE   Makes the folders; with fresh the old checkpoints are moved aside. experiment::put_back undoes it when the
-# job is refused. From here on others find the run that is being sent.
+# experiment::begin MODE   Makes the folders; with fresh it moves the old checkpoints aside. If the job is refused,
+# experiment::put_back undoes this. From here on other submissions see that this run is being sent.
 experiment::begin() {
   local -r folder=${fact[checkpoint_directory]}
   if [[ $1 == fresh ]] && experiment::has_checkpoints; then
@@ -84,13 +87,13 @@ experiment::begin() {
     experiment_made=$folder
     mkdir -p -- "$folder"
   fi
-  # Of a run without a name nobody can submit a second.
+  # Only an experiment with a name can be submitted twice.
   if [[ -n $experiment_lock ]]; then printf '%s\n' "${fact[run_directory]}" >"${folder%/*}/.sending"; fi
 }
 
 experiment::put_back() {
   local -r folder=${fact[checkpoint_directory]}
-  # Another submission's, if this one did not come to experiment::begin.
+  # If this submission did not reach experiment::begin, the file belongs to another one.
   if [[ $(cat -- "${folder%/*}/.sending" 2>/dev/null) == "${fact[run_directory]}" ]]; then rm -f -- "${folder%/*}/.sending"; fi
   if [[ -z $experiment_made ]]; then return; fi
   rmdir -- "$experiment_made" 2>/dev/null || true
@@ -101,8 +104,8 @@ experiment::put_back() {
   fi
 }
 
-# experiment::record_jobs JOB...   From here on others see who has the experiment, and need not wait: this submitter may follow
-# its jobs for hours.
+# experiment::record_jobs JOB...   From here on other submissions see which job has the experiment. The lock is released, because
+# this submitter may follow its jobs for hours.
 experiment::record_jobs() {
   local -r folder=${fact[checkpoint_directory]%/*}
   local status=0

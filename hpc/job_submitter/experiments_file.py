@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Reads the experiments of a configuration file (experiments_file.sh). Standard library only.
 
-experiments_file.py FILE PROGRAM   PROGRAM is whom messages come from
+experiments_file.py FILE PROGRAM   PROGRAM: the name in front of each message
 
-Prints a word for each experiment, with spaces between: LINE:WORDS:INDEX, its line in the file, how many words it has,
-and the index of the first word with an operator of the shell, or nothing; then all the words. Behind each is a NUL.
-Exit status 2, and one line that says why, when FILE is wrong. All is bytes, whatever the user's locale.
+Prints one field with a word LINE:WORDS:INDEX for each experiment: its line in the file, its number of words, and the
+index of its first word with a shell operator, or nothing. The words of all experiments follow, one field each. Each
+field ends with a NUL. If FILE is wrong, it prints one line that says why and exits with status 2. All data are bytes,
+so the user's locale does not matter.
 """
 
 import os
@@ -16,12 +17,12 @@ COMMON = rb"""
     (?P<quote>")
     | (?P<variable>\$\{[A-Za-z_]\w*\})
     | (?P<dollar>\$)
-    | (?<!\$)\{(?P<place>nodes|gpus|processes|seed)\}  # behind a quoted dollar they are text
+    | (?<!\$)\{(?P<place>nodes|gpus|processes|seed)\}  # after a quoted dollar this is text
 """
 OUTSIDE_PARTS = rb"""
     | (?P<blank>[ \t]+)
     | (?P<end>\r?\n)
-    | (?P<continued>\\\r?\n)                 # as in the shell: the word goes on, too
+    | (?P<continued>\\\r?\n)                 # as in the shell, this does not end a word
     | \\(?P<escaped>.)
     | '(?P<single>[^']*)'
     | (?P<open>')
@@ -35,12 +36,12 @@ INSIDE_PARTS = rb"""
 """
 OUTSIDE, INSIDE = (re.compile(COMMON + parts, re.VERBOSE | re.DOTALL) for parts in (OUTSIDE_PARTS, INSIDE_PARTS))
 NAME = re.compile(rb"[A-Za-z_]\w*")
-# Of system 004, and of --repeat.
+# The variables of a rank (system 004), and the seed of --repeat.
 PLACES = {b"nodes": b"${NNODES}", b"gpus": b"${N_PROC}", b"processes": b"${N_PROCESSES}", b"seed": b"${SEED}"}
 
 
 def experiments(data, complain):
-    """(begin, words, index of an operator or None) of each line that has words, as argv files have them."""
+    """Yield (begin, words, index of an operator or None) for each line with words, in the form of argv files."""
     words, word, opened, at, begin, operator = [], None, None, 0, 0, None
     while at < len(data):
         if word is None and data.startswith(b"#", at):
@@ -78,7 +79,7 @@ def experiments(data, complain):
 
 
 def warn_of_text(found, following, begins, complain):
-    """Of what a shell would have replaced. Not of [ ], in which lists are written more often than patterns."""
+    """Warn about text that a shell would have replaced. [ ] is excepted: it is more often a list than a pattern."""
     text = found[0]
     if text + following == b"$(" or b"`" in text:
         complain(found, b"%s stays text: nothing is executed" % (text + following if text == b"$" else text))
@@ -108,7 +109,7 @@ def main(file, program):
         data = opened.read()
     if not data.endswith(b"\n"):
         data += b"\n"
-    # Inside of quotes a carriage return is the user's own, but in a file of Windows.
+    # A carriage return inside quotes is the user's own, unless the file comes from Windows.
     if data.partition(b"\n")[0].endswith(b"\r"):
         data = data.replace(b"\r\n", b"\n")
     found = list(experiments(data, complain))

@@ -1,30 +1,30 @@
 # shellcheck shell=bash
-# --here: the run goes into an allocation that the user holds, in place of the queue. The same run directory; batch.sh runs in a
-# step on the first node, as it would in a job, and this command stays until it has ended. The allocation stays as it is.
+# --here: the run starts in an allocation that the user holds, not in the queue. The run directory is the same. batch.sh runs in a
+# step on the first node, as it would in a job, and this command waits for its end. The allocation itself is not changed.
 
 declare -gA options_value+=() options_source+=() options_default+=() options_kind+=() fact+=() site+=()
 declare -ga tasks_lists+=()
 declare -g here_enclosing='' here_job='' here_process=''
-declare -ga here_nodes+=()                              # of the allocation, in Slurm's order
-declare -gA here_cpus+=() here_memory+=() here_gpus+=() # node -> CPUs, megabytes (0: Slurm does not count them), GPUs of the allocation
-declare -g here_types='' here_least=''                  # types of its GPUs; what here::find_least has found
-declare -gi here_left=0 here_interrupts=0               # seconds until its end, 0 without one
+declare -ga here_nodes+=()                              # the nodes of the allocation, in Slurm's order
+declare -gA here_cpus+=() here_memory+=() here_gpus+=() # node -> CPUs, megabytes (0: Slurm does not count memory), GPUs
+declare -g here_types='' here_least=''                  # the types of its GPUs; the result of here::find_least
+declare -gi here_left=0 here_interrupts=0               # seconds until its end (0: it has no end)
 declare -ga here_without=(dependency begin reservation account partition qos constraint nodelist exclude mail_user mail_type
   sbatch_arg rapid_cycle cycle_partition pack_in_job pack_partition pack_time max_parallel only_missing wandb_sweepid
-  sweep_config sweep_runs) # options that need the queue, or several jobs
+  sweep_config sweep_runs) # options that need the queue or several jobs
 
-# here::take_enclosing_job   The job of this shell, before its variables are removed. Of an array, the task.
+# here::take_enclosing_job   Saves the id of this shell's job (in an array: of the task) before its variables are removed.
 here::take_enclosing_job() {
   here_enclosing=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID:-}}
   here_enclosing=${here_enclosing:-${SLURM_JOB_ID:-}}
 }
 
-# here::is_wanted   Also before options::complete.
+# here::is_wanted   Also works before options::complete.
 here::is_wanted() {
   [[ -n ${options_value[here]:-${HPC_HERE:-}} ]]
 }
 
-# here::take   What the user has not named becomes what the allocation has; ends where that is not enough.
+# here::take   Sets the options that the user has not named to what the allocation has. Ends if that is not enough.
 here::take() {
   here::refuse_options
   here::find
@@ -38,9 +38,9 @@ here::refuse_options() {
   local name
   for name in "${here_without[@]}"; do
     if [[ ${options_source[$name]} == option ]]; then
-      common::die_usage "--${name//_/-}${options_value[$name]:+ ${options_value[$name]}}: with --here one run starts now, and nothing is queued: leave one of both out"
+      common::die_usage "--${name//_/-}${options_value[$name]:+ ${options_value[$name]}}: with --here one run starts now, and nothing is queued: remove one of the two"
     fi
-    # The job that experiments.sh resubmit may send has the account and its like.
+    # The account and similar options stay: experiments.sh resubmit may send the run to the queue later.
     case $name in
       dependency | begin | rapid_cycle | pack_in_job | only_missing | wandb_sweepid | sweep_config) options_value[$name]=${options_default[$name]} ;;
     esac
@@ -51,7 +51,7 @@ here::is_named() {
   [[ ${options_source[$1]} == @(option|environment|file) ]]
 }
 
-# here::find   The allocation must be there, running, and the user's.
+# here::find   Ends if the allocation does not exist, does not run, or is not the user's.
 here::find() {
   local -r id=${options_value[here]/#mine/$here_enclosing}
   local shown state status=0 ends
@@ -76,7 +76,7 @@ here::find() {
   fi
 }
 
-# here::read_nodes TEXT   What the job has on each of its nodes, of scontrol's words about a job in detail.
+# here::read_nodes TEXT   Reads what the job has on each node from TEXT, the output of scontrol --details show job.
 here::read_nodes() {
   local rest=$1 list numbers part gres node
   local -i cpus gpus
@@ -101,7 +101,7 @@ here::read_nodes() {
   done
 }
 
-# here::look_for_steps   Two runs in one allocation would share its GPUs: refused. Of steps that are not the kit's the user is told.
+# here::look_for_steps   Refuses a second run in the allocation, which would share its GPUs. Warns about other steps.
 here::look_for_steps() {
   local steps id name others='' orphans='' lives=''
   slurm::ask steps 60 squeue --all --steps --noheader --jobs="$here_job" --format='%i|%j' || common::die "--here: Slurm does not say what runs in job $here_job ($steps)"
@@ -139,7 +139,7 @@ here::take_nodes() {
   fact[here_nodes]=${fact[here_nodes]%,}
 }
 
-# here::find_least ARRAY   here_least becomes the node of the run that has the least in ARRAY, which is by node.
+# here::find_least ARRAY   Sets here_least to the node of the run with the smallest value in ARRAY (node -> value).
 here::find_least() {
   local -n least_of=$1
   local node
@@ -149,7 +149,7 @@ here::find_least() {
   done
 }
 
-# The ranks' step is given as many as the run has asked for. Where Slurm does not count GPUs, all of the node's are there.
+# The step of the ranks gets as many GPUs as the run asks for. If Slurm does not count GPUs, the job has all GPUs of its nodes.
 here::take_gpus() {
   local -r type=${options_value[gpu_type],,}
   local node
@@ -164,7 +164,7 @@ here::take_gpus() {
     common::die "--gpus ${options_value[gpus]}: job $here_job has $least on $here_least: ask for less, or get more by  salloc --gpus-per-node=${options_value[gpus]}"
   fi
   if here::is_named gpu_type && [[ -n $type && " ${here_types,,} " != *" $type "* ]]; then
-    common::die "--gpu-type ${options_value[gpu_type]}: the GPUs of job $here_job are of type ${here_types:-unknown}: leave the option out"
+    common::die "--gpu-type ${options_value[gpu_type]}: the GPUs of job $here_job are of type ${here_types:-unknown}: remove the option"
   fi
   processes=10#${options_value[gpus]}
   for node in "${here_nodes[@]}"; do
@@ -175,7 +175,7 @@ here::take_gpus() {
   done
 }
 
-# Cores, memory and time.
+# Sets cores, memory and time.
 here::take_rest() {
   local -ri processes=10#${options_value[gpus]}
   local -i cpus seconds
@@ -190,16 +190,16 @@ here::take_rest() {
   if ! here::is_named mem && ! here::is_named mem_per_gpu && ((${here_memory[$here_least]} > 0)); then options_value[mem]=${here_memory[$here_least]}M; fi
   seconds=$(checks::seconds "${options_value[time]}")
   if ((here_left == 0)) || { here::is_named time && ((seconds <= here_left)); }; then return; fi
-  if here::is_named time; then common::note "note: --time ${options_value[time]}: job $here_job has $(checks::duration "$here_left") left, and that counts"; fi
+  if here::is_named time; then common::note "note: --time ${options_value[time]}: job $here_job has $(checks::duration "$here_left") left, which is the run's time limit"; fi
   options_value[time]=$(checks::duration "$here_left")
 }
 
-# here::check   After request::resolve, which knows what the options come to.
+# here::check   Compares the resolved request with the allocation. Call it after request::resolve.
 here::check() {
   if ((fact[tasks] != 1)); then
-    common::die_usage "--here runs one task, and this request has ${fact[tasks]} (lines of the configuration, times --repeat): name a file of one line by --configs, or leave --here out: the queue takes them all"
+    common::die_usage "--here runs one task, and this request has ${fact[tasks]} (lines of the configuration, times --repeat): name a file of one line by --configs, or submit without --here: the queue takes them all"
   fi
-  if [[ -n ${fact[sweep]} ]]; then common::die_usage "--here: a sweep's runs are tasks of an array: leave --here out"; fi
+  if [[ -n ${fact[sweep]} ]]; then common::die_usage "--here: a sweep's runs are tasks of an array: submit without --here"; fi
   here::find_least here_cpus
   ((fact[cpus] <= ${here_cpus[$here_least]})) ||
     common::die "--cpus ${fact[cpus]}: job $here_job has ${here_cpus[$here_least]} CPUs on $here_least: ask for less, or get more by  salloc --cpus-per-task"
@@ -210,12 +210,12 @@ here::check() {
   fact[here_seconds]=$(checks::seconds "${fact[time]}")
 }
 
-# here::step   Prints the name of its own step, by which a run that lives is known.
+# here::step   Prints the name of the run's own step; a live run is found by this name.
 here::step() {
   printf 'here_%s\n' "${fact[run_id]#"${fact[job_name]}_"}"
 }
 
-# here::argv ARRAY   The command in place of sbatch.
+# here::argv ARRAY   Sets ARRAY to the command that replaces sbatch.
 here::argv() {
   local -n here_words=$1
   here_words=()
@@ -229,22 +229,22 @@ here::show() {
   printf '%s\n' "${words[*]@Q}"
 }
 
-# here::run   The run directory is written. The status is the run's own.
+# here::run   Runs what is in the run directory. Its status is that of the run.
 here::run() {
   local -a here_argv=()
   local -r run=${fact[run_directory]}
   local lock status=0
   files::lock lock "${run%/*}/.here_$here_job.lock" try || here::die_occupied
   request::sbatch_argv here_argv "${tasks_lists[0]}" 0
-  run_directory::write_words "$run/sbatch_argv" "${here_argv[@]}" # for experiments.sh resubmit, which sends it to the queue
+  run_directory::write_words "$run/sbatch_argv" "${here_argv[@]}" # experiments.sh resubmit sends the run to the queue with these words
   here::argv here_argv
   trap here::interrupt INT TERM HUP
-  # A session of its own: the terminal's Ctrl-C would have srun kill the step.
+  # setsid: in the terminal's session, Ctrl-C would make srun kill the step.
   SLURM_OVERLAP=1 setsid "${here_argv[@]}" </dev/null >&2 &
   here_process=$!
   until [[ -e $run/task_1/log.txt ]] || ! kill -0 "$here_process" 2>/dev/null; do sleep 0.1 || true; done
   if [[ ! -e $run/task_1/log.txt ]]; then rm -f -- "${run%/*}/.here_$here_job.lock"; fi
-  [[ -e $run/task_1/log.txt ]] || common::die "the run did not start in job $here_job: srun's words are above; nothing of it is left"
+  [[ -e $run/task_1/log.txt ]] || common::die "the run did not start in job $here_job: srun's message is above; nothing was left behind"
   here::record
   common::wait "$here_process" || status=$?
   trap '' INT TERM HUP
@@ -264,13 +264,13 @@ here::record() {
   run::print_jobs "${options_value[json]}" "$here_job"
 }
 
-# Ctrl-C, and the end of the terminal. (No bare return, and nothing that may fail: the terminal may have gone.)
+# Handles Ctrl-C and the end of the terminal. Nothing here may fail, because the terminal may be gone (hence no bare return).
 here::interrupt() {
   local -r task=${fact[run_directory]}/task_1
   local attempt
   here_interrupts+=1
   if [[ ! -e $task/log.txt ]] || ((here_interrupts > 2)); then
-    kill -s TERM "$here_process" 2>/dev/null || true # srun ends the step; here::end_rest the others
+    kill -s TERM "$here_process" 2>/dev/null || true # srun ends this step; here::end_rest ends the others
     return 0
   fi
   attempt=$(here::attempt)
@@ -279,12 +279,12 @@ here::interrupt() {
   else
     here_interrupts=2
     { : >"$task/cancel"; } 2>/dev/null || true
-    common::note 'the run is ended, and its nodes are left clean; the allocation stays' || true
+    common::note 'the run is being ended and its nodes cleaned; the allocation stays' || true
   fi
   return 0
 }
 
-# here::end_rest   Where batch.sh did not come to its own end, its steps go on without it.
+# here::end_rest   Ends the other steps of the run. If batch.sh was killed, they would continue without it.
 here::end_rest() {
   local -r task=${fact[run_directory]}/task_1
   local steps id name left attempt
@@ -299,7 +299,7 @@ here::end_rest() {
       if [[ $name != @(ranks|keeper) && $name != "$(here::step)" ]]; then continue; fi
       left+=" $id"
       how=()
-      if [[ $name == keeper ]]; then how=(--signal=USR1); fi # it leaves its node clean
+      if [[ $name == keeper ]]; then how=(--signal=USR1); fi # on this signal it cleans its node
       slurm::cancel 60 "${how[@]}" "$id" || true
     done <<<"$steps"
     if [[ -z $left ]]; then break; fi
@@ -311,7 +311,7 @@ here::end_rest() {
   echo failed | common::write_atomically "$task/state"
 }
 
-# here::attempt   Prints the folder of the last attempt.
+# here::attempt   Prints the path of the last attempt's folder.
 here::attempt() {
   local -i number=0
   local -r task=${fact[run_directory]}/task_1

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What an .isc file (TOML, of Strong Compute's ISC, both generations) asks for, as options of job_submitter.sh.
+"""Translates an .isc file (TOML, of Strong Compute's ISC, both generations) into options of job_submitter.sh.
 
 isc.py FILE PROJECT GPUS_PER_NODE [GPUS [NODES]]   GPUS (of a node) and NODES: as given on the command line, or ''
 
-Called by isc.sh; standard library only, Python 3.9 or later (3.11 has a reader of TOML; earlier ones take that of
-tomli or pip). Prints words, each with a NUL behind: KEY --OPTION=VALUE for each option, `--`, and the words of the
-command as argv files have them (lib/command.sh). What became of a key that Slurm has no use for goes to standard error,
-a line each. Exit status 2: the file is wrong; 1: this Python cannot read it.
+Called by isc.sh. Standard library only, Python 3.9 or later (3.11 has a TOML reader; earlier versions use that of
+tomli or pip). Prints words that each end with a NUL: KEY --OPTION=VALUE for each option, `--`, and the words of the
+command in the form of argv files (lib/command.sh). Standard error gets one line for each key that Slurm has no use
+for. Exit status 2: the file is wrong; 1: this Python cannot read it.
 """
 
 import difflib
@@ -19,7 +19,7 @@ import sys
 
 NAME, WHOLE, LIST = "a text in quotes", "a whole number from 1 up", "a list of texts"
 EXAMPLES = {NAME: '"…"', WHOLE: "8", LIST: '["…", "…"]'}
-# Of the first generation: gpu_type, nnodes, venv_path, output_path. Files have them in any mixture.
+# gpu_type, nnodes, venv_path and output_path are from the first generation. Files mix both generations.
 KEYS = {
     "experiment_name": NAME,
     "command": NAME,
@@ -42,26 +42,26 @@ LEFT_ASIDE = {
     "burst_shape_priority_list": "left aside: machines are chosen by --partition, --gpu-type and --constraint",
 }
 MODES = ("cycle", "burst", "interruptible")
-# On the ISC a line break was a blank. Here it also ends a command, where no operator does: behind lines that begin so,
+# On the ISC a line break was a blank. Here it also ends a command, if no operator does: after a line that matches this,
 SET_UP = re.compile(r"(source|\.|cd|export|unset|set|ulimit|module|conda|pip3?|python3? -m pip|mkdir|echo)(\s|$)|#")
-# and before lines that begin so.
+# and before a line that matches this.
 PROGRAM = re.compile(r"(torchrun|python3?|accelerate|deepspeed|bash|sh|exec|wait)(\s|$)")
-# A script that cannot be but one: its lines stay as they are.
+# Text that can only be a script: its lines are not joined.
 SCRIPT = re.compile(r"^\s*(#!|if|for|while|until|case|function)\b|^\s*#!|<<", re.MULTILINE)
 ACTIVATE = re.compile(r"(?:^|[\s;&])(?:source|\.)\s+(['\"]?)([^\s;&'\"]+)/bin/activate\1(?=[\s;&]|$)")
 FOR_THE_SHELL = re.compile(r"[$`~*?;&|<>(){}\[\]!#]")
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
 
 
-notes = []  # told when nothing is wrong
+notes = []  # printed if nothing is wrong
 
 
 class WrongFileError(Exception):
-    """Says what is wrong, without the file's name."""
+    """The message says what is wrong, without the file's name."""
 
 
 def load(path):
-    """The keys of the file, and the line of each."""
+    """Return the file's keys with their values, and the line of each key."""
     for name in ("tomllib", "tomli", "pip._vendor.tomli"):
         try:
             toml = importlib.import_module(name)
@@ -95,7 +95,7 @@ def load(path):
 
 
 def shown(value):
-    """As TOML has it."""
+    """Return the value as TOML writes it."""
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
@@ -134,11 +134,11 @@ def note(key, value, text):
 
 
 def machines(values, lines, per_node, gpus, nodes):
-    """Nodes, and GPUs of each; the command line's come first, and None is what nobody says."""
+    """Return (nodes, GPUs of each). The command line wins over the file; None means that neither says it."""
     total, wanted = values.get("gpus"), values.get("nnodes")
     nodes = nodes if nodes is not None else wanted
     if total is None:
-        # The first generation gave its nodes as a whole.
+        # In the first generation a job had whole nodes.
         return nodes, gpus if gpus is not None or wanted is None else per_node
     if nodes is None and gpus is None:
         nodes = next(count for count in range(-(-total // per_node), total + 1) if total % count == 0)
@@ -156,7 +156,7 @@ def machines(values, lines, per_node, gpus, nodes):
 
 
 def cycles(values):
-    """--rapid-cycle for the compute mode."""
+    """Return the value of --rapid-cycle for the compute mode."""
     mode = values.get("compute_mode", "cycle")
     if mode != "cycle":
         for key in ("_cycle_count", "_time_per_cycle_ms"):
@@ -168,7 +168,7 @@ def cycles(values):
 
 
 def one_script(text):
-    """The command's lines as bash is to read them."""
+    """Return the command's lines in the form that bash reads."""
     text = text.replace("\r\n", "\n").replace("\\\n", "").strip()
     if SCRIPT.search(text):
         return text
@@ -181,14 +181,14 @@ def one_script(text):
 
 
 def command(text, identities):
-    """The words of the command, and whether the kit's torchrun starts it."""
+    """Return the words of the command, and whether the kit's torchrun starts it."""
     script = one_script(text)
     first = script.split(None, 1)[0]
     bare = first == "-m" or first.endswith(".py")
     if bare:
         script = "python " + script
     at = re.compile(r"/data/(%s)(?![\w.-])" % "|".join(map(re.escape, identities))) if identities else None
-    # Without a shell, as far as that goes: a value with blanks in it stays one word.
+    # Avoid the shell if possible: then a value with blanks stays one word.
     if bare and not FOR_THE_SHELL.search(script if "'" in script else VARIABLE.sub("", script)):
         try:
             words = shlex.split(script)
@@ -202,7 +202,7 @@ def command(text, identities):
 
 
 def check_torchrun(words, nodes, gpus):
-    """A torchrun that waits for twice the nodes waits for ever."""
+    """Refuse a torchrun with other numbers than the job's: it would wait for nodes that never come."""
     for flag, number, variable in (("nnodes", nodes, "NNODES"), ("nproc[-_]per[-_]node", max(gpus or 1, 1), "N_PROC")):
         found = re.search(r"torchrun\s.*--(%s)[= ](\d+)(?![\d:])" % flag, words[-1], re.DOTALL)
         if found and number is not None and int(found[2]) != number:
@@ -213,7 +213,7 @@ def check_torchrun(words, nodes, gpus):
 
 
 def folder(path, base):
-    """Of an environment, by the path of its activate or its own."""
+    """Return the folder of an environment, given its path or that of its activate script."""
     path = os.path.expandvars(os.path.expanduser(path))
     if path.endswith("/bin/activate"):
         path = path[: -len("/bin/activate")]
@@ -221,7 +221,7 @@ def folder(path, base):
 
 
 def use_environment(words, environment):
-    """The command without the environment that it sources, where another is given."""
+    """Remove the `source …/activate` from the command if another environment is given."""
     sourced = ACTIVATE.search(words[-1])
     if sourced and environment:
         rest = re.sub(r"^[ \t]*(&&|;|\n)?\s*", "", words[-1][sourced.end() :])
@@ -230,7 +230,7 @@ def use_environment(words, environment):
 
 
 def say_missing(words, project):
-    """A program by its whole path on another machine."""
+    """Note a program that is named by its absolute path on another machine."""
     found = re.findall(r"(?<![\w$}./~-])/[\w./-]+\.py\b", words[-1] if words[0] == "bash" else words[1])
     if not found or os.path.exists(found[0]):
         return
@@ -242,7 +242,7 @@ def say_missing(words, project):
 
 
 def options(path, project, per_node, gpus, nodes, environment, container):
-    """Pairs of a key and an option, and the command's words."""
+    """Return pairs (key, option), and the command's words."""
     values, lines = load(path)
     check(values, lines)
     base = os.path.dirname(os.path.realpath(path))
@@ -290,7 +290,7 @@ def options(path, project, per_node, gpus, nodes, environment, container):
         say("venv_path", "environment", folder(values["venv_path"], base))
     elif not bare:
         sourced = ACTIVATE.search(words[-1].replace("$$", "$"))
-        if sourced:  # One that is relative is so to wherever the command has gone.
+        if sourced:  # A relative one is relative to the folder that the command changed to.
             environment = folder(sourced[2], base)
             if os.path.isabs(folder(sourced[2], "")) or os.path.isdir(environment):
                 say("command", "environment", environment)

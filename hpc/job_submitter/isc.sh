@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# An .isc file (--isc) in place of the configuration file: what its keys say (isc.py) counts where the command line
-# does not, and before the environment and the site.
+# Reads an .isc file (--isc), which replaces the configuration file. Its keys (isc.py) rank below the command line, and above the
+# environment and the site's profile.
 
 declare -gA options_value options_source options_owner site
-declare -ga isc_command # its words
+declare -ga isc_command # the words of its command
 declare -ga experiment_words+=() experiment_lengths+=() experiment_lines+=() experiment_operators+=()
 
 # isc::read HPC_FOLDER PROJECT   Ends with status 2 when the file is wrong.
@@ -30,7 +30,7 @@ isc::read() {
   isc_command=("${answer[@]:i+1}")
 }
 
-# Prints the profile's, else the most of the partition's nodes.
+# Prints the profile's number, or else the highest number of GPUs on a node of the partition.
 isc::count_gpus_of_a_node() {
   local partition=${options_value[partition]:-${HPC_PARTITION:-${site[partition]:-}}} most=${site[gpus_per_node]}
   local -a groups=()
@@ -39,10 +39,10 @@ isc::count_gpus_of_a_node() {
     partitions::gpus gpus_of "${groups[@]}"
     most=${gpus_of[${options_value[gpu_type]:-all}]:-0}
   fi
-  echo $((most > 0 ? most : 8)) # without an answer: as many as machines of the trade have
+  echo $((most > 0 ? most : 8)) # if nothing is known: 8, as usual
 }
 
-# isc::use_command   As the only experiment.
+# isc::use_command   Makes the file's command the only experiment.
 isc::use_command() {
   experiment_words=("${isc_command[@]}") experiment_lengths=("${#isc_command[@]}") experiment_lines=() experiment_operators=()
 }

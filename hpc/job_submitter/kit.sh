@@ -1,20 +1,20 @@
 # shellcheck shell=bash
-# The version of the kit with which a run was sent: the parts that run on nodes lie in hpc_outputs/.kits, once for each
-# version, and each run has a link to its own, `kit`. So an upgrade, or an edit of the project, changes nothing for a job that
-# waits or that is started again.
+# Keeps the version of the kit with which a run was sent. The parts that run on nodes are copied to hpc_outputs/.kits, once for each
+# version, and each run has a link `kit` to its version. So an upgrade, or an edit of the project, does not change a job that waits
+# or is restarted.
 
 declare -gA fact+=()
 
-# kit::link RUN_DIRECTORY   Makes RUN_DIRECTORY/kit, of the kit that this file is of, and what it leads to if there is none
-# yet. A profile of the user's own travels with the run.
+# kit::link RUN_DIRECTORY   Makes the link RUN_DIRECTORY/kit for the kit of this file, and the copy that it points to, unless it
+# exists. Copies the user's own profile into the run.
 kit::link() {
   local -r run_directory=$1 project=${BASH_SOURCE[0]%/hpc/job_submitter/kit.sh}
   local -r store=${fact[scratch_dir]}/hpc_outputs/.kits users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
   local key='' listed known=''
-  listed=$(kit::with_files "$project" stat --format='%a %s %.9Y %n' 2>/dev/null) || true # without what is not there
-  # The version that was sent last is known without reading any.
+  listed=$(kit::with_files "$project" stat --format='%a %s %.9Y %n' 2>/dev/null) || true # ignores files that do not exist
+  # If no file has changed since the last submission, the version is known without reading the files.
   if [[ -r $store/last ]]; then
-    LC_ALL=C IFS= read -r -d '' known <"$store/last" || true # to its end
+    LC_ALL=C IFS= read -r -d '' known <"$store/last" || true # reads the whole file; without a NUL the status is 1
     known=${known%$'\n'}
     key=${known%%$'\n'*}
   fi
@@ -24,12 +24,12 @@ kit::link() {
     if [[ ! -d $store/$key ]]; then kit::copy "$project" "$store" "$key"; fi
     printf '%s\n' "$key" "$listed" | common::write_atomically "$store/last"
   fi
-  ln -s -- "../.kits/$key" "$run_directory/kit" 2>/dev/null || cp -R -- "$store/$key" "$run_directory/kit" # where there are no links
-  # Of the user's own profiles that count before the kit's (site::load).
+  ln -s -- "../.kits/$key" "$run_directory/kit" 2>/dev/null || cp -R -- "$store/$key" "$run_directory/kit" # the file system has no links
+  # The user's own profile wins over the kit's (site::load).
   if [[ -r $users/${fact[site]}.sh && ! -e $run_directory/profile.sh ]]; then cp -- "$users/${fact[site]}.sh" "$run_directory/profile.sh"; fi
 }
 
-# kit::with_files PROJECT COMMAND...   Runs it in PROJECT, with the files that run on nodes as its last arguments.
+# kit::with_files PROJECT COMMAND...   Runs COMMAND in PROJECT; the files that run on nodes are its last arguments.
 kit::with_files() (
   cd -- "$1" || exit
   shopt -s nullglob
@@ -43,7 +43,7 @@ kit::copy() {
   mkdir -p -- "$2"
   partial=$(mktemp -d -- "$2/$3.XXXXXX")
   kit::with_files "$1" cp -P --parents --preserve=mode,timestamps --target-directory="$partial" ||
-    common::die "cannot copy the kit's own parts from ${1@Q} to ${2@Q}; cp's words are above"
+    common::die "cannot copy the kit's own parts from ${1@Q} to ${2@Q}; cp's message is above"
   chmod 755 -- "$partial"
   mv -T -- "$partial" "$2/$3" 2>/dev/null || rm -rf -- "$partial" # another submitter was first
 }

@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# What the site's profile says of a request, before Slurm is asked: its rules, in its own words. A profile may be out of
-# date: --no-preflight leaves this out.
+# Checks a request against the rules of the site's profile before Slurm is asked; a refusal quotes the profile. A profile may be out
+# of date: --no-preflight skips these checks.
 
 declare -gA options_value+=() options_source+=() options_kind+=() site+=() fact+=()
 
-# limits::refuse FACT WORDS   With the rule that stands behind the fact in the profile.
+# limits::refuse FACT WORDS   Ends with WORDS and the rule that the profile gives in the comment after FACT.
 limits::refuse() {
   local where rule
   site::where where "$1" rule
-  common::die "$2${rule:+: $rule} (site[$1] of the profile ${site[name]}, $where; --no-preflight does not look at it)"
+  common::die "$2${rule:+: $rule} (site[$1] of the profile ${site[name]}, $where; --no-preflight skips this check)"
 }
 
-# limits::check_options   Which options must be given, and which may not.
+# limits::check_options   Checks which options must be given, and which must not.
 limits::check_options() {
   local name given value accounts
   for name in ${site[forbidden]}; do
@@ -34,7 +34,7 @@ limits::check_options() {
   done
 }
 
-# limits::check_request   What the request, as facts, may be.
+# limits::check_request   Checks the resolved request.
 limits::check_request() {
   limits::check_gpus
   limits::check_quanta
@@ -67,7 +67,7 @@ limits::check_gpus() {
   fi
 }
 
-# A GPU comes with a share of its node: who asks for more than the shares of the GPUs pays for more of them.
+# A GPU comes with a share of its node's CPUs and memory. A job that asks for more than its GPUs' shares is billed for more GPUs.
 limits::check_quanta() {
   local cpus memory what words
   local -i paid
@@ -90,7 +90,7 @@ limits::check_time() {
   if [[ -n ${site[time_minimum]} ]] && limit=$(checks::seconds "${site[time_minimum]}") && ((seconds < limit)); then
     limits::refuse time_minimum "--time ${fact[time]}: the shortest is $(checks::duration "$limit")"
   fi
-  # The limit of the fewest nodes that are enough; one for any number counts where none is.
+  # Use the limit for the smallest number of nodes that covers the job, or else the limit without a number.
   for word in ${site[time_maximum]}; do
     read -r nodes limit < <(site::read_limit "$word")
     if ((nodes == 0 ? least == 0 : nodes >= fact[nodes] && (least == 0 || nodes < least))); then least=$nodes most=$limit; fi

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Compares a request with the live cluster before anything is queued. `sbatch --test-only` decides, as only it knows the
-# site's plugins; sinfo says what a refusal does not.
+# Compares a request with the live cluster before anything is queued. `sbatch --test-only` decides, because only it knows the
+# site's plugins; sinfo adds what a refusal does not say.
 
 declare -gA options_value fact slurm site
 declare -ga preflight_all+=()                                  # the groups of all partitions
-declare -g request_type_as preflight_answer preflight_waits='' # partitions whose nodes take no jobs, as was said
+declare -g request_type_as preflight_answer preflight_waits='' # partitions that the user was warned about, as their nodes take no jobs
 
-# preflight::begin   Asks for the partitions; the answer comes while other things are looked at.
+# preflight::begin   Asks sinfo for the partitions in the background; preflight::check reads the answer.
 preflight::begin() {
   exec {preflight_answer}< <(
     partitions::read groups || true
@@ -14,8 +14,8 @@ preflight::begin() {
   )
 }
 
-# preflight::check   After begin. Says what looks wrong, and refuses nothing: a plugin of the site may choose another partition.
-# Corrects the case of the GPU type, and the time of the job that packs where nothing is said of it.
+# preflight::check   Call it after preflight::begin. Warns and never refuses: a plugin of the site may choose another partition.
+# Corrects the case of the GPU type, and the time of the job that packs unless --pack-time is given.
 preflight::check() {
   local -a groups=()
   local -A gpus=()
@@ -34,7 +34,7 @@ preflight::check() {
       if [[ ${type,,} == "${options_value[gpu_type],,}" ]]; then options_value[gpu_type]=$type; fi
     done
     preflight::warn_of_types "${groups[@]}"
-    # Of several partitions Slurm takes whichever starts first.
+    # If several partitions are given, Slurm uses the one that can start first.
     if [[ $partition != *,* && ${groups[0]##*|} != up ]]; then
       common::warn "partition $partition is ${groups[0]##*|}: the job will wait until it is up"
     else
@@ -45,16 +45,16 @@ preflight::check() {
   findings::warn "${slurm[ClusterName]:-}" "${partition%% *}"
 }
 
-# preflight::warn_of_time OPTION TIME PARTITION GROUP   Slurm may queue a job that is longer than its partition allows.
+# preflight::warn_of_time OPTION TIME PARTITION GROUP   Warns if TIME is above the partition's limit: Slurm may queue such a job.
 preflight::warn_of_time() {
   local limit
   IFS='|' read -r _ _ _ _ _ limit _ <<<"$4"
   if [[ $3 != *,* && $limit == [0-9]* ]] && limit=$(checks::seconds "$limit") && (($(checks::seconds "$2") > limit)); then
-    common::warn "$1 $2: partition $3 allows $(checks::duration "$limit") at most: unless the site moves the job to another, it will wait for ever"
+    common::warn "$1 $2: partition $3 allows $(checks::duration "$limit") at most: unless the site moves the job to another, it will never start"
   fi
 }
 
-# preflight::warn_of_types GROUP...   The ranks of a job of several nodes would work at the pace of the slower kind.
+# preflight::warn_of_types GROUP...   Warns if the nodes of a job may get different GPUs: all ranks run at the speed of the slowest.
 preflight::warn_of_types() {
   local group partition names by=--gpu-type
   local -A types=() kinds=()
@@ -76,7 +76,7 @@ preflight::warn_of_types() {
   done
 }
 
-# preflight::fit_pack_time   The job that packs has a partition of its own: it has as much time as that allows.
+# preflight::fit_pack_time   Limits the time of the job that packs to what its own partition allows.
 preflight::fit_pack_time() {
   local partition=${options_value[pack_partition]:-${options_value[partition]}} limit
   local -a groups=("${preflight_all[@]}")
@@ -92,8 +92,8 @@ preflight::fit_pack_time() {
   fi
 }
 
-# preflight::ask VARIABLE ARGV...   Slurm's own last word. It does not read what follows the script. Status 1 when it would
-# refuse the job, 2 when it does not answer: VARIABLE says why.
+# preflight::ask VARIABLE ARGV...   Asks Slurm whether it would take the job; the words after the script do not matter. Status 1: it
+# would refuse the job; 2: it does not answer. VARIABLE becomes the reason.
 preflight::ask() {
   local -n preflight_words=$1
   local preflight_status=0
@@ -106,14 +106,14 @@ preflight::ask() {
   return 1
 }
 
-# preflight::ask_slurm ARGV...   As preflight::ask; ends with status 1 where Slurm would refuse the job.
+# preflight::ask_slurm ARGV...   Like preflight::ask, but ends with status 1 if Slurm would refuse the job.
 preflight::ask_slurm() {
   local answer status=0
   preflight::ask answer "$@" || status=$?
   if ((status > 0)); then preflight::die "$status" "$answer" "$@"; fi
 }
 
-# preflight::die STATUS ANSWER ARGV...   STATUS: of preflight::ask. With what sinfo says of it, and what a profile could say.
+# preflight::die STATUS ANSWER ARGV...   STATUS is that of preflight::ask. Adds what sinfo says, and what a profile could set.
 preflight::die() {
   if (($1 == 2)); then common::die "Slurm does not answer: $2"; fi
   shift
@@ -158,11 +158,11 @@ preflight::die() {
   if [[ $said == *mem* || ${groups[0]:-} == *'|'*'|'*'|1|'* ]]; then
     answer+="; where memory is asked for otherwise, or not at all, a profile says so: site[memory_request]"
   fi
-  if [[ -n $instead && $answer == *"${instead##* }"* ]]; then instead=''; fi # it is said already
+  if [[ -n $instead && $answer == *"${instead##* }"* ]]; then instead=''; fi # the message names the option already
   common::die "Slurm would refuse the job$whose: $answer$instead"
 }
 
-# preflight::option VARIABLE NAME ARGV...   VARIABLE becomes the value of --NAME=VALUE, or empty.
+# preflight::option VARIABLE NAME ARGV...   Sets VARIABLE to the value of --NAME=VALUE, or to nothing.
 preflight::option() {
   local preflight_word
   printf -v "$1" '%s' ''
@@ -171,8 +171,8 @@ preflight::option() {
   done
 }
 
-# preflight::may_wait ARGV...   Whether Slurm may only say that the job cannot start now, as nodes take no jobs: sbatch queues it then,
-# and still refuses what no node could ever do. (More nodes than there are it would queue for ever.)
+# preflight::may_wait ARGV...   Whether the job may only have to wait because nodes are down or drained: then sbatch queues it, and
+# still refuses a request that no node could ever meet. (It would also queue a job of more nodes than exist; that never starts.)
 preflight::may_wait() {
   local partition nodes group shown number state
   local -i all=0 away=0
@@ -190,17 +190,17 @@ preflight::may_wait() {
     if ! partitions::takes_jobs "$state"; then away+=$number; fi
   done <<<"$shown"
   ((away > 0)) || return 1
-  if [[ $preflight_waits == *" $partition "* ]]; then return; fi # the job that packs, too
+  if [[ $preflight_waits == *" $partition "* ]]; then return; fi # also asked for the job that packs; one warning is enough
   preflight_waits+=" $partition "
   common::warn "Slurm cannot start the job now: $away of $all nodes of partition $partition take no jobs; it waits in the queue until enough are back (sinfo -R)"
 }
 
-# preflight::room VARIABLE ANSWER COUNT JOBS_EACH MORE   VARIABLE becomes how many of COUNT tasks Slurm takes now, where it takes fewer
-# for the number of the user's jobs: each task is JOBS_EACH jobs, and there are MORE. ANSWER is why. Statuses as of
-# preflight::ask, of the task alone that is tried last.
+# preflight::room VARIABLE ANSWER COUNT JOBS_EACH MORE   Sets VARIABLE to the number of tasks, of COUNT, that the limits on the user's
+# jobs allow now. Each task is JOBS_EACH jobs; MORE jobs come on top. ANSWER becomes the reason. If not even one task fits, the
+# status is that of preflight::ask for one task.
 preflight::room() {
   local room_most=${slurm[MaxArraySize]:-}
-  room_most=$((10#0${room_most//[!0-9]/} - 1)) # below 1 where it is not known
+  room_most=$((10#0${room_most//[!0-9]/} - 1)) # below 1: not known
   local -i room_low=0 room_high=$3+1 room_try=$3 room_jobs room_status=0
   local -a room_argv=()
   local room_answer

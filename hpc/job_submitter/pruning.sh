@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What runs that have ended leave below hpc_outputs and nobody needs: their unpacked sources, which are hundreds of files of
-# somebody's quota. source.tar stays, and a job that starts once more unpacks it again (job/lib/sources.sh).
+# Removes the unpacked sources of ended runs below hpc_outputs: nobody needs them, and they are hundreds of files of the user's
+# quota. source.tar stays, and a job that is restarted unpacks it again (job/lib/sources.sh).
 
-declare -gi pruning_seconds=10 # that a submission may spend on it; the next one goes on
+declare -gi pruning_seconds=10 # the time that a submission may spend on it; the next one continues
 
-# pruning::prune OUTPUTS   Once an hour, when a submission has sent its job. It fails no submission.
+# pruning::prune OUTPUTS   Runs at most once an hour, after a submission has sent its job. It never fails a submission.
 pruning::prune() {
   local -r outputs=$1 stamp=$1/.pruned
   local -r deadline=$((SECONDS + pruning_seconds))
@@ -29,8 +29,8 @@ pruning::prune() {
   if ((removed > 0)); then common::note "removed the unpacked sources of $removed runs that have ended; each keeps its source.tar"; fi
 }
 
-# pruning::list ARRAY OUTPUTS   The user's own runs with unpacked sources that can be unpacked again, and in which no task has changed
-# its state for an hour. Not those of earlier kits: what their programs have written there cannot be told.
+# pruning::list ARRAY OUTPUTS   Sets ARRAY to the user's own runs whose sources can be unpacked again, and whose tasks have not
+# changed their state for an hour. Runs of older kits are skipped: files that their programs wrote there cannot be recognized.
 pruning::list() {
   local -n list_runs=$1
   local list_run list_folder
@@ -46,14 +46,14 @@ pruning::list() {
   done
 }
 
-# pruning::remove RUN   Status 1 when the program has written there: then they stay. The name goes first: a job that starts at this
-# moment finds none, and unpacks.
+# pruning::remove RUN   Status 1: the program has written there, so the sources stay. The folder is renamed first: a job that starts
+# at this moment does not find it, and unpacks again.
 pruning::remove() {
   local -r run=$1
   local folder changed
   changed=$(pruning::count_changes "$run")
   if ((changed > 0)); then
-    common::note "kept $run/source: the program has written $changed files there (what is to stay belongs into OUTPUT_PATH or CHECKPOINT_DIRECTORY)"
+    common::note "kept $run/source: the program has written $changed files there (write files that you want to keep into OUTPUT_PATH or CHECKPOINT_DIRECTORY)"
     { : >"$run/source.kept"; } 2>/dev/null
     return 1
   fi
@@ -68,15 +68,15 @@ pruning::remove() {
   done
 }
 
-# pruning::count_changes RUN   Prints how many files in its unpacked sources the program has written (job/lib/sources.sh leaves
-# `unpacked`). What Python has compiled does not count.
+# pruning::count_changes RUN   Prints how many files the program has written into its unpacked sources: those newer than `unpacked`
+# (job/lib/sources.sh). Python's compiled files do not count.
 pruning::count_changes() {
   if [[ ! -d $1/source ]]; then echo 0 && return; fi
   find "$1/source" -name __pycache__ -prune -o -type f ! -name '*.pyc' -cnewer "$1/unpacked" -printf . | wc -c
 }
 
-# pruning::forget_archives STORE   Those that no run has a link to any more, and that no submission has looked at for a day; where there
-# are no hard links, all: they are packed again.
+# pruning::forget_archives STORE   Removes archives that no run has a link to and no submission has used for a day. If the file system
+# has no hard links, it removes all of that age; they are packed again when needed.
 pruning::forget_archives() {
   find "$1" -maxdepth 1 -type f -user "$(id -u)" -links 1 -cmin +1440 -name '*.tar*' -delete 2>/dev/null
 }

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# From the options to the facts of a run and to sbatch's arguments.
+# Turns the options into the facts of a run and into sbatch's arguments.
 
 declare -gA options_value+=() options_source+=() fact+=()
 declare -gA site+=()
 declare -ga experiment_words+=() experiment_lengths+=() options_list_sbatch_arg+=() options_list_collect+=()
 declare -g request_type_as='' # what --gpu-type becomes: type (in front of the number), constraint, partition or none
 
-# Options that depend on each other: the facts that follow from them, or status 2.
+# Sets the facts that follow from options that depend on each other. Ends with status 2 if the options contradict each other.
 request::resolve() {
   local -r gpus=$((10#${options_value[gpus]}))
   local seconds
-  # Beside the folders of experiments lie those of the kit.
+  # The kit's own folders are in the same place as those of experiments.
   if [[ ${options_value[exp_name]} == @(.*|hpc_outputs) ]]; then
     common::die_usage "--exp-name ${options_value[exp_name]}: the kit uses this name itself; take another, not one that begins with a dot"
   fi
@@ -21,8 +21,8 @@ request::resolve() {
   request::resolve_qos
   request::resolve_tasks
 
-  # torchrun starts the processes of a node itself, as a command of the launcher `node` does; the others are started
-  # by Slurm, one task each.
+  # torchrun, and a command of the launcher `node`, start the processes of a node themselves. With the other launchers Slurm
+  # starts them, one task each.
   fact[launcher]=${options_value[launcher]/script/torchrun}
   case ${fact[launcher]} in
     torchrun | node) fact[tasks_per_node]=1 ;;
@@ -30,11 +30,11 @@ request::resolve() {
   esac
 
   fact[cpus]=$((2 * fact[processes_per_node]))
-  # Where a job gets whole nodes, it may as well use them.
+  # A job that gets whole nodes can use all of their cores.
   if [[ ${site[whole_nodes]} == yes && -n ${site[usable_cpus]} ]]; then fact[cpus]=$((10#${site[usable_cpus]} / fact[tasks_per_node] * fact[tasks_per_node])); fi
   if [[ -n ${options_value[cpus]} ]]; then fact[cpus]=$((10#${options_value[cpus]})); fi
   request::check_cpus
-  # From here on they are what Slurm counts: cores, or their hardware threads.
+  # From here on fact[cpus] is in Slurm's unit: cores, or their hardware threads.
   if [[ ${site[threads_per_core]} == [0-9]* ]]; then fact[cpus]=$((fact[cpus] * site[threads_per_core])); fi
   request::resolve_gpu_type
   request::resolve_memory
@@ -53,7 +53,7 @@ request::resolve() {
   sbatch_argument::check
 }
 
-# The word of the most nodes that the job has.
+# Uses the entry of site[qos_by_nodes] with the largest number of nodes that the job reaches.
 request::resolve_qos() {
   local word
   local -i from=0
@@ -75,7 +75,7 @@ request::resolve_gpu_type() {
   esac
 }
 
-# The memory of a node, and how it is asked for. 0 is all of it, or what the site gives.
+# Sets the memory of a node, and the option that asks for it. 0 means all memory of the node, or what the site gives.
 request::resolve_memory() {
   fact[memory_request]=${site[memory_request]}
   if [[ -n ${options_value[mem]} ]]; then
@@ -88,12 +88,12 @@ request::resolve_memory() {
   fi
   if [[ ${fact[memory_request]} != @(none|zero) ]]; then return; fi
   if [[ ${options_source[mem]} == @(option|environment) || ${options_source[mem_per_gpu]} == @(option|environment) ]]; then
-    common::note "note: ${fact[mem_megabytes]} MB of memory are not asked for: at ${site[name]} a job gets what the site gives"
+    common::note "note: ${fact[mem_megabytes]} MB of memory are not requested: at ${site[name]} a job gets what the site gives"
   fi
   fact[mem_megabytes]=0
 }
 
-# request::resolve_interruptions SECONDS   SECONDS: of --time.
+# request::resolve_interruptions SECONDS   SECONDS is --time in seconds.
 request::resolve_interruptions() {
   local -r grace=${options_value[grace_seconds]} seconds=$1
   fact[max_restarts]=$((10#${options_value[max_restarts]}))
@@ -101,7 +101,7 @@ request::resolve_interruptions() {
   fact[watch_log]=${options_value[watch_log]}
   fact[independent]=${options_value[independent]}
   fact[interrupt]=${options_value[interrupt]}
-  # Slurm may warn a minute early: a short job would be asked to stop as it begins.
+  # Slurm may send the signal a minute early: a short job would be asked to stop at its start.
   fact[grace_seconds]=0
   if [[ -n $grace ]]; then
     fact[grace_seconds]=$((10#$grace))
@@ -115,7 +115,7 @@ request::resolve_interruptions() {
   fi
 }
 
-# The job of --rapid-cycle has three minutes in each cycle for the start, and the time in which to save.
+# The job of --rapid-cycle gets three more minutes in each cycle for the start, and the time to save.
 request::resolve_cycles() {
   local -r asked=${options_value[rapid_cycle]/none/}
   if [[ -z $asked ]]; then
@@ -127,7 +127,7 @@ request::resolve_cycles() {
   fact[cycles]=${asked%x*}
   fact[cycle_seconds]=${asked#*x}
   fact[cycle_grace]=$((fact[grace_seconds] > 0 ? fact[grace_seconds] : 120))
-  # Nothing is lost by it when the program is killed.
+  # A program that may be killed needs no time to save.
   if [[ ${fact[interrupt]} == kill && -z ${options_value[grace_seconds]} ]]; then fact[cycle_grace]=10; fi
   checks::duration $((fact[cycles] * (fact[cycle_seconds] + fact[cycle_grace] + 180))) 'fact[cycle_time]'
   if [[ ${options_value[dependency]} == *\?* ]]; then
@@ -159,13 +159,13 @@ request::resolve_data() {
   done
   fact[pack_time]=${fact[time]}
   if [[ -n ${options_value[pack_time]} ]]; then fact[pack_time]=$(checks::duration "$(checks::seconds "${options_value[pack_time]}")"); fi
-  # Packing waits for what the job waits for; the job then waits for both.
+  # The job that packs gets the dependencies of the training; the training also waits for the packing.
   if [[ -n ${options_value[pack_in_job]} && ${options_value[dependency]} == *\?* ]]; then
     common::die_usage "--dependency ${options_value[dependency]}: with --pack-in-job all of its conditions must hold, so ',' between them, not '?'"
   fi
 }
 
-# request::find_sweep   A line `wandb agent … ID` makes the run a sweep; its id wins over the option's.
+# request::find_sweep   Makes the run a sweep if the file's line is `wandb agent … ID`. This id wins over that of the option.
 request::find_sweep() {
   local -i offset=0
   local length id='' word
@@ -173,7 +173,7 @@ request::find_sweep() {
   for length in "${experiment_lengths[@]}"; do
     if [[ "${experiment_words[*]:offset:2}" == 'wandb agent' ]]; then
       ((${#experiment_lengths[@]} == 1)) ||
-        common::die_usage "a line 'wandb agent …' stands alone in its file, as each sweep is a run of its own"
+        common::die_usage "a line 'wandb agent …' must be the only line of its file, as each sweep is a run of its own"
       for word in "${experiment_words[@]:offset+2:length-2}"; do
         if [[ $word != -* && $word != *[!A-Za-z0-9_./-]* ]]; then id=$word; fi
       done
@@ -187,7 +187,7 @@ request::find_sweep() {
   done
 }
 
-# What the tasks are. How many a sweep has is asked later (sweeps.sh): its server may be far away.
+# Sets the facts about tasks. The size of a sweep is asked later (tasks.sh), because its server may be slow.
 request::resolve_tasks() {
   local -r sweep=${options_value[wandb_sweepid]} config=${options_value[sweep_config]} repeat=${options_value[repeat]}
   fact[sweep]=$sweep
@@ -215,7 +215,7 @@ request::resolve_tasks() {
     if [[ -n ${options_value[sweep_runs]} && ${options_source[sweep_runs]} == option ]]; then
       common::die_usage "--sweep-runs is about a sweep: give --wandb-sweepid or --sweep-config too"
     fi
-    # A line with {seed} has one, also when it is not repeated.
+    # A line with {seed} has a seed even without --repeat.
     if [[ -n $repeat || " ${experiment_words[*]} " == *"\${SEED}"* && -z ${SEED:-} ]]; then
       fact[repeats]=$((10#${repeat:-1}))
       fact[tasks]=$((fact[experiments] * fact[repeats]))
@@ -233,7 +233,7 @@ request::resolve_job_type() {
   case ${options_value[job_type]} in
     standard)
       ((processes == 1)) ||
-        common::die_usage "--job-type standard is one process, and --num-nodes ${fact[nodes]} --gpus ${fact[gpus]} are $processes: leave --job-type out, or say distributed"
+        common::die_usage "--job-type standard is one process, and --num-nodes ${fact[nodes]} --gpus ${fact[gpus]} are $processes: remove --job-type, or say distributed"
       ;;
     sweep)
       [[ -n ${options_value[wandb_sweepid]}${options_value[sweep_config]} ]] || common::die_usage "--job-type sweep needs a sweep: give --wandb-sweepid or --sweep-config"
@@ -245,7 +245,7 @@ request::resolve_job_type() {
   fi
 }
 
-# Where Slurm starts the processes each has cores of its own; torchrun's share those of the node.
+# Processes that Slurm starts have cores of their own; those of torchrun share the cores of the node.
 request::check_cpus() {
   local -r cpus=${fact[cpus]} tasks=${fact[tasks_per_node]}
   local -r below=$((cpus / tasks * tasks))
@@ -256,7 +256,7 @@ request::check_cpus() {
   fi
 }
 
-# request::pack_argv ARRAY   For the job of --pack-in-job.
+# request::pack_argv ARRAY   Fills ARRAY with the sbatch command of the job of --pack-in-job.
 request::pack_argv() {
   local -n pack_argv=$1
   local name
@@ -266,7 +266,7 @@ request::pack_argv() {
   local -r partition=${options_value[pack_partition]:-${options_value[partition]}}
   if [[ -n $partition ]]; then pack_argv+=(--partition="$partition"); fi
   for name in account qos constraint reservation dependency; do
-    if [[ $name == constraint && " ${site[required]} " != *" $name "* ]]; then continue; fi # it is of the job's own nodes
+    if [[ $name == constraint && " ${site[required]} " != *" $name "* ]]; then continue; fi # it describes the training's nodes
     if [[ -n ${options_value[$name]} ]]; then pack_argv+=("--$name=${options_value[$name]}"); fi
   done
   local log=pack_log.txt
@@ -274,8 +274,8 @@ request::pack_argv() {
   pack_argv+=(--propagate=NONE --chdir="${fact[run_directory]}" --open-mode=append --output="$log" "${fact[run_directory]}/kit/hpc/job/pack.sh" "${fact[run_directory]}")
 }
 
-# request::cycle_argv ARRAY TASKS OFFSET [DEPENDENCY...]   For the job of --rapid-cycle: the same job, but for its name, partition
-# and time. It waits for what the job would wait for.
+# request::cycle_argv ARRAY TASKS OFFSET [DEPENDENCY...]   Fills ARRAY with the sbatch command of the job of --rapid-cycle. It differs
+# from the training in its name, partition and time, and waits for the same dependencies.
 request::cycle_argv() {
   local -a whole=()
   local -n cycle_argv=$1
@@ -297,9 +297,9 @@ request::cycle_argv() {
   cycle_argv+=(rapid_cycle)
 }
 
-# request::sbatch_argv ARRAY TASKS OFFSET [DEPENDENCY...]   Fills ARRAY: for those TASKS of an array whose indices are short of
-# OFFSET (tasks.sh), which waits for DEPENDENCY, as sbatch writes it. The job's folder is the run directory, and its log is named
-# from there.
+# request::sbatch_argv ARRAY TASKS OFFSET [DEPENDENCY...]   Fills ARRAY with the sbatch command for the indices TASKS of an array. The
+# number of a task is its index plus OFFSET (tasks.sh). DEPENDENCY has sbatch's syntax. The job's folder is the run directory; the
+# path of the log is relative to it.
 request::sbatch_argv() {
   local -r run_directory=${fact[run_directory]} tasks=$2 offset=$3
   local -ra first=("${@:4}")
@@ -328,7 +328,7 @@ request::sbatch_argv() {
   if ((fact[grace_seconds] > 0)); then argv+=(--signal="B:USR1@${fact[grace_seconds]}"); fi
   if ((fact[max_restarts] > 0)); then argv+=(--requeue); else argv+=(--no-requeue); fi
   if [[ -n ${first[*]} ]]; then argv+=(--kill-on-invalid-dep=yes); fi
-  # NONE: the limits of the login shell (ulimit -t, -n) are not the job's.
+  # NONE: the limits of the login shell (ulimit -t, -n) must not apply to the job.
   argv+=(--propagate=NONE --chdir="$run_directory" --open-mode=append)
   local log=task_1/log.txt
   local -a words=()
@@ -340,17 +340,17 @@ request::sbatch_argv() {
       words=("offset=$offset")
     fi
   fi
-  # Slurm replaces % and takes away \ in all of the log's path: where the folder has one, batch.sh opens it.
+  # Slurm replaces % and removes \ in the whole path of the log. If the folder has such a character, batch.sh opens the log.
   if [[ $run_directory == *[%\\]* ]]; then log=/dev/null; fi
   argv+=(--output="$log")
   for value in "${options_list_sbatch_arg[@]}"; do
-    if [[ $value != --gres=* ]]; then argv+=("$value"); fi # it is in request::add_gpus
+    if [[ $value != --gres=* ]]; then argv+=("$value"); fi # request::add_gpus adds these
   done
   argv+=("$run_directory/kit/hpc/job/batch.sh" "$run_directory" "${words[@]}")
 }
 
-# request::add_gpus ARGV   As the site wants them to be asked for, and with them all else that is a gres: sbatch reads the last
-# --gres alone.
+# request::add_gpus ARGV   Adds the GPUs in the form that the site wants, together with all other gres: sbatch reads only the last
+# --gres.
 request::add_gpus() {
   local -n gpus_argv=$1
   local word='' gres=''
@@ -371,7 +371,7 @@ request::add_gpus() {
   if [[ -n $gres ]]; then gpus_argv+=(--gres="$gres"); fi
 }
 
-# request::join_constraints VARIABLE   The user's, that of the GPU's kind, and that of the node's disk must all hold.
+# request::join_constraints VARIABLE   Joins the user's constraint with those for the GPU type and the node's disk: all must hold.
 request::join_constraints() {
   local -n joined=$1
   local word

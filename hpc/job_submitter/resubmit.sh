@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # experiments.sh resubmit JOB [--mem SIZE] [--time TIME]
 #
-# Sends a run again as it was: the same snapshot of the sources, commands and request, in a run directory of its own. Like
-# --resume of job_submitter.sh it goes on from the checkpoints that the experiment has. Of an array all tasks, or with
-# ARRAY_TASK that one. --mem (of a node) and --time change the request. What the run waited for (--dependency, --begin) it
-# does not wait for again. Prints the job id, and nothing else, on standard output. Called by experiments.sh.
+# Submits a run again unchanged: the same snapshot of the sources, commands and request, in a new run directory. Like --resume of
+# job_submitter.sh it continues from the experiment's checkpoints. It sends all tasks of an array, or only one if JOB is
+# ARRAY_TASK. --mem (of a node) and --time change the request. --dependency and --begin of the old run are dropped. Prints only
+# the job id on standard output. Called by experiments.sh.
 # Exit status: 0 submitted, 1 the site refuses, 2 the request is wrong.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -43,7 +43,7 @@ main() {
   [[ -n $name ]] || common::die_usage "resubmit needs a job, a run directory or an experiment's name"
   if [[ -n $mem ]]; then checks::accept node_memory "$mem" --mem; fi
   if [[ -n $time ]]; then checks::accept duration "$time" --time; fi
-  # The run directory, and the number of the task that was named, if one was.
+  # found: the run directory, and the number of the task if one was named.
   mapfile -d '' found < <(bash "$here/experiments.sh" find "$name")
   ((${#found[@]} == 2)) || exit 1
   # shellcheck source=/dev/null
@@ -54,7 +54,7 @@ main() {
   resubmit::send "${found[@]}"
 }
 
-# resubmit::look OLD   What the old run needs must be there still.
+# resubmit::look OLD   Ends if files that the old run needs are gone.
 resubmit::look() {
   local -r old=$1
   local kind key format
@@ -70,19 +70,19 @@ resubmit::look() {
   done <"$old/staging"
 }
 
-# resubmit::change OLD   The facts of the new run. Its kit is that of now: the old one may be what failed.
+# resubmit::change OLD   Sets the facts of the new run. It uses the current kit, because the old one may be what failed.
 resubmit::change() {
   if [[ -n $mem && ${fact[memory_request]:-mem} == @(none|zero) ]]; then
-    common::die_usage "--mem $mem: at the site of this run (profile ${fact[site]}) memory is not asked for"
+    common::die_usage "--mem $mem: at the site of this run (profile ${fact[site]}) a job cannot request memory"
   fi
   run::name
   run::check_folders
   if [[ ${fact[source_dir]} == "$1"/* ]]; then fact[source_dir]=${fact[run_directory]}/source; fi
   if [[ -n $mem ]]; then fact[mem_megabytes]=$(checks::megabytes "$mem"); fi
   if [[ -n $time ]]; then fact[time]=$(checks::duration "$(checks::seconds "$time")"); fi
-  # The long job alone, without --rapid-cycle, and in the queue, without --here.
+  # Send only the training, without --rapid-cycle, and to the queue, without --here.
   unset 'fact[cycles]' 'fact[here]' 'fact[here_nodes]' 'fact[here_gres]' 'fact[here_began]' 'fact[here_seconds]'
-  # An experiment without a name is called as its first run; the new run has its checkpoints.
+  # An experiment without a name has the name of its first run; the new run uses its checkpoints.
   site::leave_enclosing_job
   node_environment::leave
 }
@@ -108,7 +108,7 @@ resubmit::write() {
 # resubmit::send OLD TASK
 resubmit::send() {
   local -r old=$1 task=$2
-  local file offset _job='' # run_jobs has each
+  local file offset _job='' # the ids are in run_jobs
   local -a argv=()
   while read -r file; do
     offset=${file#sbatch_argv}
@@ -123,12 +123,13 @@ resubmit::send() {
   fi
   run::record
   common::note "job ${run_jobs[*]} (${fact[job_name]}): as ${old##*/}; ${fact[run_directory]}"
-  if [[ -n $run_refused ]]; then common::print_error "Slurm takes no more of your jobs: $run_refused. The other arrays are not sent: later, with --only-missing"; fi
+  if [[ -n $run_refused ]]; then common::print_error "Slurm takes no more of your jobs: $run_refused. The other arrays were not sent: send them later with --only-missing"; fi
   run::print_jobs '' "${run_jobs[@]}"
   [[ -z $run_refused ]]
 }
 
-# resubmit::read_argv ARRAY OLD FILE OFFSET TASK   ARRAY becomes the words, for the new run; status 1 when TASK is not of this array.
+# resubmit::read_argv ARRAY OLD FILE OFFSET TASK   Sets ARRAY to the words of FILE, changed for the new run. Status 1: TASK is not in
+# this array.
 resubmit::read_argv() {
   local -n new_argv=$1
   local -r old=$2 offset=$4 task=$5
@@ -160,7 +161,7 @@ resubmit::read_argv() {
   done
 }
 
-# resubmit::has_index ARRAY INDEX   Whether sbatch's --array, such as 1-3,7%2, has it.
+# resubmit::has_index ARRAY INDEX   Whether the value of sbatch's --array, such as 1-3,7%2, has INDEX.
 resubmit::has_index() {
   local part
   local -a parts=()

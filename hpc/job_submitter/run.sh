@@ -1,28 +1,28 @@
 # shellcheck shell=bash
-# A run, from its name to its jobs: for job_submitter.sh, resubmit.sh and sky.sh. It is written beside its place and renamed;
-# what Slurm refuses leaves nothing; from the first job that Slurm may have on, nothing is removed.
+# Creates a run, from its name to its jobs, for job_submitter.sh, resubmit.sh and sky.sh. The run directory is written under a
+# temporary name and then renamed. A refused run leaves nothing behind. Once Slurm may have a job of it, nothing is removed.
 
 declare -gA fact+=()
-declare -ga run_jobs+=()                    # ids of the trainings, in the order of their arrays
-declare -gA run_others+=()                  # pack, cycle -> the id of that job, the last of it
-declare -g run_unfinished='' run_refused='' # what is removed after a refusal; why Slurm takes no more
-declare -ga run_links+=()                   # links to it, removed with it
+declare -ga run_jobs+=()                    # the ids of the training jobs, in the order of their arrays
+declare -gA run_others+=()                  # pack, cycle -> the id of the last such job
+declare -g run_unfinished='' run_refused='' # the folder to remove after a refusal; why Slurm takes no more jobs
+declare -ga run_links+=()                   # links to the run directory, removed with it
 
-# run::name   The names and folders of a new run of the experiment in fact: one rule, used by jobs and tools alike.
+# run::name   Sets the name and the folder of a new run of the experiment in `fact`. Jobs and tools use the same rule.
 run::name() {
   printf -v 'fact[stamp]' '%(%Y%m%d-%H%M%S)T' -1
   fact[run_id]=${fact[job_name]}_${fact[stamp]}_$BASHPID
   fact[run_directory]=${fact[scratch_dir]}/hpc_outputs/${fact[run_id]}
 }
 
-# run::check_folders   Those that it will write into may be another user's, of the same scratch: told before anything is made.
+# run::check_folders   Ends if the run cannot write into its folders: on a shared scratch they may be another user's.
 run::check_folders() {
   local -r outputs=${fact[scratch_dir]}/hpc_outputs
   files::check_writable "$outputs"{,/.kits,/.sources} "$outputs/.${fact[exp_name]}.lock" \
     "${fact[checkpoint_directory]}" "${fact[checkpoint_directory]%/*}"{,/.job,/.sending,/runs}
 }
 
-# run::begin new|resume|fresh|''   Claims the experiment, unless it is of no name, and makes the run's folder beside its place.
+# run::begin new|resume|fresh|''   Claims the experiment if it has a name, and makes the run's folder under its temporary name.
 run::begin() {
   fact[resume]=''
   if [[ $1 == resume ]]; then fact[resume]=1; fi
@@ -36,7 +36,8 @@ run::begin() {
   run_directory::make "$run_unfinished"
 }
 
-# run::complete MODE [COMMIT]   All is written: the run gets its place. COMMIT: of the checkout, where it is known.
+# run::complete MODE [COMMIT]   Writes the facts and gives the run directory its final name. Call it when everything else is written.
+# COMMIT: that of the checkout, if it is known.
 run::complete() {
   common::version "${BASH_SOURCE[0]%/hpc/job_submitter/run.sh}" 'fact[kit_version]' "${@:2}"
   run_directory::write_facts "$run_unfinished"
@@ -51,8 +52,8 @@ run::remove() {
   experiment::put_back
 }
 
-# run::send VARIABLE train|pack|cycle OFFSET ARGV...   Sends one job of the run; VARIABLE becomes its id. Signals are ignored from
-# here on: otherwise a job could be sent that nobody knows of. Status 1 when Slurm takes no more, after the first.
+# run::send VARIABLE train|pack|cycle OFFSET ARGV...   Sends one job of the run and sets VARIABLE to its id. Signals are ignored from
+# here on; otherwise a submitted job could be lost. Status 1: Slurm has taken some jobs of the run, and takes no more.
 run::send() {
   local -r name=$2 offset=$3
   local -rA whose=([pack]=' that packs (--pack-in-job)' [cycle]=' of the cycles (--rapid-cycle)' [train]='')
@@ -63,19 +64,19 @@ run::send() {
   sending::send answer "${fact[run_directory]}" "$name" "${@:4}" || status=$?
   case $status in
     0)
-      trap - EXIT # from now on nothing is removed
+      trap - EXIT # from here on nothing is removed
       printf -v "$1" '%s' "$answer"
       if [[ $name == train ]]; then
         run_jobs+=("$answer")
         run_directory::write_words "${fact[run_directory]}/$file" "${@:4}" ||
-          common::warn "job $answer was sent, and its command cannot be written down in ${fact[run_directory]@Q}"
+          common::warn "job $answer was sent, but its command cannot be recorded in ${fact[run_directory]@Q}"
       else
         run_others[$name]=$answer
       fi
       ;;
     1)
       run_refused=$answer
-      # Arrays that Slurm has taken stay.
+      # Arrays that Slurm has accepted stay.
       if ((${#run_jobs[@]} > 0)); then return 1; fi
       if ((${#run_others[@]} > 0)) && slurm::ask answer 60 scancel "${run_others[@]}"; then trap run::remove EXIT; fi
       common::die "Slurm refused the job${whose[$name]}: $run_refused${instead[$name]}"
@@ -87,7 +88,8 @@ run::send() {
   esac
 }
 
-# run::print_jobs JSON ID...   The result of the command: the ids, one a line; where JSON is not empty, the run directory too.
+# run::print_jobs JSON ID...   Prints the result of the command: one id per line, or, if JSON is not empty, an object that also has the
+# run directory.
 run::print_jobs() {
   if [[ -z $1 ]]; then
     printf '%s\n' "${@:2}"
@@ -100,9 +102,9 @@ print(json.dumps({"jobs": jobs, "name": name, "run_directory": folder, "pack_job
 ' "${fact[job_name]}" "${fact[run_directory]}" "${run_others[pack]:-}" "${run_others[cycle]:-}" "${@:2}"
 }
 
-# run::record   After the last job.
+# run::record   Records the jobs. Call it after the last one.
 run::record() {
   { printf '%s\n' "${run_jobs[@]}" >"${fact[run_directory]}/job_id" && experiment::record_jobs "${run_jobs[@]}"; } 2>/dev/null ||
-    common::warn "job ${run_jobs[*]} was sent, and cannot be recorded in ${fact[scratch_dir]@Q} (is the disk or the quota full?)"
+    common::warn "job ${run_jobs[*]} was sent, but cannot be recorded in ${fact[scratch_dir]@Q} (is the disk or the quota full?)"
   trap - EXIT HUP INT TERM
 }

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Options of sbatch that are handed on by --sbatch-arg. What the kit sets itself, or must know of, is refused with the
-# option to use, in whatever way sbatch would accept it: sbatch takes short forms, and any beginning of a long one.
+# Checks the options of sbatch that --sbatch-arg passes on. Options that the kit sets itself, or must know, are refused, and the
+# message names the option to use. All spellings are refused: sbatch accepts short options and abbreviated long ones.
 
 declare -ga options_list_sbatch_arg+=()
 declare -g sbatch_argument_shorts='a:array A:account b:begin B:extra-node-info c:cpus-per-task C:constraint d:dependency D:chdir e:error
   F:nodefile G:gpus H:hold i:input J:job-name k:no-kill L:licenses m:distribution M:clusters n:ntasks N:nodes o:output O:overcommit
   p:partition q:qos Q:quiet s:oversubscribe S:core-spec t:time v:verbose V:version w:nodelist W:wait x:exclude h:help'
 
-# sbatch_argument::check   Ends with status 2 at the first that cannot be handed on.
+# sbatch_argument::check   Ends with status 2 at the first option that cannot be passed on.
 sbatch_argument::check() {
   local argument name
   for argument in "${options_list_sbatch_arg[@]}"; do
@@ -21,7 +21,7 @@ sbatch_argument::check() {
   done
 }
 
-# sbatch_argument::refuse ARGUMENT NAME   Ends with status 2 where NAME, or an option that begins with it, is the kit's.
+# sbatch_argument::refuse ARGUMENT NAME   Ends with status 2 if NAME, or an option that begins with NAME, is the kit's.
 sbatch_argument::refuse() {
   local known instead
   if [[ $2 == gres && $1 != *[=,]gpu* || $1 == --gpu-bind=none ]]; then return; fi
@@ -31,7 +31,7 @@ sbatch_argument::refuse() {
   done < <(sbatch_argument::table)
 }
 
-# sbatch_argument::table   Lines PATTERN|WHAT INSTEAD
+# sbatch_argument::table   Prints lines PATTERN|WHAT TO USE INSTEAD.
 sbatch_argument::table() {
   cat <<'TABLE'
 nodes|the kit decides this itself: say --num-nodes
@@ -46,7 +46,7 @@ mem|the kit decides this itself: say --mem
 mem-per-*|the kit decides this itself: say --mem, or --mem-per-gpu
 time|the kit decides this itself: say --time
 output|the kit names the log itself: experiments.sh logs shows it
-error|the kit finds causes in the log, and so keeps all in one: experiments.sh logs shows it
+error|the kit searches the log for causes, so it keeps all output in one file: experiments.sh logs shows it
 chdir|the kit decides this itself: say --chdir
 array|the kit decides this itself: a line of the configuration is a task; --repeat makes more, --max-parallel says how many at once
 export*|the kit decides this itself: write variables into the project's .env

@@ -1,15 +1,16 @@
 # shellcheck shell=bash
-# Options of sbatch that are none of job_submitter.sh: what says the same here, or why nothing does. For options::die_unknown.
+# For each option of sbatch that job_submitter.sh does not have: what replaces it here, or why nothing does. Used by
+# options::die_unknown.
 
 declare -gA options_instead+=()
 
-# sbatch_names::define   After option_table::define: a name that has an option by now keeps it.
+# sbatch_names::define   Call it after option_table::define: a name that is an option here is skipped.
 sbatch_names::define() {
   local -r passed='pass it on:  --sbatch-arg=--OPTION=VALUE'
   sbatch_names::add '--array -a' 'each line of the configuration file is a task of an array, and --repeat N gives seeds'
   sbatch_names::add '-A' 'the account is  -a, --account'
   sbatch_names::add '-q' 'the quality of service is  --qos'
-  sbatch_names::add '-x' 'nodes are left out by  --exclude'
+  sbatch_names::add '-x' 'nodes are excluded by  --exclude'
   sbatch_names::add '--job-name -J' 'the name is  -e, --exp-name'
   sbatch_names::add '--output -o --error -i --input --open-mode' 'the log lies in the run directory, where  hpc/experiments.sh logs JOB  shows it; --output-path FOLDER makes a link to it'
   sbatch_names::add '--ntasks --ntasks-per-node --ntasks-per-gpu --ntasks-per-core --ntasks-per-socket' 'processes follow from --num-nodes N and --gpus N (of each node), one for each GPU; -W says who starts them'
@@ -18,7 +19,7 @@ sbatch_names::define() {
   sbatch_names::add '--cpus-per-task --cpus-per-gpu --mincpus' 'cores are given for each node, all of its processes together:  -c, --cpus N'
   sbatch_names::add '--mem-per-cpu' 'memory is given for each node, --mem SIZE , or for each of its GPUs,  -m, --mem-per-gpu SIZE'
   sbatch_names::add '--signal' 'the program is asked to save before the time limit:  --grace-seconds N ; it looks at STOP_FILE'
-  sbatch_names::add '--requeue --no-requeue' 'a job that was interrupted is started again, at most  --max-restarts N  times (0: never)'
+  sbatch_names::add '--requeue --no-requeue' 'an interrupted job is restarted at most  --max-restarts N  times (0: never)'
   sbatch_names::add '--exclusive' 'whole nodes:  --sbatch-arg=--exclusive , with all their GPUs (--gpus) and cores (--cpus)'
   sbatch_names::add '--oversubscribe -s' 'sharing nodes:  --sbatch-arg=--oversubscribe'
   sbatch_names::add '-D' 'the folder of the command is  --chdir FOLDER'

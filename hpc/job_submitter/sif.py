@@ -3,15 +3,15 @@
 
 sif.py IMAGE
 
-A SIF is a header, a table of descriptors, and the data that they point to, all numbers with the low byte first. A copy
-that broke off, or was damaged where it begins, shows here; the runtime itself looks at no more.
+A SIF is a header, a table of descriptors, and the data that they point to. All numbers are little-endian. This finds a
+truncated copy, and damage at the beginning; the runtime itself checks no more than that.
 """
 
 import os
 import struct
 import sys
 
-DESCRIPTOR = struct.Struct("<i?12xqq168xii376x")  # kind, whether it is in use, offset, length, file system, purpose
+DESCRIPTOR = struct.Struct("<i?12xqq168xii376x")  # kind, in use, offset, length, file system, purpose
 PARTITION, SQUASHFS, SYSTEM = 0x4004, 1, 2
 
 

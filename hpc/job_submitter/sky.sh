@@ -1,20 +1,19 @@
 # shellcheck shell=bash
-# A run on machines of a cloud, by SkyPilot (--backend sky): the same request, snapshot and run directory; in place of
-# sbatch's arguments a task (sky_task.py), whose machines run sky_node.sh.
+# Runs on cloud machines by SkyPilot (--backend sky). Request, snapshot and run directory are the same; a task (sky_task.py), whose
+# machines run sky_node.sh, replaces sbatch's arguments.
 
 declare -gA options_value+=() options_source+=() options_kind+=() options_default+=() fact+=()
 declare -ga options_list_secret+=() staging_paths+=()
 declare -ga sky_secrets+=() # names
 
-# Options that mean nothing there.
+# Options that have no effect there.
 declare -ga sky_without=(job_type repeat only_missing singularity_container workdir bind environment output_path no_snapshot
   wandb_sweepid sweep_config data_format broadcast pack_in_job stage_venv stage_image no_stage_image collect time
   max_restarts grace_seconds hang_minutes watch_log interrupt rapid_cycle cycle_partition account partition qos constraint
   nodelist exclude reservation dependency begin mail_user mail_type sbatch_arg cluster resume fresh here
   keep_folders)
 
-# sky::submit HPC_FOLDER PROJECT DESCRIPTOR   The way from the options to a job of SkyPilot's. DESCRIPTOR: see
-# submission::write.
+# sky::submit HPC_FOLDER PROJECT DESCRIPTOR   Turns the options into a SkyPilot job. DESCRIPTOR: see submission::write.
 sky::submit() {
   site::load "$1" default
   isc::read "$1" "$2"
@@ -60,7 +59,7 @@ sky::check_launcher() {
   esac
 }
 
-# What .env has, the W&B key and what --secret names enter the environment of sky, and by name the task.
+# The variables of .env, the W&B key and the variables of --secret go into sky's environment; the task has only their names.
 sky::choose_secrets() {
   local -r project=$1
   local name
@@ -87,7 +86,7 @@ sky::take_secret() {
   esac
 }
 
-# sky::write_task HPC_FOLDER   Prints it.
+# sky::write_task HPC_FOLDER   Prints the task.
 sky::write_task() {
   local word
   local -a argv=(
@@ -100,7 +99,7 @@ sky::write_task() {
   if [[ -n ${options_value[on_demand]} ]]; then argv+=(--on-demand); fi
   if [[ -n ${CHECKPOINT_URL:-} ]]; then
     argv+=(--url="$CHECKPOINT_URL")
-    # Ranks on several machines need a common folder for a checkpoint.
+    # Ranks on several machines need a shared folder for a checkpoint.
     if ((fact[nodes] > 1)); then argv+=(--mount="${CHECKPOINT_URL%/}/${fact[project_name]}/${fact[exp_name]}/checkpoints"); fi
   fi
   for word in "${staging_paths[@]}"; do argv+=(--data="$word"); done
@@ -116,7 +115,7 @@ sky::confirm() {
   [[ $answer == [yY]* ]] || common::die "not launched"
 }
 
-# With its own words on standard error, and the job's id on standard output.
+# Launches the task: sky's output goes to standard error, the job's id to standard output.
 sky::launch() {
   local -r task=${fact[run_directory]}/task.yaml
   local -a argv=(sky jobs launch --yes)
@@ -124,7 +123,7 @@ sky::launch() {
   if [[ -z ${options_value[follow]} ]]; then argv+=(--detach-run); fi
   for name in "${sky_secrets[@]}"; do argv+=(--secret "$name"); done
   trap - EXIT HUP INT TERM
-  experiment::release # SkyPilot's own server would hold it
+  experiment::release # SkyPilot's server would inherit the lock and hold it
   common::note "the run: ${fact[run_directory]}"
   answer=$("${argv[@]}" "$task" 2>&1 | tee >(cat >&2)) || status=$?
   answer=$(sed -E 's/\x1b\[[0-9;]*m//g' <<<"$answer")

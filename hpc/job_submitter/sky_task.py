@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prints the task that SkyPilot is given for a run (sky.sh), as JSON, which YAML holds. Standard library only.
+"""Prints SkyPilot's task for a run (sky.sh) as JSON, which is also YAML. Standard library only.
 
 sky_task.py --run-directory FOLDER --name NAME --nodes N [OPTION...]
 
-On each machine the run directory lies in ~/hpc_run, with the sources in it, and data in ~/hpc_data. No secret is in the
-task: `secrets` has names, for which SkyPilot takes the values of the environment that launches it.
+On each machine the run directory with the sources is in ~/hpc_run, and data are in ~/hpc_data. The task has no secret:
+`secrets` has only names, and SkyPilot takes the values from the environment that launches it.
 """
 
 import argparse

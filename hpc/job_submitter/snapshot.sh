@@ -1,37 +1,36 @@
 # shellcheck shell=bash
-# A copy of the project as it is at submission, for the job to run whatever is edited while it waits: all
-# files that git tracks, changed or not, and the untracked ones that it does not ignore; in a folder that
-# is no repository, all files. Packed once for each state of the sources; every run has a link to its
-# archive and unpacks it when it starts (batch.sh).
+# Copies the project at submission, so that edits made while the job waits do not change the job. The copy has all files that git
+# tracks, changed or not, and the untracked ones that git does not ignore; outside a repository it has all files. Each state of
+# the sources is packed once. Every run has a link to its archive and unpacks it when it starts (batch.sh).
 
 declare -g snapshot_most_files=20000 snapshot_most_megabytes=200
-# What the job reads in the project itself, and what may be a key: at any depth, whether git knows it or not.
+# Patterns of files that the job reads in the project itself, and of files that may be keys. They apply at any depth, tracked or not.
 declare -g snapshot_secrets='\.env|(.*/)?wandb_credentials\.txt|(.*/)?\.netrc'
 declare -g snapshot_keys='(.*/)?(\.env(\..*)?|[^/]*\.(pem|key|p12|pfx|jks|keystore|kdbx)|id_(rsa|dsa|ecdsa|ed25519)(_sk)?|_netrc|\.git-credentials|\.pypirc|kaggle\.json|\.?credentials(\.(json|csv|ini|txt|ya?ml|toml))?|(client_secret|service[_-]account)[^/]*\.json)'
 declare -g snapshot_samples='(.*/)?\.env\.(example|sample|template|dist)'
 
 declare -ga snapshot_git+=()                     # snapshot::git
-declare -g snapshot_git_of='' snapshot_answer='' # of what project; where git's answer comes
+declare -g snapshot_git_of='' snapshot_answer='' # the project of snapshot_git; the descriptor of git's answer
 declare -gi snapshot_since=0
-# Size, time, mode and name of each file: the state of the sources, without reading them. A deleted file is tracked still: what is
-# not there any more is passed over, with status 123.
+# Prints size, time, mode and name of each file: the state of the sources, without reading them. git still lists a deleted file that
+# it tracks; stat skips it, and xargs ends with status 123.
 declare -ga snapshot_describe=(xargs -0 --no-run-if-empty stat --printf '%s %.9Y %f %n\0' --)
 
-# snapshot::begin PROJECT   Asks git for the names of the files; they come while other things are looked at (snapshot::pack).
+# snapshot::begin PROJECT   Asks git for the names of the files in the background; snapshot::pack reads the answer.
 snapshot::begin() {
-  # The top of a repository cannot be ignored by it: git need not be asked whether it is one.
+  # The top folder of a repository cannot be ignored by it, so snapshot::is_repository is not needed.
   if [[ -f $1/.git || -e $1/.git/HEAD ]]; then snapshot::ask_git "$1"; fi
 }
 
-# snapshot::pack PROJECT STORE DESTINATION   DESTINATION becomes the archive, DESTINATION.ignored the
-# names of what is left out, each with a NUL. Status 1 when the sources are too large.
+# snapshot::pack PROJECT STORE DESTINATION   Makes the archive DESTINATION, and DESTINATION.ignored with the names of the excluded
+# files, each with a NUL. Ends with status 1 if the sources are too large.
 snapshot::pack() {
   local -r project=$1 store=$2 destination=$3
   local key archive
   snapshot::list "$project" "$destination"
   key=$(sha256sum <"$destination.described")
   archive=$store/${key%% *}.tar
-  # Another submission may remove it at this moment, as one that no run has (pruning.sh).
+  # Another submission may remove an unused archive at this moment (pruning.sh).
   if [[ ! -e $archive ]] || ! snapshot::take "$archive" "$destination" 2>/dev/null; then
     snapshot::check_size "$project" "$destination.described"
     snapshot::make "$project" "$archive" "$destination.described"
@@ -48,25 +47,25 @@ snapshot::take() {
 snapshot::make() {
   local -r project=$1 archive=$2 partial=$2.partial.$BASHPID
   [[ -d ${archive%/*} ]] || mkdir -p -- "${archive%/*}"
-  # Written in pieces of 128 kB, as parallel file systems like it.
+  # Blocks of 128 kB are faster on parallel file systems.
   if ! cut -z -d ' ' -f 4- "$3" | tar --create --directory="$project" --null \
     --no-recursion --verbatim-files-from --files-from=- --blocking-factor=256 --file="$partial"; then
     rm -f -- "$partial"
-    common::die "tar cannot pack ${project@Q}; its own words are above"
+    common::die "tar cannot pack ${project@Q}; its message is above"
   fi
   sync -- "$partial"
   mv -T -- "$partial" "$archive"
 }
 
-# snapshot::list PROJECT DESTINATION   The sources become DESTINATION.described (snapshot_describe), and DESTINATION.ignored the names of
-# what git ignores, or may be a key, each with a NUL. Secrets are in neither: the job reads .env in the project itself.
+# snapshot::list PROJECT DESTINATION   Writes the sources to DESTINATION.described (snapshot_describe), and to DESTINATION.ignored the
+# names of files that git ignores or that may be keys, each with a NUL. Secrets are in neither: the job reads .env in the project.
 snapshot::list() {
-  # What git has said before a question was answered, or data was packed, is old.
+  # git's answer is out of date if the user took time to answer a question, or data were packed, since then.
   if [[ -z $snapshot_answer ]] || ((SECONDS - snapshot_since > 5)); then snapshot::begin "$1"; fi
   if [[ -z $snapshot_answer ]] || ! snapshot::read_git "$1" "$2"; then
     if snapshot::is_repository "$1"; then
       snapshot::ask_git "$1"
-      snapshot::read_git "$1" "$2" || common::die "git could not list the files of ${1@Q}; its words are above"
+      snapshot::read_git "$1" "$2" || common::die "git could not list the files of ${1@Q}; its message is above"
     else
       (cd -- "$1" && find . -name __pycache__ -prune -o -path ./.venv -prune -o -path ./.git -prune -o ! -type d -printf '%P\0' |
         LC_ALL=C sort -z | { "${snapshot_describe[@]}" 2>/dev/null || (($? == 123)); }) | snapshot::sort_out "$2" >"$2.described"
@@ -75,11 +74,11 @@ snapshot::list() {
   if [[ -s $2.keys ]]; then snapshot::leave_out_keys "$2.keys" "$2.ignored"; fi
 }
 
-# snapshot::ask_git PROJECT   Its answer is the sources (snapshot_describe), an empty name, the names of what git ignores, and if all
-# went well one more empty name.
+# snapshot::ask_git PROJECT   The answer has the sources (snapshot_describe), an empty name, the names of ignored files, and another
+# empty name if all went well.
 snapshot::ask_git() {
   local -a kinds=('--cached --others --exclude-standard')
-  # With submodules it lists no others.
+  # With --recurse-submodules git does not list untracked files.
   if [[ -e $1/.gitmodules || ! -e $1/.git ]]; then kinds=('--cached --recurse-submodules' '--others --exclude-standard'); fi
   snapshot::git "$1"
   exec {snapshot_answer}< <(
@@ -94,7 +93,7 @@ snapshot::ask_git() {
   snapshot_since=SECONDS
 }
 
-# snapshot::read_git PROJECT DESTINATION   Status 1 when the answer is not complete: git's words are on standard error.
+# snapshot::read_git PROJECT DESTINATION   Status 1: the answer is incomplete, and git's message is on standard error.
 snapshot::read_git() {
   local status=0
   snapshot::sort_out "$2" <&"$snapshot_answer" >"$2.described" || status=$?
@@ -104,9 +103,9 @@ snapshot::read_git() {
   if [[ -s $2.nested ]]; then snapshot::list_nested "$1" "$2"; fi
 }
 
-# snapshot::sort_out DESTINATION   Of standard input, an answer as of snapshot::ask_git, prints the sources. Without secrets; what may be
-# keys goes to DESTINATION.keys, and to DESTINATION.nested the folders with repositories of their own, which end with a slash to
-# git. The names of what git ignores become DESTINATION.ignored. Status 9 when the answer is complete.
+# snapshot::sort_out DESTINATION   Reads an answer of snapshot::ask_git from standard input and prints the sources without secrets.
+# Files that may be keys go to DESTINATION.keys, folders that are repositories (git ends their names with a slash) to
+# DESTINATION.nested, the names of ignored files to DESTINATION.ignored. Status 9: the answer is complete.
 snapshot::sort_out() {
   local -r begin='^[^ ]+ [^ ]+ [^ ]+ '
   LC_ALL=C sed -zEn -e '0,/^$/{' -e '/^$/d' -e "\\~$begin($snapshot_secrets)\$~d" -e "\\~$begin($snapshot_samples)\$~b print" \
@@ -115,7 +114,7 @@ snapshot::sort_out() {
     3>"$1.keys" 4>"$1.nested" 5>"$1.ignored"
 }
 
-# snapshot::list_nested PROJECT DESTINATION   To git a repository inside of the project is one name: its files are listed.
+# snapshot::list_nested PROJECT DESTINATION   Lists the files of repositories inside the project; git lists each as one name.
 snapshot::list_nested() {
   local -a nested=()
   mapfile -d '' -t nested <"$2.nested"
@@ -126,8 +125,8 @@ snapshot::list_nested() {
   rm -- "$2".inner.{keys,nested,ignored}
 }
 
-# snapshot::is_repository PROJECT   Status 1 when git knows nothing of it: it lies in no repository, or in one that ignores it (a home
-# directory under git). Ends when git cannot tell: without it all that it ignores would be taken for sources.
+# snapshot::is_repository PROJECT   Status 1: PROJECT is in no repository, or in one that ignores it (a home directory under git).
+# Ends if git cannot tell: otherwise ignored files would count as sources.
 snapshot::is_repository() {
   local words status=0 folder
   snapshot::git "$1"
@@ -137,23 +136,23 @@ snapshot::is_repository() {
     1) return 0 ;;
   esac
   folder=$(cd -- "$1" && pwd -P)
-  # Words of a git that has looked: what lies there is no repository. A folder .git that has one is a damaged one.
+  # git found no repository. If .git looks like one all the same, it is damaged.
   if [[ $words == 'fatal: not a git repository (or any '* && ! -f $folder/.git && ! -e $folder/.git/HEAD && ! -e $folder/.git/config ]]; then return 1; fi
   until [[ -e $folder/.git ]]; do
     if [[ -z $folder ]]; then return 1; fi
     folder=${folder%/*}
   done
-  common::die "git cannot read the repository $folder, and knows what belongs to the sources (exit status $status): ${words:-it says nothing}"$'\n''  mend that, or take another git (module load git), or submit with --no-snapshot'
+  common::die "git cannot read the repository $folder, so the kit cannot tell which files are sources (exit status $status): ${words:-no message}"$'\n''  mend that, or take another git (module load git), or submit with --no-snapshot'
 }
 
-# snapshot::git PROJECT   snapshot_git becomes the words of a git that reads PROJECT also where it is another user's (a group's folder):
-# whoever submits it runs its scripts anyway. For this call, and for the project's own repository alone.
+# snapshot::git PROJECT   Sets snapshot_git to a git command that also reads a PROJECT of another user (a group's folder): the user
+# runs its scripts anyway. This holds only for this command, and only for the project's own repository.
 snapshot::git() {
   if [[ $snapshot_git_of == "$1" ]]; then return; fi
   snapshot_git_of=$1 snapshot_git=(git -C "$1" -c safe.directory="$(cd -- "$1" && pwd -P)")
 }
 
-# snapshot::leave_out_keys KEYS IGNORED   What may be a key is not copied: a link leads to it, as to what git ignores.
+# snapshot::leave_out_keys KEYS IGNORED   Files that may be keys are not copied. The job gets links to them, as to ignored files.
 snapshot::leave_out_keys() {
   local -a keys=()
   mapfile -d '' -t keys <"$1"
@@ -177,7 +176,7 @@ snapshot::check_size() {
   common::die "move data out of ${project@Q} (to \$SCRATCH), name it in .gitignore, or submit with --no-snapshot"
 }
 
-# snapshot::commit PROJECT   The commit, with a mark when there are changes; nothing outside a repository.
+# snapshot::commit PROJECT   Prints the commit, with a mark if there are changes; nothing outside a repository.
 snapshot::commit() {
   snapshot::git "$1"
   "${snapshot_git[@]}" describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || true

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What a submission decides by its options and writes down, wherever it is sent: for job_submitter.sh and sky.sh.
+# The parts of a submission that do not depend on where it is sent, for job_submitter.sh and sky.sh.
 
 declare -gA options_value+=() fact+=() site+=() slurm+=()
 declare -ga experiment_words+=() experiment_lengths+=() experiment_lines+=() experiment_operators+=() options_list_collect+=() staging_plan+=() staging_paths+=() tasks_to_send+=()
 declare -ga run_links+=() line_words+=() line_left_out+=()
 declare -g line_refusal line_module
-declare -gA submission_modules+=() # modules of python -m that the project has not -> where they are named
+declare -gA submission_modules+=() # modules of python -m that the project does not have -> where they are named
 declare -g run_unfinished
 
-# submission::read_experiments PROJECT   A sweep needs no configuration, and an .isc file is one.
+# submission::read_experiments PROJECT   Reads the configuration file. A sweep needs none, and an .isc file replaces it.
 submission::read_experiments() {
   local -r file=${options_value[configs]:-$1/experiment_configurations.txt}
   if [[ -n ${options_value[isc]} ]]; then
@@ -22,13 +22,13 @@ submission::read_experiments() {
   submission::understand_lines "$1"
 }
 
-# submission::understand_lines PROJECT   Each line becomes what a job can run, or is refused.
+# submission::understand_lines PROJECT   Turns each line into a command that a job can run, or refuses it.
 submission::understand_lines() {
   local -r folder=${options_value[chdir]:-.}
   local -a words=("${experiment_words[@]}")
   local -i i offset=0 length
   local where path said='' starter=${options_value[launcher]}
-  # A script may start what it wants where it runs once.
+  # A script that runs only once may start any program.
   if ((10#${options_value[num_nodes]} == 1 && 10#${options_value[gpus]} <= 1)); then starter=node; fi
   experiment_words=()
   for ((i = 0; i < ${#experiment_lengths[@]}; i++)); do
@@ -50,8 +50,8 @@ submission::understand_lines() {
   done
 }
 
-# submission::understand WHERE OPERATOR WORD...   Sets line_words. What is left out is told once: an array has it in each line. `said` is
-# the caller's.
+# submission::understand WHERE OPERATOR WORD...   Sets line_words. Removed words are reported once, because all lines of an array have
+# the same ones. `said` is the caller's.
 submission::understand() {
   line::read "${options_value[launcher]/script/torchrun}" "$((10#${options_value[num_nodes]}))" "${@:2}"
   [[ -z $line_refusal ]] || common::die_usage "$1: $line_refusal"
@@ -61,7 +61,7 @@ submission::understand() {
   fi
 }
 
-# submission::understand_points DIRECTORY   The commands of a sweep's points (sweep.py).
+# submission::understand_points DIRECTORY   Does the same for the commands of a sweep's points (sweep.py).
 submission::understand_points() {
   local -a words
   local -i task
@@ -73,12 +73,12 @@ submission::understand_points() {
   done
 }
 
-# submission::check_modules   Of python -m, those that the project has not: does the environment have them?
+# submission::check_modules   Warns about modules of python -m that neither the project nor the environment has.
 submission::check_modules() {
   local module
   if [[ -n ${fact[container]} ]]; then return; fi
   for module in "${!submission_modules[@]}"; do
-    # A folder of pip's, an egg link or the standard library: only its own python knows.
+    # A module may be in pip's folder, an egg link or the standard library: only the environment's python can tell.
     if ! "${fact[environment]}/bin/python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)' "${module%%.*}" 2>/dev/null; then
       common::warn "${submission_modules[$module]}: python -m $module: neither the project nor the environment ${fact[environment]@Q} has a module ${module%%.*}"
     fi
@@ -99,7 +99,7 @@ submission::choose_folders() {
   fact[scratch_dir]=${scratch%/}/${fact[project_name]}
   fact[job_name]=${options_value[exp_name]:-${fact[project_name]}}
   run::name
-  # Without a name each run is an experiment of its own, so that no two share checkpoints.
+  # Without a name each run is a separate experiment, so that no two runs share checkpoints.
   fact[exp_name]=${options_value[exp_name]:-${fact[run_id]}}
   fact[checkpoint_directory]=${fact[scratch_dir]}/${fact[exp_name]}/checkpoints
   run::check_folders
@@ -125,17 +125,17 @@ submission::choose_kept_folders() {
   local -a names=()
   fact[keep_folders]=$given
   if [[ -z $given ]]; then return; fi
-  if [[ -n ${options_value[no_snapshot]} ]]; then common::die_usage "--keep-folders and --no-snapshot contradict each other: without a copy the program writes into the project itself, and finds it there"; fi
-  [[ ${fact[working_directory]} != /* ]] || common::die_usage "--keep-folders: the program runs in ${fact[working_directory]@Q} (--chdir), which is no copy, and stays"
+  if [[ -n ${options_value[no_snapshot]} ]]; then common::die_usage "--keep-folders and --no-snapshot contradict each other: without a copy the program writes into the project itself, where the next run finds its files"; fi
+  [[ ${fact[working_directory]} != /* ]] || common::die_usage "--keep-folders: the program runs in ${fact[working_directory]@Q} (--chdir), which is not a copy, so its files stay"
   IFS=, read -ra names <<<"$given"
   for name in "${names[@]}"; do
     [[ -n ${name//[.\/]/} && /$name/ != */../* && $name != /* ]] ||
-      common::die_usage "--keep-folders ${given@Q}: ${name@Q} is no folder below the one in which the command runs: write  out,checkpoints"
+      common::die_usage "--keep-folders ${given@Q}: ${name@Q} is not a folder below the one in which the command runs: write  out,checkpoints"
   done
   if ((fact[tasks] > 1)); then common::warn "--keep-folders: all of the ${fact[tasks]} tasks write into the same folders: let each have a name of its own, such as  --out_dir out/{seed}"; fi
 }
 
-# submission::write PROJECT DESCRIPTOR   The run directory. DESCRIPTOR: where snapshot::commit prints the commit.
+# submission::write PROJECT DESCRIPTOR   Writes the run directory. DESCRIPTOR: where snapshot::commit prints the commit.
 submission::write() {
   local -r project=$1 descriptor=$2
   local mode=''
@@ -172,7 +172,7 @@ submission::choose_tasks() {
   tasks::link_logs "$run_unfinished"
 }
 
-# submission::link_output FOLDER   A link to the run directory, where people look for it.
+# submission::link_output FOLDER   Makes a link to the run directory in FOLDER, where people look for it.
 submission::link_output() {
   local -r link=${1%/}/${fact[run_id]}
   mkdir -p -- "$1" || common::die "--output-path ${1@Q} cannot be made: see above"

@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# The tasks of a run, and the arrays in which they are sent. A task is one line of the configuration, or one seed
-# of it (--repeat), or one run of a sweep. Task N of a run has the folder task_N; its id is the same in every run
-# of the experiment, names the folder of its checkpoints, and stands in the run directory's file `tasks`:
+# The tasks of a run, and the arrays in which they are sent. A task is one line of the configuration, or one seed of a line
+# (--repeat), or one run of a sweep. Task N of a run has the folder task_N. The id of a task is the same in every run of the
+# experiment and names the folder of its checkpoints. The run directory's file `tasks` lists them:
 #
-#   N<tab>ID<tab>what it is
+#   N<tab>ID<tab>DESCRIPTION
 
 declare -gA fact+=() options_value+=() slurm+=() site+=()
 declare -ga experiment_words+=() experiment_lengths+=()
-declare -ga tasks_begun+=()                   # folders of runs of a sweep that have begun before (--only-missing)
+declare -ga tasks_begun+=()                   # folders of unfinished runs of a sweep (--only-missing)
 declare -ga tasks_to_send+=()                 # their numbers, in order
-declare -ga tasks_offsets+=() tasks_lists+=() # of each array: what its indices are short of, and sbatch's --array
-declare -ga tasks_counts+=()                  # and how many tasks it has
-declare -g tasks_room+='' tasks_left+=''      # how many Slurm takes now, where it does not take all; the first that is not sent
+declare -ga tasks_offsets+=() tasks_lists+=() # of each array: the number of a task minus its index, and the value of --array
+declare -ga tasks_counts+=()                  # the number of tasks of each array
+declare -g tasks_room+='' tasks_left+=''      # how many tasks Slurm takes now, if not all; the first that is not sent
 
 declare -g tasks_shown=40 tasks_most=100000
 
-# tasks::count   Leaves in fact[tasks] how many there are; lines of a configuration are counted already.
+# tasks::count   Sets fact[tasks] to the number of a sweep's runs; the lines of a configuration are counted already.
 tasks::count() {
   local number=0
   local -a may_be_over=()
@@ -26,7 +26,7 @@ tasks::count() {
       tasks::begun
       may_be_over=(--may-be-over)
     fi
-    # The server knows whether there is such a sweep, and what is left of it.
+    # The server knows whether the sweep exists, and how many runs are left.
     if [[ -n ${options_value[no_preflight]} && -n ${options_value[sweep_runs]} ]]; then
       number=$((10#${options_value[sweep_runs]}))
     else
@@ -38,8 +38,8 @@ tasks::count() {
   ((fact[tasks] <= tasks_most)) || common::die_usage "${fact[tasks]} tasks: no cluster takes so many; send $tasks_most at most"
 }
 
-# tasks::ask_number VARIABLE WORD...   VARIABLE becomes what sweep.py prints, by --sweep-runs or, where the sweep has no end, by
-# what is answered on the terminal.
+# tasks::ask_number VARIABLE WORD...   Sets VARIABLE to the number that sweep.py prints. If the sweep has no end and --sweep-runs is
+# not given, asks on the terminal.
 tasks::ask_number() {
   local status=0 answer
   answer=$(tasks::sweep_helper "${@:2}") || status=$?
@@ -64,7 +64,7 @@ tasks::say_none() {
   exit 0
 }
 
-# tasks::write DIRECTORY   Their commands, what they have of their own, and the file `tasks`.
+# tasks::write DIRECTORY   Writes the commands of the tasks, their own variables and parameters, and the file `tasks`.
 tasks::write() {
   if [[ -n ${fact[sweep_config]} ]]; then
     tasks::sweep_helper write "${fact[sweep_config]}" "$1" --seed "${fact[seed_base]}" --experiment "${fact[exp_name]}" || exit
@@ -75,7 +75,7 @@ tasks::write() {
   fi
 }
 
-# tasks::write_lines DIRECTORY   Of the configuration's lines and their seeds.
+# tasks::write_lines DIRECTORY   Writes the tasks of the configuration's lines and their seeds.
 tasks::write_lines() {
   local -r directory=$1
   local -i line=0 task=0 offset=0
@@ -98,8 +98,8 @@ tasks::write_lines() {
   done >"$directory/tasks"
 }
 
-# tasks::write_runs DIRECTORY   Of a sweep that a server hands out: what a run will be is not known before. With
-# --only-missing the runs that have begun, and have not finished, come first, as they were.
+# tasks::write_runs DIRECTORY   Writes the tasks of a sweep whose server hands out the runs; their parameters are not known yet. With
+# --only-missing the unfinished runs come first, unchanged.
 tasks::write_runs() {
   local -r directory=$1
   local -i task=0
@@ -116,14 +116,14 @@ tasks::write_runs() {
   done >>"$directory/tasks"
 }
 
-# tasks::show DIRECTORY   Tells people what the tasks are, if that is not plain from the configuration.
+# tasks::show DIRECTORY   Prints the tasks, if the configuration alone does not show them.
 tasks::show() {
   if ((fact[tasks] == 1)) || [[ -z ${fact[repeats]:-}${fact[sweep_config]:-} ]]; then return; fi
   awk -F '\t' -v shown="$tasks_shown" 'NR <= shown { printf "task %s  %s  %s\n", $1, $2, $3 }' "$1/tasks" >&2
   if ((fact[tasks] > tasks_shown)); then common::note "and $((fact[tasks] - tasks_shown)) more, in ${fact[run_directory]}/tasks"; fi
 }
 
-# tasks::runs   The experiment's run directories, the oldest first.
+# tasks::runs   Prints the experiment's run directories, the oldest first.
 tasks::runs() {
   local run
   while read -r run; do
@@ -131,7 +131,7 @@ tasks::runs() {
   done < <(cat -- "${fact[scratch_dir]}/${fact[exp_name]}/runs" 2>/dev/null)
 }
 
-# tasks::begun   Runs of the sweep that were handed out and have not finished, into tasks_begun: their last folders.
+# tasks::begun   Sets tasks_begun to the last folders of those runs of the sweep that were handed out and have not finished.
 tasks::begun() {
   local run task id
   local -A folder=()
@@ -150,7 +150,7 @@ tasks::take_all() {
   if ((fact[tasks] > 1)); then mapfile -t tasks_to_send < <(seq "${fact[tasks]}"); fi
 }
 
-# tasks::choose DIRECTORY   Leaves in tasks_to_send all tasks, or with --only-missing those that no run of the experiment
+# tasks::choose DIRECTORY   Sets tasks_to_send to all tasks, or with --only-missing to those that no earlier run of the experiment
 # has completed.
 tasks::choose() {
   local -r directory=$1
@@ -172,12 +172,12 @@ tasks::choose() {
     if [[ -z $sum ]]; then
       tasks_to_send+=("$task")
     elif [[ $sum != "${sums[$task]}" ]]; then
-      common::die_usage "--only-missing: $id has completed with another command: give this one another --exp-name, or run all anew with --fresh"
+      common::die_usage "--only-missing: $id has completed with another command: give this one another --exp-name, or run all tasks again with --fresh"
     fi
   done <"$directory/tasks"
 }
 
-# tasks::read_sums RUN_DIRECTORY ARRAY   Checksums of the tasks' commands.
+# tasks::read_sums RUN_DIRECTORY ARRAY   Adds the checksums of the tasks' commands to ARRAY.
 tasks::read_sums() {
   local -n sums_read=$2
   local sum file
@@ -187,7 +187,7 @@ tasks::read_sums() {
   done < <(cd -- "$1" && find . -mindepth 2 -maxdepth 2 -path './task_*/command' -exec sha256sum -- {} +)
 }
 
-# tasks::choose_array_size   The longest array that the cluster takes of this user.
+# tasks::choose_array_size   Sets fact[array_size] to the size of the largest array that the cluster accepts from this user.
 tasks::choose_array_size() {
   local limit=${slurm[MaxArraySize]:-} answer
   [[ $limit =~ ^[0-9]+$ ]] || limit=1001 # Slurm's default
@@ -200,8 +200,8 @@ tasks::choose_array_size() {
   done <<<"$answer"
 }
 
-# tasks::divide   tasks_to_send, as many as there is room for, into arrays: each has the tasks of one offset, as ranges of their
-# indices.
+# tasks::divide   Divides tasks_to_send, as many as there is room for, into arrays. An array has the tasks of one offset; its list
+# is ranges of indices.
 tasks::divide() {
   local offset count list
   tasks_offsets=() tasks_lists=() tasks_counts=() tasks_left=''
@@ -235,8 +235,8 @@ tasks::divide() {
     END { end_array() }')
 }
 
-# tasks::link_logs DIRECTORY   Slurm names a log by the array's index: where that is not the task's number, a folder of
-# links makes one of the other.
+# tasks::link_logs DIRECTORY   Slurm names a log by the array's index. Where this is not the task's number, a folder of links leads
+# to the right task.
 tasks::link_logs() {
   local task
   if ((fact[tasks] <= fact[array_size])); then return; fi

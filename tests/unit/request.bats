@@ -175,7 +175,7 @@ states() {
   refuses <<'REQUESTS'
 2|--sbatch-arg=--gpu-bind=single:1|'--gpu-bind=single:1': the kit gives each process its GPU
 2|--sbatch-arg=--gpu-b=single:1|to sbatch, --gpu-b may be --gpu-bind, and the kit gives each process its GPU
-2|--sbatch-arg=--error=x|the kit finds causes in the log
+2|--sbatch-arg=--error=x|the kit searches the log for causes
 2|--sbatch-arg=--err=x|--err may be --error
 2|--sbatch-arg=--dependency=afterok:1|say --dependency
 2|--sbatch-arg=--clusters=other|the kit finds its jobs in the cluster that it is called on

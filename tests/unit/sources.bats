@@ -73,7 +73,7 @@ setup() {
     fails_with 2 '--keep-folders' submitter --keep-folders "$folder"
   done
   fails_with 2 '--keep-folders and --no-snapshot contradict' submitter --keep-folders out --no-snapshot
-  fails_with 2 'is no copy, and stays' submitter --keep-folders out --chdir /tmp
+  fails_with 2 'is not a copy, so its files stay' submitter --keep-folders out --chdir /tmp
   submit --keep-folders out,checkpoints
   grep -qxF "fact[keep_folders]='out,checkpoints'" "$run_directory/facts"
   run -0 --separate-stderr submitter --dry-run --keep-folders out --repeat 2
@@ -93,5 +93,5 @@ setup() {
   mkdir -p -- "${outputs%/*}/mine"
   echo "${run##*/}" >"${outputs%/*}/mine/runs"
   run -0 --separate-stderr submitter --exp-name mine --resume
-  [[ $stderr == *"note: mine has no checkpoints yet: it begins anew. Its last run has written 4 files, such as 'out/a.pt', into its own copy of the sources, $run/source: "*'--keep-folders FOLDER'* ]]
+  [[ $stderr == *"note: mine has no checkpoints yet: it starts from the beginning. Its last run has written 4 files, such as 'out/a.pt', into its own copy of the sources, $run/source: "*'--keep-folders FOLDER'* ]]
 }

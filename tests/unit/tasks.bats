@@ -291,7 +291,7 @@ STUB
   fails_with 2 "--repeat: '0' is not a whole number from 1 up$" submitter --repeat 0
   fails_with 2 '100001 tasks: no cluster takes so many; send 100000 at most$' submitter --repeat 100001
   experiments 'wandb agent a/b/c' 'train'
-  fails_with 2 "a line 'wandb agent …' stands alone in its file" submitter
+  fails_with 2 "a line 'wandb agent …' must be the only line of its file" submitter
   experiments 'wandb agent'
   fails_with 2 "the line 'wandb agent' names no sweep" submitter
 }
