@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# adopt.sh --from: scripts of sbatch become the lines, options, variables and profile of a project. sbatch_script.py reads them, and
-# nothing of them is run.
+# adopt.sh --from: turns sbatch scripts into the lines, options, variables and profile of a project. sbatch_script.py reads the
+# scripts; nothing in them is run.
 
-declare -ga from_scripts_files+=() from_scripts_lines+=() # the scripts; the proposed commands
-declare -gA from_scripts_known+=()                        # NAME -> value of .env, with what is added
+declare -ga from_scripts_files+=() from_scripts_lines+=() # the scripts; the proposed submit commands
+declare -gA from_scripts_known+=()                        # NAME -> value in .env, old and new
 declare -ga from_scripts_new+=()                          # lines to add to .env
 declare -gA from_scripts_profiles+=()                     # content of a profile -> its name
 declare -ga from_scripts_record+=()
@@ -12,7 +12,7 @@ declare -gA options_owner+=() options_instead+=() launchers_valued+=() launchers
 declare -g sbatch_argument_shorts
 declare -g line_refusal line_launcher
 
-# from_scripts::add PATH   A script, or a folder of them: those that begin with #! and have a line #SBATCH.
+# from_scripts::add PATH   Adds a script, or all scripts of a folder: files that begin with #! and have a line #SBATCH.
 from_scripts::add() {
   local file
   local -i before=${#from_scripts_files[@]}
@@ -29,12 +29,12 @@ from_scripts::add() {
   ((${#from_scripts_files[@]} > before)) || common::die_usage "--from ${1@Q}: no file in this folder is a script with a line #SBATCH"
 }
 
-# from_scripts::read FILE PROJECT   The records of a script; status 2 with the reason where it is none.
+# from_scripts::read FILE PROJECT   Prints the records of a script. Status 2: it is not an sbatch script; the reason is printed.
 from_scripts::read() {
   python3 -B -E -S "${BASH_SOURCE[0]%/*}/sbatch_script.py" "$1" "$2" "$sbatch_argument_shorts" "${launchers_valued[srun]}" "${launchers_flags[srun]}"
 }
 
-# from_scripts::check PROJECT   Before anything is written. Ends with status 2 at the first script that cannot be read.
+# from_scripts::check PROJECT   Ends with status 2 at the first script that cannot be read. Call it before anything is written.
 from_scripts::check() {
   local file why
   common::first_python 6 python3 >/dev/null || common::die "--from needs a python3 of 3.6 or later: load one (module load python)"
@@ -44,7 +44,7 @@ from_scripts::check() {
   done
 }
 
-# from_scripts::propose PROJECT KIT DRY_RUN   Says what becomes of each script, and writes it unless DRY_RUN is set.
+# from_scripts::propose PROJECT KIT DRY_RUN   Reports what each script becomes, and writes it unless DRY_RUN is set.
 from_scripts::propose() {
   local -r project=$1 kit=$2 dry_run=$3
   local file base=''
@@ -60,7 +60,7 @@ from_scripts::know() {
   from_scripts_known[$1]=$2
 }
 
-# Sets the caller's `base` to what the new profiles build on: that of this site, where there is one.
+# Sets the caller's `base` to the line that sources the profile of this site, if there is one. The new profiles begin with it.
 from_scripts::find_base() {
   local -r users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
   local name
@@ -70,7 +70,7 @@ from_scripts::find_base() {
   if [[ -r $users/$name.sh ]]; then printf -v base 'source %q' "$users/$name.sh"; else base="source \"\$site_clusters/$name.sh\""; fi
 }
 
-# One script, the caller's `file`.
+# Handles one script, the caller's `file`.
 from_scripts::propose_one() {
   local kind line stem chdir=. launcher='' refusals='' proposed cluster=''
   local -i nodes=1 tasks=1 gpus=0
@@ -113,14 +113,14 @@ from_scripts::next() {
   done
 }
 
-# from_scripts::say KIND WORDS   With the number of the line.
+# from_scripts::say KIND WORDS   Prints WORDS with the number of the line.
 from_scripts::say() {
   local where=''
   if ((line > 0)); then where="line $line: "; fi
   installing::say "$1" "$where$2"
 }
 
-# from_scripts::option NAME VALUE   Of job_submitter.sh, if it takes the value.
+# from_scripts::option NAME VALUE   Adds an option of job_submitter.sh to the command, if its value is valid.
 from_scripts::option() {
   local -r name=$1 value=$2 spelling=--$1
   local why
@@ -132,7 +132,7 @@ from_scripts::option() {
   request+=("--$name" "$value")
 }
 
-# from_scripts::pass OPTION   Of sbatch: handed on, or what there is in its place.
+# from_scripts::pass OPTION   Passes an option of sbatch on, or reports what replaces it.
 from_scripts::pass() {
   local -r spelling=${1%%=*}
   local why
@@ -143,8 +143,8 @@ from_scripts::pass() {
   fi
 }
 
-# from_scripts::env NAME VALUE   A line for .env. What is there stays; where it is another value, this script's stands in its line. No
-# value is printed.
+# from_scripts::env NAME VALUE   Adds a line to .env. Existing lines stay: if .env has another value, the script's value goes in front
+# of its command. Values are never printed, because they may be secret.
 from_scripts::env() {
   local quote="'"
   if [[ -z ${from_scripts_known[$1]+known} ]]; then
@@ -163,7 +163,7 @@ from_scripts::env() {
   fi
 }
 
-# A line of the configuration, from the words of the caller; sets its `launcher`.
+# Adds a line of the configuration from the caller's `words`; sets the caller's `launcher`.
 from_scripts::line() {
   local why='' text found name
   line::read '' "$nodes" '' "${words[@]}"
@@ -198,7 +198,7 @@ from_scripts::line() {
   fi
 }
 
-# Who starts the processes where the script has no launcher but srun, or none.
+# Sets the caller's `launcher` if the script starts its program by srun or without a launcher.
 from_scripts::choose_launcher() {
   local -ir processes=$((gpus > 0 ? gpus : 1))
   local found
@@ -218,7 +218,7 @@ from_scripts::choose_launcher() {
   fi
 }
 
-# from_scripts::shown VARIABLE WORD...   Words of an argv file become a line of the configuration.
+# from_scripts::shown VARIABLE WORD...   Sets VARIABLE to the words of an argv file as a line of the configuration.
 from_scripts::shown() {
   local text_line='' word
   for word in "${@:2}"; do
@@ -231,7 +231,7 @@ from_scripts::shown() {
   printf -v "$1" '%s' "$text_line"
 }
 
-# The profile of the caller's script: what holds for all that it sends there. Sets `cluster`.
+# Writes the profile: the facts that hold for every job at the site. Sets the caller's `cluster`.
 from_scripts::profile() {
   local name content='' path value known
   if ((${#modules[@]} > 0)); then given[modules]="${modules[*]}"; fi
@@ -254,11 +254,11 @@ from_scripts::profile() {
   if [[ -n $known ]]; then return; fi
   from_scripts_profiles[$content]=$cluster
   from_scripts::put "$path" "# shellcheck shell=bash disable=SC2034,SC2154 # an array of hpc/lib/site.sh
-# What $title says of the site (hpc/adopt.sh --from); hpc/clusters/README.md lists what else a profile may say.
+# The facts of the site in $title (by hpc/adopt.sh --from); hpc/clusters/README.md lists all facts of a profile.
 $base${base:+$'\n'}$content"
 }
 
-# Sets the caller's `cluster`: a profile for several scripts is named after their folder.
+# Sets the caller's `cluster`. A profile for several scripts is named after their folder.
 from_scripts::name_profile() {
   local folder=${file%/*}
   local -ir before=${#from_scripts_profiles[@]}
@@ -270,7 +270,7 @@ from_scripts::name_profile() {
   fi
 }
 
-# The configuration of the caller's script, with the command that sends it.
+# Writes the configuration file of the caller's script, with the command that submits it.
 from_scripts::write() {
   local name=experiment_configurations.txt text
   local -a command=(bash hpc/job_submitter.sh)
@@ -293,12 +293,12 @@ $text"
   installing::say submit "$proposed"
 }
 
-# from_scripts::has_lines FILE LINES   Whether these are its lines, besides comments.
+# from_scripts::has_lines FILE LINES   Whether FILE has exactly these LINES, apart from comments.
 from_scripts::has_lines() {
   [[ -f $1 && $(grep -v '^#' -- "$1")$'\n' == "$2" ]]
 }
 
-# from_scripts::command VARIABLE WORD...   VARIABLE becomes the command, to be typed.
+# from_scripts::command VARIABLE WORD...   Sets VARIABLE to the command in the form in which the user types it.
 from_scripts::command() {
   local word text_command=''
   for word in "${@:2}"; do
@@ -308,18 +308,18 @@ from_scripts::command() {
   printf -v "$1" '%s' "$text_command"
 }
 
-# from_scripts::put FILE CONTENT   A file of the project; another that is there stays, and this one lies beside it.
+# from_scripts::put FILE CONTENT   Writes a file of the project. A different file of that name stays, and the new one becomes FILE.new.
 from_scripts::put() {
   local target=$project/$1
   if [[ -e $target || -L $target ]]; then
     if [[ -f $target && $(<"$target") == "${2%$'\n'}" ]]; then return; fi
-    installing::say kept "$1: it is there; what this script says is in $1.new"
+    installing::say kept "$1: it exists; what this script says is in $1.new"
     target+=.new
   fi
   if [[ -z $dry_run ]]; then printf '%s' "$2" | common::write_atomically "$target"; fi
 }
 
-# Values may be secret: the file is its owner's.
+# Values may be secret, so only the owner can read the file.
 from_scripts::write_dotenv() {
   local -r target=$project/.env
   local last=''

@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# Files of the kit in somebody's project: which to write, to keep and to remove, by three hashes of each: that of the
-# file as it is there, that of what was put there before (the manifest), and that of what the kit has now.
+# Decides which files of the kit to write, keep and remove in a user's project. It compares three hashes of each file: that of the
+# file in the project, that of the file installed before (the manifest), and that of the kit's current file.
 
 if declare -p installing_order >/dev/null 2>&1; then return; fi
-declare -ga installing_order=()    # the paths in the project, as they come
+declare -ga installing_order=()    # the paths in the project, in order
 declare -gA installing_source=()   # path -> the kit's file
-declare -gA installing_offered=()  # path -> hash of it; of a symbolic link, link:TARGET
-declare -gA installing_put=()      # path -> hash of what was put there before
-declare -gA installing_manifest=() # path -> hash, for the next time
-declare -gA installing_there=()    # path -> hash of what is there now
-declare -ga installing_writes=()   # SOURCE and path, in turn
+declare -gA installing_offered=()  # path -> hash of the kit's file; link:TARGET for a symbolic link
+declare -gA installing_put=()      # path -> hash of the file installed before
+declare -gA installing_manifest=() # path -> hash, for the next upgrade
+declare -gA installing_there=()    # path -> hash of the file in the project
+declare -ga installing_writes=()   # alternates: source, path
 declare -ga installing_removals=() # paths
-declare -gA installing_left_out=() # folders
-declare -gA installing_homes=()    # name of a file of the older layout -> its path now
-declare -gA installing_held=()     # path -> why it may not be removed yet
+declare -gA installing_left_out=() # folders that are not installed
+declare -gA installing_homes=()    # name of a file in the older layout -> its current path
+declare -gA installing_held=()     # path -> why it must not be removed yet
 
 installing::say() {
   printf '%-9s %s\n' "$1" "$2"
@@ -21,10 +21,10 @@ installing::say() {
 
 # installing::offer KIT SOURCE PATH
 installing::offer() {
-  if [[ ! -e $1/$2 && ! -L $1/$2 ]]; then return; fi # deleted, and git has not been told
+  if [[ ! -e $1/$2 && ! -L $1/$2 ]]; then return; fi # deleted, but still in git's index
   installing_order+=("$3")
   installing_source[$3]=$2
-  # Kits before hpc/job/ had these in hpc/ or in one of a few folders there.
+  # Kits from before hpc/job/ had these files in hpc/ or in one of its folders.
   if [[ $3 == @(hpc/!(lib|clusters)/*|train/*/*|singularity/container_*) && $3 != */@(README.md|__init__.py) ]]; then
     local name=${3##*/}
     name=${name/#option_table/submit_options}
@@ -32,7 +32,7 @@ installing::offer() {
   fi
 }
 
-# installing::hash ARRAY ROOT NAME...   ARRAY[NAME] becomes the hash of ROOT/NAME, of each that is there.
+# installing::hash ARRAY ROOT NAME...   Sets ARRAY[NAME] to the hash of ROOT/NAME, for each that exists.
 installing::hash() {
   local -n hashes=$1
   local -r root=$2
@@ -52,7 +52,7 @@ installing::hash() {
   while read -r hash name; do hashes+=(["$name"]=$hash); done < <(cd -- "$root" && sha256sum -- "${files[@]}")
 }
 
-# installing::hash_offers KIT   After the last offer.
+# installing::hash_offers KIT   Hashes the offered files. Call it after the last installing::offer.
 installing::hash_offers() {
   local path
   local -A of_source=()
@@ -60,7 +60,7 @@ installing::hash_offers() {
   for path in "${installing_order[@]}"; do installing_offered[$path]=${of_source[${installing_source[$path]}]}; done
 }
 
-# installing::list_old ROOT   Prints the files of the older layout that are there, without those of the manifest.
+# installing::list_old ROOT   Prints the files of the older layout that exist and are not in the manifest.
 installing::list_old() {
   local path
   for path in "$1"/hpc/* "$1"/hpc/{lib,pocket,reports,shims}/*; do
@@ -69,13 +69,13 @@ installing::list_old() {
   done
 }
 
-# installing::recognize KIT ROOT   Without a manifest, as after a copy by hand: what has the content of any version of the
-# kit is as the kit left it. A user's link stays.
+# installing::recognize KIT ROOT   Replaces a missing manifest, as after a copy by hand: a file with the content of any version of the
+# kit counts as unchanged. A user's link stays.
 installing::recognize() {
   local path blob
   local -A history=()
   local -a known=()
-  # Not of a repository around the kit, which may have the user's versions.
+  # --git-dir: a repository around the kit must not count, because it may have the user's versions.
   while read -r blob _; do history[x$blob]=1; done < <(git --git-dir="$1/.git" rev-list --objects HEAD 2>/dev/null)
   if ((${#history[@]} == 0)); then return; fi
   while read -r path; do
@@ -93,19 +93,19 @@ installing::read_manifest() {
   done <"$1"
 }
 
-# installing::is_ours KIT PART FOLDER   FOLDER has nothing else than files of that PART, of any version: an adoption was broken off, or they
-# were copied by hand.
+# installing::is_ours KIT PART FOLDER   Whether FOLDER has only files of that PART, of any version: an adoption was interrupted, or the
+# files were copied by hand.
 installing::is_ours() {
   local file
   [[ -d $3 && ! -L $3 ]] || return 1
   while LC_ALL=C IFS= read -r -d '' file; do
-    # Git knows an empty file always.
+    # An empty file proves nothing: git always knows it.
     cmp --quiet -- "$1/$2/$file" "$3/$file" || { [[ -s $3/$file ]] &&
       git --git-dir="$1/.git" cat-file -e "$(git hash-object --no-filters -- "$3/$file")" 2>/dev/null; } || return 1
   done < <(cd -- "$3" && find . -name __pycache__ -prune -o ! -type d -print0)
 }
 
-# installing::decide ROOT   Fills installing_writes, installing_removals and installing_manifest, and says so.
+# installing::decide ROOT   Fills installing_writes, installing_removals and installing_manifest, and prints the decisions.
 installing::decide() {
   local path
   installing::hash installing_there "$1" "${installing_order[@]}" "${installing_order[@]/%/.new}" "${!installing_put[@]}"
@@ -131,7 +131,7 @@ installing::decide_one() {
   fi
 }
 
-# The user's own. A new version is put beside it once; what became of that is the user's business.
+# The user has changed this file. A new version is put beside it once; the user may then merge or remove it.
 installing::offer_beside() {
   local -r beside=$path.new
   local -r old=${installing_put[$beside]:-} lies=${installing_there[$beside]:-}
@@ -140,7 +140,7 @@ installing::offer_beside() {
   elif [[ $lies == "$offered" ]]; then
     installing_manifest[$beside]=$offered
   elif [[ -n $lies && $lies != "$old" ]]; then
-    installing::say kept "$path and $beside: you have changed both; remove $beside, and run this again for the new version"
+    installing::say kept "$path and $beside: you have changed both: remove $beside and run this again to get the new version"
     installing_manifest[$path]=${put:--}
   else
     installing::write "$path" "$beside" kept "$path: it is not as the kit left it; the new version is $beside"
@@ -154,7 +154,8 @@ installing::write() {
   installing::say "$3" "${4:-$2}"
 }
 
-# installing::let_go PATH   It was put there before, and the kit does not have it now; or the user has merged the new version.
+# installing::let_go PATH   Handles a file that was installed before and that the kit no longer has, or whose new version the user has
+# merged.
 installing::let_go() {
   local -r path=$1 put=${installing_put[$1]} there=${installing_there[$1]:-}
   local -r home=${installing_homes[${path##*/}]:-}
@@ -174,7 +175,8 @@ installing::let_go() {
   fi
 }
 
-# installing::apply KIT ROOT STAGE VERSION   The manifest comes last: an interrupted upgrade is completed by the next.
+# installing::apply KIT ROOT STAGE VERSION   Writes and removes the files. The manifest comes last, so the next upgrade completes an
+# interrupted one.
 installing::apply() {
   local -r kit=$1 root=$2 stage=$3 version=$4
   local -i i
@@ -187,12 +189,12 @@ installing::apply() {
     [[ -d ${path%/*} ]] || mkdir -p -- "${path%/*}"
     mv -fT -- "$stage/$i" "$path"
   done
-  rm -rf -- "$root"/hpc/{,reports/}__pycache__ # of the older layout: they would keep its folders
+  rm -rf -- "$root"/hpc/{,reports/}__pycache__ # in the older layout: they would keep its folders from being removed
   for path in "${installing_removals[@]}"; do
     rm -f -- "$root/$path"
     (cd -- "$root" && rmdir --parents --ignore-fail-on-non-empty -- "${path%/*}")
   done
-  rmdir -- "$root"/hpc/{pocket,reports,shims} 2>/dev/null || true # an upgrade may have been interrupted
+  rmdir -- "$root"/hpc/{pocket,reports,shims} 2>/dev/null || true # left by an interrupted upgrade
   manifest=$(for path in "${!installing_manifest[@]}"; do printf '%s  %s\n' "${installing_manifest[$path]}" "$path"; done | LC_ALL=C sort -k 2)
   if [[ $manifest != "$(sed 1d "$root/hpc/.installed" 2>/dev/null)" ]]; then
     printf '# hpc kit %s; hpc/adopt.sh tells by these hashes what you have changed.\n%s\n' "$version" "$manifest" |

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Jobs of a kit from before hpc/job/ that are queued or running while their project is upgraded. With a snapshot a job has
-# its own copy of the kit; without one it reads the project.
+# Finds jobs of a kit from before hpc/job/ that are queued or running while their project is upgraded. A job with a snapshot has its
+# own copy of the kit; without one it reads the kit in the project.
 
-# live_jobs::check PROJECT DRY_RUN   Refuses where jobs would fail without the old files. Prints the ids of the other ones.
+# live_jobs::check PROJECT DRY_RUN   Ends if jobs would fail without the old files. Prints the ids of the other jobs.
 live_jobs::check() {
   local -a needing=() others=() # by id
   local answer id state folder command words
@@ -12,12 +12,12 @@ live_jobs::check() {
     return
   fi
   while IFS=$'\t' read -r id state folder command; do
-    # The run directories of newer kits have a link to their kit.
+    # Run directories of newer kits have a link to their kit, so their jobs need nothing here.
     if [[ ! -r $folder/facts || -e $folder/kit ]]; then continue; fi
     local -A fact=()
     # shellcheck source=/dev/null
     source "$folder/facts"
-    # -ef: links may give the project several names. If git ignores hpc/, the snapshot has links to it.
+    # -ef: links may give the project several names. If git ignores hpc/, the snapshot has links into the project.
     if [[ ! ${fact[project_directory]:-} -ef $1 ]]; then
       continue
     elif [[ ${fact[source_dir]:-} -ef $1 || $state == PD && $command == */hpc/pack.sh* ]] || grep -zcs '^hpc/' "$folder/source.tar.ignored" >/dev/null; then

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Whether a program knows of several processes, by its imports and calls. Called by adopt.sh; never runs it.
+"""Tells from its imports and calls whether a program supports several processes. For adopt.sh; never runs the program.
 
-program.py PROJECT PACKAGE WORD...   PACKAGE: the kit's own; WORD: of the line that runs the program
+program.py PROJECT PACKAGE WORD...   PACKAGE: the kit's own; WORDs: the line that runs the program
 
-Prints the options to propose to job_submitter.sh, and on a second line why; nothing where no program is found. Standard
-library only, Python 3.6. The modules of the project that it imports are looked into, too.
+Prints the options to propose for job_submitter.sh, and the reason on a second line; nothing if no program is found. It
+also reads the project's modules that the program imports. Standard library only, Python 3.6.
 """
 
 import ast
@@ -12,7 +12,7 @@ import os
 import sys
 
 MOST_FILES = 300
-# What is called or imported -> what it is. Attributes by their last names: dist.init_process_group, Fabric.launch.
+# Name that is called or imported -> its name in the reason. Attributes count by the last name: dist.init_process_group.
 CALLS = {
     "init_process_group": "init_process_group()",
     "init_device_mesh": "init_device_mesh()",
@@ -24,11 +24,11 @@ CALLS = {
 PACKAGES = {"accelerate": "accelerate", "deepspeed": "deepspeed", "horovod": "horovod", "mpi4py": "mpi4py"}
 KITS = ("data_parallel", "process_group")  # of the package's module distributed; torch has another data_parallel
 LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
-TRANSFORMERS = ("Trainer", "Seq2SeqTrainer", "SFTTrainer", "DPOTrainer", "GRPOTrainer")  # start a group by themselves
+TRANSFORMERS = ("Trainer", "Seq2SeqTrainer", "SFTTrainer", "DPOTrainer", "GRPOTrainer")  # start a process group
 
 
 def names(tree):
-    """(modules imported, calls: last name -> keywords)."""
+    """Return (modules imported, calls: last name -> keywords)."""
     modules, calls = set(), {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -36,7 +36,7 @@ def names(tree):
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             modules |= {base} | {(base + "." if base else "") + alias.name for alias in node.names}
-            for alias in node.names:  # it may be called by another name
+            for alias in node.names:  # the import may rename it
                 if alias.name in CALLS:
                     calls.setdefault(alias.name, [])
         elif isinstance(node, ast.Call):
@@ -49,7 +49,7 @@ def names(tree):
 
 
 def main_file(project, words):
-    """The program of the line: a file of the project, or a module of it."""
+    """Return the path of the line's program: a file or a module of the project."""
     for before, word in zip(["", *words], words):
         path = os.path.join(project, word)
         if word.endswith(".py") and os.path.isfile(path):
@@ -63,9 +63,9 @@ def main_file(project, words):
 
 
 def look(project, package, first):
-    """Modules and calls of the program and of all that it imports from the project; None where it cannot be parsed.
+    """Return the modules and calls of the program and its imports from the project; None if it cannot be parsed.
 
-    Not of the kit's own package: it knows of several processes, and a program that uses another part of it need not.
+    The kit's own package is skipped: it supports several processes, but a program that uses its other parts need not.
     """
     todo, seen, modules, calls = [first], set(), set(), {}
     while todo and len(seen) < MOST_FILES:
@@ -94,7 +94,7 @@ def look(project, package, first):
 
 
 def propose(modules, calls, package):
-    """(options, reason)."""
+    """Return (options, reason)."""
     tops = {module.split(".")[0] for module in modules}
     several = "--gpus 2 --num-nodes 2"
     for name in ("Fabric", "Trainer") if tops & set(LIGHTNING) else ():
@@ -109,7 +109,7 @@ def propose(modules, calls, package):
         )
     found = [what for name, what in CALLS.items() if name in calls]
     found += [what for name, what in PACKAGES.items() if name in tops]
-    # A class of that name may be the project's own.
+    # Check the module as well: the project may have its own class of that name.
     found += [name for name in TRANSFORMERS if modules & {"transformers." + name, "trl." + name}]
     if package + ".distributed" in modules:
         found += [name + "()" for name in KITS if name in calls]

@@ -1,23 +1,23 @@
-"""What a script of sbatch asks for, as options of job_submitter.sh. For sbatch_script.py; Python 3.6."""
+"""Translates the request of an sbatch script into options of job_submitter.sh. For sbatch_script.py; Python 3.6."""
 
 import re
 
 from shell_text import set_of
 
-# Options of sbatch without a value, or with one only behind =. All others have one.
+# Options of sbatch without a value, or with a value only after =. All others take a value.
 FLAGS = set_of(
     """contiguous exact exclusive get-user-env help hold ignore-pbs no-kill no-requeue nice oom-kill-step
     overcommit oversubscribe parsable propagate quiet reboot requeue resv-ports spread-job stepmgr
     test-only usage use-min-nodes verbose version wait"""
 )
 SAME = set_of("account partition qos constraint nodelist exclude reservation dependency begin mail-user mail-type")
-# The kit decides these itself, and nothing is lost.
+# The kit decides these itself; dropping them loses nothing.
 OWN = set_of("error open-mode parsable quiet verbose get-user-env requeue")
 OTHERS = {"#PBS": "of PBS", "#BSUB": "of LSF", "#$ -": "of Grid Engine", "#COBALT": "of Cobalt", "#PJM": "of Fujitsu's"}
 
 
 class RequestError(Exception):
-    """Why a script is none that can be read, and the number of the line."""
+    """Says why a script cannot be read, and at which line."""
 
     def __init__(self, line, words):
         super().__init__(words)
@@ -25,7 +25,7 @@ class RequestError(Exception):
 
 
 def words_of(text):
-    """As sbatch splits a line: at blanks, with quotes and backslashes, up to a # that begins a word."""
+    """Split a line as sbatch does: at blanks, with quotes and backslashes, up to a # that begins a word."""
     found, word, quote, at = [], None, "", 0
     while at < len(text):
         character = text[at]
@@ -52,7 +52,7 @@ def words_of(text):
 
 
 def directives(text, shorts):
-    """({name: (line, value)} of the last of each, numbers of lines that sbatch ignores)."""
+    """Return ({name: (line, value)}, numbers of lines that sbatch ignores). The last of several values counts."""
     found, ignored, begun = {}, [], False
     for number, line in enumerate(text.split("\n"), 1):
         for mark, whose in OTHERS.items():
@@ -63,7 +63,7 @@ def directives(text, shorts):
                 ignored.append(number)
                 continue
             for name, value in options(words_of(line[7:]), shorts, number):
-                all_of_them = [found[name][1]] if name == "mail-type" and name in found else []  # each counts
+                all_of_them = [found[name][1]] if name == "mail-type" and name in found else []  # all values count
                 found[name] = (number, ",".join([*all_of_them, value]))
         elif line.strip() and not line.lstrip().startswith("#"):
             begun = True
@@ -75,7 +75,7 @@ def directives(text, shorts):
 
 
 def options(words, shorts, number):
-    """(name, value) of each; shorts: {letter: name}."""
+    """Yield (name, value) of each option; shorts: {letter: name}."""
     words = list(words)
     while words:
         word = words.pop(0)
@@ -97,7 +97,7 @@ def options(words, shorts, number):
 
 
 def gpus_of(text):
-    """(type, number) of TYPE:N, N or TYPE; None where there are several kinds."""
+    """Return (type, number) of TYPE:N, N or TYPE; None if there are several types."""
     if "," in text:
         return None
     kind, _, number = text.rpartition(":")
@@ -107,7 +107,7 @@ def gpus_of(text):
 
 
 def array_of(text):
-    """(indices, how many at once): 0-9:3, 1,4,7 and %2."""
+    """Return (indices, how many at once) of a value such as 0-9:3, 1,4,7 or 1-9%2."""
     text, _, most = text.partition("%")
     found = []
     for part in text.split(","):
@@ -120,14 +120,14 @@ def array_of(text):
 
 
 class Request:
-    """The facts of a request, and what was said about it: say(KIND, LINE, WORD...)."""
+    """The facts of a request. Remarks go to say(KIND, LINE, WORD...)."""
 
     def __init__(self, given, say):
         self.given = given
         self.say = say
         self.tasks_line = 0
         self.gpu_type = ""
-        self.settings = {}  # of --export
+        self.settings = {}  # the variables of --export
         self.used = set()
         self.nodes = self.find_nodes()
         self.tasks = self.find_tasks()
@@ -137,7 +137,7 @@ class Request:
         self.indices, self.at_once = [], ""
 
     def number(self, name):
-        """The value of an option, where it is a whole number."""
+        """Return the value of an option if it is a whole number."""
         if name not in self.given:
             return None
         line, value = self.given[name]
@@ -179,7 +179,7 @@ class Request:
         return 1
 
     def find_tasks(self):
-        """Of each node."""
+        """Return the tasks of a node."""
         per_node, tasks = self.number("ntasks-per-node"), self.number("ntasks")
         self.tasks_line = self.line("ntasks-per-node", "ntasks")
         if tasks and "nodes" in self.given and tasks % self.nodes:
@@ -198,7 +198,7 @@ class Request:
         return 1
 
     def find_gpus(self):
-        """Of each node."""
+        """Return the GPUs of a node."""
         for name, factor, divisor in (
             ("gpus-per-node", 1, 1),
             ("gres", 1, 1),
@@ -231,7 +231,7 @@ class Request:
         return 0
 
     def find_cpus(self):
-        """Of each task."""
+        """Return the cores of a task."""
         per_gpu = self.number("cpus-per-gpu")
         cpus = self.number("cpus-per-task")
         if per_gpu and not cpus:
@@ -246,7 +246,7 @@ class Request:
         return cpus or 1
 
     def report(self):
-        """The options, one after the other."""
+        """Report all options, in order."""
         if self.nodes > 1:
             self.option("num-nodes", self.nodes, "nodes", "ntasks", "ntasks-per-node")
         self.option("gpus", self.gpus, "gpus-per-node", "gres", "gpus-per-task", "gpus")
@@ -299,7 +299,7 @@ class Request:
             )
 
     def report_other(self, name, line, value):
-        """One that is neither about processors, memory nor time."""
+        """Report an option that is not about processors, memory or time."""
         if name in SAME:
             self.say("option", line, name, value)
         elif name == "job-name":

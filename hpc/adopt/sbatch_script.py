@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Reads a script that people give to sbatch, for adopt.sh --from. Runs nothing of it. For Python 3.6, without packages.
+"""Reads an sbatch script for adopt.sh --from, and runs nothing in it. For Python 3.6, without packages.
 
-sbatch_script.py SCRIPT PROJECT SHORTS SRUN FLAGS   SHORTS: letter:name of sbatch's options
+sbatch_script.py SCRIPT PROJECT SHORTS SRUN FLAGS   SHORTS: LETTER:NAME of sbatch's short options
     SRUN, FLAGS: srun's options with a value, and without
 
-Prints records: KIND, LINE, NUMBER and then NUMBER words, all with a NUL behind. LINE is 0 where there is none.
-    option NAME VALUE   of job_submitter.sh            pass OPTION       of sbatch, which it may hand on
+Prints records: KIND, LINE, NUMBER and then NUMBER words, each followed by a NUL. LINE is 0 if there is no line.
+    option NAME VALUE   of job_submitter.sh            pass OPTION       of sbatch, to pass on
     site NAME VALUE     of the site's profile          env NAME VALUE    for the project's .env
-    run WORD...         the line, as an argv file has it; several are the tasks of an array
+    run WORD...         the line, as in an argv file; several are the tasks of an array
     unknown NAME WHY    ${NAME} in the line            kit TEXT          the kit does this itself
-    left TEXT           not taken over
-    differs TEXT        what is not quite the same
-Exit status 2, and a line that says why, where the file is none that sbatch takes.
+    left TEXT           not adopted
+    differs TEXT        not quite the same here
+If sbatch would not take the file, it prints one line that says why and exits with status 2.
 """
 
 import os
@@ -29,7 +29,7 @@ INTERFACES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 
 
 def training(runs):
-    """(its runs, the others): the likeliest program, in each turn of its loop or on each of its lines."""
+    """Return (runs of the most likely training program, in all turns of its loop or on all its lines; other runs)."""
     if not runs:
         return [], []
     best = max(run.score for run in runs)
@@ -39,13 +39,13 @@ def training(runs):
 
 
 def is_seed(before, word):
-    """Whether the word is an array's index, given as a seed."""
+    """Whether the word passes the array's index as a seed."""
     option, joined, value = word.partition("=")
     return "seed" in (option if joined else before).lower() and (value if joined else word) == INDEX
 
 
 def as_seeds(runs):
-    """Whether the index is nothing else than a seed: then --repeat says the same."""
+    """Whether the index is used only as a seed: then --repeat does the same."""
     found = False
     for run in runs:
         for before, word in zip(["", *run.words], run.words):
@@ -78,7 +78,7 @@ class Proposal:
         self.request = Request(given, self.say)
         self.request.report()
         for line in ignored:
-            self.say("left", line, "a #SBATCH line behind the first command: sbatch ignores it, and so it is left out")
+            self.say("left", line, "a #SBATCH line after the first command: sbatch ignores it, and so does this")
         self.say("facts", 0, *map(str, (self.request.nodes, self.request.tasks, self.request.gpus)))
         first = self.read(None)
         runs, others = training(first.runs)
@@ -90,7 +90,7 @@ class Proposal:
         self.sort()
 
     def sort(self):
-        """What the request is comes first, as the line depends on it; the rest in the order of the script."""
+        """Put the request first, because the line depends on it; the rest stays in the order of the script."""
         early = ("facts", "option", "site", "pass", "unknown")
         self.records.sort(
             key=lambda record: (0,) if record[0] in early else (1, not record[1], record[1], record[0] == "run")
@@ -187,7 +187,7 @@ class Proposal:
             self.say(
                 "differs",
                 runs[0].line,
-                "without srun the script runs it on its first node alone; here all nodes take part",
+                "without srun the script runs it only on its first node; here it runs on all nodes",
             )
         for name, why in first.values.unknown.items():
             self.say("unknown", runs[0].line, name, first.hidden(why))
@@ -196,7 +196,7 @@ class Proposal:
             self.say("run", run.line, *settings, *run.words)
 
     def of_srun(self, run):
-        """What its options say of nodes, processes, cores and GPUs."""
+        """Yield srun's options about nodes, processes, cores and GPUs."""
         for word, after in zip(run.srun, [*run.srun[1:], ""]):
             found = re.match(r"--(n(?:ode|task)s|\w+-per-\w+|gres|gpus)(?:=(.*))?$|-([nNcG])(.*)$", word)
             if found:
@@ -205,7 +205,7 @@ class Proposal:
                     yield found.group(1) or self.shorts[found.group(3)], (run.line, value)
 
     def look_at_srun(self, run):
-        """Where a job gets whole nodes, srun alone may say how many processes there are, one for each GPU."""
+        """Take the numbers from srun: at sites with whole nodes, only srun may give the processes, one for each GPU."""
         theirs = dict(self.request.given)
         theirs.update(self.of_srun(run))
         try:
@@ -234,11 +234,11 @@ class Proposal:
         )
 
     def settings(self, first, run, runs):
-        """NAME=VALUE in front of the line, for what .env cannot hold. What it can is said, of all runs together."""
+        """Return NAME=VALUE for variables that must go in front of the line; report those that go into .env once."""
         found = []
         for name, (line, value) in run.exports.items():
             if not isinstance(value, str) or name in first.values.unknown:
-                self.left_export(line, name, "its value is known in the job alone")
+                self.left_export(line, name, "only the job knows its value")
             elif is_ours(name):
                 continue
             elif name == "OMP_NUM_THREADS" and "SLURM_CPUS_PER_TASK" in first.lines[line - 1]:
@@ -248,7 +248,7 @@ class Proposal:
             elif any(run_.exports.get(name, (0, None))[1] != value for run_ in runs):
                 found.append("%s=%s" % (name, value))
             elif name in first.values.used and (re.search(r"\s", value.strip()) or value in run.words):
-                continue  # a command in pieces
+                continue  # the script builds its command from this variable
             elif name in INTERFACES and re.match(r"[A-Za-z0-9_.,=^-]+$", value):
                 self.once("site", line, "interface", value)
             elif literal(value) is None:

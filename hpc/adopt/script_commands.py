@@ -1,4 +1,4 @@
-"""What a script of sbatch does besides its training: variables, modules, environments, folders, copies. Python 3.6."""
+"""Reads the rest of an sbatch script: variables, modules, environments, folders, copies. Python 3.6."""
 
 import os
 import re
@@ -12,7 +12,7 @@ NODE_DISK = re.compile(r"\$\{SLURM_TMPDIR\}|^/(tmp|local|localscratch|scratch_lo
 
 
 class Commands:
-    """The part of script_flow.Script that knows of them."""
+    """The part of script_flow.Script for these commands."""
 
     def called(self, name, words, line, settings, documents):
         if name in ("source", "."):
@@ -123,7 +123,7 @@ class Commands:
             self.secrets[name] = literal(value)
 
     def own_settings(self, command):
-        """NAME=VALUE in front of a command."""
+        """Handle NAME=VALUE in front of a command."""
         found = []
         for name, _, _, content in command.settings:
             value = "" if isinstance(content, tuple) else self.values.word(content) if content else ""
@@ -134,7 +134,7 @@ class Commands:
                 found.append("%s=%s" % (name, value))
         return found
 
-    # What belongs to the site, or to the kit.
+    # Files, modules and environments that belong to the site or to the kit.
 
     def source_file(self, line, words):
         file = words[1] if len(words) > 1 else ""

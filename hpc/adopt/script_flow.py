@@ -1,4 +1,4 @@
-"""One reading of a script of sbatch, in the order in which its commands would run. None of them is run. Python 3.6."""
+"""Walks through an sbatch script in the order in which its commands would run. Runs none of them. Python 3.6."""
 
 import contextlib
 import fnmatch
@@ -10,16 +10,16 @@ from script_programs import NEEDLESS, Programs
 from shell_text import Case, For, Function, Group, If, Pipe, Simple, While, parse
 from shell_values import Values, literal, names, text
 
-MOST = 1000  # tasks of an array, and turns of a loop
+MOST = 1000  # limit for tasks of an array and turns of a loop
 KEY = re.compile(r"\b(hf_\w{8,}|sk-[\w-]{8,}|gh[pos]_\w{8,}|[0-9a-f]{40}|AKIA\w{12,})\b")
 
 
 class Leave(Exception):  # noqa: N818
-    """continue, break or return: the rest of a turn, a loop or a function does not run."""
+    """Raised by continue, break and return: the rest of a turn, a loop or a function does not run."""
 
 
 class Script(Commands, Programs):
-    """One reading of a script: what there is to say, and the programs that it runs."""
+    """One walk through a script: collects the remarks and the programs that it runs."""
 
     def __init__(self, path, project, request, srun, index=None):
         with open(path, "rb") as file:
@@ -58,7 +58,7 @@ class Script(Commands, Programs):
             self.records.append((kind, line, words))
 
     def find_file(self, name):
-        """A file of the project, or one beside the script; None where there is none."""
+        """Return the path of a file in the project or beside the script; None if it does not exist."""
         name = self.here(name)
         for base in (os.path.join(self.project, self.folder), self.project, os.path.dirname(self.path)):
             if name and os.path.isfile(os.path.join(base, name)):
@@ -75,7 +75,7 @@ class Script(Commands, Programs):
 
     @staticmethod
     def here(value):
-        """A value with the variables that are the same on the login node; None where others are left."""
+        """Replace the variables that are the same on the login node; None if others are left."""
         for name in ("HOME", "USER", "SCRATCH"):
             if os.environ.get(name):
                 value = value.replace("${%s}" % name, os.environ[name])
@@ -139,7 +139,7 @@ class Script(Commands, Programs):
         )
 
     def leave_out(self, line, commands, quiet=False):
-        """Of a branch, what would be done if things were otherwise."""
+        """Report the commands of a branch that is not taken."""
         commands = [getattr(one, "command", one) for one in commands]
         found = self.interesting(commands)
         for name in settings_of(commands):
@@ -158,20 +158,20 @@ class Script(Commands, Programs):
                 "hpc/job/README.md)" % where,
             )
         else:
-            self.say("left", line, "%s: taken as not so" % where)
+            self.say("left", line, "%s: taken as false" % where)
 
     def shown(self, line):
         return self.hidden(" ".join(self.lines[line - 1].split()))
 
     def hidden(self, words):
-        """Without what may be a key."""
+        """Return the words with possible keys replaced."""
         for secret in self.secrets.values():
             if len(secret) > 3:
                 words = words.replace(secret, "…")
         return KEY.sub("…", words)
 
     def interesting(self, commands):
-        """Whether there is more in them than words and tests: the names of what is called."""
+        """Return the names of the commands that do more than print or test."""
         found = set()
         for one in commands:
             command = getattr(one, "command", one)
@@ -187,7 +187,7 @@ class Script(Commands, Programs):
         return found - {"exit", "[", "[[", "((", "test"}
 
     def turn(self, command):
-        """Each turn of a for loop."""
+        """Walk through each turn of a for loop."""
         if command.name is None:
             found = re.match(
                 r"\s*(\w+)\s*=\s*([^;]+);\s*\w+\s*(<=?)\s*([^;]+);\s*(?:\w+\+\+|\+\+\w+)\s*$", command.words[0][0][1]
@@ -222,7 +222,7 @@ class Script(Commands, Programs):
                 return
 
     def test(self, words):
-        """True, False, or None where the job alone knows. No file is there when a job starts for the first time."""
+        """Return True, False, or None if only the job knows. At the first start of a job no file exists."""
         words = words[1:-1] if words[0] in ("[", "[[") else words[1:]
         for operators, decide in ((("||", "-o"), any), (("&&", "-a"), all)):
             for operator in operators:
@@ -276,7 +276,7 @@ class Script(Commands, Programs):
             return None
 
     def test_words(self, command):
-        """Of a test, in which a variable that is not set is empty."""
+        """Return the words of a test, in which an unset variable is empty."""
         known = dict(self.values.unknown)
         words = []
         for parts in command.words:
@@ -332,7 +332,7 @@ class Script(Commands, Programs):
 
 
 def parts_of(command):
-    """The lists of commands inside of one."""
+    """Return the lists of commands inside a compound command."""
     if isinstance(command, Pipe):
         return [command.commands]
     if isinstance(command, If):
@@ -343,7 +343,7 @@ def parts_of(command):
 
 
 def settings_of(commands):
-    """Names of the variables that they would set."""
+    """Return the names of the variables that the commands would set."""
     found = []
     for one in commands:
         command = getattr(one, "command", one)

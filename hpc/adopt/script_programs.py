@@ -1,4 +1,4 @@
-"""Programs that a script of sbatch starts, behind srun, mpirun, a container or a further shell. Python 3.6."""
+"""Finds the programs that an sbatch script starts, also in srun, mpirun, a container or another shell. Python 3.6."""
 
 import os
 import re
@@ -30,7 +30,7 @@ CONTAINER_VALUED = set_of(
 )
 SRUN_MORE = set_of(
     "export mpi chdir D accel-bind tres-bind het-group"
-)  # with a value, besides those that launchers.sh knows
+)  # options with a value that launchers.sh does not list
 KEY_OPTION = re.compile(r"--?([\w.-]*[_.-])?(api[-_]?key|token|password|passwd|secret)$", re.IGNORECASE)
 
 
@@ -42,11 +42,11 @@ class Run:
         self.words = words
         self.exports = exports
         self.folder = folder
-        self.srun = srun  # and its options
+        self.srun = srun  # srun and its options
 
     @property
     def program(self):
-        """The words from the program on: its script, or its name."""
+        """Return the script or module of the program, or else its name."""
         words = [word for word in self.words if not re.match(r"\w+=", word)]
         for before, word in zip(["", *words], words):
             if word.endswith((".py", ".sh")) or before == "-m":
@@ -55,7 +55,7 @@ class Run:
 
     @property
     def score(self):
-        """How likely it is the training."""
+        """Return how likely this is the training."""
         program = os.path.basename(self.program.replace("::", "/"))
         launched = any(os.path.basename(word) in LAUNCHERS or "torch.distributed" in word for word in self.words[:8])
         score = 4 * launched + 2 * any(PYTHON.match(os.path.basename(word)) or word in LAUNCHERS for word in self.words)
@@ -69,10 +69,10 @@ class Run:
 
 
 class Programs:
-    """The part of script_flow.Script that knows of them."""
+    """The part of script_flow.Script for programs."""
 
     def inner(self, value, line, settings=()):
-        """Text that a further shell would read: bash -c, eval, a document."""
+        """Read text for another shell: bash -c, eval, a here-document."""
         content = re.sub(r"\$(\$|\{)", lambda found: "$" if found.group(1) == "$" else "${", value)
         if self.depth > 5:
             return
@@ -141,9 +141,9 @@ class Programs:
             )
 
     def split_srun(self, line, words):
-        """(srun and its options, the program, settings of --export)."""
+        """Return (srun and its options, the program, settings of --export)."""
         prefix, settings, at = ["srun"], [], 1
-        valued, flags = self.srun  # its options with a value, and the others
+        valued, flags = self.srun  # srun's options with and without a value
         while at < len(words) and words[at].startswith("-") and words[at] != "-":
             word = words[at]
             name, joined, value = word.lstrip("-").partition("=")
@@ -160,7 +160,7 @@ class Programs:
                 and name not in valued | flags
                 and not name.startswith(("container-", "multi-prog"))
             ):
-                self.say("kit", line, "srun %s: it is about srun alone" % word)
+                self.say("kit", line, "srun %s: it concerns only srun" % word)
             else:
                 prefix += words[at : at + count]
             at += count
@@ -174,7 +174,7 @@ class Programs:
         return words[at:]
 
     def without_container(self, line, words, settings):
-        """Without singularity exec, of which the image and the folders become options."""
+        """Remove `singularity exec`; its image and folders become options."""
         if (
             len(words) < 3
             or os.path.basename(words[0]) not in ("singularity", "apptainer")
@@ -212,7 +212,7 @@ class Programs:
         return words[at + 1 :]
 
     def without_keys(self, line, words):
-        """A key does not belong into the line: .env has it."""
+        """Replace keys in the line by variables: a key belongs into .env."""
         found = []
         for before, word in zip(["", *words], words):
             option, joined, value = word.partition("=")

@@ -1,7 +1,7 @@
-"""Text of a shell script as a tree of its commands. Nothing is run or expanded here. For sbatch_script.py; Python 3.6.
+"""Parses a shell script into a tree of its commands. Runs and expands nothing. For sbatch_script.py; Python 3.6.
 
-A word is a list of parts (KIND, TEXT, QUOTED): `text`; `variable`, what stands in ${ }; `command`, what stands in $( );
-`sum`, what stands in $(( )). A command is one of the classes below. Each has the number of its first line.
+A word is a list of parts (KIND, TEXT, QUOTED). The kinds are `text`, `variable` (the content of ${ }), `command` (of
+$( )) and `sum` (of $(( ))). A command is one of the classes below; each has the number of its first line.
 """
 
 import collections
@@ -15,7 +15,7 @@ For = collections.namedtuple("For", "line name words body")
 While = collections.namedtuple("While", "line test body")
 Case = collections.namedtuple("Case", "line word branches")
 Function = collections.namedtuple("Function", "line name body")
-Listed = collections.namedtuple("Listed", "operator command background")  # operator: what stands in front of it
+Listed = collections.namedtuple("Listed", "operator command background")  # operator: the one in front of the command
 
 SETTING = re.compile(r"([A-Za-z_]\w*)(\[[^]]*\])?(\+?)=")
 REDIRECT = re.compile(r"(?:\d*|\{\w+\}|&)(?:<<<|<<-?|>>|<>|>\||[<>]&|&>>?|[<>])")
@@ -25,12 +25,12 @@ CLOSING = ("then", "elif", "else", "fi", "do", "done", "esac", "}", ";;")
 
 
 def set_of(words):
-    """A set of these words."""
+    """Return the set of these words."""
     return frozenset(words.split())
 
 
 class TextError(Exception):
-    """What cannot be read, and the number of the line."""
+    """Says what cannot be read, and at which line."""
 
     def __init__(self, line, words):
         super().__init__(words)
@@ -38,13 +38,13 @@ class TextError(Exception):
 
 
 class Reader:
-    """Reads a script from front to back."""
+    """Reads a script from beginning to end."""
 
     def __init__(self, text, first_line=1):
         self.text = text
         self.at = 0
         self.first_line = first_line
-        self.waiting = []  # documents (<<EOF) that begin behind this line
+        self.waiting = []  # here-documents (<<EOF) that begin after this line
 
     @property
     def line(self):
@@ -54,7 +54,7 @@ class Reader:
         raise TextError(self.line, words)
 
     def commands(self, *ends):
-        """Up to one of these words, which is left; or to the end of the text."""
+        """Read commands up to one of these words, which is not consumed, or to the end of the text."""
         found, operator = [], ""
         while True:
             self.skip(newlines=True)
@@ -148,7 +148,7 @@ class Reader:
         return Simple(line, settings, words, documents)
 
     def value(self):
-        """Of a setting: a word, or a list of them in an array."""
+        """Read the value of a setting: a word, or a list of words for an array."""
         if not self.text.startswith("(", self.at):
             return self.word()
         self.at += 1
@@ -255,7 +255,7 @@ class Reader:
         return ("variable", found.group(), quoted)
 
     def enclosed(self, opening, closing):
-        """The text up to the closing that belongs to this opening; quotes and further openings inside are skipped."""
+        """Return the text up to the matching closing; quotes and nested openings inside are skipped."""
         began = self.at
         self.at += len(opening)
         begin, depth = self.at, 0
@@ -288,7 +288,7 @@ class Reader:
         return self.fail("%s is never closed" % opening)
 
     def skip(self, newlines=False):
-        """Blanks, comments and continued lines; documents begin behind the end of a line."""
+        """Skip blanks, comments and continued lines; here-documents begin after the end of a line."""
         while self.at < len(self.text):
             if self.text[self.at] in " \t":
                 self.at += 1
@@ -322,7 +322,7 @@ class Reader:
         self.waiting = []
 
     def keyword(self):
-        """The word here, if nothing in it is quoted or replaced."""
+        """Return the next word if nothing in it is quoted or expanded."""
         found = re.compile(r";;&?|;&|[{}!](?=[\s;]|$)|[a-z]+(?=[\s;()&|]|$)").match(self.text, self.at)
         return found.group().rstrip("&") if found else ""
 
@@ -418,7 +418,7 @@ class Reader:
 
 
 def plain(word):
-    """The word's text, as it stands; of a part that a shell replaces nothing."""
+    """Return the word's literal text, without the parts that a shell expands."""
     return "".join(text for kind, text, _ in word if kind == "text")
 
 
@@ -428,7 +428,7 @@ def parse(text, first_line=1):
 
 
 def moved(listed, line):
-    """Commands of another text, as if all stood on this line."""
+    """Return commands of another text as if they were all on this line."""
 
     def move(thing):
         if isinstance(thing, list):

@@ -1,6 +1,6 @@
-"""What words of a shell script stand for, without running any of it. For sbatch_script.py; Python 3.6.
+"""Finds the values of words in a shell script without running it. For sbatch_script.py; Python 3.6.
 
-A value is text in the form of argv files: `$$` is a dollar, `${NAME}` a variable that is known in the job alone.
+A value is text in the form of argv files: `$$` is a dollar, `${NAME}` a variable that only the job knows.
 """
 
 import ast
@@ -10,7 +10,7 @@ import re
 
 from shell_text import Simple, TextError, parse, plain, set_of
 
-# Slurm's name of a fact -> the kit's, in which a launcher makes no difference.
+# Slurm's name of a fact -> the kit's, which is the same with every launcher.
 RENAMED = {
     "SLURM_NNODES": "NNODES",
     "SLURM_JOB_NUM_NODES": "NNODES",
@@ -31,7 +31,7 @@ RENAMED = {
     "TMPDIR": "SLURM_TMPDIR",
     "JOBSCRATCH": "SLURM_TMPDIR",
 }
-# The job sets them: a script's own value does not count.
+# The job sets these, so a value in the script is ignored.
 OURS = set_of(
     """MASTER_ADDR MASTER_PORT WORLD_SIZE RANK LOCAL_RANK NODE_RANK LOCAL_WORLD_SIZE NNODES N_PROC
     N_PROCESSES CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES"""
@@ -39,7 +39,7 @@ OURS = set_of(
 
 
 def is_ours(name):
-    """Whether the job sets it, so that an export of it does not count."""
+    """Whether the job sets the variable, so that the script's export is ignored."""
     return name in OURS or re.match(r"(SRUN|SLURM|SBATCH)_", name) is not None
 
 
@@ -62,37 +62,37 @@ FIRST_OF = re.compile(r"sed\s+(?:-n\s+)?(?:-e\s+)?[\"']?(.+?)(?:p|q;d)[\"']?\s+(
 
 
 def text(value):
-    """Text as a value."""
+    """Return text as a value."""
     return value.replace("$", "$$")
 
 
 def literal(value):
-    """The text of a value, or None where the job alone knows it."""
+    """Return the text of a value, or None if only the job knows it."""
     return None if re.search(r"(?<!\$)(\$\$)*\$\{", value) else value.replace("$$", "$")
 
 
 def names(value):
-    """The variables of the job that it has."""
+    """Return the names of the job's variables in a value."""
     return re.findall(r"\$\{(\w+)\}", value.replace("$$", ""))
 
 
 class Values:
-    """The variables of a script at one place of it."""
+    """The variables of a script at one point of it."""
 
     def __init__(self, facts, read_line):
         self.variables = dict(facts)  # name -> value, or list of values
         self.unknown = {}  # name -> why the job does not know it
         self.read_line = read_line  # (FILE, NUMBER) -> that line of a file of the project, or None
         self.arguments = []
-        self.inside = 0  # functions
-        self.asked = False  # whether the arguments of the script were
+        self.inside = 0  # depth of function calls
+        self.asked = False  # whether the script reads its arguments
         self.used = set()  # names that were looked up
 
     def look(self, name):
-        """A value, a list of them, or None."""
+        """Return the value of a variable, a list of values, or None."""
         self.used.add(name)
         if name in OURS:
-            return "${%s}" % ("N_PROCESSES" if name == "WORLD_SIZE" else name)  # with -W node, WORLD_SIZE is of nodes
+            return "${%s}" % ("N_PROCESSES" if name == "WORLD_SIZE" else name)  # with -W node, WORLD_SIZE counts nodes
         if name in self.variables:
             found = self.variables[name]
             if SECRET.search(name.upper()) and found not in ("", []) and isinstance(found, str):
@@ -126,7 +126,7 @@ class Values:
         self.unknown.pop(name, None)
 
     def word(self, parts):
-        """One value: as for a setting, without splitting."""
+        """Return one value, as for a setting: without word splitting."""
         return " ".join(
             self.fields([(kind, content, True) for kind, content, _ in self.tilde(parts)] or [("text", "", True)])
         )
@@ -150,7 +150,7 @@ class Values:
                 found += [before + text(spread[0]), *map(text, spread[1:])]
                 continue
             value = self.part(kind, content)
-            gone = gone or value == []  # "$@" without arguments is no word
+            gone = gone or value == []  # "$@" without arguments gives no word
             if isinstance(value, list) and not (quoted and content.endswith(("*", "*]"))):
                 pieces = value
                 begun = begun or bool(value)
@@ -175,7 +175,7 @@ class Values:
         return self.command(content)
 
     def variable(self, content):
-        """What stands in ${ }."""
+        """Return the value of the content of ${ }."""
         found = re.match(r"(!?)(#?)([A-Za-z_]\w*|[0-9@*#?$!-])(?:\[([^]]*)\])?(.*)$", content, re.DOTALL)
         if not found:
             return self.missing("UNKNOWN")
@@ -210,7 +210,7 @@ class Values:
         return values[number] if -len(values) <= number < len(values) else None
 
     def changed(self, name, value, rest):
-        """${NAME:-WORD} and its like."""
+        """Expand ${NAME:-WORD} and similar forms."""
         found = re.match(r"(:?[-=+?])(.*)$", rest, re.DOTALL)
         if found:
             how, word = found.groups()
@@ -249,7 +249,7 @@ class Values:
         return self.missing("UNKNOWN")
 
     def inner(self, word):
-        """A word inside of ${ }: quotes and variables are as outside."""
+        """Expand a word inside ${ }: quotes and variables work as outside."""
         try:
             parsed = parse("x=" + (word if word[:1] in "\"'" else '"%s"' % word.replace('"', '\\"')))
         except TextError:
@@ -257,7 +257,7 @@ class Values:
         return self.word(parsed[0].command.settings[0][3]) if parsed else ""
 
     def sum(self, content):
-        """The number that an arithmetic expression is, or None."""
+        """Return the value of an arithmetic expression, or None."""
         content = re.sub(r"\$\(\((.*)\)\)", r"(\1)", content)
         content = re.sub(
             r"\$\{([^}]*)\}|\$(\w+)|(?<![\w$])([A-Za-z_]\w*)(?:\[([^]]*)\])?",
@@ -273,7 +273,7 @@ class Values:
             return None
 
     def change(self, content):
-        """Of (( )): whether it is true, or None; a variable is changed."""
+        """Return whether (( )) is true, or None; may change a variable."""
         found = re.match(r"\s*(\w+)\s*(?:([-+])\2|([-+*/%]?)=(?!=))(.*)$", content, re.DOTALL)
         if not found:
             result = self.sum(content)
@@ -288,11 +288,11 @@ class Values:
         value = self.variable(name)
         known = literal(value) if isinstance(value, str) else None
         if known is None and isinstance(value, str) and names(value):
-            known = self.variables.get(" " + names(value)[0], "")  # what the request says: see sbatch_script.py
+            known = self.variables.get(" " + names(value)[0], "")  # the number in the request: see sbatch_script.py
         return known if known and re.match(r"-?\d+$", known) else "?"
 
     def command(self, content):
-        """What $( ) may be known to print."""
+        """Return what $( ) prints, as far as that is known."""
         if re.search(r"scontrol\s+show\s+hostname|hostname|\bip\s+addr|getent|SLURM_(JOB_)?NODELIST", content):
             return "${MASTER_ADDR}"
         if re.search(r"nvidia-smi|rocm-smi|CUDA_VISIBLE_DEVICES", content):
@@ -306,7 +306,7 @@ class Values:
         return self.file_line(content.strip())
 
     def printed(self, name, words):
-        """By a simple command; None where the job alone knows."""
+        """Return what a simple command prints; None if only the job knows."""
         words = [word for word in words if not re.match(r"-[a-zA-Z]", word)]
         if name in ("pwd", "git") or (name == "dirname" and words == [self.variables["0"]]):
             return "."
@@ -330,7 +330,7 @@ class Values:
 
     @staticmethod
     def formatted(form, *words):
-        """By printf, with its simple forms."""
+        """Return what printf prints, for simple formats."""
         kinds = re.findall(r"%[-0-9.]*([a-zA-Z%])", form)
         if set(kinds) - set("sdif") or len(kinds) != len(words):
             return None
@@ -343,7 +343,7 @@ class Values:
         return text(form % values).replace("\\n", "\n").rstrip("\n")
 
     def file_line(self, content):
-        """Line N of a file, as people choose one by an array's index."""
+        """Return line N of a file: scripts choose a line by the array's index."""
         found = FIRST_OF.match(content)
         number = None
         if found:
@@ -361,7 +361,7 @@ class Values:
 
 
 def trimmed(known, rest, values):
-    """${NAME%PATTERN}, %%, # and ##."""
+    """Expand ${NAME%PATTERN}, %%, # and ##."""
     longest = rest[:2] in ("%%", "##")
     pattern = literal(values.inner(rest[2 if longest else 1 :])) or ""
     cuts = range(len(known) + 1)
@@ -384,7 +384,7 @@ def calculated(node):
 
 
 def braces(content):
-    """{1..4} and {a,b}."""
+    """Expand {1..4} and {a,b}."""
     found = re.match(r"(.*?)\{(?:(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?|([^{}]*,[^{}]*))\}(.*)$", content, re.DOTALL)
     if not found:
         return [content]
