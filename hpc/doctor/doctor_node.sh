@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # doctor_node.sh HPC_FOLDER SITE MODULES LOCAL_DIRECTORY REPORT
 #
-# The job of doctor.sh, on one compute node: writes into REPORT what there is, a line `NAME<TAB>VALUE` each, and
-# judges nothing.
+# The job of doctor.sh on one compute node. It writes its findings into REPORT, one line `NAME<TAB>VALUE` each, and does not judge
+# them.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -42,7 +42,7 @@ doctor_node::say() {
   printf '%s\t%s\n' "$1" "${2//[[:cntrl:]]/ }"
 }
 
-# PATH|MEGABYTES_FREE|MEGABYTES|KIND; without the numbers where nothing can be written.
+# Reports PATH|MEGABYTES_FREE|MEGABYTES|KIND; without the numbers if the folder is not writable.
 doctor_node::local_disk() {
   local folder free='' size='' kind=''
   site::expand folder "${fact[node_local_directory]}"
@@ -53,7 +53,7 @@ doctor_node::local_disk() {
   doctor_node::say local_disk "$folder|$free|$size|$kind"
 }
 
-# Any answer of the server is one; a proxy of the site is used.
+# Any answer counts, even an error of the server. The site's proxy is used.
 doctor_node::reaches() {
   timeout 10 python3 - "$1" <<'PYTHON'
 import sys, urllib.error, urllib.request

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What doctor.sh looks at on the login node: folders, room, keys, python. Each function looks at one thing, and says
-# what it found.
+# The checks of doctor.sh on the login node: folders, space, keys, python. Each function checks one thing and reports what it
+# found.
 
 declare -gA site options_kind
 
-# probe_login::all SCRATCH PROJECT   The variable becomes the folder that all nodes share; empty when it is of no use.
+# probe_login::all SCRATCH PROJECT   Sets the variable SCRATCH to the folder that all nodes share, or to nothing if it is unusable.
 probe_login::all() {
   findings::about
   probe_login::profile "$2"
@@ -14,7 +14,7 @@ probe_login::all() {
   probe_login::wandb_key "$2"
 }
 
-# probe_login::profile PROJECT   As job_submitter.sh checks it, whose options it may have.
+# probe_login::profile PROJECT   Checks the profile as job_submitter.sh does; a profile may set its options.
 probe_login::profile() {
   local said
   said=$(
@@ -25,7 +25,7 @@ probe_login::profile() {
   ) || findings::add problem profile "${said#*error: }" 'correct that line: hpc/clusters/README.md lists what a profile may say'
 }
 
-# probe_login::scratch SCRATCH PROJECT   Sets the variable where it can be used.
+# probe_login::scratch SCRATCH PROJECT   Sets the variable SCRATCH if the folder is usable.
 probe_login::scratch() {
   local folder why
   site::scratch folder
@@ -41,7 +41,7 @@ probe_login::scratch() {
   fi
 }
 
-# probe_login::space NAME FOLDER MEGABYTES   Problem below MEGABYTES, or when the quota is used up.
+# probe_login::space NAME FOLDER MEGABYTES   Reports a problem if less than MEGABYTES are free, or if the quota is nearly used up.
 probe_login::space() {
   local -r name=$1 folder=$2 least=$3
   local free inodes left used limit of value level=ok fix=''
@@ -61,22 +61,22 @@ probe_login::space() {
   findings::add "$level" "$name" "$value" "$fix"
 }
 
-# probe_login::amount MEGABYTES
+# probe_login::amount MEGABYTES   Prints it in GB or MB.
 probe_login::amount() {
   if (($1 >= 10240)); then printf '%d GB\n' "$(($1 / 1024))"; else printf '%d MB\n' "$1"; fi
 }
 
-# probe_login::quota FOLDER   Prints what is used and what allowed (0: no limit), of kB or of files, whichever is the
-# fuller; nothing where no quota is known. Lustre's command and the common one have the same columns.
+# probe_login::quota FOLDER   Prints the used and the allowed amount (0: no limit) of the quota that is nearer to its limit, kB or
+# files; nothing if no quota is known. Lustre's command and the common one print the same columns.
 probe_login::quota() {
   {
     timeout 15 lfs quota -q -u "$(id -un)" "$1" || timeout 15 quota -w -f "$1"
   } 2>/dev/null | awk '
-    NF == 1 { name = $1; next } # long ones stand on a line of their own
+    NF == 1 { name = $1; next } # a long name has a line of its own
     name != "" { $0 = name " " $0; name = "" }
     $2 ~ /^[0-9]+\*?$/ && NF >= 6 {
       gsub(/\*/, "")
-      files = $5 ~ /^[0-9]+$/ ? 5 : 6 # there may be a time of grace between
+      files = $5 ~ /^[0-9]+$/ ? 5 : 6 # a grace time may stand between them
       used = $2; limit = $3 > 0 ? $3 : $4; of = "kB"
       most = $(files + 1) > 0 ? $(files + 1) : $(files + 2)
       if (most > 0 && (limit == 0 || $files / most > used / limit)) { used = $files; limit = most; of = "files" }
@@ -85,7 +85,7 @@ probe_login::quota() {
     }'
 }
 
-# probe_login::runs FOLDER   How many files the runs there are: a quota may count them (inodes).
+# probe_login::runs FOLDER   Reports how many files the runs in FOLDER have: a quota may count files (inodes).
 probe_login::runs() {
   local -a runs=()
   local files='' level=ok
@@ -97,8 +97,8 @@ probe_login::runs() {
     'remove runs that you need no more (rm -r their folders), and what programs keep below OUTPUT_PATH in many small files; unpacked sources go by themselves'
 }
 
-# probe_login::output FOLDER   Where the runs go: made for a moment, and written. Status 1 when that fails: then a job
-# cannot write its report either.
+# probe_login::output FOLDER   Checks that the folder of the runs, or its nearest existing parent, is writable. Status 1: it is not,
+# so a job cannot write its report either.
 probe_login::output() {
   local folder=$1 trial status=0
   while [[ ! -e $folder && ! -L $folder ]]; do folder=${folder%/*}; done
@@ -118,7 +118,7 @@ probe_login::output() {
   return "$status"
 }
 
-# probe_login::file_system FOLDER   What the kit needs of it beside room: in FOLDER, which has a file.
+# probe_login::file_system FOLDER   Checks the features of the file system that the kit needs. FOLDER has a file `file`.
 probe_login::file_system() {
   local level=ok lacks='' words
   mkdir -- "$1/folder"
@@ -145,7 +145,7 @@ probe_login::environment() {
   fi
 }
 
-# The key itself is never printed.
+# The key is never printed.
 probe_login::wandb_key() {
   local -r home_file=$HOME/wandb_credentials.txt netrc=${NETRC:-$HOME/.netrc}
   local file where=''
@@ -161,9 +161,9 @@ probe_login::wandb_key() {
   elif [[ -n $where ]]; then
     findings::add ok wandb_key "$where"
   elif [[ -r $home_file ]]; then
-    findings::add problem wandb_key "$home_file does not begin with a key" 'put the key alone into its first line'
+    findings::add problem wandb_key "$home_file does not begin with a key" 'its first line must be the key and nothing else'
   else
-    findings::add note wandb_key 'none: W&B is of use with --offline alone' "put it into $home_file (mode 600), or WANDB_API_KEY=… into .env"
+    findings::add note wandb_key 'none: W&B works only with --offline' "put it into $home_file (mode 600), or WANDB_API_KEY=… into .env"
   fi
 }
 

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What only a compute node can tell: doctor.sh sends one job of a minute (doctor_node.sh), and judges its report.
+# The checks that need a compute node: doctor.sh sends one job of a minute (doctor_node.sh) and judges its report.
 
 declare -gA options_value site
 
-# probe_node::all HPC_FOLDER SCRATCH PARTITION GPU_OPTION   GPU_OPTION is how a job asks for a GPU there, if it has any.
+# probe_node::all HPC_FOLDER SCRATCH PARTITION GPU_OPTION   GPU_OPTION: how a job asks for a GPU of the partition; empty without GPUs.
 probe_node::all() {
   local job folder
   findings::about
   if [[ -z $2 ]]; then
-    findings::add note node 'not asked, as it could not report: see scratch and output' 'mend that, then again'
+    findings::add note node 'not asked, as it could not report: see scratch and output' 'correct that, then call doctor.sh again'
   elif ! node_job::open folder "$2" doctor; then
     findings::add problem node "no folder can be made in $2" 'make room there'
   else
@@ -17,7 +17,7 @@ probe_node::all() {
   fi
 }
 
-# probe_node::send JOB HPC_FOLDER GPU_OPTION FILE   Where only jobs with GPUs are taken, with one.
+# probe_node::send JOB HPC_FOLDER GPU_OPTION FILE   Sends the job. If the partition takes only jobs with GPUs, it asks for one.
 probe_node::send() {
   local -a argv=(--job-name=doctor --time=1 --requeue "$2/doctor/doctor_node.sh" "$2" "${site[name]}" "${site[modules]}" "${site[node_local_directory]}" "$4")
   if node_job::send "$1" report "$3" "${argv[@]}"; then return; fi
@@ -25,7 +25,7 @@ probe_node::send() {
   return 1
 }
 
-# probe_node::wait JOB HPC_FOLDER SCRATCH   Until the report is there.
+# probe_node::wait JOB HPC_FOLDER SCRATCH   Waits for the report.
 probe_node::wait() {
   local -r deadline=$((SECONDS + options_value[wait]))
   local -A states=()
@@ -37,7 +37,7 @@ probe_node::wait() {
       findings::add problem node "job $1 ended on $(slurm::field NodeList "$shown") ($(slurm::field JobState "$shown")) and nothing of it is seen in $3" \
         "SCRATCH must be a folder that all nodes share; if it is, run on a node:  bash $2/doctor/doctor_node.sh"
     elif [[ $state == PENDING ]] && ((SECONDS >= deadline)); then
-      findings::add note node "job $1 waits since ${options_value[wait]} s ($reason): no node was asked" 'later, with a longer --wait, or in a --partition that has room'
+      findings::add note node "job $1 waits since ${options_value[wait]} s ($reason): no node was asked" 'call doctor.sh again later, with a longer --wait, or with another --partition'
     elif ((SECONDS >= deadline + 90)); then
       findings::add problem node "job $1 has not reported after 90 s ($state)" "look at it:  scontrol show job $1"
     else
@@ -49,9 +49,9 @@ probe_node::wait() {
   done
 }
 
-# probe_node::judge FILE JOB PARTITION   FILE is the report.
+# probe_node::judge FILE JOB PARTITION   Judges the report FILE.
 probe_node::judge() {
-  # What holds if it broke off.
+  # These values hold if the report is truncated.
   local -A seen=([node]='the node' [time]='' [project]='' [local_disk]='' [modules]='the job broke off before they were loaded' [modules_loaded]='' [python]='' [container]='' [server]='the server' [internet]='')
   local -r profile=\~/.config/hpc_kit/clusters/${site[name]}.sh
   local name value shown
@@ -61,7 +61,7 @@ probe_node::judge() {
     findings::add problem node "$node does not see ${seen[project]}" 'the project must lie on a file system that all nodes share'
     return
   fi
-  # Times in seconds, whatever the time zone.
+  # Seconds since 1970 do not depend on the time zone.
   SLURM_TIME_FORMAT=%s slurm::ask shown 10 scontrol --oneliner show job "$2" || shown=''
   if [[ $shown == *' Requeue='* ]]; then probe_slurm::requeue "$(slurm::field Requeue "$shown")"; fi
   findings::about "$3"
@@ -81,8 +81,8 @@ probe_node::judge() {
   fi
 }
 
-# probe_node::clock NODE TIME START   The node's clock lies between the controller's at the job's start and this machine's
-# now. Less than ten seconds is the time that a start, and a network file system, may take.
+# probe_node::clock NODE TIME START   Compares the clocks: TIME of the node must be between the controller's time at the job's start
+# and this machine's time. Ten seconds are allowed for the start and for a network file system.
 probe_node::clock() {
   local -i off=0
   local now
@@ -94,7 +94,7 @@ probe_node::clock() {
     'tell the site (chrony or ntp on the node): times of files mislead, hangs are seen wrongly, and from 300 s on Slurm refuses the node'
 }
 
-# probe_node::local_disk NODE PROFILE PATH|MEGABYTES_FREE|MEGABYTES|KIND
+# probe_node::local_disk NODE PROFILE PATH|MEGABYTES_FREE|MEGABYTES|KIND   Judges the node's own disk.
 probe_node::local_disk() {
   local path free size kind value level=note fix
   IFS='|' read -r path free size kind <<<"$3"
@@ -106,7 +106,7 @@ probe_node::local_disk() {
   elif [[ $kind == tmpfs ]]; then
     value+=": it is memory, and counts as the job's" fix='ask for that much more memory with --data'
   else
-    level=$( ((free < 1024)) && echo note || echo ok) fix='too little for --data: tell the site, or leave the node out (--exclude)'
+    level=$( ((free < 1024)) && echo note || echo ok) fix='too little for --data: tell the site, or exclude the node (--exclude)'
   fi
   findings::add "$level" local_disk "$value" "$fix"
 }

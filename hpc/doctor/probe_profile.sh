@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# doctor.sh --profile: a first profile for a site that nobody has described, from what its Slurm, the login environment and
-# a few `sbatch --test-only` calls tell: fourteen at most, and no job. Where two ways are taken, the first counts.
+# doctor.sh --profile: writes a first profile for a new site from its Slurm, the login environment and at most fourteen calls of
+# `sbatch --test-only`; it sends no job. If the site accepts several ways to ask for something, the first one tried is used.
 
 declare -gA options_value slurm
-declare -ga probe_profile_lines+=()   # of the profile
-declare -ga probe_profile_unknown+=() # what was not found out
-declare -ga probe_profile_place+=()   # the account, partition and QOS of each try
+declare -ga probe_profile_lines+=()   # the lines of the profile
+declare -ga probe_profile_unknown+=() # facts that were not found out
+declare -ga probe_profile_place+=()   # account, partition and QOS of each try
 declare -g probe_profile_script probe_profile_said=''
-declare -gi probe_profile_left=14 # of the tries
+declare -gi probe_profile_left=14 # tries that are left
 
-# probe_profile::print HPC_FOLDER [NAME]   On standard output, or with NAME into the user's own profile of that name, if there is none.
+# probe_profile::print HPC_FOLDER [NAME]   Prints the profile, or writes it as the user's own profile NAME, which must not exist yet.
 probe_profile::print() {
   local file=''
   probe_profile_script=$1/doctor/doctor_node.sh
   if [[ -n ${2:-} ]]; then
     file=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters/$2.sh
-    [[ ! -e $file ]] || common::die "there is ${file@Q} already: take its name away first, or leave the NAME out to see the profile here"
+    [[ ! -e $file ]] || common::die "there is ${file@Q} already: rename it first, or call this without the NAME to print the profile here"
     mkdir -p -- "${file%/*}" || common::die "cannot make ${file%/*}: see above"
   fi
   probe_profile::scratch
@@ -48,8 +48,8 @@ probe_profile::add() {
   probe_profile_lines+=("$1")
 }
 
-# Where SCRATCH is not set, the variables of the login shell that are like it: the usual names, then what is called or lies in
-# a scratch, then the others. The first becomes a fact.
+# If SCRATCH is not set, suggests similar variables of the login shell: first the usual names, then variables whose name or value
+# has "scratch", then those with "work", "project" and the like. The first one becomes a fact.
 probe_profile::scratch() {
   local name words found=' '
   if [[ -n ${SCRATCH:-} ]]; then
@@ -65,8 +65,8 @@ probe_profile::scratch() {
   if [[ $found == ' ' ]]; then probe_profile_unknown+=('scratch: no SCRATCH, and no variable like it, names a folder in which you can write'); fi
 }
 
-# probe_profile::add_scratch NAME   If it is a folder in which one can write, and none of the home, of a program or of a shell. Its
-# caller's found has those that are written already.
+# probe_profile::add_scratch NAME   Adds the variable if its folder is writable and is not part of the home, a program or a shell.
+# The caller's `found` has the names that were added already.
 probe_profile::add_scratch() {
   local -r folder=${!1:-}
   if [[ $1 == @(HOME|PWD|OLDPWD|SCRATCH|TMPDIR|TMP|TEMP|TEMPDIR|PYTHON*|VIRTUAL_ENV|CONDA_*|XDG_*|BATS_*|POCKET_*|*HOME) ]]; then return; fi
@@ -99,8 +99,8 @@ probe_profile::slurm() {
   fi
 }
 
-# probe_profile::choose_partitions   Of the caller's groups into its candidates: the partition that is given; else the default, if it
-# shows GPUs or none does, and those that show GPUs, the most nodes first (best). Status 1: its partition says why there is none.
+# probe_profile::choose_partitions   Sets the caller's `candidates` from its `groups`: the given partition; or else the default, if it
+# shows GPUs or no partition does, and those that show GPUs, the largest first (`best`). Status 1: none; `partition` says why.
 probe_profile::choose_partitions() {
   local group nodes
   local -a own_groups=("${groups[@]}")
@@ -125,8 +125,8 @@ probe_profile::choose_partitions() {
   if [[ $best == "$default" ]]; then best=${candidates[1]:-$best}; fi
 }
 
-# probe_profile::try_partition PARTITION [other]   Whether a job is taken there, and then what it must say. With `other`, after all
-# ways to ask for GPUs by number have been refused: by the two others. The first partition also tells whether an account is needed.
+# probe_profile::try_partition PARTITION [other]   Whether Slurm takes a job there; if so, finds out what the job must ask for. `other`:
+# tries the two ways that name no number of GPUs, after the others were refused. The first partition also shows if an account is needed.
 probe_profile::try_partition() {
   local partition=$1 shown='' small='' said=''
   local -a own_groups=("${groups[@]}") request=() facts=()
@@ -137,7 +137,7 @@ probe_profile::try_partition() {
   slurm::ask shown 10 scontrol --oneliner show partition "${1%%,*}" || shown=''
   if [[ -z ${2:-} ]]; then probe_profile::add "# partition $1: $(partitions::offers "${own_groups[@]}")"; fi
   if [[ $1 != "$default" ]]; then probe_profile_place+=(--partition="$1"); fi
-  # Some partitions take no job without GPUs.
+  # Some partitions refuse jobs without GPUs.
   if ((gpus[all] == 0)) || [[ $1 == "${candidates[0]}" && -z ${2:-} ]]; then
     if probe_profile::takes_small 'a small job'; then small=1; fi
   fi
@@ -161,7 +161,7 @@ probe_profile::try_partition() {
   probe_profile::several_nodes
 }
 
-# probe_profile::takes WHAT OPTION...   Whether Slurm takes a small job with these: its words, if not, are in the profile.
+# probe_profile::takes WHAT OPTION...   Whether Slurm takes a small job with these options. If not, its message goes into the profile.
 probe_profile::takes() {
   local status=0 words _answer
   if ((probe_profile_left == 0)); then
@@ -183,8 +183,8 @@ probe_profile::takes() {
   return 1
 }
 
-# probe_profile::takes_small WHAT OPTION...   As probe_profile::takes. Where the words are of an account or a QOS, also with those
-# of the user and of the partition: the first that is taken stays.
+# probe_profile::takes_small WHAT OPTION...   Like probe_profile::takes. If Slurm's message is about an account or a QOS, tries those
+# of the user and of the partition too, and keeps the first that is accepted.
 probe_profile::takes_small() {
   local accounts name allowed
   if probe_profile::takes "$@"; then return; fi
@@ -205,14 +205,14 @@ probe_profile::takes_small() {
   probe_profile_place+=(--qos="$name")
 }
 
-# probe_profile::find_qos VARIABLE OPTION...   VARIABLE becomes the first QOS that the partition allows by name and with which the job
-# is taken. Status 1 when there is none.
+# probe_profile::find_qos VARIABLE OPTION...   Sets VARIABLE to the first QOS that the partition allows by name and with which Slurm
+# takes the job. Status 1: there is none.
 probe_profile::find_qos() {
   local allowed word
   allowed=$(slurm::field AllowQos "$shown")
   if [[ $allowed == @(ALL|unknown) || " ${probe_profile_place[*]}" == *' --qos='* ]]; then return 1; fi
   for word in ${allowed//,/ }; do
-    if [[ $word == normal ]]; then continue; fi # what jobs have that name none
+    if [[ $word == normal ]]; then continue; fi # the QOS of jobs that name none
     if probe_profile::takes "with --qos $word" --qos="$word" "${@:2}"; then
       printf -v "$1" '%s' "$word"
       return
@@ -225,8 +225,8 @@ probe_profile::request() {
   if [[ -n $1 ]]; then probe_profile::other_request; else probe_profile::gpu_request; fi
 }
 
-# probe_profile::gpu_request   How one GPU is asked for, into the caller's request and facts. Status 1 when no way is taken. Goes on to
-# another partition at once where the words are of this one.
+# probe_profile::gpu_request   Finds out how to ask for one GPU; sets the caller's `request` and `facts`. Status 1: Slurm accepts no
+# way. Stops at once if Slurm's message is about the partition.
 probe_profile::gpu_request() {
   local type way
   local -a types=() ways=()
@@ -238,7 +238,7 @@ probe_profile::gpu_request() {
   if ((most > 1)); then ways+=(--gpus-per-node="$most"); fi
   facts+=("site[gpus_per_node]=$most${type:+ # types: ${types[*]}}")
   for way in "${ways[@]}"; do
-    if [[ $way == --gpus-per-node=[!0-9]* && $probe_profile_said == *--gres* ]]; then continue; fi # Slurm names the other
+    if [[ $way == --gpus-per-node=[!0-9]* && $probe_profile_said == *--gres* ]]; then continue; fi # Slurm's message names --gres
     if probe_profile::takes_small "with $way" "$way"; then
       request=("$way")
       if [[ $way == --gres=* ]]; then facts+=('site[gpu_request]=gres'); fi
@@ -251,7 +251,7 @@ probe_profile::gpu_request() {
   return 1
 }
 
-# probe_profile::other_request   The same by a constraint, or not at all.
+# probe_profile::other_request   Does the same with a constraint, or without asking for GPUs.
 probe_profile::other_request() {
   local type
   local -a types=()
@@ -269,7 +269,7 @@ probe_profile::other_request() {
   fi
 }
 
-# probe_profile::memory GROUP   For the caller's request, which is taken without any.
+# probe_profile::memory GROUP   Finds out how to ask for memory. Slurm takes the caller's `request` without any.
 probe_profile::memory() {
   local megabytes way
   local -a ways=(mem=--mem=256M mem_per_cpu=--mem-per-cpu=256M)
@@ -293,7 +293,8 @@ probe_profile::memory() {
   probe_profile::add 'site[memory_request]=none'
 }
 
-# probe_profile::several_nodes   Whether two nodes of the partition need a QOS. One that a single node may not have is no default.
+# probe_profile::several_nodes   Finds out whether two nodes of the partition need a QOS. It becomes the default only if a single node
+# may have it too.
 probe_profile::several_nodes() {
   local name
   if [[ $(slurm::field AllowQos "$shown") == @(ALL|unknown) || " ${probe_profile_place[*]}" == *' --qos='* ]]; then return; fi

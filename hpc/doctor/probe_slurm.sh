@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What doctor.sh asks of Slurm: each function looks at one thing, and says what it found.
+# The checks of doctor.sh on Slurm: each function checks one thing and reports what it found.
 
 declare -gA options_value options_source site slurm
-declare -g probe_slurm_kill_wait=10 # seconds in which ranks can leave, and small models be saved
+declare -g probe_slurm_kill_wait=10 # seconds that ranks need to leave, or to save a small model
 
-# probe_slurm::all PARTITION GPU_OPTION   The variables become the partition that is looked at, empty when there is none,
-# and how a job asks for one of its GPUs, empty when it has none.
+# probe_slurm::all PARTITION GPU_OPTION   Sets the variables to the partition that was checked and to the way to ask for one of its
+# GPUs. They are empty if there is no partition, or no GPU.
 probe_slurm::all() {
   local -a groups=()
   local shown=''
@@ -18,7 +18,7 @@ probe_slurm::all() {
   probe_slurm::preemption "$shown"
 }
 
-# The version, MaxArraySize and KillWait.
+# Checks the version, MaxArraySize and KillWait.
 probe_slurm::limits() {
   local -r version=${slurm[SLURM_VERSION]:-unknown} most=${slurm[MaxArraySize]:-unknown} wait=${slurm[KillWait]:-unknown}
   local -r limit=${most//[!0-9]/} seconds=${wait//[!0-9]/}
@@ -34,14 +34,14 @@ probe_slurm::limits() {
     'ask the site for KillWait=30; until then let the program save every few minutes, and use --grace-seconds'
 }
 
-# probe_slurm::requeue 0|1|quick   What a job was granted that asked for it. (JobRequeue is what jobs get that do not ask.)
+# probe_slurm::requeue 0|1|quick   Judges whether a job that asked for --requeue got it. (JobRequeue holds for jobs that do not ask.)
 probe_slurm::requeue() {
   local -r default="JobRequeue=${slurm[JobRequeue]:-unknown}"
   case $1:${slurm[JobRequeue]:-} in
     quick:1) findings::add ok requeue_default "$default" ;;
     quick:*) findings::add note requeue_default "$default" 'jobs come back after an interruption only if the site grants --requeue: without --quick a job tries it' ;;
     0:*) findings::add problem requeue "$default, and a job that asked for --requeue did not get it: jobs cannot be put back into the queue" \
-      'ask the site to allow it; until then each interrupted job is continued by a new one, which queues anew, and none after a node failure: submit again with --resume' ;;
+      'ask the site to allow it; until then a new job, which queues again, continues each interrupted one, except after a node failure: then submit again with --resume' ;;
     1:1) findings::add ok requeue "$default" ;;
     *) findings::add note requeue "$default, but a job that asks for --requeue gets it, and the kit's jobs ask" 'jobs that you send without the kit need  sbatch --requeue' ;;
   esac
@@ -59,8 +59,8 @@ probe_slurm::accounting() {
   fi
 }
 
-# probe_slurm::partition PARTITION GROUPS SHOWN   Sets the variables: the one that is looked at, empty when there is none
-# (status 1), its groups (partitions.sh), and what scontrol shows of it.
+# probe_slurm::partition PARTITION GROUPS SHOWN   Sets the variables to the partition that is checked, its groups (partitions.sh), and
+# scontrol's output about it. Status 1: there is no partition, and PARTITION is empty.
 probe_slurm::partition() {
   local -n partition_looked_at=$1 partition_groups=$2 partition_shown=$3
   local value level=ok wrong=''
@@ -82,7 +82,7 @@ probe_slurm::partition() {
   findings::add "$level" partition "${value//UNLIMITED MB a job and node/any memory of it}" 'jobs wait until it is up: take another by --partition'
 }
 
-# probe_slurm::gpus GPU_OPTION PARTITION GROUP...   Sets the variable: how a job asks for one, empty where there is none.
+# probe_slurm::gpus GPU_OPTION PARTITION GROUP...   Sets the variable GPU_OPTION to the way to ask for one GPU; empty without GPUs.
 probe_slurm::gpus() {
   local -r asked=${options_value[gpu_type]}
   local -A gpus=()
@@ -108,7 +108,7 @@ probe_slurm::gpus() {
   fi
 }
 
-# probe_slurm::nodes PARTITION
+# probe_slurm::nodes PARTITION   Checks how many of its nodes take jobs.
 probe_slurm::nodes() {
   local shown node state reason bad='' level=note number fix
   local -i all=0 bads=0
@@ -129,7 +129,7 @@ probe_slurm::nodes() {
   findings::judge "$((bads == 0))" nodes "all $all take jobs" "$level" "$number jobs: $bad" "$fix"
 }
 
-# probe_slurm::preemption SHOWN   SHOWN is what scontrol shows of the partition.
+# probe_slurm::preemption SHOWN   Judges the preemption mode. SHOWN is scontrol's output about the partition.
 probe_slurm::preemption() {
   local -r type=${slurm[PreemptType]:-preempt/none}
   local mode grace
