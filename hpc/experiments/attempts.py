@@ -1,4 +1,4 @@
-"""The starts of a task: when, where, how they ended, and what they used. For runs.py."""
+"""The attempts of a task: when and where they ran, how they ended, and what they used. For runs.py."""
 
 import functools
 import os
@@ -12,20 +12,20 @@ FORMERLY = {"deaf": "ignored_stop"}  # causes in the files of earlier runs
 
 
 class NodeUsage(NamedTuple):
-    """What one node used in one attempt."""
+    """The resources that one node used in one attempt."""
 
     node: str
-    last: float  # when the last sample was taken
+    last: float  # time of the last sample
     seconds: float
     cpu_seconds: float
     peak_cores: float
     peak_memory_bytes: int
-    gpu_percent: list  # of each sample that has one
+    gpu_percent: list  # of the samples that have one
     peak_gpu_memory_mib: float
 
 
 def read_usage(path):
-    """Of one node; None where there is no sample. Columns: see job/usage.py."""
+    """Read the usage file of one node; None if it has no sample. Columns: see job/usage.py."""
     rows = []
     for line in read(path).splitlines()[1:]:
         try:
@@ -40,7 +40,7 @@ def read_usage(path):
     first, last = rows[0], rows[-1]
     peak, since = 0.0, first
     for row in rows[1:]:
-        if row[0] - since[0] >= 1:  # of less a share means nothing
+        if row[0] - since[0] >= 1:  # a shorter time gives no meaningful share
             peak, since = max(peak, (row[1] - since[1]) / (row[0] - since[0])), row
     return NodeUsage(
         node=os.path.basename(path)[len("usage_") : -len(".tsv")],
@@ -71,7 +71,7 @@ class Attempt:
 
     @property
     def ending(self):
-        """The cause, also where there is none."""
+        """The cause, or else `running` or `unknown`."""
         return self.cause or ("running" if self.is_running else "unknown")
 
     @property
@@ -81,7 +81,7 @@ class Attempt:
 
     @property
     def doubt(self):
-        """Why the cause is only what the batch script saw itself; empty where Slurm was asked."""
+        """Why the cause comes only from what the batch script saw; empty if Slurm confirmed it."""
         return self._line("doubt")
 
     @property
@@ -90,12 +90,12 @@ class Attempt:
 
     @property
     def is_stopped_for_good(self):
-        """By `experiments.sh stop`: the kit does not start the task again (job/lib/restart.sh)."""
+        """Whether `experiments.sh stop` ended it, so that the kit does not restart the task (job/lib/restart.sh)."""
         return bool(self._line("stop"))
 
     @functools.cached_property
     def unconnected(self):
-        """Where ranks never spoke with each other, job/meeting.py's lines: what was seen, what to do, the groups."""
+        """If ranks never communicated, the lines of job/meeting.py: what it saw, what to do, the groups."""
         return read(os.path.join(self.folder, "unconnected")).splitlines()
 
     @property
@@ -119,7 +119,7 @@ class Attempt:
 
     @functools.cached_property
     def began(self):
-        """None where it broke off as it began."""
+        """The time of the start; None if it failed during the start."""
         return self._times["began"] if "began" in self._times else changed(os.path.join(self.folder, "nodes"))
 
     @property
@@ -128,7 +128,7 @@ class Attempt:
 
     @functools.cached_property
     def ended(self):
-        """Of one that runs, now. An end that took the batch script along: when the attempt was last seen."""
+        """The time of the end; now if it runs. If the batch script was killed too, when the attempt was last seen."""
         if "ended" in self._times:
             return self._times["ended"]
         if self.is_running:

@@ -1,4 +1,4 @@
-"""What is known of how a task ended: the cause, the rank that failed, and what it printed. For why.py."""
+"""Collects how a task ended: the cause, the rank that failed, and what it printed. For why.py."""
 
 import functools
 import os
@@ -8,10 +8,10 @@ import failures
 from files import names_in, read, tail
 from slurm import ask
 
-CRASHED = ("132", "135", "136", "137", "139", "152")  # the status tells more than what was printed before
-LONG = 1 << 18  # bytes of a log that are read for what failed
-SPOKEN = 1 << 16  # of these, that are read line by line
-# Lines that may tell of an error; of them the progress of a training is none.
+CRASHED = ("132", "135", "136", "137", "139", "152")  # the status says more than the output
+LONG = 1 << 18  # bytes of a log in which the failure is searched
+SPOKEN = 1 << 16  # bytes of these that are read line by line
+# Lines that may report an error. A training's progress must not match.
 SPEAKS = (
     r"(?:[Ee]rr(?:or|no)|ERR|[Ff]ail|FAIL|annot|[Cc]an't|ould(?: not|n't)|[Nn]o (?:such|module|space)"
     r"|[Nn]ot (?:found|a |allowed)|denied|refuse|[Tt]imed? ?out|exceeded|terminate|what\(\)|Xid|ismatch|Assertion"
@@ -19,33 +19,33 @@ SPEAKS = (
     r"|core dumped|lock|\b[Nn]a[Nn]\b|Fatal|fork|quota"
     r"|Interrupt|roken|not in struct|Illegal|NET/IB|NCCL WARN)"
 )
-# A path as messages have it, in quotation marks or from the root; no address, no package, no place in a source file.
+# A path in a message: in quotation marks or absolute. URLs, packages and places in source files do not count.
 PATH = re.compile(r"""(['"`])(?P<quoted>[^'"`\n]*/[^'"`\n]+)\1|(?<![\w.:/<~-])(?P<bare>/[^\s'"`,;()<>]+)""")
 NO_FILE = re.compile(r"://|/(?:site|dist)-packages/|\.(?:py|cpp|cc|cu|h|pyx|rs)\b")
-# Numbers of collectives can be compared within a group of ranks.
+# The numbers of collectives are comparable only within one group of ranks.
 WAITED = r"Timed out waiting \d+ms|Watchdog caught collective|default_pg\b.* caught collective .*\(SeqNum=(\d+)"
 
 
 def is_on_node(path, node):
-    """Whether the rank of this log runs there; NODE is its number in the job, or its name."""
+    """Whether the rank of this log ran on the node, given by its number in the job or its name."""
     found = re.search(r"^rank \d+ of \d+: node (\d+), (\S+) \(", read(path, 2000), re.MULTILINE)
     return bool(found) and node in found.groups()
 
 
 def node_of(path):
-    """The name of the node of this log's rank; None where it does not tell."""
+    """Return the name of the node of this log's rank; None if the log does not say it."""
     found = re.search(r"^rank \d+ of \d+: node \d+, (\S+) \(", read(path, 2000), re.MULTILINE)
     return found and found[1]
 
 
 def attempts_part(text, number):
-    """What was written since the attempt began."""
+    """Return the part of the log since the attempt began."""
     begun = [match.start() for match in re.finditer(rf"^== (?:job \d+, )?attempt {number}\b", text, re.MULTILINE)]
     return text[begun[0] :] if begun else text
 
 
 class Case:
-    """What is known of how a task ended."""
+    """How a task ended, as far as it is known."""
 
     def __init__(self, run, task):
         self.run, self.task = run, task
@@ -64,11 +64,11 @@ class Case:
 
     @functools.cached_property
     def log(self):
-        """The end of the task's."""
+        """The end of the task's log."""
         return tail(self.task.log, LONG)
 
     def ask_slurm(self):
-        """An end that nobody wrote down, as `lost STATE`, or before the first attempt as `not_started STATE`."""
+        """Return the cause of an unrecorded end: `lost STATE`, or `not_started STATE` before the first attempt."""
         word = "lost" if self.attempt else "not_started"
         if not self.job:
             return f"{word} unknown"
@@ -85,7 +85,7 @@ class Case:
         return f"{word} {state[1]}"
 
     def first_to_fail(self):
-        """(rank, node, status), None for what is not known."""
+        """Return (rank, node, status), with None for each that is unknown."""
         words = read(os.path.join(self.attempt.folder, "failed_rank")).split() if self.attempt else []
         if len(words) >= 3 and words[2] != "75" and not self.cause.startswith(("hung", "ignored_stop")):
             return words[0], words[1], words[2]
@@ -95,9 +95,9 @@ class Case:
         return self.out_of_memory() if words[0] == "out_of_memory" else (None, None, None)
 
     def out_of_memory(self):
-        """Who it was, in Slurm's words, which since 26.05 name no node; then by what was measured.
+        """Return (rank, node, None) from Slurm's message, or else (since 26.05 it names no node) from the samples.
 
-        A task is a rank, where torchrun does not start the ranks.
+        If torchrun does not start the ranks, a task of Slurm is a rank.
         """
         reported = re.search(r"srun: error: (\S+): tasks? (\d+): Out Of Memory", self.log)
         if reported:
@@ -110,8 +110,9 @@ class Case:
         return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
 
     def fullest_node(self):
-        """Since Slurm 26.05 its own accounting does not name the node: the only one of the attempt, or the only one
-        that was seen above what a node may take, else above half of that; None where there is no such node.
+        """Return the node that ran out of memory, which Slurm's message does not name since 26.05.
+
+        It is the attempt's only node, or the only one with a sample above the limit, or else above half of it.
         """
         if not self.attempt:
             return None
@@ -126,17 +127,17 @@ class Case:
 
     @functools.cached_property
     def text(self):
-        """Of the last attempt: of a failure what the first rank to fail has printed, else all."""
+        """The output of the last attempt; after a failure only that of the first rank that failed."""
         whole = tail(self.own_log, LONG) if self.own_log and self.cause.startswith("failed") else self.log
         return attempts_part(whole, self.attempt.number) if self.attempt else whole
 
     def find_failure(self):
-        """Sets `chain`, the exceptions that came first, and the rank that raised them.
+        """Set `chain` to the exceptions that came first, and `rank` to the rank that raised them.
 
-        The first rank to end is not always the first that failed: one that waits for another may be quicker.
+        The first rank that ends is not always the first that failed: a rank that waits for another may end sooner.
         """
         self.chain = failures.first(self.text)
-        # Who starts its own ranks has mixed their lines, and one status for all.
+        # A program that starts its own ranks mixes their lines and has one status for all.
         is_mixed = self.rank is None or self.run.facts.get("launcher") not in ("torchrun", "srun")
         table = failures.told_by_launcher(self.text) if is_mixed and self.cause.startswith("failed") else None
         if table:
@@ -153,7 +154,7 @@ class Case:
             self.rank = self.chain[-1].rank
 
     def look_at_others(self):
-        """For an exception that no other rank has caused, the first of them."""
+        """Search the other ranks for the first exception that another rank did not cause."""
         found = []
         for path in rank_files(self.task) if self.own_log else []:
             text = attempts_part(tail(path, SPOKEN), self.attempt.number) if path != self.own_log else ""
@@ -169,7 +170,7 @@ class Case:
 
     @functools.cached_property
     def lines(self):
-        """The lines that speak of an error, without tracebacks and what was survived."""
+        """The lines that report an error, without tracebacks and without errors that the program survived."""
         speaks = re.compile(SPEAKS)
         found = [line for line in self.text[-SPOKEN:].split("\n") if speaks.search(line)]
         others = rf"|^\[rank(?!{self.rank}\])" if self.rank is not None else ""
@@ -179,11 +180,11 @@ class Case:
 
     @property
     def has_own_exception(self):
-        """Whether one is known that no other rank has caused."""
+        """Whether an exception is known that another rank did not cause."""
         return bool(self.chain) and not self.chain[-1].is_taken_along
 
     def evidence(self):
-        """Texts, what tells most first."""
+        """Return texts to search for messages, the most specific first."""
         told = failures.telling(self.chain)
         own = [raised.text for raised in told]
         if self.has_own_exception:
@@ -192,7 +193,7 @@ class Case:
 
     @functools.cached_property
     def file(self):
-        """The one that failed, if what was raised names it, or a line with the same message."""
+        """The file that the failure is about, if an exception or a line with the same message names it."""
         told = [raised for raised in failures.telling(self.chain) if not raised.is_wrapper]
         texts = [raised.text for raised in told]
         words = [raised.message.partition("\n")[0].strip() for raised in told if len(raised.message) > 20]
@@ -204,7 +205,7 @@ class Case:
         return None
 
     def arrivals(self):
-        """({rank: number of the collective in which it waited until the time-out}, the ranks whose logs have none)."""
+        """Return ({rank: number of the collective in which it timed out}, ranks whose logs have no time-out)."""
         waited, others = {}, []
         if not self.has_own_exception and re.search(WAITED, self.text):
             for path in rank_files(self.task):
@@ -217,8 +218,8 @@ class Case:
         return waited, others
 
     def peak_bytes(self):
-        """The most memory that a node, else a task of Slurm, has taken in the last attempt; None if nobody measured."""
-        # Slurm's own accounting says it where it ends a step for that.
+        """Return the peak memory of a node, or else of a Slurm task, in the last attempt; None if unknown."""
+        # If Slurm's accounting ends a step for its memory, the log has the number.
         peak = max([0, *map(int, re.findall(r"exceeded memory limit \((\d+) > ", self.log))])
         peak = max([peak, *(node.peak_memory_bytes for node in (self.attempt.usage if self.attempt else []))])
         if not peak and self.job:
@@ -228,6 +229,6 @@ class Case:
 
 
 def rank_files(task):
-    """The logs of its ranks, by their numbers."""
+    """Return the logs of the task's ranks, in the order of their numbers."""
     names = [name for name in names_in(task.folder) if re.fullmatch(r"rank_\d+\.txt", name)]
     return [os.path.join(task.folder, name) for name in sorted(names, key=lambda name: int(name[5:-4]))]

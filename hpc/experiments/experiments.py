@@ -25,7 +25,7 @@ STATES = ("enqueued", "running", "suspended", "paused", "completed", "failed", "
 
 
 def account(run):
-    """What the table shows of a run, as --json prints it."""
+    """Return what the table shows of a run, as --json prints it."""
     tasks = run.tasks
     counts = {}
     for task in tasks:
@@ -61,13 +61,13 @@ def account(run):
 
 
 def cells(entry):
-    """A row of the table."""
+    """Return a row of the table."""
     state = entry["state"]
     if state == "mixed":
         state = ", ".join(f"{entry['tasks'][name]} {name}" for name in STATES if name in entry["tasks"])
     elif sum(entry["tasks"].values()) > 1:
         state = f"{sum(entry['tasks'].values())} {state}"
-    if entry["unconnected"]:  # `why` says more
+    if entry["unconnected"]:  # `why` gives details
         state += ", ranks unconnected" if sum(entry["tasks"].values()) == 1 else f", {entry['unconnected']} unconnected"
     progress = "-"
     if entry["progress"]:
@@ -156,7 +156,7 @@ def show_logs(outputs, options):
         which = "" if options.rank is None else f" of rank {options.rank}"
         which += "" if options.node is None else f" of node {options.node}"
         raise UnknownJobError(f"no log{which} in {task.folder}: it is {task.state}")
-    reader = subprocess.Popen(  # noqa: S603 # the words are ours, and no shell reads them
+    reader = subprocess.Popen(  # noqa: S603 # the words are the kit's own, and no shell reads them
         ["tail", "--lines=+1", *(["--follow"] if options.follow else []), "--", *files]  # noqa: S607
     )
     try:
@@ -165,7 +165,7 @@ def show_logs(outputs, options):
             if time.time() - (slurm.asked or 0) > 15:
                 slurm = Slurm()
         if options.follow:
-            time.sleep(1.5)  # its last look
+            time.sleep(1.5)  # tail reads the end of the log
             reader.terminate()
         reader.wait()
     except KeyboardInterrupt:
@@ -235,7 +235,7 @@ def show_paths(outputs, options):
 
 
 def stop(outputs, options):
-    """Asks programs to save and end, by their stop files; restart.sh starts none again whose file has words."""
+    """Ask programs to save and end, by their stop files. restart.sh does not restart a task whose file has words."""
     slurm, status = Slurm(), 0
     for word in options.jobs:
         run, number = find(word, outputs, slurm)
@@ -290,7 +290,7 @@ def cancel(outputs, options):
 
 
 def cancel_here(word, task):
-    """The allocation is the user's, and stays: batch.sh ends its ranks (job/lib/allocation.sh)."""
+    """End a run in the user's allocation, which stays: batch.sh ends its ranks (job/lib/allocation.sh)."""
     if not task.live:
         say(f"{word}: has ended: nothing to cancel")
         return 0
@@ -300,12 +300,12 @@ def cancel_here(word, task):
     except OSError as error:
         say(f"{word}: {task.folder}/cancel cannot be written: {error.strerror}")
         return 1
-    say(f"{word}: {os.path.basename(task.run.folder)} is ended; the allocation, job {task.run.job}, stays")
+    say(f"{word}: {os.path.basename(task.run.folder)} is being ended; the allocation, job {task.run.job}, stays")
     return 0
 
 
 def locate(outputs, options):
-    """For experiments.sh: the run directory, and the task's number, where one was named."""
+    """Print the run directory, and the task's number if one was named. For experiments.sh."""
     run, number = find(options.job, outputs, Slurm(wanted=False))
     sys.stdout.write(f"{run.folder}\0{number or ''}\0")
     return 0

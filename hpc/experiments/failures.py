@@ -1,4 +1,4 @@
-"""What programs print when they end badly: Python's exceptions, by rank, and torchrun's own table. For why.py.
+"""Reads what failing programs print: Python's exceptions, by rank, and torchrun's table. For why.py.
 
 A line may begin with the name of its rank (`[rank3]: `, `3: `, `[1,3]<stderr>:`), and the lines of ranks may be mixed.
 """
@@ -7,12 +7,12 @@ import re
 from typing import NamedTuple, Optional
 
 HEAD = "Traceback (most recent call last)"
-MOST_LINES = 12  # of a message
+MOST_LINES = 12  # that are read of a message
 _RANK = re.compile(r"\brank ?(\d+)|^\[\d+,(\d+)\]<|^(?:\S+: )?(\d+): ?$")
 _FRAME = re.compile(r' *(?:> *)?File "([^"\n]+)", line (\d+)(?:, in (.+))?')
 _RICH_FRAME = re.compile(r" *(/?[^ :]+\.py):(\d+)(?: in (\S+)?)? *$")
 _NAME = r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*"
-# What loggers write before each line.
+# The prefixes that loggers write.
 _LOGGED = re.compile(
     r"^(?:\[[^\]]*\] *|\d{4}-\d\d-\d\d[ T]\d\d:\d\d:[\d.,]+Z? *|(?:INFO|ERROR|WARNING)[: |-]+|[|:-] +)+"
 )
@@ -21,27 +21,27 @@ _RAISED = re.compile(rf"(?:\| *)?({_NAME})(?:: ?(.*))?$")
 _BARE = re.compile(
     r"^((?:\[rank\d+\]: |\d+: |\S*<stderr>:)?)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt))(?:: (.*))?$"
 )
-# Between the exceptions of a chain, and where that of a worker is shown within its parent's.
+# Lines between the exceptions of a chain, and lines before a worker's exception in that of its parent.
 _CHAINED = re.compile(r"The above exception was the direct cause|During handling of the above exception")
 _WITHIN = re.compile(r"terminated with the following error|Original Traceback|Original exception was|last\): \(RANK \d")
 _ORIGINAL = "Original "
 _WRAPPER = re.compile(r"Caught \w+ in |ProcessRaisedException|RemoteTraceback|RayTaskError|CheckpointException ranks")
-# An exception that says only that another has been raised, without saying which.
+# Exceptions that say only that something failed, not what.
 _SAYS_LITTLE = re.compile(
     r"(?:\w+\.)*(?:DatasetGeneration|\w*Job|\w*Task)Error(?:: [^:\n]*)?\Z"
     r"|[\w.]+: (?:[A-Z_]+: )?(?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)"
     r"|One or more \w+ failed)[^:\n]*\Z"
 )
-_USERS = "from user code:"  # torch.compile writes the frames of the program below its message
+_USERS = "from user code:"  # torch.compile prints the program's frames below its message
 _PACKAGE = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d")
 _FOREIGN = re.compile(rf"{_PACKAGE.pattern}|^<|/bin/|/torch/|/kit/hpc/job/")
-# Another program's line, or another rank's: the end of a message.
+# A line of another program or rank ends a message.
 _OTHER = re.compile(
     r"\[|srun: |== |slurmstepd|[WEI]\d{4} |wandb: |  File |from user code:|={9}|-{9}"
     r"|\"\"\"$|Traceback|Fatal Python|terminate called"
 )
 _IGNORED = re.compile(r"Exception ignored|Exception in thread|Error in atexit|^Exception in thread")
-# What a rank raises when another has died or is late, and what launchers raise when a program of theirs has failed.
+# Exceptions of a rank because another rank died or is late, and of a launcher because its program failed.
 _TAKEN_ALONG = re.compile(
     r"Connection (?:closed by (?:remote )?peer|reset by peer)|[Bb]roken pipe|remote process (?:has )?exited"
     r"|ncclRemoteError|NCCL communicator was aborted|Timed out waiting \d+ms|wait timeout after|Socket Timeout"
@@ -55,8 +55,8 @@ _TABLE = (
 )
 
 
-# One line of a launcher for each program that ended badly: rank or task, node, status or signal. (Strings: re compiles
-# them when they are needed.)
+# A launcher's line about a failed program: rank or task, node, status or signal. (These are strings, so that re
+# compiles them only when they are needed.)
 _ENDED = (
     r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)[-,\d]*: (?:Exited with exit code (?P<status>\d+)"
     r"|(?P<name>[A-Z][a-z ]+))|(?:return code = |\(exitcode: )-(?P<signal>\d+)"
@@ -70,8 +70,8 @@ class Raised(NamedTuple):
 
     kind: str
     message: str
-    frames: tuple  # of (file, line, function), the outermost first
-    begin: int  # where it stands in the text
+    frames: tuple  # (file, line, function), the outermost first
+    begin: int  # its position in the text
     end: int
     rank: Optional[str]
 
@@ -81,17 +81,17 @@ class Raised(NamedTuple):
 
     @property
     def is_taken_along(self):
-        """Whether it says no more than that something else has failed."""
+        """Whether it only says that something else failed."""
         return bool(_TAKEN_ALONG.search(self.text))
 
     @property
     def is_wrapper(self):
-        """Whether it only hands on what a worker has raised."""
+        """Whether it only passes on a worker's exception."""
         return bool(_WRAPPER.search(self.text))
 
     @property
     def says_little(self):
-        """Whether it names no reason: its cause, the exception before it, does."""
+        """Whether it names no reason, so that the exception before it must."""
         return bool(_SAYS_LITTLE.match(self.text.strip()))
 
     @property
@@ -103,25 +103,25 @@ class Raised(NamedTuple):
 
 
 def first(text):
-    """The chain of exceptions that came first: of each rank its last, of these the first that another did not cause."""
+    """Return the chain of exceptions to report: of the ranks' last ones, the first that another rank did not cause."""
     last = {}
     for prefix, chain in _chains(text):
-        # Lines without a name may be of any rank: one that another has caused does not hide what came before it.
+        # Lines without a prefix may be of any rank: an exception that another rank caused must not hide an earlier one.
         if prefix not in last or not chain[-1].is_taken_along or last[prefix][-1].is_taken_along:
             last[prefix] = chain
     return min(last.values(), key=lambda chain: (chain[-1].is_taken_along, chain[0].begin), default=[])
 
 
 def telling(chain):
-    """The exceptions of a chain, what tells most first: the last, but those that name no reason after their causes."""
+    """Return the exceptions of a chain, the last first; those that name no reason come at the end."""
     last_first = chain[::-1]
     return sorted(last_first, key=lambda raised: raised.says_little)
 
 
 def own_frame(chain, source):
-    """(file, line, function), the innermost that is the project's own; None where there is none.
+    """Return (file, line, function) of the innermost frame in the project's code; None if there is none.
 
-    What a worker has raised, and its parent raises again, was raised in the worker.
+    If a parent raises a worker's exception again, the worker's frames count.
     """
     again = [raised for raised in chain if raised.text == chain[-1].text]
     frames = [frame for raised in [*again, *reversed(chain)] for frame in reversed(raised.frames)]
@@ -132,7 +132,7 @@ def own_frame(chain, source):
 
 
 def is_of_import(chain, source):
-    """Whether a package could not be imported: below the program's own lines the body of its module was run."""
+    """Whether the import of a package failed: below the program's own frames, a module's body ran."""
     for raised in chain:
         if raised is chain[-1] or (raised.message and raised.message.partition("\n")[0] in chain[-1].message):
             own = [at for at, (file, *_) in enumerate(raised.frames) if is_own(file, source)]
@@ -148,7 +148,7 @@ def is_own(file, source):
 
 
 def told_by_launcher(text):
-    """(rank, node, status), None for what is not told: by torchrun's own table, or the first line of a launcher."""
+    """Return (rank, node, status) from torchrun's table or a launcher's first line, with None for what it lacks."""
     at = text.rfind("Root Cause (first observed failure)")
     found = re.match(_TABLE, text[at : at + 2000]) if at >= 0 else None
     if found:
@@ -166,12 +166,12 @@ def _status(code):
 
 
 def _chains(text):
-    """(prefix, chain) of each."""
+    """Return (prefix, chain) of each chain."""
     found, at = [], text.find(HEAD)
     while at >= 0:
         begin = text.rfind("\n", 0, at) + 1
-        # What stands before the head is a prefix where later lines have it, too; a progress bar is none: its line did
-        # not end before the traceback began.
+        # Text before the head is a prefix if later lines have it too. A progress bar is not a prefix: its line had not
+        # ended when the traceback began.
         prefix = _BAR.sub("", text[begin:at]).rpartition("\r")[2]
         prefix = prefix[: -len(_ORIGINAL)] if prefix.endswith(_ORIGINAL) else prefix
         if not prefix.strip(" +|╭─") or text.find(f"\n{prefix}", at, at + (1 << 14)) < 0:
@@ -196,7 +196,7 @@ def _rank(prefix):
 
 
 def _lines(text, at, prefix):
-    """(line without its prefix, where it ends) of those that have it."""
+    """Yield (line without its prefix, its end) of the lines with the prefix."""
     while at < len(text):
         end = text.find("\n", at)
         end = len(text) if end < 0 else end
@@ -208,7 +208,7 @@ def _lines(text, at, prefix):
 
 
 def _read(text, at, begin, prefix):
-    """The exception of the traceback whose head is there; None where its end is missing."""
+    """Return the exception of the traceback whose head is at `at`; None if its end is missing."""
     frames, others = [], 0
     first_end = text.find("\n", at)
     for line, end in _lines(text, first_end + 1 if first_end >= 0 else len(text), prefix):
@@ -222,7 +222,7 @@ def _read(text, at, begin, prefix):
             return None
         else:
             raised = _RAISED.match(bare) if bare else None
-            # Where no rank is named, lines of others may stand between.
+            # Without a prefix, lines of other ranks may stand in between.
             if raised and frames and (raised[1][:1].isupper() or "." in raised[1]):
                 message, last = _message(text, end, prefix, raised[2] or "")
                 frames += _users_frames(text, end, prefix)
@@ -244,7 +244,7 @@ def _users_frames(text, at, prefix):
 
 
 def _message(text, end, prefix, message):
-    """(a message of several lines, where it ends)."""
+    """Return (message of several lines, its end)."""
     lines = [message]
     for line, next_end in _lines(text, end + 1, prefix):
         is_other = _OTHER.match(line) or _CHAINED.search(line) or _WITHIN.search(line) or _BAR.match(line)
@@ -257,7 +257,7 @@ def _message(text, end, prefix, message):
 
 
 def _bare_ones(text, raised, prefix):
-    """The exceptions without frames that follow in a chain."""
+    """Return the exceptions without frames that follow in a chain."""
     found, is_chained = [], False
     for line, end in _lines(text, raised.end + 1, prefix):
         bare = _BARE.match(line) if is_chained else None
@@ -272,7 +272,7 @@ def _bare_ones(text, raised, prefix):
 
 
 def _syntax_errors(text, found):
-    """Of the program's main file: they have no traceback."""
+    """Return syntax errors in the program's main file, which have no traceback."""
     pattern = re.compile(r'^(.*)  File "([^"\n]+)", line (\d+)\n(?:.*\n){1,3}?\1(\w+Error): (.*)', re.MULTILINE)
     errors = []
     for word in ("SyntaxError: ", "IndentationError: ", "TabError: "):
@@ -287,7 +287,7 @@ def _syntax_errors(text, found):
 
 
 def _without_traceback(text):
-    """The last lines that look like exceptions."""
+    """Return the last lines that look like exceptions."""
     begin = max(0, len(text) - (1 << 16))
     found = []
     for line in text[begin:].splitlines(keepends=True):

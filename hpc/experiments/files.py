@@ -1,4 +1,4 @@
-"""Small files, read in as few calls of the system as may be: a table of runs reads thousands."""
+"""Reads small files with few system calls, because a table of runs reads thousands of them."""
 
 import os
 import re
@@ -10,12 +10,12 @@ ESCAPED = dict(zip(b"ntrabeEfv", b"\n\t\r\a\b\x1b\x1b\f\v"))
 
 
 def read(path, limit=1 << 31):
-    """The file's first bytes as text; empty when it is not there."""
+    """Return the file's first bytes as text; empty if it does not exist."""
     return _text(path, limit, 0)
 
 
 def tail(path, limit=4096):
-    """The file's last bytes as text."""
+    """Return the file's last bytes as text."""
     return _text(path, limit, limit)
 
 
@@ -37,7 +37,7 @@ def _text(path, limit, from_end):
 
 
 def changed(path):
-    """When the file was written last; None when it is not there."""
+    """Return when the file was last written; None if it does not exist."""
     try:
         return os.stat(path).st_mtime
     except OSError:
@@ -45,7 +45,7 @@ def changed(path):
 
 
 def names_in(folder):
-    """What lies there, sorted; nothing where there is no such folder."""
+    """Return the sorted names in the folder; none if it does not exist."""
     try:
         return sorted(os.listdir(folder))
     except OSError:
@@ -53,7 +53,7 @@ def names_in(folder):
 
 
 def has_line(path, pattern):
-    """Whether a line of the file, however long that is, matches the pattern of bytes."""
+    """Whether a line of the file matches the pattern of bytes; the file may be large."""
     try:
         with open(path, "rb") as lines:
             return any(re.search(pattern, line) for line in lines)
@@ -62,13 +62,13 @@ def has_line(path, pattern):
 
 
 def facts_of(folder):
-    """A run's request, as lib/run_directory.sh has written it; nothing where it has not."""
+    """Return a run's request as lib/run_directory.sh wrote it; empty if it did not."""
     found = FACT.findall(read(os.path.join(folder, "facts")))
     return {name: unquoted(value) if "\\" in value else value[1:-1] for name, value in found}
 
 
 def unquoted(text):
-    """What bash's ${value@Q} was of. Where LANG is C, bash writes each byte of ü in octal."""
+    """Undo bash's ${value@Q}. If LANG is C, bash writes each byte of ü in octal."""
     if text.startswith("$'"):
         return ESCAPE.sub(_unescaped, text[2:-1].encode()).decode("utf-8", "surrogateescape")
     return text[1:-1].replace("'\\''", "'")

@@ -1,4 +1,4 @@
-"""From a word of the command line to a run, and the runs that there are."""
+"""Finds the run that a word of the command line names, and lists all runs."""
 
 import fnmatch
 import os
@@ -12,13 +12,13 @@ STAMP = re.compile(r"_(\d{8}-\d{6})_(\d+)$")
 
 
 def stamp_of(folder):
-    """When a run was submitted, as its name has it."""
+    """Return when a run was submitted, from its name."""
     stamp = STAMP.search(os.path.basename(folder))
     return (stamp[1], int(stamp[2])) if stamp else ("", 0)
 
 
 def all_runs(outputs, slurm):
-    """The newest first."""
+    """Return all runs, the newest first."""
     try:
         paths = [entry.path for entry in os.scandir(outputs) if STAMP.search(entry.name)]
     except OSError:
@@ -27,11 +27,11 @@ def all_runs(outputs, slurm):
 
 
 class UnknownJobError(Exception):
-    """What was named is no run of this project."""
+    """The name is not that of a run in this project."""
 
 
 def find(word, outputs, slurm):
-    """(run, number of the task or None) of a job id, ARRAY_INDEX, run directory, folder of a task, or name."""
+    """Return (run, task number or None) for a job id, ARRAY_INDEX, run directory, folder of a task, or name."""
     path = os.path.realpath(word)
     if os.path.isfile(os.path.join(path, "facts")):
         return run_at(path, slurm), None
@@ -53,7 +53,7 @@ def find(word, outputs, slurm):
 
 
 def runs_of(word, outputs, slurm):
-    """All runs of an experiment, the oldest first, else the one that `find` finds."""
+    """Return all runs of an experiment, the oldest first, or else the one that `find` finds."""
     if os.path.exists(os.path.join(word, "tasks")):
         return [run_at(word, slurm)]
     names = read(os.path.join(os.path.dirname(outputs), word, "runs")).splitlines()
@@ -62,14 +62,14 @@ def runs_of(word, outputs, slurm):
 
 
 def the_task(run, number):
-    """The task of this number, that was sent."""
+    """Return the task with this number, which must have been sent."""
     if number not in run.numbers:
         raise UnknownJobError(f"{run.folder} has no task {number}")
     return Task(run, number)
 
 
 def run_at(path, slurm):
-    """By the name by which the run knows itself."""
+    """Return the run under the path that its own facts name."""
     path = os.path.abspath(path)
     own = Run(path, slurm).facts.get("run_directory")
     return Run(own if own and os.path.isdir(own) and os.path.samefile(own, path) else path, slurm)
@@ -95,7 +95,7 @@ def _find_job(word, runs):
             return run, number
     if index:
         return None
-    # The id of a task of an array, or of a job that another continues: only the logs know it.
+    # Only the logs know the job id of an array's single task, or of a job that another continues.
     pattern = rf"^== job {job}, attempt ".encode()
     for run in runs:
         for task in run.tasks:

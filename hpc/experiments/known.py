@@ -1,14 +1,14 @@
-"""What the table has shown of runs that have ended: they are many, of many small files, and change no more.
+"""A cache of the table's rows for runs that have ended: they are many, have many small files, and do not change.
 
-Kept in OUTPUTS/.table_UID. An entry counts while the files that it was read from are as they were, by time and size,
-and the kit is the same. Where the file cannot be written, or is another user's, all is read as the first time.
+The cache is OUTPUTS/.table_UID. An entry is valid while its files have the same time and size, and the kit is the same.
+If the cache cannot be written, or is another user's, all files are read each time.
 """
 
 import json
 import os
 import time
 
-SETTLED_SECONDS = 5  # what has changed since may have changed while it was read
+SETTLED_SECONDS = 5  # a file changed later than that may have changed while it was read
 
 
 def _stamp(path):
@@ -20,18 +20,18 @@ def _stamp(path):
 
 
 def _stamps(run, files):
-    """Tuples of whole numbers have the same hash in every process."""
+    """Return tuples of whole numbers: these have the same hash in every process."""
     return tuple([_stamp(f"{run.folder}/{file}") for file in files])
 
 
 def _version():
-    """Of the code that reads the runs."""
+    """Return the stamps of the code that reads the runs."""
     folder = os.path.dirname(os.path.abspath(__file__))
     return [_stamp(os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name.endswith(".py")]
 
 
 def _files(run):
-    """What an account of the run is read from, relative to its folder."""
+    """Return the files from which the run's entry is read, relative to its folder."""
     found = ["facts", "job_id"]
     for task in run.tasks:
         own = f"task_{task.number}"
@@ -44,7 +44,7 @@ def _files(run):
 
 
 class Known:
-    """The accounts on file. Of a few runs they are not worth it: the file has all."""
+    """The entries of the cache. For a few runs it does not pay: the cache file has all runs."""
 
     def __init__(self, outputs, is_worth_it):
         self._is_worth_it = is_worth_it
@@ -59,10 +59,10 @@ class Known:
             if kept.get("version") == self._version:
                 self._entries = kept["entries"]
         except (OSError, ValueError, AttributeError, KeyError):
-            pass  # none, or of a kit that wrote otherwise
+            pass  # no cache, or one of a kit with another format
 
     def get(self, run):
-        """The account of the run; None where it must be read."""
+        """Return the entry of the run; None if the run must be read."""
         kept = self._entries.get(os.path.basename(run.folder))
         if not kept or kept[1] != hash(_stamps(run, kept[0])):
             return None
@@ -80,7 +80,7 @@ class Known:
             self._is_new = True
 
     def save(self, runs):
-        """Of these runs; others are gone."""
+        """Save the entries of these runs, and forget all others."""
         if not self._is_new:
             return
         there = {os.path.basename(run.folder) for run in runs}

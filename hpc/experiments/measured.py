@@ -1,4 +1,4 @@
-"""What a program has measured: .jsonl files and result.json. How far it is: progress.py."""
+"""Reads a program's metrics from .jsonl files and result.json. For its progress see progress.py."""
 
 import contextlib
 import functools
@@ -8,7 +8,7 @@ import re
 
 from files import names_in, read, tail
 
-AXES = ("step", "iteration", "epoch")  # of a curve, the first that a line has
+AXES = ("step", "iteration", "epoch")  # the first that a line has is the curve's x axis
 
 
 BETTER_HIGH = re.compile(r"acc|score|f1|auc|iou|map\b|bleu|rouge|reward|psnr|recall|precision", re.IGNORECASE)
@@ -18,22 +18,22 @@ HELD_OUT = re.compile(r"val|test|eval", re.IGNORECASE)
 
 @functools.cache
 def direction(name):
-    """1 where more is better, -1 where less is, 0 where nobody knows."""
+    """Return 1 if more is better, -1 if less is, 0 if unknown."""
     return 1 if BETTER_HIGH.search(name) else -1 if BETTER_LOW.search(name) else 0
 
 
 def metric_files_in(output):
-    """The names of the files of a task's output folder that have metrics."""
+    """Return the names of files with metrics in a task's output folder."""
     return [name for name in names_in(output) if name.endswith(".jsonl") or name == "result.json"]
 
 
 def measured(output, names, most=1 << 18):
-    """Name -> [last, best], of these .jsonl files and result.json of the folder."""
+    """Return name -> [last, best] from these .jsonl files and the result.json of the folder."""
     found = {}
     for name in names:
         if name.endswith(".jsonl"):
             text = read(os.path.join(output, name), most)
-            if len(text) >= most:  # Its end; no best of what was not read.
+            if len(text) >= most:  # Only the end was read, so the best is unknown.
                 found.update({key: [last, None] for key, (last, _) in _lines(tail(os.path.join(output, name))).items()})
             else:
                 found.update(_lines(text))
@@ -46,7 +46,7 @@ def measured(output, names, most=1 << 18):
 
 
 def result_of(output):
-    """The numbers, finite or not, of result.json, else of the last line of each .jsonl file; None if there are none."""
+    """Return the numbers, also infinite ones, of result.json or else of the last lines of .jsonl files, or None."""
     names = names_in(output)
     if "result.json" in names:
         found = _objects(_one_line(output))
@@ -57,7 +57,7 @@ def result_of(output):
 
 
 def curves_of(output):
-    """Metric -> (name of the axis, points (x, y)), of the .jsonl files."""
+    """Return metric -> (name of the axis, points (x, y)) from the .jsonl files."""
     curves = {}
     for name in names_in(output):
         if not name.endswith(".jsonl"):
@@ -73,7 +73,7 @@ def curves_of(output):
 
 
 def _one_line(output):
-    """result.json, which some write over several lines."""
+    """Return result.json in one line; some programs write several."""
     return read(os.path.join(output, "result.json")).replace("\n", " ")
 
 
@@ -85,7 +85,7 @@ def _lines(text):
     found = {}
     for values in _objects(text):
         for key, value in values.items():
-            # NaN is not equal to itself, and what is infinite minus itself is NaN.
+            # value - value is NaN for infinite values and NaN, and NaN != 0.
             if type(value) not in (int, float) or value - value != 0:
                 continue
             pair = found.get(key)
@@ -95,7 +95,7 @@ def _lines(text):
                 pair[0] = value
                 if direction(key) * (value - pair[1]) > 0:
                     pair[1] = value
-    # Where nobody knows what is better, the best is the last.
+    # If it is unknown what is better, the best is the last.
     for key, pair in found.items():
         if not direction(key):
             pair[1] = pair[0]
@@ -103,7 +103,7 @@ def _lines(text):
 
 
 def _objects(text):
-    """The lines that are objects of JSON. All at once where all are good, as that is several times as quick."""
+    """Return the lines that are JSON objects. Parses all at once if all are valid, which is several times as fast."""
     lines = text.splitlines()
     try:
         values = json.loads(f"[{','.join(lines)}]")
@@ -116,6 +116,6 @@ def _objects(text):
 
 
 def chief(metrics):
-    """The name of the metric that a table shows: held out before training, accuracies before losses."""
+    """Return the name of the metric for the table: validation before training, accuracies before losses."""
     names = [name for name in metrics if direction(name)]
     return min(names, key=lambda name: (not HELD_OUT.search(name), -direction(name), len(name)), default=None)

@@ -1,14 +1,14 @@
-"""How far a program is, and its last loss, by what it prints.
+"""Reads a program's progress and its last loss from its output.
 
-Such as `iter 60: loss 3.66`, `Epoch 2 | Iter 0 | Train Loss 3.3`, `EPOCH [2] TRAIN BATCH [29 / 30]`,
+Examples: `iter 60: loss 3.66`, `Epoch 2 | Iter 0 | Train Loss 3.3`, `EPOCH [2] TRAIN BATCH [29 / 30]`,
 `Epoch: [3][ 10/500]`, `{'loss': 2.3, 'epoch': 0.13}`, and bars of tqdm and Lightning.
 """
 
 import re
 
-# Of how many: 3/20, 7 of 90, [29 / 30]
+# The total: 3/20, 7 of 90, [29 / 30]
 _OF = r"(?: *(?:/|of|out of) *(?P<{}>\d+))"
-# Slurm's own `*** STEP 5.0 ON node1 CANCELLED` is no progress.
+# Slurm's `*** STEP 5.0 ON node1 CANCELLED` must not match.
 COUNT = re.compile(
     r"(?<![a-z])(?<!\*\*\* )(?P<what>epoch|step|iteration|iter"
     r"|batch)s?['\"]?[ :=#]*[\[(]? *(?P<done>\d+(?:\.\d+)?)" + _OF.format("whole") + "?"
@@ -24,7 +24,7 @@ LOSS = re.compile(
 
 
 def counts(text):
-    """(what, done, of how many or None) of each counter, in their order."""
+    """Yield (what, done, total or None) of each counter, in order."""
     for found in COUNT.finditer(text):
         if found["what"]:
             whole = int(found["whole"]) if found["whole"] else None
@@ -34,10 +34,10 @@ def counts(text):
 
 
 def progress_of(text):
-    """(what, done, of how many or None) of the last counter that tells most; None where there is none.
+    """Return (what, done, total or None) of the last value of the most informative counter; None if there is none.
 
-    An epoch tells more than a step, as steps may begin anew in each; but a Trainer's bar more than its epoch 0.13. The
-    longest of several bars is the training's, others are of evaluations.
+    An epoch is better than a step, because steps may restart in each epoch; a Trainer's bar is better than its epoch
+    0.13. The longest of several bars is the training's; the others belong to evaluations.
     """
     last = {}
     for what, done, whole in counts(text):
@@ -52,14 +52,14 @@ def progress_of(text):
 
 
 def begins_anew(text, progress):
-    """Whether this counter was higher before: what it counts is not the whole."""
+    """Whether this counter was higher before, so that its total is not the whole training."""
     what, _, whole = progress
     seen = [done for name, done, of in counts(text) if of == whole and (name == "epoch") == (what == "epoch")]
     return any(after < before for before, after in zip(seen, seen[1:]))
 
 
 def loss_of(text):
-    """The last loss of the training; None where there is none."""
+    """Return the last loss of the training; None if there is none."""
     loss = None
     for found in LOSS.finditer(text):
         if not found["other"]:

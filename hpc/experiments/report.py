@@ -1,8 +1,8 @@
-"""What experiments gave, what they cost, and what to ask for next time. Called by experiments.sh.
+"""Reports the results and the cost of experiments, and what to request next time. Called by experiments.sh.
 
 A task's result is the file result.json in its OUTPUT_PATH, or the last line of a .jsonl file there: an object whose
-numbers are the metrics. Of a task that several runs have (--only-missing, --resume, --fresh), the newest counts.
-Standard library only, but for --html, which draws by matplotlib.
+numbers are the metrics. If several runs have a task (--only-missing, --resume, --fresh), the newest counts.
+Standard library only; --html also needs matplotlib.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from reports.trials import read_experiments
 from slurm import Slurm
 
 USAGE = "experiments.sh report [--rate-per-hour X|--rate-per-node-hour X] [--json] [--html FILE] EXPERIMENT|RUN..."
-SHOWN_AS_TEXT, SHOWN_ON_PAGE = 40, 500  # attempts, one by one
+SHOWN_AS_TEXT, SHOWN_ON_PAGE = 40, 500  # attempts that are listed one by one
 
 
 def rate(text):
-    """X, or MACHINE=X."""
+    """Parse X or MACHINE=X."""
     name, _, price = text.rpartition("=")
     try:
         number = float(price)
@@ -42,7 +42,7 @@ def some(text):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
+    """Reports an error in one line."""
 
     def error(self, message):
         message = re.sub(r"^argument (\S+): expected one argument", r"\1 needs a value", message)
@@ -74,7 +74,7 @@ def read_rates(options):
 
 
 def without_infinities(value):
-    """As JSON has no number for them."""
+    """Replace numbers that JSON cannot write."""
     if isinstance(value, dict):
         return {key: without_infinities(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -95,7 +95,7 @@ def print_text(reports, of_node):
 
 
 def write_page(path, reports, experiments, of_node):
-    from reports import page  # matplotlib takes a second
+    from reports import page  # importing matplotlib takes a second
 
     text = page.html(reports, experiments, of_node, SHOWN_ON_PAGE)
     partial = path.with_name(f"{path.name}.partial.{os.getpid()}")

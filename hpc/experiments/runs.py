@@ -1,6 +1,6 @@
 """The one reader of run directories (lib/run_directory.sh): Run, its Tasks, their Attempts.
 
-What has ended is known from the files alone, what lives from Slurm's queue too. All is read when it is first used.
+An ended run is read only from its files, a live one also from Slurm's queue. Everything is read when it is first used.
 """
 
 import functools
@@ -19,9 +19,9 @@ FINAL = ("completed", "failed", "cancelled")
 
 
 class Request(NamedTuple):
-    """What a run asks for, of each node."""
+    """The request of a run, for each node."""
 
-    features: tuple  # the words that say which machine: type of GPU, features, partition
+    features: tuple  # words that select the machine: type of GPU, features, partition
     nodes: int
     gpus: int
     processes: int
@@ -40,7 +40,7 @@ class Task:
 
     @property
     def live(self):
-        """Its job in the queue, or None."""
+        """The task's job in the queue, or None."""
         return self.run.live.get(self.number)
 
     @functools.cached_property
@@ -52,23 +52,23 @@ class Task:
 
     @functools.cached_property
     def noted(self):
-        """The state in its file."""
+        """The state in the file `state`."""
         return (read(os.path.join(self.folder, "state")) or "unknown").strip()
 
     @property
     def was_stopped(self):
-        """By `experiments.sh stop`, and has saved."""
+        """Whether `experiments.sh stop` ended it after it had saved."""
         last = self.attempts[-1] if self.attempts else None
         return bool(last) and self.noted == "failed" and last.cause == "notice request" and last.is_stopped_for_good
 
     @property
     def unconnected(self):
-        """See Attempt.unconnected; of the last attempt."""
+        """Attempt.unconnected of the last attempt."""
         return self.attempts[-1].unconnected if self.attempts else []
 
     @functools.cached_property
     def state(self):
-        """As system 000 named them, and `cancelled` and `suspended`."""
+        """One of the states of system 000, or `cancelled` or `suspended`."""
         noted, slurm = self.noted, self.run.slurm
         if noted == "completed":
             return noted
@@ -85,36 +85,36 @@ class Task:
             return "running" if noted == "enqueued" else noted
         if waits and noted in ("enqueued", "paused"):
             return noted
-        # The queue says otherwise than the file: which is newer?
+        # The queue and the file disagree: the newer one counts.
         if self.run.is_being_sent or (changed(os.path.join(self.folder, "state")) or 0) >= slurm.asked - 1:
             return noted
-        if waits:  # Cycles run while the long job waits.
+        if waits:  # Cycles run while the training's job waits.
             return noted if self.run.facts.get("cycles") else "paused"
         return "failed" if noted == "running" or (noted == "enqueued" and self.has_begun) else "cancelled"
 
     @property
     def has_begun(self):
-        """Whether a batch script that did not come to note its state has started, and ended otherwise than by scancel.
+        """Whether a batch script that did not record its state started, and ended by something else than scancel.
 
         Slurm opens the log when the batch script starts.
         """
-        # 26.05 names no node, and the signal of a plain scancel.
+        # Slurm 26.05 names no node, but the signal of a plain scancel.
         cancelled = r"\*\*\* JOB \d+ (?:ON \S+ )?CANCELLED AT \S+ (?:DUE to SIGNAL \w+ )?\*\*\*"
         return bool(self.attempts) or (changed(self.log) is not None and not re.search(cancelled, tail(self.log)))
 
     @property
     def was_sent(self):
-        """As far as is on file."""
+        """Whether the task was sent, according to the files."""
         return any(self.number - offset in (listed or [1]) for offset, listed in self.run.arrays)
 
     @property
     def elapsed(self):
-        """Seconds of all attempts."""
+        """The seconds of all attempts."""
         return sum(attempt.seconds for attempt in self.attempts)
 
     @functools.cached_property
     def metrics(self):
-        """Name -> [last, best] of what it has measured; where it has written nothing, the last loss that it printed."""
+        """Name -> [last, best] of the task's metrics; if it wrote none, the last loss that it printed."""
         found = measured(self.output, self.metric_files)
         loss = None if found else loss_of(tail(self.log))
         return found if loss is None else {"loss": [loss, None]}
@@ -125,7 +125,7 @@ class Task:
 
     @functools.cached_property
     def progress(self):
-        """(what, done, of how many or None); None where nothing tells."""
+        """(what, done, total or None); None if it is unknown."""
         found = None
         if self.noted != "completed":
             found = progress_of(tail(self.log))
@@ -146,12 +146,12 @@ class Run:
         return facts_of(self.folder)
 
     def number_in(self, name, default=0):
-        """A fact that is a whole number."""
+        """Return a fact that is a whole number."""
         return int(self.facts.get(name) or default)
 
     @functools.cached_property
     def request(self):
-        """Runs that have asked for the same are comparable."""
+        """The request; runs with equal requests are comparable."""
         words = next(iter(self.sent.values()), [])
         asked = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
         gpus = self.number_in("gpus")
@@ -169,7 +169,7 @@ class Run:
 
     @property
     def name(self):
-        """Of the experiment; without one, of the job."""
+        """The name of the experiment, or else of the job."""
         own = self.facts.get("exp_name", "")
         return own if own != self.facts.get("run_id") else self.job_name
 
@@ -179,25 +179,25 @@ class Run:
 
     @functools.cached_property
     def begins_anew(self):
-        """Whether it does not go on from the checkpoints of runs before it."""
+        """Whether it does not continue from the checkpoints of earlier runs."""
         if "resume" in self.facts:
             return not self.facts["resume"]
-        # A run of an older kit: --fresh has named the checkpoints that it moved aside by the run's time.
+        # In a run of an older kit, --fresh moved the checkpoints to a name with the run's time.
         return os.path.isdir(f"{self.facts.get('checkpoint_directory')}.{self.facts.get('stamp')}")
 
     @functools.cached_property
     def recorded(self):
-        """The job ids on file: one for each array, then those of jobs that continue one (requeue forbidden)."""
+        """The recorded job ids: one for each array, then those of jobs that continue a task (requeue forbidden)."""
         return read(os.path.join(self.folder, "job_id")).split()
 
     @functools.cached_property
     def jobs(self):
-        """As recorded; where nothing is, what the queue has."""
+        """The recorded job ids, or else those in the queue."""
         return self.recorded or sorted({job.array for job in self.queued if job.name == self.job_name}, key=int)
 
     @property
     def job(self):
-        """The first, as a report names it."""
+        """The first job id, as a report shows it."""
         return self.jobs[0] if self.jobs else "-"
 
     @functools.cached_property
@@ -213,7 +213,7 @@ class Run:
 
     @functools.cached_property
     def arrays(self):
-        """For each job as it was sent: (offset, indices), indices None where it is no array."""
+        """(offset, indices) of each job as it was sent; indices is None if it is not an array."""
         found = []
         for offset, words in self.sent.items():
             listed = [word[8:] for word in words if word.startswith("--array=")]
@@ -222,7 +222,7 @@ class Run:
 
     @functools.cached_property
     def is_here(self):
-        """Whether it runs in an allocation of the user's (--here), which may have many runs, and is not its own."""
+        """Whether it runs in the user's allocation (--here), which may have many runs."""
         return bool(self.facts.get("here"))
 
     @functools.cached_property
@@ -231,7 +231,7 @@ class Run:
 
     @functools.cached_property
     def numbers(self):
-        """Of the tasks that were sent."""
+        """The numbers of the tasks that were sent."""
         if not self.is_array:
             return [1]
         sent = [index + offset for offset, listed in self.arrays for index in listed or []]
@@ -243,15 +243,15 @@ class Run:
 
     @functools.cached_property
     def lines(self):
-        """Number of a task -> (id in all runs of the experiment, what it is)."""
+        """Number of a task -> (id in all runs of the experiment, description)."""
         rows = (line.split("\t", 2) for line in read(os.path.join(self.folder, "tasks")).splitlines())
         return {int(row[0]): (row[1], row[2]) for row in rows if len(row) == 3}
 
     @functools.cached_property
     def queued(self):
-        """Its jobs in the queue: those of tasks, of cycles, and the one that packs. Others may lie in its folder too.
+        """The run's jobs in the queue: for tasks, for cycles, and the one that packs. Other jobs may use its folder.
 
-        sbatch gets --chdir=RUN_DIRECTORY; SCRATCH may be another way to the same folder.
+        sbatch gets --chdir=RUN_DIRECTORY; SCRATCH may be another path to the same folder.
         """
         names = [prefix + self.job_name for prefix in ("", "cycle_", "pack_")]
         return [
@@ -263,7 +263,7 @@ class Run:
 
     @functools.cached_property
     def live(self):
-        """Task -> its job in the queue; of a job and its cycles, one that runs before one that waits."""
+        """Task -> its job in the queue; a running job counts before a waiting one (a job and its cycles)."""
         if self.is_here:
             job = self.slurm.by_step.get(f"here_{self.facts.get('run_id', '')[len(self.job_name) + 1 :]}")
             return {1: job} if job else {}
@@ -275,7 +275,7 @@ class Run:
         return found
 
     def task_of(self, job):
-        """The number of a queued job's task; None of the job that packs."""
+        """Return the number of a queued job's task; None for the job that packs."""
         other = "" if job.array in self.recorded else job.name[: -len(self.job_name)]
         if other == "pack_":
             return None
@@ -288,27 +288,27 @@ class Run:
 
     @functools.cached_property
     def placed(self):
-        """(job, index) -> task, as they were sent."""
+        """(job, index) -> task, as it was sent."""
         pairs = zip(self.jobs, self.arrays)
         return {(job, index): index + offset for job, (offset, listed) in pairs for index in listed or ()}
 
     def number_of(self, job, index):
-        """The number of the task that is this index of a job; None if there is none."""
+        """Return the number of the task with this index of a job; None if there is none."""
         if job in self.jobs[: len(self.arrays)]:
             return self.placed.get((job, index))
-        # A job that continues one task, of whichever array: the task's log names it.
+        # If the job continues a task of one of the arrays, the task's log names the job.
         could_be = [number for (_, other), number in self.placed.items() if other == index]
         if len(could_be) > 1:
             could_be = [number for number in could_be if self.continues(job, number)]
         return could_be[0] if could_be else None
 
     def continues(self, job, number):
-        """Whether this job goes on with the task, or has begun to (batch.sh, interruption.sh)."""
+        """Whether this job continues the task, or will (batch.sh, interruption.sh)."""
         pattern = rf"\bjob {job} continues it$|^== job {job}, attempt ".encode()
         return has_line(os.path.join(self.folder, f"task_{number}", "log.txt"), pattern)
 
     def job_of(self, number):
-        """Its job as people write it: ID, or ARRAY_INDEX; of a run with --here the run's name."""
+        """Return the task's job as users write it: ID or ARRAY_INDEX; with --here the run's name."""
         if self.is_here:
             return os.path.basename(self.folder)
         if not self.is_array:

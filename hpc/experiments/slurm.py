@@ -1,4 +1,4 @@
-"""What Slurm says: its queue, asked once for all jobs, and its way to write times."""
+"""Asks Slurm for its queue, once for all jobs, and reads and writes its time format."""
 
 import collections
 import functools
@@ -13,9 +13,9 @@ LIVE_FIELDS = "%F|%K|%T|%r|%L|%S|%j|%Z"  # of Live
 
 
 def ask(*command):
-    """(what a command of Slurm prints, None), or (what it has printed, why it failed)."""
+    """Return (output of a Slurm command, None), or (its output, why it failed)."""
     try:
-        answer = subprocess.run(  # noqa: S603 # the words are ours, and no shell reads them
+        answer = subprocess.run(  # noqa: S603 # the words are the kit's own, and no shell reads them
             command, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=10, check=False
         )
     except FileNotFoundError:
@@ -49,7 +49,7 @@ class Live(NamedTuple):
 
 
 class Slurm:
-    """The queue of this user's jobs. Slurm is asked when the first answer is needed."""
+    """The queue of this user's jobs. Slurm is asked only when the first answer is needed."""
 
     def __init__(self, wanted=True):
         self.wanted, self.asked = wanted, None
@@ -63,12 +63,12 @@ class Slurm:
 
     @property
     def silence(self):
-        """Why it could not be asked."""
+        """Why Slurm did not answer."""
         return self._answer[1]
 
     @functools.cached_property
     def by_name(self):
-        """Name of a job's working directory -> the jobs there."""
+        """Name of a job's working directory -> its jobs."""
         found = collections.defaultdict(list)
         for line in self._answer[0].splitlines():
             fields = line.split("|", 7)
@@ -79,7 +79,7 @@ class Slurm:
 
     @functools.cached_property
     def by_step(self):
-        """Name of a step -> the job that it is in: of runs in an allocation (--here)."""
+        """Name of a step -> its job, for runs in an allocation (--here)."""
         jobs = {job.id: job for found in self.by_name.values() for job in found}
         answer = ask("squeue", "--all", "--steps", "--noheader", f"--user={os.getuid()}", "--format=%i|%j")[0]
         steps = (line.split("|", 1) for line in answer.splitlines() if "|" in line)
@@ -91,14 +91,14 @@ class Slurm:
 
 
 def duration(seconds):
-    """As Slurm writes it: [days-]hours:minutes:seconds."""
+    """Return the duration as Slurm writes it: [days-]hours:minutes:seconds."""
     seconds = round(seconds)
     days, rest = divmod(seconds, 86400)
     return f"{days}-" * (days > 0) + f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
 
 
 def seconds_of(text):
-    """Of such a duration."""
+    """Return the seconds of such a duration."""
     days, _, clock = text.rpartition("-")
     seconds = 0
     for part in re.findall(r"\d+", clock):
@@ -107,7 +107,7 @@ def seconds_of(text):
 
 
 def indices(text):
-    """Of sbatch's --array, such as 1-3,7%2."""
+    """Return the indices of sbatch's --array, such as 1-3,7%2."""
     found = []
     for part in text.split("%")[0].split(","):
         first, _, last = part.partition("-")

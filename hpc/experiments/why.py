@@ -1,6 +1,6 @@
-"""Why a task ended, or waits: one sentence, the first rank that failed and how its log ends, and what to do.
+"""Explains why a task ended or waits: one sentence, the end of the log of the first rank that failed, and what to do.
 
-Known from the run directory; Slurm is asked about what waits, and about ends that nobody could write down. Called by
+It reads the run directory. It asks Slurm only about waiting jobs and about ends that were not recorded. Called by
 experiments.py; the rules are in why_rules.py.
 """
 
@@ -24,7 +24,7 @@ SHOWN = 12  # lines of a log
 
 
 def fields(case):
-    """What the sentences may name."""
+    """Return the fields that sentences may use."""
     run = case.run
     asked = run.number_in("mem_megabytes")
     peak = case.peak_bytes() if re.match("out_of_memory|failed|lost OUT", case.cause) else None
@@ -64,7 +64,7 @@ def fields(case):
 
 
 def place_of(case):
-    """Where no space is left: what the log names, else what the calls tell, else all that it may be."""
+    """Return which disk is full: the one that the log names, or that the stack implies, or else all candidates."""
     if case.file:
         return f"look at the file system of {case.file}"
     known = "\n".join(words for raised in case.chain for words in (raised.text, *(file for file, *_ in raised.frames)))
@@ -72,9 +72,9 @@ def place_of(case):
 
 
 def waiting(case, who):
-    """Of a collective that timed out: who waited, and which rank is to be looked at."""
+    """Return, for a collective that timed out, which ranks waited and which rank to look at."""
     waited, others = case.arrivals() if case.cause.startswith("failed") else ({}, [])
-    if not waited or len(others) > len(waited):  # the first that gave up may have ended the others
+    if not waited or len(others) > len(waited):  # the first rank that gave up may have ended the others
         return {"waited": f" ({who})", "late": "R"}
     late = others or [rank for rank, number in waited.items() if number < max(waited.values())]
     told = f"; ranks that waited: {', '.join(waited)}"
@@ -85,7 +85,7 @@ def waiting(case, who):
 
 
 def first_of(nodes):
-    """The first of Slurm's list: of cn-[07,09-12]-x, z it is cn-07-x."""
+    """Return the first node of Slurm's list: cn-07-x for cn-[07,09-12]-x,z."""
     return re.sub(r"\[([^],-]+)[^]]*\]", r"\1", re.match(r"(?:\[[^]]*\]|[^,[])*", nodes)[0])
 
 
@@ -94,13 +94,13 @@ def megabytes(number):
 
 
 def more(asked):
-    """Half as much again, in whole steps."""
+    """Return 1.5 times the request, in whole steps."""
     step = 1024 if asked >= 4096 else 256
     return -(-asked * 3 // 2 // step) * step
 
 
 def pace(case):
-    """(what is known of how fast it was, the time to ask for)."""
+    """Return (words about its speed, the time to ask for)."""
     task, text = case.task, attempts_part(case.log, case.attempt.number) if case.attempt else case.log
     elapsed, limit = task.elapsed, seconds_of(case.run.facts.get("time", ""))
     progress = progress_of(text) or task.progress
@@ -108,7 +108,7 @@ def pace(case):
         return "; how fast it was is not known, as its log has no 'epoch 3/20'", duration(2 * limit)
     what, done, whole = progress
     if whole and begins_anew(text, progress):
-        return f"; how fast it was is not known, as its {what} of {whole} begins anew", duration(2 * limit)
+        return f"; how fast it was is not known, as its {what} of {whole} starts over", duration(2 * limit)
     if not whole:
         each = duration(elapsed / done)
         return f"; {what} {done:g} was reached in {duration(elapsed)}, so {each} each", duration(2 * limit)
@@ -120,7 +120,7 @@ def pace(case):
 
 
 def judge(case):
-    """(word, sentence, remedy) of the first rule that fits."""
+    """Return (word, sentence, remedy) of the first rule that fits."""
     known = fields(case)
     for rule in ENDS:
         found = re.search(rule.cause, case.cause) and last_match(rule.log or "$", case.text)
@@ -130,7 +130,7 @@ def judge(case):
     looked_at = [(text, rules) for text in case.evidence()]
     if case.has_own_exception:
         leading = [words for pattern, words in ABOVE if re.search(pattern, case.chain[-1].text)]
-        # What the exception says itself is found below.
+        # The exception's own text is searched below.
         above = [rule for rule in rules for words in leading if rule.word in words]
         looked_at.insert(0, (case.lines, [rule for rule in above if not last_match(rule.log, case.chain[-1].text)]))
         if failures.is_of_import(case.chain, case.run.facts.get("source_dir", "-")):
@@ -150,7 +150,7 @@ def judge(case):
 
 
 def by_kind(case):
-    """The rule for an exception whose message is not known."""
+    """Return the rule for an exception with an unknown message."""
     if failures.is_of_import(case.chain, case.run.facts.get("source_dir", "-")):
         return IMPORT
     fit = (rule for text in case.evidence() for rule in BY_KIND if last_match(rule.log, text))
@@ -158,7 +158,7 @@ def by_kind(case):
 
 
 def last_match(pattern, text):
-    """The last counts: an exception's own cause stands before it."""
+    """Return the last match: the cause of an exception is printed before it."""
     if not may_match(pattern, text):
         return None
     found = collections.deque(re.finditer(pattern, text, re.MULTILINE), maxlen=1)
@@ -166,8 +166,9 @@ def last_match(pattern, text):
 
 
 def may_match(pattern, text):
-    """Whether the text has the plain words of one of the alternatives. To compile all patterns would take longer
-    than all else.
+    """Whether the text has the plain words of one of the alternatives.
+
+    This avoids compiling all patterns, which would take longer than the rest.
     """
     plain = re.sub(r"\\.|\[[^]]*\]", "\0", pattern)
     while "(" in plain:
@@ -180,7 +181,7 @@ def may_match(pattern, text):
 
 
 def tidy(rule, match):
-    """The groups of a match, each of one line, and not without end; the line for `error` where it is no group."""
+    """Return the match's groups, each in one line of limited length; `error` is the whole line if it is not a group."""
     groups = match.groupdict()
     if not groups.get("error"):
         begin, end = match.string.rfind("\n", 0, match.start()) + 1, match.string.find("\n", match.end())
@@ -195,7 +196,7 @@ def tidy(rule, match):
 
 
 def filled(rule, known):
-    """(word, sentence, remedy); {file} names the file only where the sentence does not."""
+    """Return (word, sentence, remedy); {file} names the file only if the sentence does not."""
     sentence = rule.sentence.format_map({**known, "file": ""})
     named = known.get("named")
     if named and named not in sentence:
@@ -212,7 +213,7 @@ def explain_reason(job):
 
 
 def describe(run, task):
-    """(word, sentence, remedy or None, case or None) of its present state."""
+    """Return (word, sentence, remedy or None, case or None) for the task's state."""
     live = task.live
     before = KINDS.get(task.attempts[-1].cause, task.attempts[-1].cause) if task.attempts else ""
     if task.state == "completed":
@@ -253,7 +254,7 @@ def describe(run, task):
 
 
 def stacks(case):
-    """Where each rank stood at its end: the innermost line of its stack that is the project's own, else of all."""
+    """Return each rank's last place: the innermost frame in the project's code, or else in any code."""
     found = []
     for path in rank_files(case.task):
         stack = attempts_part(tail(path, 1 << 16), case.attempt.number).rpartition("Current thread")[2]
@@ -265,7 +266,7 @@ def stacks(case):
 
 
 def ending_of(case):
-    """(path, the last lines) of what tells most."""
+    """Return (path, last lines) of the most informative log."""
     shown = stacks(case) if case.cause.startswith(("hung", "ignored_stop")) else None
     if shown:
         return case.task.log, shown[:SHOWN]
@@ -278,7 +279,7 @@ def ending_of(case):
 
 
 def raised_text(case):
-    """The exception, its place in the program, and what it came from."""
+    """Return the exception, its place in the program, and its cause."""
     told = case.chain[-1].headline
     place = failures.own_frame(case.chain, case.run.facts.get("source_dir", "-"))
     if place:
@@ -324,7 +325,7 @@ def account(run, task):
             found.update(rank=int(case.rank), node=case.node, status=int(case.status) if case.status else None)
         if case.chain:
             found["raised"] = raised_text(case)
-        if lines and word not in ("cancelled", "preempted"):  # the log has nothing to do with that
+        if lines and word not in ("cancelled", "preempted"):  # the log does not explain these
             heading = "where the ranks stood" if case.cause.startswith(("hung", "ignored_stop")) else "its log ends"
             found.update(shown=heading, log=path, lines=[line[:400] for line in lines])
     if task.unconnected and word != "unconnected":
@@ -366,7 +367,7 @@ def explain(run, task):
 
 
 def say_written(run):
-    """Of files where no other run looks for them (job/lib/sources.sh)."""
+    """Print a note about files that no other run will find (job/lib/sources.sh)."""
     names = [name for name in read(os.path.join(run.folder, "written")).split("\0") if name]
     if names:
         shown = ", ".join(names[:3]) + ", …" * (len(names) > 3)
@@ -390,7 +391,7 @@ def main(outputs, options):
         explain(run, tasks[0])
         say_written(run)
         return 0
-    # Of several, each state once: its tasks by number, and the first in full.
+    # For several tasks, show each state once: the numbers of its tasks, and the first one in full.
     groups = {}
     for task in tasks:
         state = task.state + ", ranks unconnected" * bool(task.unconnected)
@@ -406,7 +407,7 @@ def main(outputs, options):
 
 
 def listed(numbers):
-    """As 1-3,7."""
+    """Return the numbers as 1-3,7."""
     parts = []
     for number in numbers:
         if parts and number == parts[-1][1] + 1:

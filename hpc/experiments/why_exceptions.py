@@ -1,10 +1,11 @@
-"""What else can be said of an exception: which lines above it tell more, and, where no message of why_messages.py is
-known, what its kind advises. Rules of why.py (why_rules.py has their form), the first that fits counts.
+"""More rules of why.py about exceptions: which lines above them say more, and advice by type for unknown messages.
+
+The form is that of why_rules.py; the first rule that fits counts.
 """
 
 from why_rules import EXCEPTION, INDEX, Rule
 
-# Of which exceptions (a pattern) the lines above tell more, if a rule with one of these words knows them.
+# (pattern of the exception, words of rules): if such a rule fits a line above the exception, it is used.
 ABOVE = (
     (r"CUDA|NCCL|HIP", ("broken GPU",)),
     (r"ncclSystemError|ncclInternalError|unhandled system error", ("NCCL",)),
@@ -50,7 +51,7 @@ BY_KIND = (
         r"(?i)checkpoint.*(?:different|mismatch|not match|world size|incompatible)|(?:mis|not )match.* checkpoint",
         "the checkpoint that {who} loaded is of another model, or of another number of ranks: {error}",
         "go on with the options and the number of ranks that it was made with, or name another checkpoint (--fresh "
-        "begins anew)",
+        "starts from the beginning)",
     ),
     Rule(
         "configuration",
@@ -70,7 +71,7 @@ BY_KIND = (
     Rule(
         "not finite",
         r"(?i)(?<!no )\b(?:nans?|infs?|infinity)\b(?! check)",
-        "a value of {who} is no number any more: {error}",
+        "a value of {who} is NaN or infinite: {error}",
         "look for the first step that has one (torch.autograd.set_detect_anomaly(True) names the operation): a lower "
         "learning rate, clipped gradients, bf16 in place of fp16, the data of that step; begin from an earlier "
         "checkpoint",
@@ -158,7 +159,7 @@ BY_KIND = (
     ),
 )
 
-# Where no space is left, by the message and the files of the calls.
+# Which disk is full, by the message and the files in the stack.
 PLACES = (
     (
         r"[Qq]uota|EDQUOT",

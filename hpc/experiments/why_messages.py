@@ -1,7 +1,7 @@
-"""Known messages: rules of why.py (why_rules.py has their form), the first that fits counts.
+"""Rules of why.py for known messages. The form is that of why_rules.py; the first rule that fits counts.
 
-They are looked for in the exception that came first, the last of a chain before its causes; where there is
-none, in the lines of the log that speak of an error.
+The messages are searched in the chain of exceptions that came first, from its last exception to its causes. Without an
+exception they are searched in the lines of the log that report an error.
 """
 
 from why_rules import CRASHED, ENDED, INDEX, Rule
@@ -107,8 +107,8 @@ SAID = (
         "the optimizer's state that {who} loaded is of other parameters: {error}",
         "build the optimizer over the same parameters, in the same groups and order, as when it was saved: freeze, "
         "add and wrap layers (LoRA, FSDP) before it is built. To fine-tune another model, load the weights of the "
-        "model alone and begin with a new optimizer, or name another checkpoint (--fresh begins anew); then submit "
-        "again",
+        "model alone and begin with a new optimizer, or name another checkpoint (--fresh starts from the "
+        "beginning); then submit again",
     ),
     Rule(
         "checkpoint mismatch",
@@ -116,7 +116,7 @@ SAID = (
         r"|Unexpected key\(s\)|Size mismatch between saved|key in checkpoint|ignore_mismatched_sizes",
         "the checkpoint that {who} loaded is of another model: {error}",
         "build the model with the options that the checkpoint was made with, or name another checkpoint (--fresh "
-        "begins anew). Where all keys differ by 'module.', it was saved from DistributedDataParallel: save "
+        "starts from the beginning). If all keys differ by 'module.', it was saved from DistributedDataParallel: save "
         "model.module.state_dict()",
     ),
     Rule(
@@ -314,7 +314,7 @@ SAID = (
         r"|\(publickey|ssh: connect to host|pdsh@",
         "no process could be started on a node ({who}): {error}",
         "let the kit start the ranks (-W torchrun or -W srun): a program's own srun must ask for no more than the job "
-        "has, and ssh to nodes is not needed. Does it name a node? Leave it out (--exclude NODE); then submit again",
+        "has, and ssh to nodes is not needed. Does it name a node? Exclude it (--exclude NODE); then submit again",
         cause=ENDED,
     ),
     Rule(
@@ -485,7 +485,7 @@ SAID = (
         r"(?:wandb[.:]|CommError|W&B).*(?:\b40[34]\b|permission denied|PERMISSION_ERROR|CommError.* not found)"
         r"|\b40[34]\b.*//api\.wandb|upsertBucket|entity \S+ not found|No API key|api_key not configured"
         r"|API key (?:verification )?fail|(?:wandb[.:]|CommError|W&B).*\b401\b|\b401\b.*//api\.wandb",
-        "W&B refuses {who}, for want of a key or of the right to write there: {error}",
+        "W&B refuses {who}: it has no key, or no right to write there: {error}",
         "is WANDB_API_KEY in .env, and of the right account (wandb login --relogin on a login node, "
         "https://wandb.ai/authorize shows it)? Are the entity and the project right (WANDB_ENTITY, WANDB_PROJECT, or "
         "those of wandb.init)? Or record offline (WANDB_MODE=offline in .env) and send it later:  bash "
@@ -568,7 +568,7 @@ SAID = (
     Rule(
         "killed",
         r"[Kk]illed by SIGKILL|worker process has died|worker died or was killed|oom-kill|OOM [Kk]iller",
-        "a worker process of {who} was killed, mostly for want of memory: {error}",
+        "a worker process of {who} was killed, mostly for lack of memory: {error}",
         "{again} --mem {more_memory}   or take fewer workers",
     ),
     Rule(
@@ -604,7 +604,7 @@ SAID = (
         r"(?i)\bloss (?:is|was|became|=|:)?\s*(?:nan|inf)|FloatingPointError|nan loss|non-?finite|\bnan or inf"
         r"|\binf or nan|(?:returned|found|contains?|detected|encountered) (?:an? )?(?:nan|inf)|infs? or nans?"
         r"|scale (?:already|is) at (?:the )?minimum",
-        "the loss or a gradient of {who} is no number any more: {error}",
+        "the loss or a gradient of {who} is NaN or infinite: {error}",
         "begin from an earlier checkpoint with a lower learning rate, clip gradients, look at the data of that step, "
         "bf16 in place of fp16; torch.autograd.set_detect_anomaly(True) names the operation",
     ),

@@ -1,8 +1,9 @@
-"""The tables of why.py. A rule: word, what the log says, sentence, remedy; its cause (job/lib/interruption.sh).
+"""The tables of why.py. A rule has a word, a pattern of the log, a sentence, a remedy and a pattern of the cause.
 
-ENDS are known by the cause, or by it and the log. Known messages come next (why_messages.py), then any exception, then
-OTHERWISE. In each table the first rule that fits counts; {names} are fields of why.py, or groups of the log's pattern;
-{error} is the line. A remedy proposes to resubmit only what may succeed as it is.
+job/lib/interruption.sh lists the causes. ENDS match the cause, or the cause and the log. Known messages come next
+(why_messages.py), then any exception, then OTHERWISE. In each table the first rule that fits counts. {names} are fields
+of why.py or groups of the log's pattern; {error} is the matching line. A remedy proposes to submit again unchanged only
+if that may succeed.
 """
 
 import collections
@@ -31,7 +32,7 @@ ENDS = (
     _end(
         "killed",
         r"^failed 137",
-        "{who} was killed (signal 9), not by Slurm: the kernel for want of memory, an administrator, or kill",
+        "{who} was killed (signal 9), not by Slurm: by the kernel for lack of memory, by an administrator, or by kill",
         "{again}   and if it comes again at the same place, with --mem {more_memory}",
     ),
     _end(
@@ -44,7 +45,7 @@ ENDS = (
         "time limit",
         r"^time_limit|^lost TIMEOUT",
         "the time limit of {limit} came before the end{rate}",
-        "{again} --time {more_time}   A program that saves at STOP_FILE goes on by itself, again and again",
+        "{again} --time {more_time}   A program that saves at STOP_FILE is continued automatically",
     ),
     _end(
         "no restarts left",
@@ -79,7 +80,7 @@ ENDS = (
         "node failure",
         r"^node_failed|^lost (?:NODE_FAIL|BOOT_FAIL)",
         "a node died under it ({dead})",
-        "{again}{exclude}   New jobs leave out nodes that failed twice within a day:  bash hpc/experiments.sh nodes",
+        "{again}{exclude}   New jobs exclude nodes that failed twice within a day:  bash hpc/experiments.sh nodes",
     ),
     _end(
         "preempted",
@@ -117,7 +118,7 @@ OTHERWISE = (
         "ended by a signal",
         r"^failed (?:129|130|143)",
         "{who} was ended by a signal ({signal}) that it does not handle",
-        "{again}   A program that saves at SIGTERM and ends with 75 goes on by itself",
+        "{again}   A program that saves at SIGTERM and ends with 75 is continued automatically",
     ),
     _end(
         "failed",
@@ -139,7 +140,7 @@ OTHERWISE = (
     ),
 )
 
-# What a task has survived and should not be silent about.
+# Faults that a task survived and that the user should know about.
 NOTES = (
     Rule(
         "disk full",
@@ -157,7 +158,7 @@ NOTES = (
     ),
 )
 
-# Causes of job/lib/interruption.sh, for people.
+# Causes of job/lib/interruption.sh, in words for users.
 KINDS = {
     "notice time_limit": "saved before the time limit",
     "notice signal": "saved after a signal",

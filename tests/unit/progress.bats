@@ -40,7 +40,7 @@ PY
   state 1 failed
   attempt 1 0 time_limit ' 50%|#####     | 450/900 [00:10<00:10]' ' 99%|######### | 899/900 [00:20<00:00]' ' 40%|####      | 360/900 [00:08<00:12]'
   run -0 command_of why anew
-  [[ $output == *'how fast it was is not known, as its step of 900 begins anew'* && $output == *'--time 00:20:00'* ]]
+  [[ $output == *'how fast it was is not known, as its step of 900 starts over'* && $output == *'--time 00:20:00'* ]]
   made_run once 2 1 time=0-00:10:00
   state 1 failed
   attempt 1 0 time_limit ' 10%|#         | 90/900 [00:10<00:10]' '100%|##########| 20/20 [00:02<00:00]' ' 50%|#####     | 450/900 [00:20<00:20]'

@@ -1,4 +1,4 @@
-"""What attempts cost, how much of what was asked for they used, and what to ask for next time."""
+"""Computes the cost of attempts, how much of the request they used, and what to request next time."""
 
 import math
 import statistics
@@ -9,8 +9,8 @@ from slurm import duration as clock
 GIB = 2**30
 MEMORY_MARGIN = 1.2
 TIME_MARGIN = 1.25
-LEAST_SECONDS = 300  # of a time limit
-WORTH_SAYING = 0.9  # of what was asked for: advice to take nearly as much would be none
+LEAST_SECONDS = 300  # the shortest time limit to advise
+WORTH_SAYING = 0.9  # share of the request: advice above it would save nothing
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Rates:
 
     of_node: bool = False
     common: float = None
-    named: dict = None  # by type of GPU, feature or partition
+    named: dict = None  # type of GPU, feature or partition -> price
 
     def of(self, run):
         for feature in run.request.features:
@@ -28,7 +28,7 @@ class Rates:
         return self.common
 
     def cost(self, attempt):
-        """None where no rate is known; also for GPUs where there are none."""
+        """Return the cost; None if no rate is known, or for a GPU rate without GPUs."""
         rate = self.of(attempt.run)
         if rate is None or not (self.of_node or attempt.run.request.gpus):
             return None
@@ -40,7 +40,7 @@ class Rates:
 
 
 def requests(trials, rates):
-    """For each request that was made, older runs apart: what it took, what was used of it, and advice."""
+    """Yield for each different request its time, usage and advice; requests of older runs are separate."""
     groups = {}
     for trial in trials:
         for attempt in trial.attempts:
@@ -51,10 +51,10 @@ def requests(trials, rates):
     for (older, _), members in groups.items():
         attempts = [attempt for _, attempt in members]
         run = attempts[0].run
-        seconds = {}  # of each task
+        seconds = {}  # task -> seconds
         for trial, attempt in members:
             seconds[trial.name] = seconds.get(trial.name, 0.0) + attempt.seconds
-        # Here: it may have failed on this kind of machine, and completed on another.
+        # Only with this request: a task may have failed with it and completed with another.
         completed = {trial.name for trial, attempt in members if attempt.cause == "finished"}
         done = [seconds[name] for name in completed]
         used = usage(attempts)
@@ -80,7 +80,7 @@ def requests(trials, rates):
 
 
 def usage(attempts):
-    """Over all nodes and attempts; None where nothing was sampled."""
+    """Return the usage over all nodes and attempts; None without samples."""
     nodes = [node for attempt in attempts for node in attempt.usage]
     seconds = sum(node.seconds for node in nodes)
     if not nodes:
@@ -97,8 +97,8 @@ def usage(attempts):
 
 
 def advice(entry, causes):
-    """Options for the next submission: their name, value and reason."""
-    # A program that fails at its start has not shown what it needs.
+    """Yield options for the next submission, each with name, value and reason."""
+    # A program that failed at its start has not shown its needs.
     shown = entry["completed"] or entry["longest_attempt_seconds"] >= LEAST_SECONDS
     used = entry["usage"] if shown else None
     yield from _memory(entry, used, "out_of_memory" in causes)
@@ -113,7 +113,7 @@ def advice(entry, causes):
 
 
 def memory_option(size):
-    """Rounded up, as --mem-per-gpu takes it."""
+    """Return the size rounded up, as a value of --mem-per-gpu."""
     if size > 0.75 * GIB:
         return f"{math.ceil(size / GIB)}G"
     return f"{max(1, math.ceil(size / GIB * 4)) * 256}M"

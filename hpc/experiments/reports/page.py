@@ -1,4 +1,4 @@
-"""The report as one HTML file, which asks for nothing else."""
+"""Writes the report as one HTML file that loads no other files."""
 
 import time
 from html import escape
@@ -80,7 +80,7 @@ def table_of(table):
 
 
 def legend(entries):
-    """Of (colour or background, text)."""
+    """Return the legend; entries are (colour or background, text)."""
     items = [
         f'<li><span class="swatch" style="background: {colour}"></span>{escape(text)}</li>' for colour, text in entries
     ]
@@ -93,7 +93,7 @@ def figure(drawing, caption, note, classes=""):
 
 
 def colours_of(tasks):
-    """Task -> colour, and the legend: by command where there are several, else by task."""
+    """Return task -> colour, and the legend; the colour is by command if there are several, or else by task."""
     commands = list(dict.fromkeys(task.command for task in tasks))
     keys = [task.command for task in tasks] if len(commands) > 1 else [task.seed or task.name for task in tasks]
     names = list(dict.fromkeys(keys))
@@ -109,7 +109,7 @@ def read_curves(task):
 
 
 def curves_of(name, tasks, salt, most):
-    """A drawing of each metric, with `most` points in all, about."""
+    """Return a drawing of each metric, with about `most` points in all."""
     found = {task.name: read_curves(task) for task in tasks}
     tasks = [task for task in tasks if found[task.name]]
     if not tasks:
@@ -163,7 +163,7 @@ KIND_NAMES = {
 
 
 def html(reports, experiments, of_node, most):
-    """The page; `most`: attempts that are shown one by one."""
+    """Return the page; `most`: attempts that are listed one by one."""
     names = [report["experiment"] or "run" for report in reports]
     title = escape("Report: " + ", ".join(names))
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())

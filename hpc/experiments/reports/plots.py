@@ -1,4 +1,4 @@
-"""Drawings as SVG, by matplotlib: curves of metrics, and what became of attempts over time."""
+"""Draws SVG with matplotlib: curves of metrics, and a timeline of attempts."""
 
 import io
 import math
@@ -11,12 +11,12 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib.figure import Figure
 
-# Okabe and Ito: to be told apart by all.
+# The palette of Okabe and Ito, which colour-blind people can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F00", "#000000")
 OTHER = "#8A8A8A"
-WIDTH_INCHES, PIXELS = 5.2, 520  # of the axes, at the width that a page gives
-POINTS = 40000  # of a page, all curves together: a megabyte
-DRAWINGS, CURVES, ROWS = 24, 60, 60  # that an experiment has, and a drawing shows
+WIDTH_INCHES, PIXELS = 5.2, 520  # of the axes, at the width of the page
+POINTS = 40000  # of all curves of a page, about a megabyte
+DRAWINGS, CURVES, ROWS = 24, 60, 60  # drawings of an experiment; curves and rows of a drawing
 
 UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 
@@ -26,13 +26,13 @@ KINDS = (
     ("preempted", "#E69F00", "\\\\"),
     ("node_failed", "#CC79A7", "xx"),
     ("running", "#FFFFFF", ".."),
-    ("", "#D55E00", ""),  # all others are failures
+    ("", "#D55E00", ""),  # all other causes are failures
 )
 
 STYLE = {
     "svg.fonttype": "none",
     "path.simplify": False,  # thinned already
-    "text.parse_math": False,  # names are no formulas
+    "text.parse_math": False,  # names are not formulas
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -43,11 +43,11 @@ STYLE = {
 
 
 def thinned(points, columns):
-    """Of each of so many columns the lowest and the highest point, in their order: no spike is lost.
+    """Return the lowest and the highest point of each column, in order, so that no spike is lost.
 
     Args:
         points: (x, y), all finite.
-        columns: of pixels, between the first x and the last.
+        columns: the number of pixel columns between the first x and the last.
     """
     if len(points) <= 2 * columns:
         return points
@@ -68,16 +68,16 @@ def thinned(points, columns):
 
 
 def svg(figure, title, salt):
-    """As a part of a page: without a prolog, with a title, and with ids of its own."""
+    """Return the SVG as a part of a page: without a prolog, with a title, and with unique ids."""
     out = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of glyphs that matplotlib's own font has not: the page's has them
+        warnings.simplefilter("ignore")  # about glyphs that only the page's font has
         figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
     text = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", rf'<svg role="img" \1 {NAMESPACES}>', text, count=1)
     head = text.index(">") + 1
-    # Ids that matplotlib gives by number alone.
+    # Remove ids that matplotlib only numbers: they are not unique on the page.
     body = re.sub(r' id="[a-z0-9_.]*?_\d+"', "", text[head:])
     return f"{text[:head]}<title>{title}</title>{body}"
 
@@ -92,20 +92,20 @@ def axes_of(height):
 
 
 def prepared(points):
-    """What a drawing can need of a curve: finite points, thinned, and how many others there were."""
+    """Return the thinned finite points of a curve, and the number of points that are not finite."""
     finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     return thinned(finite, PIXELS), len(points) - len(finite)
 
 
 def curves(lines, axis, most, title, salt):
-    """A drawing of lines, and what it leaves out.
+    """Return a drawing of lines, and a note about what it does not show.
 
     Args:
         lines: a list of pairs: what `prepared` gives, and a colour.
         axis: name of the horizontal axis.
         most: points of all lines together, about.
         title: for those who cannot see it, escaped.
-        salt: another one for each drawing of a page.
+        salt: a different one for each drawing of a page.
     """
     shown = lines[:CURVES]
     columns = max(8, min(PIXELS, most // 2 // len(shown)))
@@ -138,7 +138,10 @@ def kind_of(cause):
 
 
 def timeline(rows, title, salt):
-    """A drawing of rows (name, attempts), each attempt (cause, began, ended), and what it leaves out."""
+    """Return a drawing of rows (name, attempts), and a note about what it does not show.
+
+    An attempt is (cause, began, ended).
+    """
     shown = rows[:ROWS]
     begun = min(began for _, attempts in rows for _, began, _ in attempts)
     span = max(ended for _, attempts in rows for _, _, ended in attempts) - begun

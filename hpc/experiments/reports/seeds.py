@@ -6,9 +6,9 @@ from collections import Counter
 
 
 def student_t(probability, degrees):
-    """The two-sided quantile of Student's t distribution: P(|T| <= t) = probability, for whole degrees of freedom.
+    """Return the two-sided quantile t of Student's distribution: P(|T| <= t) = probability. degrees is a whole number.
 
-    By bisection of the closed form of P (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4).
+    Bisects the closed form of P (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4).
     """
 
     def inside(t):
@@ -34,7 +34,7 @@ def student_t(probability, degrees):
 
 
 def summary(values):
-    """Mean, standard deviation and half the 95 % interval of the mean; one value has a mean only."""
+    """Return mean, standard deviation and half the 95 % interval of the mean; one value has only a mean."""
     mean = statistics.fmean(values)
     if len(values) == 1:
         return mean, None, None
@@ -43,7 +43,7 @@ def summary(values):
 
 
 def metrics(trials):
-    """Of each command: its metrics over the seeds, and what has no result, or one that does not count."""
+    """Yield for each command its metrics over the seeds, and the runs without a result that counts."""
     groups = {}
     for trial in trials:
         groups.setdefault(trial.command, []).append(trial)
@@ -62,7 +62,7 @@ def metrics(trials):
 
 
 def _without(trials):
-    """The trials that are not averaged over, and why."""
+    """Yield the trials that are not in the averages, and why."""
     for trial in trials:
         label = trial.name + (f" ({trial.seed})" if trial.seed else "")
         if trial.state != "completed":
@@ -76,14 +76,14 @@ def _without(trials):
 
 
 def _unconnected(trials):
-    """Results that count, of ranks that may each have trained alone."""
+    """Yield results that count although the ranks may each have trained separately."""
     for trial in trials:
         if trial.task.unconnected:
             yield f"{trial.name}: {trial.task.unconnected[0]}"
 
 
 def _older(trials):
-    """Each older run, in a line."""
+    """Yield one line for each older run."""
     runs = {}
     for trial in trials:
         for task in trial.older:

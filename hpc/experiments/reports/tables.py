@@ -1,4 +1,4 @@
-"""The tables of a report, once for text, JSON and the page."""
+"""Makes the tables of a report for text, JSON and the page."""
 
 import math
 import time
@@ -9,13 +9,13 @@ from reports import costs, seeds
 
 @dataclass
 class Table:
-    """Rows are tuples of text; a row of one is a heading, or something said of what stands above."""
+    """Rows are tuples of text; a row of one text is a heading, or a remark about the row above."""
 
     title: str
     header: tuple
     rows: list
     note: str = ""
-    numbers: frozenset = field(default_factory=frozenset)  # columns to set flush right
+    numbers: frozenset = field(default_factory=frozenset)  # right-aligned columns
 
 
 def number(value):
@@ -43,7 +43,7 @@ def share(used, asked):
 
 
 def gathered(name, trials, rates):
-    """All of an experiment, as JSON would have it."""
+    """Return the data of an experiment, as for JSON."""
     attempts = []
     for trial in trials.values():
         attempts += [(trial, True, attempt) for attempt in trial.older_attempts]
@@ -111,7 +111,7 @@ def results(report):
 
 
 def attempts(report, most):
-    """Of how they ended, and each of them."""
+    """Yield the table of causes and the table of attempts."""
     if not report["attempts"]:
         return
     priced = any(row["cost"] is not None for row in report["attempts"])
@@ -204,7 +204,7 @@ def efficiency(report):
 
 
 def of_report(report, of_node, most):
-    """All tables; `most`: attempts that are shown one by one."""
+    """Yield all tables; `most`: attempts that are listed one by one."""
     yield results(report)
     yield from machines(report, of_node)
     yield from attempts(report, most)
@@ -212,7 +212,7 @@ def of_report(report, of_node, most):
 
 
 def as_text(table):
-    """Columns below each other."""
+    """Yield the lines of the table, with aligned columns."""
     lines = [tuple(head.upper() for head in table.header), *table.rows]
     count = len(table.header)
     widths = [max(len(line[i]) for line in lines if len(line) == count) for i in range(count)]

@@ -1,4 +1,4 @@
-"""The tasks of an experiment, each over all the runs that have it."""
+"""Collects the tasks of an experiment, each over all runs that have it."""
 
 import functools
 import re
@@ -13,15 +13,15 @@ from runs import Task
 class Trial:
     """One line, seed or point of an experiment.
 
-    The newest run counts, and the runs from whose checkpoints it goes on. What is older is only named.
+    The newest run counts, and the runs from whose checkpoints it continues. Older runs are only mentioned.
     """
 
     name: str
     tasks: list = field(default_factory=list)
-    replaced: list = field(default_factory=list)  # of runs before the one that began anew
+    replaced: list = field(default_factory=list)  # tasks of runs before the last --fresh
 
     def add(self, task):
-        """Of a newer run; one that did not send the task, or was cancelled before it began, leaves the older one."""
+        """Add the task of a newer run, unless that run did not send it or was cancelled before it began."""
         never_began = not task.attempts and (task.state == "cancelled" or not task.was_sent)
         if self.tasks and never_began and task.state in ("enqueued", "cancelled"):
             return
@@ -31,12 +31,12 @@ class Trial:
 
     @property
     def task(self):
-        """The one whose state and result count."""
+        """The task whose state and result count."""
         return self.tasks[-1]
 
     @property
     def older(self):
-        """Tasks with a state or result of their own that does not count."""
+        """Tasks whose state or result does not count."""
         return self.replaced + [task for task in self.tasks[:-1] if task.state == "completed"]
 
     @property
@@ -70,12 +70,12 @@ class Trial:
 
 
 def attempts_of(tasks):
-    """Without those that broke off as they began."""
+    """Return the attempts of the tasks, without those that failed during their start."""
     return [attempt for task in tasks for attempt in task.attempts if attempt.began is not None]
 
 
 def read_experiments(runs):
-    """Experiment -> its trials by their names."""
+    """Return experiment -> its trials by name."""
     experiments = {}
     by_folder = {run.folder: run for run in runs}
     for folder in sorted(by_folder, key=stamp_of):
