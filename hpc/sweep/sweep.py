@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""W&B sweeps for hpc/job_submitter.sh and hpc/sweep.sh: the size and the points of one, and what the server knows.
+"""Counts and lists the points of a W&B sweep, and asks W&B's server. For hpc/job_submitter.sh and hpc/sweep.sh.
 
-Run inside the project's environment, on a login node (Python 3.9, PyYAML; wandb only where the server is asked).
-Exit status: 0, 1 when the server refuses or does not answer, 2 when the request or the file is wrong, 3 when the
-sweep has no end and --runs is needed; each with one line on standard error. The key comes from the environment or
-netrc, never by an argument.
+It runs in the project's environment on a login node (Python 3.9, PyYAML; wandb only for commands that ask the server).
+Exit status: 0; 1 if the server refuses or does not answer; 2 if the request or the file is wrong; 3 if the sweep has no
+end and --runs is needed. A failure prints one line on standard error. The key comes from the environment or netrc,
+never from an argument.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from pathlib import Path
 import sweep_points
 from sweep_points import EndlessError, SweepError
 
-WRAPPER = "sweep_trial"  # a link in hpc/job/shims, which the jobs' agents find first
-# Programs that hpc/job/shims catches, so that a sweep which was made without the wrapper can be run too.
+WRAPPER = "sweep_trial"  # a link in hpc/job/shims, which is first in the PATH of the agents
+# Programs that hpc/job/shims replaces, so that a sweep without the wrapper can run too.
 CAUGHT = ("${env}", "/usr/bin/env", "env", "${interpreter}", "python", "python3", WRAPPER)
 
 
 class RefusedError(Exception):
-    """The server refuses, or cannot be asked."""
+    """The server refuses or cannot be reached."""
 
 
 def main(arguments):
@@ -36,13 +36,13 @@ def main(arguments):
     add.add_argument("file")
     add.add_argument("run_directory", type=Path)
     add.add_argument("--runs", type=_positive)
-    add.add_argument("--seed", type=int, default=0, help="of random points")
-    add.add_argument("--experiment", default="", help="whose runs these are to W&B: each name has its own")
-    add = commands.add_parser("online", help="print the number of runs that W&B's sweep has still to hand out")
+    add.add_argument("--seed", type=int, default=0, help="seed of random points")
+    add.add_argument("--experiment", default="", help="name that makes the W&B ids of the runs different")
+    add = commands.add_parser("online", help="print the number of runs that W&B's sweep can still hand out")
     add.add_argument("sweep", help="ID, PROJECT/ID or ENTITY/PROJECT/ID")
     add.add_argument("--runs", type=_positive)
     add.add_argument("--may-be-over", action="store_true", help="print 0 for a sweep that has no run left")
-    commands.add_parser("ping", help="whether the server answers, and takes the key")
+    commands.add_parser("ping", help="check that the server answers and accepts the key")
     add = commands.add_parser("create", help="make the sweep of FILE on the server, and print ENTITY/PROJECT/ID")
     add.add_argument("file")
     options = vars(parser.parse_args(arguments))
@@ -68,7 +68,7 @@ def _positive(text):
 
 
 def load(file):
-    """The sweep of a YAML file."""
+    """Return the sweep in a YAML file."""
     yaml = _yaml()
     try:
         with open(file, encoding="utf-8") as text:
@@ -100,18 +100,18 @@ def count(file, runs=None):
 
 
 def write(file, run_directory, runs, seed, experiment):
-    """For point N the files command, environment and parameters.yaml of task_N; and the list of all, `tasks`."""
+    """Write command, environment and parameters.yaml of task_N for each point N, and the file `tasks` with all."""
     yaml, sweep, seen, lines = _yaml(), load(file), {}, []
     sweep_points.check_command(sweep)
     if sweep.get("early_terminate"):
-        print("sweep.py: note: early_terminate is the server's: offline all runs go to their end", file=sys.stderr)
+        print("sweep.py: note: early_terminate needs the server: offline all runs go to their end", file=sys.stderr)
     for number, point in enumerate(sweep_points.points(sweep, runs, seed), 1):
         name = sweep_points.identity(point)
         seen[name] = seen.get(name, -1) + 1  # random points may be equal
         name = sweep_points.identity(point, seen[name])
         folder = run_directory / ("task_%d" % number)
         run = sweep_points.identity({experiment: name}) if experiment else name
-        # Of no task by its number: a point has the same command wherever it stands in the list (--only-missing).
+        # No number of a task in the path: --only-missing needs the same command at each position in the list.
         words = sweep_points.command(sweep, point, "${OUTPUT_PATH}/../parameters.json")
         _write_words(folder / "command", words)
         _write_words(folder / "environment", ["WANDB_RUN_ID=" + run, "WANDB_RESUME=allow"])
@@ -177,10 +177,10 @@ def _log_in():
 
 
 def create(file):
-    """With the kit's wrapper before its command."""
+    """Make the sweep on the server, with the kit's wrapper before its command."""
     sweep = load(file)
     if sweep.get("method") != "bayes":
-        sweep_points.count(sweep, runs=1)  # looks at all of it
+        sweep_points.count(sweep, runs=1)  # checks the whole sweep
     else:
         sweep_points.leaves(sweep)
     words = sweep_points.check_command(sweep)
@@ -196,12 +196,12 @@ def _create(sweep):
 
     with contextlib.redirect_stdout(sys.stderr):
         name = wandb.sweep(sweep, entity=sweep.get("entity"), project=os.environ.get("WANDB_PROJECT"))
-    # wandb.sweep has put them there.
+    # wandb.sweep has set these variables.
     return "/".join([os.environ["WANDB_ENTITY"], os.environ["WANDB_PROJECT"], name])
 
 
 def _ask(question, seconds=60):
-    """What `question` returns, of the server; each way in which it may fail is one line."""
+    """Return what `question` returns; turn each failure into an error of one line."""
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(seconds)
     try:
@@ -209,7 +209,7 @@ def _ask(question, seconds=60):
     except ImportError as error:
         raise RefusedError("no wandb in %s: add it to the project's requirements" % sys.executable) from error
     except Exception as error:
-        # wandb raises whatever the layer below did.
+        # wandb passes on the exceptions of the layers below.
         raise RefusedError(_reason(error)) from error
     finally:
         signal.alarm(0)
@@ -236,7 +236,7 @@ def _reason(error):
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     if "wandb" in sys.modules:
-        # At exit it waits for its own process, which has been seen not to end when the server does not answer.
+        # At exit wandb waits for its own process, which may not end if the server does not answer.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

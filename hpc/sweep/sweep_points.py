@@ -1,7 +1,7 @@
-"""The points of a W&B sweep, listed without W&B: same set and order as W&B's own engine, for a grid.
+"""Lists the points of a W&B sweep without W&B. The points of a grid, and their order, are those of W&B's own engine.
 
-Used by hpc/sweep/sweep.py. Standard library only, Python 3.9 or later. A sweep is the dictionary of its YAML file,
-a point one of parameter values. `SweepError` says in one line what is wrong in the file, and how to write it.
+Used by hpc/sweep/sweep.py. Standard library only, Python 3.9 or later. A sweep is the dictionary of its YAML file; a
+point is a dictionary of parameter values. `SweepError` says in one line what is wrong in the file, and the remedy.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import random
 import re
 import statistics
 
-# Of each distribution: the keys that it must have, and those that it may, with their defaults.
+# Distribution -> (required keys, optional keys with their defaults).
 DISTRIBUTIONS = {
     "constant": (("value",), {}),
     "categorical": (("values",), {}),
@@ -41,11 +41,11 @@ class SweepError(ValueError):
 
 
 class EndlessError(SweepError):
-    """The number of points must be given."""
+    """The sweep has no end, so the number of points must be given."""
 
 
 def leaves(sweep):
-    """Each parameter as (path, distribution, keys): nested ones by their path, in W&B's order."""
+    """Return each parameter as (path, distribution, keys) in W&B's order; a nested one has a path of several names."""
     found = sweep.get("parameters")
     if not isinstance(found, dict) or not found:
         raise SweepError("no parameters: write  parameters: {lr: {values: [0.1, 0.2]}}")
@@ -69,7 +69,7 @@ def _leaves(parameters, prefix):
 
 
 def _distribution(name, parameter):
-    """The distribution's name, which may be left out, and its keys with their defaults."""
+    """Return the name of the distribution, which the file may omit, and its keys with their defaults."""
     kind = parameter.get("distribution")
     if kind is None:
         kind = _implied(name, parameter)
@@ -143,7 +143,7 @@ def _is_number(text):
 
 
 def count(sweep, runs=None):
-    """How many points `points` gives."""
+    """Return how many points `points` yields."""
     found, method = leaves(sweep), sweep.get("method")
     limits = [limit for limit in (runs, _run_cap(sweep)) if limit is not None]
     if method == "grid":
@@ -170,7 +170,7 @@ def _run_cap(sweep):
 
 
 def points(sweep, runs=None, seed=0):
-    """The points in order. Of a random sweep point N is the same however many are asked for."""
+    """Yield the points in order. Point N of a random sweep does not depend on the number of points."""
     number, found = count(sweep, runs), leaves(sweep)
     if sweep["method"] == "grid":
         chosen = itertools.product(*(_choices(*leaf) for leaf in found))
@@ -187,7 +187,7 @@ def points(sweep, runs=None, seed=0):
 
 
 def _choices(path, kind, keys):
-    """The values that a parameter takes on a grid."""
+    """Return the values of a parameter on a grid."""
     name = ".".join(path)
     if kind not in ON_A_GRID:
         reason = "probabilities are not allowed" if kind.startswith("categorical") else "%s has no finite set" % kind
@@ -198,11 +198,11 @@ def _choices(path, kind, keys):
         values = keys["values"]
     elif kind == "int_uniform":
         values = range(keys["min"], keys["max"] + 1)
-    else:  # as numpy.arange rounds: the difference of the first two, many times
+    else:  # rounds as numpy.arange does: a multiple of the difference of the first two
         low = keys["min"] if {type(keys[key]) for key in ("min", "max", "q")} == {int} else float(keys["min"])
         step = (low + keys["q"]) - low
         values = [low + n * step for n in range(math.ceil((keys["max"] - low) / keys["q"]))]
-    # Equal ones are one, 1 and 1.0 too; the later spelling wins.
+    # Equal values count once, also 1 and 1.0; the later spelling wins.
     return list({_canonical(value): value for value in values}.values())
 
 
@@ -215,7 +215,7 @@ def _draw(seed, number, path, kind, keys):
 
 
 def quantile(kind, keys, x):
-    """The value below which the share `x` of the distribution lies."""
+    """Return the value below which the share `x` of the distribution lies."""
     if kind == "constant":
         return keys["value"]
     if kind == "categorical":
@@ -248,7 +248,7 @@ def _to_steps(value, step):
 
 
 def identity(point, occurrence=0):
-    """Twelve hexadecimal digits that depend on the parameters' values alone, not on the order in the file."""
+    """Return twelve hexadecimal digits that depend only on the parameters' values, not on their order in the file."""
     text = _canonical(point) + ("#%d" % occurrence if occurrence else "")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -258,7 +258,7 @@ def _canonical(value):
 
 
 def _whole(value):
-    """W&B takes 3.0 for 3."""
+    """Turn 3.0 into 3, as W&B does."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
@@ -266,14 +266,14 @@ def _whole(value):
     return [_whole(inner) for inner in value] if isinstance(value, list) else value
 
 
-# The command, with W&B's macros.
+# The command with W&B's macros.
 DEFAULT_COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
 ENVIRONMENT_MACRO = re.compile(r"\$\{envvar:([A-Z0-9_]+)\}")
 NAME = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 
 def check_command(sweep):
-    """The words of the sweep's command; those that W&B's agent would drop without a word are refused."""
+    """Return the words of the sweep's command; refuse words that W&B's agent would silently drop."""
     words = sweep.get("command") or DEFAULT_COMMAND
     if not isinstance(words, (list, tuple)):
         raise SweepError("command: %r: write a list of words" % (words,))
@@ -290,7 +290,7 @@ def check_command(sweep):
 
 
 def command(sweep, point, json_file):
-    """The words for one point, as hpc/lib/command.sh reads them: ${NAME} is replaced on the rank."""
+    """Return the words for one point in the form of hpc/lib/command.sh: ${NAME} is replaced on the rank."""
     words, found = [], _macros(point, sweep.get("program"), json_file)
     for word in check_command(sweep):
         words += found.get(word, [ENVIRONMENT_MACRO.sub(r"${\1}", word)])
@@ -319,14 +319,14 @@ def _macros(point, program, json_file):
 
 
 def escape(word):
-    """A dollar is text, but for ${NAME}."""
+    """Escape each dollar that does not begin ${NAME}."""
     kept = NAME.findall(word)
     texts = NAME.split(word)
     return "".join(text.replace("$", "$$") + name for text, name in itertools.zip_longest(texts, kept, fillvalue=""))
 
 
 def summary(point):
-    """One line for people: `lr=0.1 model.depth=3`."""
+    """Return one line for users: `lr=0.1 model.depth=3`."""
     return " ".join("%s=%s" % pair for pair in _flat(point, ""))
 
 
