@@ -136,7 +136,7 @@ def main(experiments, corpus, folder, show=None):
         run = end.lay(outputs, number)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
-            why.main(str(outputs), SimpleNamespace(job=run, task=None))
+            why.main(str(outputs), SimpleNamespace(job=run, task=None, json=False))
         if show:
             print(f"=== {end.name}\n{printed.getvalue()}")
         for about, words in end.faults(printed.getvalue()):
