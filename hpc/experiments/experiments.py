@@ -188,7 +188,7 @@ def sources_of(run):
 
 
 def paths_of(run, tasks):
-    """What `open` prints, as --json has it."""
+    """Return what `open` prints, as for --json."""
     return {
         "run_directory": run.folder,
         "jobs": run.jobs,

@@ -290,7 +290,7 @@ def raised_text(case):
 
 
 def account(run, task):
-    """What `explain` prints of a task, as --json has it."""
+    """Return what `explain` prints about a task, as for --json."""
     word, sentence, remedy, case = describe(run, task)
     found = {
         "job": run.job_of(task.number) or None,

@@ -35,7 +35,7 @@ tasks::count() {
     fact[tasks]=$((number + ${#tasks_begun[@]}))
     if ((fact[tasks] == 0)); then tasks::say_none; fi
   fi
-  ((fact[tasks] <= tasks_most)) || common::die_usage "${fact[tasks]} tasks: no cluster takes so many; send $tasks_most at most"
+  ((fact[tasks] <= tasks_most)) || common::die_usage "${fact[tasks]} tasks: no cluster takes that many; send at most $tasks_most"
 }
 
 # tasks::ask_number VARIABLE WORD...   Sets VARIABLE to the number that sweep.py prints. If the sweep has no end and --sweep-runs is

@@ -289,7 +289,7 @@ STUB
   fails_with 2 '--only-missing completes an experiment: give its --exp-name$' submitter --only-missing
   fails_with 2 '--only-missing and --fresh contradict each other: give one$' submitter --only-missing --fresh -e x
   fails_with 2 "--repeat: '0' is not a whole number from 1 up$" submitter --repeat 0
-  fails_with 2 '100001 tasks: no cluster takes so many; send 100000 at most$' submitter --repeat 100001
+  fails_with 2 '100001 tasks: no cluster takes that many; send at most 100000$' submitter --repeat 100001
   experiments 'wandb agent a/b/c' 'train'
   fails_with 2 "a line 'wandb agent …' must be the only line of its file" submitter
   experiments 'wandb agent'
