@@ -42,7 +42,13 @@ main() {
   fi
   help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   for name in "$@"; do
-    if [[ -v roots_release[$name] ]]; then versions+=("$name"); else tests+=("$name"); fi
+    if [[ -v roots_release[$name] ]]; then
+      versions+=("$name")
+    elif [[ $name == sites ]]; then
+      tests+=(sites.bats) # as its first argument run.sh takes the word for this command
+    else
+      tests+=("$name")
+    fi
   done
   ((${#versions[@]} > 0)) || mapfile -t versions < <(printf '%s\n' "${!roots_release[@]}" | sort -V)
   ((${#tests[@]} > 0)) || tests=(cluster faults)
@@ -71,6 +77,10 @@ roots::prepare() {
   if [[ " $* " == *@(" cluster "|launchers)* ]]; then
     source "$here/cluster/reports.bash"
     lightning_environment >/dev/null
+  fi
+  if [[ " $* " == *@(" cluster "|meetings)* ]]; then
+    source "$here/cluster/reports.bash"
+    meetings_environment >/dev/null
   fi
 }
 

@@ -7,7 +7,7 @@ source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up
-  environment=$(environment_with meetings lightning==2.6.6 accelerate==1.15.0 mpi4py==4.1.2 mpich==5.0.2)
+  environment=$(meetings_environment)
   export environment
   set_mpi pmi2
 }

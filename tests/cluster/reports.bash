@@ -103,6 +103,10 @@ environment_with() {
   printf '%s\n' "$environment"
 }
 
+meetings_environment() {
+  environment_with meetings lightning==2.6.6 accelerate==1.15.0 mpi4py==4.1.2 mpich==5.0.2
+}
+
 lightning_environment() {
   environment_with lightning lightning==2.6.6
 }
