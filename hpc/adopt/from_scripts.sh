@@ -240,7 +240,7 @@ from_scripts::shown() {
 from_scripts::profile() {
   local name content='' path value known
   if ((${#modules[@]} > 0)); then given[modules]="${modules[*]}"; fi
-  if [[ -z ${given[environment]:-} && " ${request[*]} " != *' --singularity-container '* ]]; then from_scripts_bare=1; fi
+  if [[ -z ${given[environment]:-} && " ${request[*]} " != *' --singularity-container '* ]]; then from_scripts_bare+=1; fi
   if ((${#given[@]} == 0)); then return; fi
   for name in modules environment interface gpu_request memory_request; do
     if [[ -z ${given[$name]:-} ]]; then continue; fi
