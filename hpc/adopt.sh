@@ -2,7 +2,8 @@
 # adopt.sh [--dry-run] [--force] [--package NAME] PATH [-- COMMAND...]
 # adopt.sh [--dry-run] [--force] [--package NAME] --from SCRIPT... [PATH]
 #
-# Copies the kit into the folder PATH of your program, or upgrades it there. Prints a line for each file that it writes, keeps or removes.
+# Copies the kit into the folder PATH of your program, or upgrades it there. Prints a line for each file that it upgrades,
+# keeps or removes, and how many are new.
 #
 # The folder gets hpc/ (with its pages), venv/, singularity/, train/, lines of .gitignore, and an experiment_configurations.txt with
 # COMMAND, without its launcher (torchrun). The kit checks whether the program can run as several processes, and proposes one or more. Run again from a
@@ -187,6 +188,8 @@ adopt::list_kit() {
       *) installing::offer "$kit" "$file" "$file" ;;
     esac
   done < <(adopt::files)
+  # The template of a sweep starts the package. Under the name train it would start a train.py of the user's.
+  if [[ $package != train ]]; then installing_edits["hpc/sweeper.yml"]="s/^  - train\$/  - $package/"; fi
   # What is not there would be taken for gone, and be removed from the project.
   [[ -n ${installing_source["hpc/job/batch.sh"]:-} ]] || common::die "${kit@Q} is not a whole kit: it has no hpc/job/batch.sh"
   installing::hash_offers "$kit"
@@ -287,16 +290,21 @@ adopt::configuration() {
   } | common::write_atomically "$file"
 }
 
-# In a git repository: what the kit makes in the project, and what is secret.
+# What the kit makes in the project, and what is secret: also where there is no git repository yet, as one may be made later.
 adopt::ignore() {
-  local line last='' ignored
+  local line name last='' ignored repository=1
   local -a lines=()
-  if ! git -C "$path" rev-parse --is-inside-work-tree >/dev/null 2>&1; then return; fi
+  git -C "$path" rev-parse --is-inside-work-tree >/dev/null 2>&1 || repository=''
   for line in /.venv/ /.env __pycache__/; do
     # A pattern with a slash at its end does not match a link, and git refuses paths beyond one.
     if [[ -L $path/${line//\//} ]]; then line=${line%/}; fi
+    if [[ -z $repository ]]; then
+      name=${line#/}
+      grep -qxF -e "$line" -e "$name" -e "/${name%/}" -e "${name%/}" -- "$path/.gitignore" 2>/dev/null || lines+=("$line")
     # To ask about a folder, name a file in it.
-    if ! git -C "$path" check-ignore --quiet --no-index -- "${line#/}$([[ $line != */ ]] || echo x)"; then lines+=("$line"); fi
+    elif ! git -C "$path" check-ignore --quiet --no-index -- "${line#/}$([[ $line != */ ]] || echo x)"; then
+      lines+=("$line")
+    fi
   done
   if ((${#lines[@]} > 0)); then
     installing::say added ".gitignore: ${lines[*]}"
@@ -305,6 +313,7 @@ adopt::ignore() {
       printf '%s%s\n' "${last:+$'\n'}" "$(printf '%s\n' "${lines[@]}")" >>"$path/.gitignore"
     fi
   fi
+  if [[ -z $repository ]]; then return; fi
   ignored=$(git -C "$path" check-ignore --no-index -- hpc/job/batch.sh venv/run.sh singularity/run.sh | paste -sd ' ') || true
   if [[ -n $ignored ]]; then
     common::note "note: your .gitignore leaves out files of the kit, such as $ignored: jobs take these as they are when the job starts"
@@ -312,12 +321,13 @@ adopt::ignore() {
 }
 
 adopt::say_next() {
-  local name found='' reason=''
+  local name found='' reason='' bare=''
   local -a words=("${command[@]}")
   printf -v name %q "$path"
   if ((${#from_scripts_files[@]} > 0)); then
+    if [[ -n $first ]]; then bare=$from_scripts_bare; fi
     common::note "next: look at what was written, then
-  cd $name${first:+
+  cd $name${bare:+
   bash venv/create.sh}"
     printf '  %s\n' "${from_scripts_lines[@]}" >&2
     return

@@ -15,8 +15,8 @@
 # Run by people, on a login node. If Slurm does not answer, the table shows what the runs' own files say.
 #
 # list: the project's runs, the newest first
-# job, name, nodes, state (enqueued, running, suspended, paused, completed, failed or cancelled), attempts, progress, elapsed time,
-# last and best metric, folder. --name takes a part, or a pattern with *.
+# job, name, nodes, state (enqueued, running, suspended, paused, completed, failed, stopped or cancelled), attempts, progress,
+# elapsed time, last and best metric, folder. --name takes a part, or a pattern with *.
 #
 # why: how a job ended or what it waits for, and what to do
 # It names the first rank that failed and shows the end of its log.

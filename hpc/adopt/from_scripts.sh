@@ -5,6 +5,8 @@
 declare -ga from_scripts_files+=() from_scripts_lines+=() # the scripts; the proposed submit commands
 declare -gA from_scripts_known+=()                        # NAME -> value in .env, old and new
 declare -ga from_scripts_new+=()                          # lines to add to .env
+declare -g from_scripts_modules=''                        # profiles that load modules
+declare -g from_scripts_bare=''                           # whether a script brings neither an environment nor a container
 declare -gA from_scripts_profiles+=()                     # content of a profile -> its name
 declare -ga from_scripts_record+=()
 declare -ga line_words+=() line_own+=() line_left_out+=()
@@ -54,6 +56,9 @@ from_scripts::propose() {
   dotenv::each "$project/.env" from_scripts::know 2>/dev/null
   for file in "${from_scripts_files[@]}"; do from_scripts::propose_one; done
   from_scripts::write_dotenv
+  if [[ -n $from_scripts_modules ]] && ! from_scripts::has_module; then
+    common::note "note: this machine has no command module. If the nodes have none either, jobs stop before the program starts: then remove site[modules] from$from_scripts_modules"
+  fi
 }
 
 from_scripts::know() {
@@ -235,6 +240,7 @@ from_scripts::shown() {
 from_scripts::profile() {
   local name content='' path value known
   if ((${#modules[@]} > 0)); then given[modules]="${modules[*]}"; fi
+  if [[ -z ${given[environment]:-} && " ${request[*]} " != *' --singularity-container '* ]]; then from_scripts_bare+=1; fi
   if ((${#given[@]} == 0)); then return; fi
   for name in modules environment interface gpu_request memory_request; do
     if [[ -z ${given[$name]:-} ]]; then continue; fi
@@ -251,11 +257,21 @@ from_scripts::profile() {
   if [[ -n ${given[environment]:-} && ! -x ${given[environment]}/bin/python ]]; then
     from_scripts::say left "${given[environment]}: there is no bin/python in it here: make it, or correct $path"
   fi
+  if [[ -n ${given[modules]:-} ]]; then from_scripts_modules+=" $path"; fi
   if [[ -n $known ]]; then return; fi
   from_scripts_profiles[$content]=$cluster
   from_scripts::put "$path" "# shellcheck shell=bash disable=SC2034,SC2154 # an array of hpc/lib/site.sh
 # The facts of the site in $title (by hpc/adopt.sh --from); hpc/clusters/README.md lists all facts of a profile.
 $base${base:+$'\n'}$content"
+}
+
+# As a job looks for it (hpc/job/lib/node_setup.sh).
+from_scripts::has_module() {
+  local script
+  for script in /etc/profile.d/{z00_lmod,lmod,modules}.sh /usr/share/{lmod/lmod,modules}/init/bash; do
+    if [[ -r $script ]]; then return; fi
+  done
+  declare -F module >/dev/null
 }
 
 # Sets the caller's `cluster`. A profile for several scripts is named after their folder.

@@ -13,6 +13,8 @@ declare -ga installing_writes=()   # alternates: source, path
 declare -ga installing_removals=() # paths
 declare -gA installing_left_out=() # folders that are not installed
 declare -gA installing_homes=()    # name of a file in the older layout -> its current path
+declare -gA installing_edits=()    # path -> sed script that changes the file when it is installed
+declare -gA installing_new=()      # top folder -> its new files, one a line
 declare -gA installing_held=()     # path -> why it must not be removed yet
 
 installing::say() {
@@ -58,6 +60,11 @@ installing::hash_offers() {
   local -A of_source=()
   installing::hash of_source "$1" "${installing_source[@]}"
   for path in "${installing_order[@]}"; do installing_offered[$path]=${of_source[${installing_source[$path]}]}; done
+  for path in "${!installing_edits[@]}"; do
+    if [[ -n ${installing_source[$path]:-} ]]; then
+      read -r "installing_offered[$path]" _ < <(sed "${installing_edits[$path]}" -- "$1/${installing_source[$path]}" | sha256sum)
+    fi
+  done
 }
 
 # installing::list_old ROOT   Prints the files of the older layout that exist and are not in the manifest.
@@ -112,6 +119,7 @@ installing::decide() {
   for path in "${installing_order[@]}"; do
     if [[ -z ${installing_left_out[${path%%/*}]:-} ]]; then installing::decide_one "$path"; fi
   done
+  installing::say_new
   while IFS= read -r path; do
     if [[ -n $path && -z ${installing_manifest[$path]:-} ]]; then installing::let_go "$path"; fi
   done < <(printf '%s\n' "${!installing_put[@]}" | LC_ALL=C sort)
@@ -121,7 +129,8 @@ installing::decide_one() {
   local -r path=$1 offered=${installing_offered[$1]} put=${installing_put[$1]:-} there=${installing_there[$1]:-}
   installing_manifest[$path]=$offered
   if [[ -z $there ]]; then
-    installing::write "$path" "$path" new
+    installing_writes+=("${installing_source[$path]}" "$path")
+    installing_new[${path%%/*}]+=$path$'\n'
   elif [[ $there == "$offered" ]]; then
     return
   elif [[ $there == "$put" ]]; then
@@ -129,6 +138,21 @@ installing::decide_one() {
   else
     installing::offer_beside
   fi
+}
+
+# Three hundred names would hide the lines that matter: many new files of a folder are one line.
+installing::say_new() {
+  local folder path
+  local -a paths=()
+  while IFS= read -r folder; do
+    if [[ -z $folder ]]; then continue; fi
+    mapfile -t paths <<<"${installing_new[$folder]%$'\n'}"
+    if ((${#paths[@]} > 10)); then
+      installing::say new "$folder/: ${#paths[@]} files"
+    else
+      for path in "${paths[@]}"; do installing::say new "$path"; done
+    fi
+  done < <(printf '%s\n' "${!installing_new[@]}" | LC_ALL=C sort)
 }
 
 # The user has changed this file. A new version is put beside it once; the user may then merge or remove it.
@@ -183,6 +207,8 @@ installing::apply() {
   local path manifest
   for ((i = 0; i < ${#installing_writes[@]}; i += 2)); do
     cp -P --preserve=mode -- "$kit/${installing_writes[i]}" "$stage/$i"
+    path=${installing_writes[i + 1]%.new}
+    if [[ -n ${installing_edits[$path]:-} ]]; then sed -i "${installing_edits[$path]}" -- "$stage/$i"; fi
   done
   for ((i = 0; i < ${#installing_writes[@]}; i += 2)); do
     path=$root/${installing_writes[i + 1]}

@@ -132,7 +132,10 @@ probe_login::file_system() {
 
 probe_login::environment() {
   local version environment
-  environment=${site[environment]:-$(environment::find "$1" 2>/dev/null || true)}
+  # What job_submitter.sh takes without --environment. .env has been read.
+  environment=${HPC_ENVIRONMENT:-${site[environment]:-}}
+  if [[ $environment == [!/]* ]]; then environment=$PWD/$environment; fi
+  if [[ -z $environment ]]; then environment=$(environment::find "$1" 2>/dev/null || true); fi
   if ! version=$(common::first_python 9 python3 ${environment:+"$environment/bin/python"}); then
     findings::add problem environment 'no python3 of 3.9 or later, neither on this machine nor in an environment' 'load one before you submit (module load python), or put it into PATH'
     return
@@ -140,6 +143,8 @@ probe_login::environment() {
   version=$("$version" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
   if [[ -x $environment/bin/python ]]; then
     findings::add ok environment "python $version; $environment"
+  elif [[ -n ${HPC_ENVIRONMENT:-} ]]; then
+    findings::add problem environment "HPC_ENVIRONMENT=$HPC_ENVIRONMENT has no bin/python" 'correct it, in your shell or in .env'
   else
     findings::add note environment "python $version; no virtual environment for $1" "make it once, unless your jobs run in a container:  bash venv/create.sh"
   fi

@@ -53,7 +53,7 @@ class Case:
         self.job = run.job_of(task.number)
         self.cause = self.attempt.cause if self.attempt else ""
         self.slurm_says = ""
-        if not self.cause or (task.state == "cancelled" and self.cause != "cancelled" and not task.was_stopped):
+        if not self.cause or (task.state == "cancelled" and self.cause != "cancelled"):
             self.cause = self.ask_slurm()
         self.rank, self.node, self.status = self.first_to_fail()
         own = os.path.join(task.folder, f"rank_{self.rank}.txt")

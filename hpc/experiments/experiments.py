@@ -21,7 +21,7 @@ from runs import FINAL, Run, Task
 from slurm import Slurm, ask, duration, say
 
 HEAD = ("JOB", "NAME", "NODES", "STATE", "ATTEMPTS", "PROGRESS", "ELAPSED", "METRIC", "OUTPUT PATH")
-STATES = ("enqueued", "running", "suspended", "paused", "completed", "failed", "cancelled")
+STATES = ("enqueued", "running", "suspended", "paused", "completed", "failed", "stopped", "cancelled")
 
 
 def account(run):

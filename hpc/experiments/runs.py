@@ -15,7 +15,7 @@ from measured import measured, metric_files_in
 from progress import loss_of, progress_of
 from slurm import indices, seconds_of
 
-FINAL = ("completed", "failed", "cancelled")
+FINAL = ("completed", "failed", "cancelled", "stopped")
 
 
 class Request(NamedTuple):
@@ -68,12 +68,14 @@ class Task:
 
     @functools.cached_property
     def state(self):
-        """One of the states of system 000, or `cancelled` or `suspended`."""
+        """One of the states of system 000, or `cancelled`, `stopped` or `suspended`."""
         noted, slurm = self.noted, self.run.slurm
         if noted == "completed":
             return noted
+        if self.was_stopped:
+            return "stopped"
         if noted == "failed" and self.attempts:
-            return "cancelled" if self.attempts[-1].cause == "cancelled" or self.was_stopped else noted
+            return "cancelled" if self.attempts[-1].cause == "cancelled" else noted
         if noted == "failed":
             return noted
         if slurm.silence:

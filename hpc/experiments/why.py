@@ -244,7 +244,7 @@ def describe(run, task):
             return ("paused" if task.attempts else "pending"), f"{waits}: {explain_reason(live)}", None, None
         return task.state, waits, None, None
     case = Case(run, task)
-    if task.was_stopped:
+    if task.state == "stopped":
         told = f"it has saved and stopped, as experiments.sh stop asked, after {duration(task.elapsed)}"
         return "stopped", told, fields(case)["again"], None
     if task.state == "cancelled" and re.match(r"(?:lost|not_started) (?!\w*FAIL|OUT_OF|TIMEOUT|PREEMPTED)", case.cause):

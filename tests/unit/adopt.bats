@@ -64,11 +64,18 @@ upstream() {
 
 @test "the first time: the parts with their pages, a configuration; not the kit's own README, not the kit's tests, nor what is there" {
   adopt "$program" >"$BATS_TEST_TMPDIR/said"
-  [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/clusters/plai.sh ./hpc/job/batch.sh ./hpc/job/shims/python ./hpc/job/sweep_trial.sh ./hpc/lib/common.sh ./hpc/lib/launchers.sh ./hpc/lib/line.sh ./hpc/lib/slurm.sh ./hpc/old/one.sh ./hpc/old/two.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
+  [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './.gitignore ./experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/clusters/plai.sh ./hpc/job/batch.sh ./hpc/job/shims/python ./hpc/job/sweep_trial.sh ./hpc/lib/common.sh ./hpc/lib/launchers.sh ./hpc/lib/line.sh ./hpc/lib/slurm.sh ./hpc/old/one.sh ./hpc/old/two.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
   [[ $(stat --format=%a -- "$program/hpc/job/sweep_trial.sh") == 755 && $(readlink -- "$program/hpc/job/shims/python") == ../sweep_trial.sh ]]
   has 'run me.py' 'print("mine")'
-  grep -qx 'new       hpc/job/batch.sh' "$BATS_TEST_TMPDIR/said"
-  [[ $(wc -l <"$BATS_TEST_TMPDIR/said") == 16 ]]
+  # Of a folder with many new files their number.
+  diff "$BATS_TEST_TMPDIR/said" - <<'SAID'
+new       hpc/: 12 files
+new       singularity/run.sh
+new       train/loop.py
+new       venv/requirements.txt
+new       experiment_configurations.txt: no command yet
+added     .gitignore: /.venv/ /.env __pycache__/
+SAID
   run ! grep -v '^#' "$program/experiment_configurations.txt"
 }
 
@@ -181,6 +188,26 @@ upstream() {
   [[ -e $BATS_TEST_TMPDIR/d/survival/loop.py && ! -e $BATS_TEST_TMPDIR/d/train ]]
 }
 
+@test "the template of a sweep starts the kit's package by its name in the project" {
+  cp -- "$checkout/hpc/sweeper.yml" "$kit/hpc/"
+  touch -- "$program/train.py"
+  adopt "$program" >/dev/null
+  diff <(sed 's/^  - train$/  - hpc_train/' "$checkout/hpc/sweeper.yml") "$program/hpc/sweeper.yml"
+  run ! cmp --quiet "$checkout/hpc/sweeper.yml" "$program/hpc/sweeper.yml"
+  says -- "$program"
+  # A kit that did not change it has put it there.
+  cp -- "$kit/hpc/sweeper.yml" "$program/hpc/"
+  sed -i "s/^[0-9a-f]*  hpc\/sweeper.yml/$(sha256sum <"$kit/hpc/sweeper.yml" | cut -c 1-64)  hpc\/sweeper.yml/" "$program/hpc/.installed"
+  says 'upgraded  hpc/sweeper.yml' -- "$program"
+  echo '# mine' >>"$program/hpc/sweeper.yml"
+  echo '# new' >>"$kit/hpc/sweeper.yml"
+  says 'kept      hpc/sweeper.yml: .*' -- "$program"
+  grep -qx '  - hpc_train' "$program/hpc/sweeper.yml.new"
+  mkdir -- "$BATS_TEST_TMPDIR/b"
+  adopt "$BATS_TEST_TMPDIR/b" >/dev/null
+  cmp "$kit/hpc/sweeper.yml" "$BATS_TEST_TMPDIR/b/hpc/sweeper.yml"
+}
+
 @test "the kit's package works under another name, beside a train.py" {
   mkdir -- "$BATS_TEST_TMPDIR/b"
   rm -r -- "$kit/train"
@@ -188,7 +215,7 @@ upstream() {
   echo 'raise SystemExit("the wrong train")' >"$BATS_TEST_TMPDIR/b/train.py"
   adopt "$BATS_TEST_TMPDIR/b" >/dev/null
   # All of it that needs no other package is imported under its name, and nothing of it as train.
-  run grep -rnE '^ *(from|import) train\b' "$BATS_TEST_TMPDIR/b/hpc_train"
+  run grep -rnE --include='*.py' '^ *(from|import) train\b' "$BATS_TEST_TMPDIR/b/hpc_train"
   [[ $status == 1 ]]
   local python
   for python in "$checkout"/.venv/*/bin/python; do
@@ -374,10 +401,15 @@ STUB
   has hpc/job/batch.sh 'version 1 of hpc/job/batch.sh'
 }
 
-@test "git: what the kit makes is ignored, by lines that are not there yet; nothing of it without a repository" {
+@test "git: what the kit makes is ignored, by lines that are not there yet; also before there is a repository" {
+  printf '*.pt\n.env' >"$program/.gitignore"
   adopt "$program" >/dev/null
-  [[ ! -e $program/.gitignore ]]
+  has .gitignore $'*.pt\n.env\n/.venv/\n__pycache__/'
+  says -- "$program"
+  touch -- "$program/.env"
   git -C "$program" init --quiet
+  says -- "$program"
+  [[ -z $(git -C "$program" status --porcelain -- .env) ]]
   printf '*.pt\n.venv\n__pycache__' >"$program/.gitignore"
   says 'added     .gitignore: /.env' -- "$program"
   has .gitignore $'*.pt\n.venv\n__pycache__\n/.env'

@@ -204,6 +204,21 @@ found() {
   found note 'more than can be counted in 15 s' probe_login::runs "$outputs"
 }
 
+@test "the environment: that of HPC_ENVIRONMENT comes before the site's and the project's" {
+  probes
+  local -r mine=$BATS_TEST_TMPDIR/mine
+  mkdir -p -- "$mine/bin" "$BATS_TEST_TMPDIR/project"
+  ln -s -- "$(command -v python3)" "$mine/bin/python"
+  found note 'no virtual environment' probe_login::environment "$BATS_TEST_TMPDIR/project"
+  printf 'HPC_ENVIRONMENT=%s\n' "$mine" >"$BATS_TEST_TMPDIR/project/.env"
+  dotenv::each "$BATS_TEST_TMPDIR/project/.env" secrets::take_setting
+  site[environment]=/of/the/site
+  found ok "; $mine" probe_login::environment "$BATS_TEST_TMPDIR/project"
+  cd -- "$BATS_TEST_TMPDIR"
+  HPC_ENVIRONMENT=mine found ok "; $mine" probe_login::environment "$BATS_TEST_TMPDIR/project"
+  HPC_ENVIRONMENT=/missing found problem 'HPC_ENVIRONMENT=/missing has no bin/python' probe_login::environment "$BATS_TEST_TMPDIR/project"
+}
+
 @test "W&B's key: each place, its mode, and never the key itself" {
   probes
   local -r key=$(printf '%040d' 12345) folder=$BATS_TEST_TMPDIR/project

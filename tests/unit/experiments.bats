@@ -408,7 +408,7 @@ shown() {
   echo failed >"$outputs/going_20260101-000001_1/task_1/state"
   : >"$STUB/queue"
   run -0 --separate-stderr command_of list --name going
-  [[ $output == *' cancelled '* ]]
+  [[ $output == *' stopped '* ]]
   run -0 --separate-stderr command_of why 2
   [[ $output == *'stopped: it has saved and stopped, as experiments.sh stop asked'*'experiments.sh resubmit 2'* ]]
   : >"$stop"

@@ -163,6 +163,27 @@ make_cases() {
   diff <(grep -v from_one "$BATS_TEST_TMPDIR/before") <(find "$project" ! -type d ! -name .installed ! -name 'from_one.sh*' -printf '%P %T@ %s\n' | sort)
 }
 
+@test "an environment or an image of the script needs no venv/create.sh; a module command that is not here is noted" {
+  script bare 'module load a' 'python train.py'
+  script made 'source /envs/x/bin/activate' 'python train.py'
+  unset -f module
+  run -0 --separate-stderr from "$scripts/bare.sbatch" --dry-run "$project"
+  if ! compgen -G '/etc/profile.d/*lmod.sh' && ! compgen -G '/etc/profile.d/modules.sh' && ! compgen -G '/usr/share/*/init/bash'; then
+    [[ $stderr == *'note: this machine has no command module. '*'remove site[modules] from hpc/clusters/from_bare.sh'* ]]
+  fi
+  module() { :; }
+  export -f module
+  run -0 --separate-stderr from "$scripts/bare.sbatch" "$project"
+  [[ $stderr != *'no command module'* && $stderr == *$'\n  bash venv/create.sh\n'* ]]
+  rm -r -- "$project/hpc"
+  run -0 --separate-stderr from "$scripts/made.sbatch" "$project"
+  [[ $stderr == *'next: look'* && $stderr != *'create.sh'* && $stderr != *'no command module'* ]]
+  script image 'singularity exec /images/a.sif python train.py'
+  rm -r -- "$project/hpc"
+  run -0 --separate-stderr from "$scripts/image.sbatch" "$project"
+  [[ $stderr == *'next: look'* && $stderr != *'create.sh'* ]]
+}
+
 # refused PATTERN [ARGUMENT...]   Nothing is written.
 refused() {
   fails_with 2 "$1" from "${@:2}"
