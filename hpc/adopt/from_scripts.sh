@@ -265,7 +265,7 @@ from_scripts::profile() {
 $base${base:+$'\n'}$content"
 }
 
-# As a job looks for it (hpc/job/lib/node_setup.sh).
+# Looks where a job looks (hpc/job/lib/node_setup.sh).
 from_scripts::has_module() {
   local script
   for script in /etc/profile.d/{z00_lmod,lmod,modules}.sh /usr/share/{lmod/lmod,modules}/init/bash; do

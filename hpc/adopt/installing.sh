@@ -140,7 +140,7 @@ installing::decide_one() {
   fi
 }
 
-# Three hundred names would hide the lines that matter: many new files of a folder are one line.
+# Prints one line for a folder with many new files, because 300 names would hide the lines that matter.
 installing::say_new() {
   local folder path
   local -a paths=()

@@ -132,7 +132,7 @@ probe_login::file_system() {
 
 probe_login::environment() {
   local version environment
-  # What job_submitter.sh takes without --environment. .env has been read.
+  # The environment that job_submitter.sh takes without --environment. The settings in .env are exported already.
   environment=${HPC_ENVIRONMENT:-${site[environment]:-}}
   if [[ $environment == [!/]* ]]; then environment=$PWD/$environment; fi
   if [[ -z $environment ]]; then environment=$(environment::find "$1" 2>/dev/null || true); fi
