@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2034 # the tests use the variables
-# The scripts of tests/sbatch_scripts/, for unit/from_sbatch.bats and cluster/from_sbatch.bats. Needs helpers.bash.
+# Helpers for the scripts of tests/sbatch_scripts/, for unit/from_sbatch.bats and cluster/from_sbatch.bats. Needs helpers.bash.
 
 from_sbatch_scripts=${BASH_SOURCE[0]%/*}/sbatch_scripts
 from_sbatch_golden=${BASH_SOURCE[0]%/*}/golden/from_sbatch # _said, _cases and _differences.txt
 
-# from_sbatch::project FOLDER   A project in FOLDER, with the files that the scripts name.
+# from_sbatch::project FOLDER   Makes a project in FOLDER with the files that the scripts name.
 from_sbatch::project() {
   local file
   mkdir -p -- "$1"

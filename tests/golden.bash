@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# The golden table, tests/golden/sbatch_argv.txt, for unit/golden.bats and cluster/table.bats. Needs helpers.bash.
+# Reads the golden table, tests/golden/sbatch_argv.txt, for unit/golden.bats and cluster/table.bats. Needs helpers.bash.
 
 golden_file=${BASH_SOURCE[0]%/*}/golden/sbatch_argv.txt
 
-# golden::read   Fills golden_options with the blocks' OPTIONS, and golden_argv with their arguments, one a line.
+# golden::read   Fills golden_options with the OPTIONS of the blocks, and golden_argv with their arguments, one a line.
 golden::read() {
   local line
   local -i block=-1
@@ -22,8 +22,8 @@ golden::read() {
   done <"$golden_file"
 }
 
-# golden::words ARRAY OPTIONS   The words of OPTIONS, in quotes or not. Settings of the environment in front of them
-# go to the array golden_settings.
+# golden::words ARRAY OPTIONS   Splits OPTIONS into words, quoted or not. Environment settings in front of them go to the array
+# golden_settings.
 golden::words() {
   local -n words=$1
   mapfile -d '' words < <(xargs --no-run-if-empty printf '%s\0' <<<"$2")
@@ -34,8 +34,8 @@ golden::words() {
   done
 }
 
-# golden::project   Sets `project`, with the files that the blocks name, its data in SCRATCH; its folder is to be the
-# working directory.
+# golden::project   Sets `project` to a project with the files that the blocks name and its data in SCRATCH. The caller must change into its
+# folder.
 golden::project() {
   make_project
   local -r plain=$BATS_TEST_TMPDIR/project
@@ -52,7 +52,7 @@ golden::project() {
   printf 'true 1\ntrue 2\n\ntrue 3\n' >"$project/three.txt"
 }
 
-# golden::shown WORD...   One a line, with what differs from run to run replaced.
+# golden::shown WORD...   Prints the words, one a line; replaces what differs from run to run.
 golden::shown() {
   local -r run_directory=${*: -1}
   local word

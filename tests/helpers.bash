@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# What test files share:  source "$BATS_TEST_DIRNAME/../helpers.bash"
+# Functions that test files share:  source "$BATS_TEST_DIRNAME/../helpers.bash"
 #
 #   checkout        variable: the kit under test
-#   make_project, make_project_in   a copy of the kit, as the project of somebody, in a folder with an odd name
+#   make_project, make_project_in   a copy of the kit as a user's project, in a folder with an unusual name
 #   experiments     writes that project's configuration file
-#   use_libraries   sources libraries of the kit into the test itself
-#   cluster_up, cluster_up_with, cluster_down, cluster_env      the pocket cluster; see below
+#   use_libraries   sources libraries of the kit into the test's shell
+#   cluster_up, cluster_up_with, cluster_down, cluster_env      start, stop and use the pocket cluster; see below
 #   submitter, submit, wait_for_job, no_jobs, job_field, job_log     jobs
-#   make_sif        a file that is a container image by its header and table, and of no use
-#   stub_slurm      for tests of the submitter alone: takes every job, and writes down what it is given
-#   path_without    a PATH in which a program is not
-#   fails_with      runs a command that must fail with one line that says why
-#   wait_until      polls until a command succeeds: tests wait by it, not by loops or `sleep`
+#   make_sif        a file with the header and table of a container image, which no runtime can start
+#   stub_slurm      a Slurm for tests of the submitter: it accepts every job and records its arguments
+#   path_without    a PATH without a program
+#   fails_with      runs a command that must fail with a message of one line
+#   wait_until      polls until a command succeeds; tests use it in place of loops and `sleep`
 
 bats_require_minimum_version 1.5.0
 declare -g stderr+='' # run --separate-stderr sets these
@@ -19,16 +19,16 @@ declare -ga stderr_lines+=()
 
 checkout=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
-# Nothing of the person or the job that runs the tests decides how they end. bats reads this file again for
-# each test: what cluster_env exported for the file stays.
+# The environment of the user or job that runs the tests must not change their results. bats reads this file again for each test; the
+# variables that cluster_env exported for the file stay.
 for helpers_name in "${!HPC_@}" "${!SLURM_@}" "${!SBATCH_@}" RUN_DIRECTORY PYTHON TMPDIR; do
   if [[ $helpers_name != SLURM_CONF ]]; then unset -v "$helpers_name"; fi
 done
 export BASH_ENV=$checkout/tests/older_bash.sh # bash 4.4 is what Rocky 8 and SLES 15 have
 export XDG_CONFIG_HOME=$BATS_RUN_TMPDIR/config XDG_STATE_HOME=$BATS_RUN_TMPDIR/state
 
-# make_project   Sets `project` to a new copy of the kit: a folder of an odd name in that of the test. It is no git repository, and its
-# environment is the checkout's.
+# make_project   Sets `project` to a new copy of the kit in the test's folder. The copy has an unusual name, is no git repository, and uses
+# the checkout's environment.
 make_project() {
   make_project_in "$BATS_TEST_TMPDIR"
 }
@@ -48,12 +48,12 @@ NAME
   experiments 'true'
 }
 
-# experiments LINE...   The configuration file of the project.
+# experiments LINE...   Writes the project's configuration file.
 experiments() {
   printf '%s\n' "$@" >"$project/experiment_configurations.txt"
 }
 
-# use_libraries NAME...   In the order of job_submitter.sh
+# use_libraries NAME...   Sources them in the order of job_submitter.sh.
 use_libraries() {
   local name file
   for name in "$@"; do
@@ -64,17 +64,17 @@ use_libraries() {
   done
 }
 
-# A file of cluster tests calls cluster_up in setup_file and cluster_down in teardown_file. The cluster is
-# the one that POCKET_CLUSTER_DIR names, as in tests/run.sh; where it is not set, the file has its own.
+# A file of cluster tests calls cluster_up in setup_file and cluster_down in teardown_file. It uses the cluster of POCKET_CLUSTER_DIR, which
+# tests/run.sh sets; without that variable the file starts its own.
 cluster_up() {
   cluster_up_with --nodes 4
 }
 
-# cluster_up_with OPTION...   Of pocket_cluster.sh up, for a cluster of the file's own.
+# cluster_up_with OPTION...   Starts a cluster for this file alone, with these options of pocket_cluster.sh up.
 cluster_up_with() {
   if [[ -z ${POCKET_CLUSTER_DIR:-} ]]; then
     export POCKET_CLUSTER_DIR=$BATS_FILE_TMPDIR/pocket helpers_own_cluster=1
-    # bats waits for all that hold its descriptors: the daemons must not
+    # bats waits for every process that holds its descriptors, so the daemons must not hold them.
     bash "$checkout/hpc/pocket_cluster.sh" up "$@" 3>&- 4>&-
   fi
   cluster_env
@@ -86,7 +86,7 @@ cluster_down() {
   fi
 }
 
-# The cluster's exports, with a SCRATCH of the test file alone.
+# Exports the cluster's variables, and a SCRATCH that only this test file uses.
 cluster_env() {
   # shellcheck source=/dev/null
   source <(bash "$checkout/hpc/pocket_cluster.sh" env)
@@ -94,7 +94,7 @@ cluster_env() {
   mkdir -p -- "$SCRATCH"
 }
 
-# make_sif FILE   With a partition of squashfs for the system, of 64 kB, behind a definition file.
+# make_sif FILE   Writes an image with a definition file and a system partition of 64 kB of squashfs.
 make_sif() {
   python3 - "$1" <<'PYTHON'
 import struct, sys
@@ -110,8 +110,8 @@ open(sys.argv[1], "wb").write(file)
 PYTHON
 }
 
-# stub_slurm   Puts a Slurm in front that takes every job, as number 4711, and writes the arguments to the file RECORD,
-# each with a NUL. What sinfo shows is in the file partitions of its folder, stub.
+# stub_slurm   Puts a Slurm first in PATH that accepts every job as number 4711 and writes the arguments to the file RECORD, each ended by a
+# NUL. sinfo prints the file partitions of its folder, stub.
 stub_slurm() {
   stub=$BATS_TEST_TMPDIR/stub
   export RECORD=$stub/record STUB=$stub
@@ -142,9 +142,9 @@ PARTITIONS
   PATH=$stub:$PATH
 }
 
-# path_without NAME...   Prints PATH without these programs: links to all others stand for a folder that has one. Nothing is
-# written into such a folder, as it would go through the link into the machine's own program: stubs have a folder of their
-# own, first in PATH.
+# path_without NAME...   Prints PATH without these programs: a folder that has one is replaced by a folder of links to all its other
+# programs. Never write into such a folder, because the write would go through the link into the machine's own program. Stubs have a folder
+# of their own, first in PATH.
 path_without() {
   local folder name links path=''
   local -a folders
@@ -162,12 +162,12 @@ path_without() {
   printf '%s\n' "$path"
 }
 
-# submitter OPTION...   The project's job_submitter.sh; for `run` and the like.
+# submitter OPTION...   Runs the project's job_submitter.sh; for `run` and similar callers.
 submitter() {
   bash "$project/hpc/job_submitter.sh" "$@" 3>&- 4>&-
 }
 
-# submit OPTION...   Sends a job that must be accepted: sets `job`, and `run_directory` of that job.
+# submit OPTION...   Submits a job that must be accepted; sets `job` and its `run_directory`.
 submit() {
   job=$(submitter "$@") || return
   local file
@@ -176,8 +176,8 @@ submit() {
   done
 }
 
-# wait_for_job JOB SECONDS   Until Slurm has ended it, all tasks of an array. Sets `job_states`, one word for
-# each task. Fails, with what it is doing, when it takes longer.
+# wait_for_job JOB SECONDS   Waits until Slurm has ended the job, with all tasks of an array. Sets `job_states` to one word for each task.
+# If it takes longer, fails and prints what the job is doing.
 wait_for_job() {
   wait_until "$2" job_has_ended "$1" || { scontrol --oneliner show job "$1" >&2 && return 1; }
 }
@@ -187,23 +187,23 @@ job_has_ended() {
   ! grep -qvxE 'BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|TIMEOUT' <<<"$job_states"
 }
 
-# no_jobs [OPTION...]   Of squeue.
+# no_jobs [OPTION...]   Succeeds if squeue with these options shows no job.
 no_jobs() {
   [[ -z $(squeue --noheader "$@") ]]
 }
 
-# job_field JOB NAME   The value of NAME in `scontrol show job`; nothing where Slurm does not show it.
+# job_field JOB NAME   Prints the value of NAME in `scontrol show job`, or nothing if Slurm does not show it.
 job_field() {
   scontrol --oneliner show job "$1" | LC_ALL=C sed -nE "s/(^|.* )$2=([^ ]*).*/\\2/p"
 }
 
-# job_log [TASK]   What the job of the last `submit` printed.
+# job_log [TASK]   Prints the log of the job of the last `submit`.
 job_log() {
   cat -- "$run_directory/task_${1:-1}/log.txt"
 }
 
-# fails_with STATUS PATTERN COMMAND...   COMMAND must end with STATUS, print nothing on standard output, and
-# on standard error one line that the regular expression matches.
+# fails_with STATUS PATTERN COMMAND...   COMMAND must exit with STATUS, print nothing on standard output, and print one line on standard
+# error that matches the regular expression.
 fails_with() {
   local -r wanted=$1 pattern=$2
   shift 2
@@ -215,8 +215,8 @@ fails_with() {
   fi
 }
 
-# patience SECONDS   Prints how long that takes now: a machine whose cores have N times the processes that they can run gets
-# N times as long, up to 6.
+# patience SECONDS   Prints a time-out adapted to the load: if the machine has N times more running processes than cores, the time is N
+# times as long, at most 6 times.
 patience() {
   local load running cores busy
   read -r load _ _ running _ </proc/loadavg # of the last minute, and now
@@ -226,18 +226,18 @@ patience() {
   printf '%d\n' "$(($1 * (busy < 1 ? 1 : busy > 6 ? 6 : busy)))"
 }
 
-# wait_until SECONDS COMMAND...   The one way to wait in a test. Fails when the time, on a machine that is idle, is over.
+# wait_until SECONDS COMMAND...   Polls until COMMAND succeeds. Fails after SECONDS on an idle machine, later on a busy one.
 wait_until() {
   local -r began=$SECONDS
   local -i deadline=SECONDS+$1
   local pause
   until "${@:2}"; do
-    # What has become of the machine meanwhile counts.
+    # Take the load into account that the machine has now.
     if ((SECONDS >= deadline && SECONDS >= (deadline = began + $(patience "$1")))); then
       printf 'in vain for %s s: %s\n' "$((SECONDS - began))" "${*:2}" >&2
       return 1
     fi
-    # Each look takes CPU from what is waited for: a question to Slurm is half a dozen processes.
+    # Each poll takes CPU from the process that the test waits for: one question to Slurm starts half a dozen processes.
     case $((SECONDS - began)) in
       [01]) pause=0.05 ;;
       ?) pause=0.15 ;;
@@ -247,7 +247,7 @@ wait_until() {
   done
 }
 
-# wait_status PROCESS   Waits for a background process of the test, and sets `status` to its own.
+# wait_status PROCESS   Waits for a background process of the test and sets `status` to its exit status.
 wait_status() {
   status=0
   wait "$1" || status=$?

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # tests/install_apptainer.sh
 #
-# Puts a real Apptainer on a Debian machine for the tests, and prints the folder of its `apptainer`. Once it is
-# there, or where the machine has one of its own, it only prints. Run by root. Debian 12 has no Apptainer: that of
-# Debian's unstable release goes to /opt/hpc_kit_apptainer, with the C library that it needs, which nothing else
+# Installs a real Apptainer for the tests on a Debian machine and prints the folder of its `apptainer`. If the machine already has one, the
+# script only prints its folder. Run by root. Debian 12 has no package of Apptainer, so the script takes the one of Debian unstable and puts
+# it into /opt/hpc_kit_apptainer, together with the C library that it needs. Nothing else on the machine uses that folder. apt downloads the
+# packages from this machine's own mirror and verifies them.
 # on the machine uses. Packages come from the mirror that this machine's apt has, by apt, which checks them.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -27,7 +28,7 @@ main() {
     flock "$lock"
     if [[ ! -e $prefix/complete ]]; then install::all; fi
   fi
-  # As udev has it on most machines; FUSE itself lets users mount only what is theirs.
+  # udev gives this mode on most machines. FUSE itself makes sure that users mount only their own files.
   if [[ -O /dev/fuse && $(stat -c %a /dev/fuse) != 666 ]]; then chmod 666 /dev/fuse; fi
   printf '%s\n' "$prefix/bin"
 }
@@ -49,7 +50,7 @@ install::all() {
   touch -- "$prefix/complete"
 }
 
-# By an apt whose lists, cache and sources are a folder of its own: the machine's stay as they are.
+# Give apt its own folder for lists, cache and sources, so that those of the machine do not change.
 install::download() {
   local mirror log=$work/log
   local -a options
@@ -69,8 +70,8 @@ install::download() {
   fi
 }
 
-# Apptainer finds its other parts from where it lies: its two programs relative to bin/, its starter one folder
-# higher than Debian puts it.
+# Apptainer finds its other parts relative to its own place: two programs relative to bin/, and its starter one folder higher than Debian
+# installs it.
 install::unpack() {
   local package program libraries
   rm -rf -- "$prefix"
@@ -79,11 +80,11 @@ install::unpack() {
   mv -- "$work"/root/usr/{bin,lib} "$work"/root/{etc,var} "$prefix/"
   libraries=$(dirname -- "$prefix"/lib/*/libc.so.6)
   ln -s ../etc ../var "$prefix/lib/"
-  # The old form of the path (rpath) also holds for what the libraries need themselves.
+  # The old form of the path (rpath) is also used to find the libraries that these libraries need.
   for program in "$prefix/bin/apptainer" "$libraries/apptainer/bin/starter"; do
     patchelf --set-interpreter "$libraries"/ld-linux-*.so.* --force-rpath --set-rpath "$libraries" "$program"
   done
-  # To root of a machine that lacks a capability it would give what root does not have.
+  # On a machine where root lacks a capability, these files would give it to root.
   sed -i 's/^root default capabilities = .*/root default capabilities = no/' "$prefix/etc/apptainer/apptainer.conf"
 }
 

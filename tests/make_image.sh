@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # tests/make_image.sh
 #
-# Builds the image of the container tests by singularity/build.sh, from a new Debian folder and without any hub,
-# and prints its name. Built once on a machine for each content of what it is made of; kept in .venv/. Run by root,
-# which makes the folder; the image is built by an ordinary user, who needs no root for that.
+# Builds the image of the container tests with singularity/build.sh from a new Debian folder, without a registry, and prints its path. The
+# image is built once on a machine for each version of its inputs and is kept in .venv/. Run by root, who makes the Debian folder; an
+# ordinary user then builds the image, which needs no root.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -28,7 +28,7 @@ main() {
   printf '%s\n' "$image"
 }
 
-# make::image IMAGE   In a folder that other users can enter, as they may not enter the checkout's.
+# make::image IMAGE   Builds it in a folder that other users can enter, because they may not be able to enter the checkout's.
 make::image() {
   local -r image=$1
   common::note 'building the image of the container tests (once; minutes) …'
@@ -40,7 +40,7 @@ make::image() {
   cp -R -- "$project/singularity" "$project/venv" "$work/project/"
   cp -R -- "$project/hpc/lib" "$work/project/hpc/"
   chown -R -- "$user:" "$work/home" "$work/project"
-  # What a user of no privilege can unpack has one owner, and no devices.
+  # An unprivileged user can unpack the folder only if all files have one owner and there are no devices.
   find "$work/debian/dev" -mindepth 1 -delete
   chown --no-dereference -R 0:0 -- "$work/debian"
   if ! { apptainer --quiet build --mksquashfs-args '-comp zstd -Xcompression-level 1' "$work/base.sif" "$work/debian" &&
@@ -54,7 +54,7 @@ make::image() {
   mv -T -- "$image.partial" "$image"
 }
 
-# From the mirror that this machine's apt has.
+# Use the mirror of this machine's apt.
 make::debian() {
   local source
   source=$(apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian')

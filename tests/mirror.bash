@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Where packages of other releases of Debian come from: the mirror that this machine's apt has.
+# Uses the mirror of this machine's apt for packages of other Debian releases.
 
-# Prints options of apt to read another release. A mirror that is a copy of an earlier day has lists whose date has passed;
-# they are signed all the same.
+# Prints the options of apt for reading another release. A mirror that keeps the copy of an earlier day has expired lists; they are signed
+# nevertheless.
 mirror::options() {
   printf '%s\n' Acquire::Languages=none Acquire::Check-Valid-Until=false
 }
 
-# Prints its address.
+# Prints the mirror's address.
 mirror::debian() {
   local codename address
   # shellcheck source=/dev/null

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # tests/roots.sh [VERSION]... [SUITE|FILE]...
 #
-# Runs tests on other versions of Slurm, each in the root of another release of Debian, and ends with a table of
-# which tests passed where and the line `N passed, N failed`. Run by root, through tests/run.sh sites.
-#   VERSION   24.11 (Debian 13), 26.05 (Debian's unstable release); all when none is named
-#   SUITE     as of tests/run.sh; cluster and faults when none is named
-# A root is made once, minutes, in ${XDG_CACHE_HOME:-~/.cache}/hpc_kit_roots. To make it anew, as unstable moves on,
-# remove its folder. What each version printed stays beside it, in VERSION.log.
+# Runs tests on other versions of Slurm, each in the root file system of another Debian release. Ends with a table of the tests that passed
+# on each version and the line `N passed, N failed`. Run by root, through tests/run.sh sites.
+#   VERSION   24.11 (Debian 13), 26.05 (Debian unstable); default: all
+#   SUITE     as for tests/run.sh; default: cluster and faults
+# A root is made once, which takes minutes, in ${XDG_CACHE_HOME:-~/.cache}/hpc_kit_roots. To make it again, for example after unstable has
+# moved on, remove its folder. The output of each version stays beside it, in VERSION.log.
 #
-# The tests run in namespaces on an overlay: nothing of theirs reaches the root, the checkout or this machine, and nothing
-# outlives them; they have no way to other networks. The root's own bash, Python and Slurm run the kit. Jobs that train
-# need torch, which has no packages for each Python: they have the environment of the checkout, and the Python that made it.
+# The tests run in namespaces on an overlay. They cannot change the root, the checkout or this machine, no process of theirs stays, and they
+# cannot reach other networks. The kit runs with the root's own bash, Python and Slurm. Jobs that train need torch, which has no packages
+# for every Python, so they use the checkout's environment and the Python that made it.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -64,7 +64,7 @@ main() {
   roots::table "${versions[@]}"
 }
 
-# roots::prepare TEST...   What the tests in a root find made, as they could not make it there.
+# roots::prepare TEST...   Makes what the tests cannot make inside a root.
 roots::prepare() {
   local folder
   local -r checkout=$project
@@ -84,14 +84,14 @@ roots::prepare() {
   fi
 }
 
-# roots::folder VERSION   Another list of packages is another root.
+# roots::folder VERSION   Prints the folder of its root; another list of packages gives another folder.
 roots::folder() {
   local key
   key=$(printf '%s\n' "${roots_release[$1]}" "${roots_packages[@]}" | sha256sum)
   printf '%s/%s-%s\n' "$roots_cache" "$1" "${key:0:12}"
 }
 
-# roots::make VERSION   Makes its root, unless it is there. Its folder appears last, by rename.
+# roots::make VERSION   Makes its root if there is none. The folder is renamed into place when it is complete.
 roots::make() {
   local -r version=$1
   local root lock include mirror
@@ -105,7 +105,7 @@ roots::make() {
   if [[ ! -d $root ]]; then
     common::note "making the root of Debian's ${roots_release[$version]} for Slurm $version (once; minutes) …"
     rm -rf --one-file-system -- "$root.partial"
-    # What mmdebstrap mounts is gone with the namespaces, however it ends.
+    # The mounts of mmdebstrap disappear with the namespaces, however it ends.
     unshare --mount --pid --fork --kill-child --mount-proc -- \
       mmdebstrap --quiet --mode=root --variant=minbase --include="${include%,}" "${options[@]}" \
       "${roots_release[$version]}" "$root.partial" "$mirror" >&2 {lock}>&- ||
@@ -115,7 +115,7 @@ roots::make() {
   exec {lock}>&-
 }
 
-# roots::run VERSION TEST...   Runs them in the root. Of the checkout the tests get a copy of what git does not ignore.
+# roots::run VERSION TEST...   Runs the tests in the root, on a copy of the checkout without the files that git ignores.
 roots::run() {
   local -r version=$1
   local root work environments
@@ -126,7 +126,7 @@ roots::run() {
   environments=$(realpath -- "$project/.venv")
   mkdir -p -- "$work"/{merged,work,upper"$project",lower"${environments%/*}"}
   chmod 755 -- "$work" "$work"/{upper,lower}
-  # In a layer that nothing writes to, links to the checkout's files will do. All is one file system, as on this machine.
+  # Nothing writes to this layer, so hard links to the checkout's files are enough. All is one file system, as on this machine.
   cp --archive --link -- "$environments" "$work/lower${environments%/*}/" 2>/dev/null || {
     rm -rf -- "$work/lower$environments"
     cp --archive -- "$environments" "$work/lower${environments%/*}/"
@@ -154,7 +154,7 @@ roots::end() {
   roots_run=''
 }
 
-# roots::inside ROOT WORK TEST...   In the namespaces, as their process 1, which reaps whatever a test leaves.
+# roots::inside ROOT WORK TEST...   Runs in the namespaces as process 1, which reaps the processes that a test leaves behind.
 roots::inside() {
   local -r root=$1 work=$2 merged=$2/merged
   local path environments
@@ -175,12 +175,12 @@ roots::inside() {
     if [[ -d $path ]]; then mkdir -p -- "$merged$path"; else : >>"$merged$path"; fi
     mount --bind -o ro "$path" "$merged$path"
   done
-  # Its name tells the C library of this machine; under the name without one it is taken where it works.
+  # The name with the version belongs to this machine's C library. The root takes the file under the name without it, where that works.
   path=$(environment::folder "$project" cpu '')
   ln -sfn -- "$(environment::made "$project" cpu)" "$merged$environments/${path##*/}"
   if [[ $environments != "$project/.venv" ]]; then ln -sfn -- "$environments" "$merged$project/.venv"; fi
 
-  # Not chroot: in one no user may make a namespace, as Apptainer does.
+  # chroot would not do: inside one no user can make a namespace, which Apptainer does.
   ip link set lo up
   cd -- "$merged"
   pivot_root . .
@@ -191,7 +191,7 @@ roots::inside() {
   wait "$!"
 }
 
-# Where the Python lies that the environment was made by.
+# The folder of the Python that made the environment.
 roots::python_paths() {
   "$(bash "$project/venv/create.sh" cpu)/bin/python" - <<'PYTHON'
 import os, sys, sysconfig
@@ -202,7 +202,7 @@ else:
 PYTHON
 }
 
-# roots::table VERSION...   Which tests passed where, by file.
+# roots::table VERSION...   Prints a table, by file, of the tests that passed on each version.
 roots::table() {
   (cd -- "$roots_logs" && awk -v versions="$*" '
     BEGIN { count = split(versions, version) }

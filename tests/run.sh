@@ -2,10 +2,10 @@
 # tests/run.sh [lint|unit|cluster|faults|FILE]...
 # tests/run.sh sites [VERSION]... [unit|cluster|faults|FILE]...
 #
-# Runs the tests, all of them if none is named, and ends with the line  N passed, N failed.
+# Runs the named tests, or all of them, and ends with the line  N passed, N failed.
 #
-# Installs what they need (Debian packages as root or by sudo; Python packages in .venv), starts a pocket cluster of its own and removes
-# it.
+# Installs what they need (Debian packages as root or with sudo; Python packages in .venv), starts its own pocket cluster and removes it at
+# the end.
 #
 # lint: ShellCheck, shfmt, ruff, mypy
 #
@@ -13,13 +13,13 @@
 #
 # cluster: bats on a pocket cluster: real Slurm, real torchrun
 #
-# faults: trainings that are interrupted in all ways, and end with the same weights
+# faults: trainings that are interrupted in many ways and must end with the same weights
 #
-# FILE: one file of tests, by its path or its name
-# For example tests/unit/doctor.bats or tests/train/test_loop.py; or test_loop; or doctor, which is two files, tests/unit/doctor.bats and
+# FILE: one test file, by its path or its name
+# For example tests/unit/doctor.bats, tests/train/test_loop.py or test_loop. The name doctor runs two files, tests/unit/doctor.bats and
 # tests/cluster/doctor.bats.
 #
-# sites: the cluster and the faults, or what is named, on other versions of Slurm (24.11, 26.05)
+# sites: run the cluster and fault tests, or the named tests, on other versions of Slurm (24.11, 26.05)
 # tests/roots.sh has the details.
 #
 # Exit status: 0 if none failed, else 1; 2 if a name is unknown.
@@ -36,9 +36,9 @@ source "$project/hpc/lib/packages.sh"
 
 passed=0 failed=0 skipped=0
 run_workers=()
-# Three items, not one per file: starting pytest and the server that forks the ranks takes 5 s.
+# There are three items, not one per file, because pytest and the server that forks the ranks take 5 s to start.
 run_train=('tests/train/test_[a-f]*.py' 'tests/train/test_[g-n]*.py' 'tests/train/test_[!a-n]*.py')
-# What takes long comes first, so that the workers end at about the same time.
+# Long items come first, so that the workers end at about the same time.
 run_longest=(tests/faults/weights.bats tests/cluster/sites.bats lint tests/cluster/shapes.bats "${run_train[@]}"
   tests/faults/rows.bats tests/cluster/interruptions.bats tests/cluster/containers.bats tests/cluster/sweeps.bats
   tests/cluster/staging.bats tests/cluster/drill.bats tests/cluster/training.bats tests/cluster/jobs.bats
@@ -80,7 +80,7 @@ main() {
   ((failed == 0 && passed > 0))
 }
 
-# run::find NAME   The files of tests of that name, one a line.
+# run::find NAME   Prints the test files of that name, one a line.
 run::find() {
   local file
   for file in tests/{unit,cluster,faults}/*.bats tests/train/test_*.py; do
@@ -112,7 +112,7 @@ PROGRAMS
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if ((${#missing[@]} > 0)); then packages::install "${missing[@]}"; fi
 
-  # The tools live in an environment of their own that sees the kit's: nothing is installed twice.
+  # The tools have an environment of their own that also sees the packages of the kit's, so that nothing is installed twice.
   local kit_environment key
   kit_environment=$(bash venv/create.sh cpu)
   kit_environment=$(realpath -- "$kit_environment") # other checkouts may share it
@@ -124,7 +124,7 @@ PROGRAMS
     "$tools/bin/python" -c 'import site, sys; open(site.getsitepackages()[0] + "/kit.pth", "w").write(sys.argv[1])' \
       "$("$kit_environment/bin/python" -c 'import site; print(site.getsitepackages()[0])')"
     "$tools/bin/python" -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
-    # Only its data file is read, so not what it needs.
+    # The tests read only its data file, so its dependencies are not installed.
     "$tools/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps scikit-learn
     touch -- "$tools/complete"
   fi
@@ -137,9 +137,9 @@ run::find_interpreter() {
   if [[ $(head -c 2 -- "$(command -v python3)" | tr -d '\0') == '#!' ]]; then PATH=${interpreter%/*}:$PATH; fi
 }
 
-# Mounts an ext4 that lies in memory for the files of the tests, if root can have 6 GB for it. The tests create and delete files by the
-# hundred thousand, and an ext4 without a journal searches long for an inode that was not just freed. A tmpfs would not do: the kit
-# does not use it as a disk. The clusters stay on the disk, as the image of containers does: it is copied where the two differ.
+# Mount an ext4 in memory for the files of the tests, if root has 6 GB for it. The tests create and delete hundreds of thousands of files,
+# and an ext4 without a journal searches long for an inode that was not freed just before. A tmpfs does not work, because the kit does not
+# accept it as a disk. The clusters stay on the disk, and so does the container image, which would be copied between two file systems.
 run::take_memory() {
   local -r image=/dev/shm/${reports##*/}.ext4
   local room available
@@ -155,7 +155,7 @@ run::take_memory() {
   rm -- "$image" # the mount keeps it
 }
 
-# run::check NAME COMMAND...   One test that is one command, in TAP.
+# run::check NAME COMMAND...   Runs one command as one test and prints its result as TAP.
 run::check() {
   local output
   if output=$("${@:2}" 2>&1); then
@@ -179,8 +179,8 @@ run::lint() {
   run::check mypy "$tools/bin/python" -m mypy train
 }
 
-# run::side_by_side ITEM...   A test of jobs waits most of the time. Four workers (two on a single core), each with a cluster of its
-# own, take the items, the longest first.
+# run::side_by_side ITEM...   Runs the items, the longest first, on four workers (two on a single core), each with its own cluster. A test
+# of jobs mostly waits.
 run::side_by_side() {
   local item worker seconds=$SECONDS
   local -ir most=$(($(nproc) < 2 ? 2 : 4))
@@ -201,13 +201,13 @@ run::side_by_side() {
   run_workers=()
   for item in "$@"; do
     item=$reports/${item//\//_}
-    # A worker that broke has left none.
+    # A worker that broke has left no report.
     run::count "$item.tap" "$(cat -- "$item.status" 2>/dev/null || echo 255)"
   done
   printf '\nin %s s\n' "$((SECONDS - seconds))"
 }
 
-# run::work NUMBER   A worker: takes items until there is none.
+# run::work NUMBER   Runs items as worker NUMBER until the queue is empty.
 run::work() {
   local item name seconds status
   local -a files
@@ -229,13 +229,13 @@ run::work() {
         ;;
     esac </dev/null >>"$reports/$name.tap" 2>&1 || status=$?
     printf '%s\n' "$status" >"$reports/$name.status"
-    # In one piece, as the other worker prints too.
+    # Print it in one piece, because the other workers print too.
     flock "$reports/queue" printf '\n== %s, %s s\n%s\n' "$item" "$((SECONDS - seconds))" "$(<"$reports/$name.tap")"
   done
   if [[ -d $POCKET_CLUSTER_DIR ]]; then bash hpc/pocket_cluster.sh down; fi
 }
 
-# No job of the file before holds a node.
+# Jobs of the previous file must not hold a node.
 run::empty_cluster() {
   local -i try
   # shellcheck source=/dev/null
@@ -247,12 +247,12 @@ run::empty_cluster() {
   done
 }
 
-# The first line of the queue; status 1 when it is empty.
+# Prints and removes the first line of the queue; status 1 when it is empty.
 run::take() {
   flock "$reports/queue" sh -c 'head -n 1 "$1"; test -s "$1" && sed -i 1d "$1"' sh "$reports/queue"
 }
 
-# run::count REPORT STATUS   Of bats in TAP, or of pytest.
+# run::count REPORT STATUS   Counts the results in a report of bats (TAP) or pytest.
 run::count() {
   local good='^ok (?!.*# skip)' bad='^not ok ' skip='^ok .*# skip'
   local -i bads
@@ -261,7 +261,7 @@ run::count() {
   fi
   : >>"$1"
   bads=$(grep -cP "$bad" "$1" || true)
-  # Of each its line, and the end of what it has printed.
+  # Print the line of each failure and the end of its output.
   awk -v name="$(basename -- "$1" .tap)" -v bad="$bad" '
     function show(  i) { for (i = lines > 12 ? lines - 11 : 1; i <= lines; i++) print line[i]; lines = 0 }
     $0 !~ /^#/ { show(); failed = 0 }
@@ -271,7 +271,7 @@ run::count() {
   passed=$((passed + $(grep -cP "$good" "$1" || true)))
   skipped=$((skipped + $(grep -cP "$skip" "$1" || true)))
   failed=$((failed + bads))
-  # A runner that broke before its tests is a failure too.
+  # A runner that broke before its tests counts as a failure.
   if (($2 != 0 && bads == 0)); then
     printf '%s: the runner itself, status %s\n' "$(basename -- "$1" .tap)" "$2" >>"$reports/failures"
     failed=$((failed + 1))
@@ -281,7 +281,8 @@ run::count() {
 run::remove_reports() {
   local process cluster try
   for process in "${run_workers[@]}"; do kill -s TERM -- "-$process" 2>/dev/null || true; done
-  # Until all that they have started is gone: what still ran would write into the folder, or into a cluster, while it goes.
+  # Wait until all processes that the workers started have ended; otherwise they would write into the folder, or into a cluster, while it is
+  # removed.
   for ((try = 0; try < 300; try++)); do
     for process in "${run_workers[@]}"; do
       if kill -s 0 -- "-$process" 2>/dev/null; then

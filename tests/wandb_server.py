@@ -1,18 +1,18 @@
-"""A stand-in for W&B's server, for tests: what the real client (0.31) needs of it for sweeps, runs and `wandb sync`.
+"""A stand-in for W&B's server, for tests: it answers the real client (0.31) for sweeps, runs and `wandb sync`.
 
     wandb_server.py FOLDER [ADDRESS]
 
-Listens on a free port of ADDRESS (127.0.0.1), and writes its URL to FOLDER/url when it does. The key that clients
-must have is its own WANDB_API_KEY; any other is refused. For the tests themselves, without a key:
+Listens on a free port of ADDRESS (127.0.0.1), then writes its URL to FOLDER/url. Clients must send the key of the
+server's own WANDB_API_KEY; any other key is refused. The tests themselves use these paths, without a key:
 
-    GET  /_state             sweeps, agents, runs with their history, and requests not understood, as JSON
-    POST /_stop/RUN          as the button of the web page: the run's agent is told to stop it
-    POST /_sweep/ID/STATE    as `wandb sweep --stop` and its like
+    GET  /_state             sweeps, agents, runs with their history, and unknown requests, as JSON
+    POST /_stop/RUN          like the stop button of the web page: the run's agent receives a stop
+    POST /_sweep/ID/STATE    like `wandb sweep --stop` and its siblings
 
-It proves how the client is driven, and what the kit makes of the answers. It does not prove what W&B's own server
-answers: it hands out a grid in the order of hpc/sweep/sweep_points.py, to whoever asks first; it never calls a run
-crashed; it knows no rate limits, no permissions but the key, no early termination. tests/cluster/sweeps.bats has a
-check against the real service, for people who have a key.
+It proves how the kit drives the client and how the kit treats the answers. It does not prove what W&B's own server
+answers: the stand-in hands out a grid in the order of hpc/sweep/sweep_points.py to the first agent that asks, never
+marks a run as crashed, and has no rate limits, no permissions but the key and no early termination.
+tests/cluster/sweeps.bats has a check against the real service for people who have a key.
 """
 
 import base64
@@ -31,7 +31,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "hpc" / "sweep"))
 import sweep_points
 
-ENTITY, PROJECT = "entity", "project"  # of clients that name none
+ENTITY, PROJECT = "entity", "project"  # # for clients that name no entity
 FILE_STREAM = re.compile(r"/files/([^/]+)/([^/]+)/([^/]+)/file_stream")
 
 
@@ -40,7 +40,7 @@ def snake_case(name):
 
 
 class State:
-    """What the server knows, and its answers. Each GraphQL operation has a method, which gets its variables."""
+    """The server's state and its answers. Each GraphQL operation has a method, which gets its variables."""
 
     def __init__(self, url):
         self.url = url
@@ -222,7 +222,7 @@ class State:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request at a time changes the state."""
+    """Only one request at a time may change the state."""
 
     protocol_version = "HTTP/1.1"
     state = None
@@ -281,7 +281,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_):
-        """Clients drop their connections when they exit."""
+        """Ignore dropped connections: clients drop theirs when they exit."""
 
 
 def main(folder, address="127.0.0.1"):
