@@ -1,15 +1,15 @@
 # shellcheck shell=bash disable=SC2154 # checkout, project and run_directory are set by helpers.bash
-# For the tests of running jobs: the small programs that their jobs run, and what those told.
-# source ../helpers.bash first
+# Helpers for the tests of running jobs: the small programs that their jobs run, and what those programs reported.
+# Source ../helpers.bash first.
 
-# use_programs LINE...   The project gets programs/, and LINEs as its experiments, run with its Python.
+# use_programs LINE...   Copies programs/ into the project and makes the LINEs its experiments, which run with its Python.
 use_programs() {
   cp -R -- "$BATS_TEST_DIRNAME/programs" "$project/"
   experiments "${@/#/python programs/}"
 }
 
-# told [TASK:]RANK NAME...   What report.py kept in the last submit's run, a line `NAME=VALUE` for each: its
-# findings, as JSON, or its environment. A name that was not set gives `NAME is not set`.
+# told [TASK:]RANK NAME...   Prints what report.py recorded in the run of the last submit, a line `NAME=VALUE` for each name: a finding, as
+# JSON, or an environment variable. A variable that was not set gives `NAME is not set`.
 told() {
   local task=1
   if [[ $1 == *:* ]]; then task=${1%:*}; fi
@@ -26,12 +26,12 @@ for name in sys.argv[2:]:
 PYTHON
 }
 
-# same TEXT TEXT   Shows where they differ.
+# same TEXT TEXT   Fails and prints a diff if the texts differ.
 same() {
   diff <(printf '%s\n' "$1") <(printf '%s\n' "$2") >&2
 }
 
-# ended JOB SECONDS STATE EXIT:SIGNAL   The job must end so.
+# ended JOB SECONDS STATE EXIT:SIGNAL   Waits for the job, which must end with this state and exit code.
 ended() {
   wait_for_job "$1" "$2"
   if [[ $job_states != "$3" || $(job_field "$1" ExitCode) != "$4" ]]; then
@@ -41,8 +41,8 @@ ended() {
   fi
 }
 
-# restarts JOB [TASK]   How often Slurm has started it again. From 24.11 on Slurm may start a preempted job once more after it has
-# completed: nothing may be done then, and that start is not counted here ("Three Slurms" in tests/README.md).
+# restarts JOB [TASK]   Prints how often Slurm has restarted it. Slurm 24.11 and later may restart a preempted job once more after it has
+# completed. That start must do nothing and is not counted here ("Three Slurms" in tests/README.md).
 restarts() {
   local idle=0
   if [[ $(sbatch --version) != *' 22.05.'* ]]; then
@@ -52,7 +52,7 @@ restarts() {
   printf '%s\n' "$(($(job_field "$1" Restarts) - idle))"
 }
 
-# keep_arguments JOB FILE   Each argument of each process of this machine, which are those of all nodes, until the job ends.
+# keep_arguments JOB FILE   Records the arguments of all processes of this machine, and so of all nodes, until the job ends.
 keep_arguments() {
   local watcher
   while cat /proc/[0-9]*/cmdline 2>/dev/null || (($? != 141)); do :; done 3>&- 4>&- | tr '\0' '\n' | awk '!seen[$0]++ { print; fflush() }' >"$2" 3>&- 4>&- &
@@ -61,12 +61,12 @@ keep_arguments() {
   kill "$watcher"
 }
 
-# What there is of the job on the nodes' own disks, as the machine under the pocket cluster sees them.
+# Prints what the job has on the nodes' own disks, as the machine under the pocket cluster sees them.
 local_folders() {
   find "$POCKET_CLUSTER_DIR/disks" "$POCKET_CLUSTER_DIR/localscratch" -mindepth 1 \( -name "*.$1.*" -o -name "*_$1_*" \) -print
 }
 
-# prepare_digits FOLDER   With whichever Python here finds scikit-learn's data.
+# prepare_digits FOLDER   Uses the first Python of this machine that has scikit-learn's data.
 prepare_digits() {
   local python
   for python in "$checkout"/.venv/tests-*/bin/python python3; do
@@ -75,15 +75,15 @@ prepare_digits() {
   return 1
 }
 
-# The environment of the tests' own Python tools, as tests/run.sh has made it last.
+# The environment of the tests' Python tools that tests/run.sh has made most recently.
 tools_environment() {
   local -a found
   mapfile -t found < <(ls -dt -- "$checkout"/.venv/tests-*/complete)
   printf '%s\n' "${found[0]%/complete}"
 }
 
-# environment_with NAME REQUIREMENT...   These packages in an environment that sees the kit's, made once for each version of either;
-# prints its folder.
+# environment_with NAME REQUIREMENT...   Installs these packages in an environment that also sees the kit's packages. It is made once for
+# each version of either. Prints its folder.
 environment_with() {
   local kit key lock environment
   kit=$(realpath -- "$(bash "$checkout/venv/create.sh" cpu)") # other checkouts, and roots of other releases, share it

@@ -1,19 +1,19 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # the tests read the first, ../helpers.bash sets the second
-# What the rows of the fault matrix share:  source ../helpers.bash and ../cluster/reports.bash first
+# Functions that the rows of the fault matrix share:  source ../helpers.bash and ../cluster/reports.bash first
 #
-# A row is an experiment, called as the row is. A training is looked at for its weights, the cause that is written down,
-# the number of restarts, and for what it leaves behind; the rows are printed as a table at the end.
+# A row is an experiment with the name of the row. The tests check the training's weights, the recorded cause, the number of restarts and
+# what the job leaves behind. At the end the rows are printed as a table.
 
-# Two and four ranks, the two shapes that have a run without a fault; one thread a rank in all.
+# Runs of two ranks and runs of four ranks; there is a run without a fault for each. Every rank has one thread.
 two=(--gpus 0 --num-nodes 2 -W srun --cpus 1 --mem 1500M)
 four=(--gpus 2 --num-nodes 2 --cpus 2 --mem 3G)
 two_on_one=(--gpus 2 --num-nodes 1 -W srun --cpus 2 --mem 3G)
-# No fault concerns these as a whole. Who is last to come waits for the runs without a fault.
+# No fault hits these nodes as a whole. A job that comes last waits for the runs without a fault.
 quiet=(--nodelist 'node[1-2]')
 # An epoch has 23 steps.
 digits='--epochs 8 --save-every 20'
 
-# begin NAME FAULTS_AND_FLAGS OPTION...   Sends the digits (programs/faulty.py); sets job and run_directory.
+# begin NAME FAULTS_AND_FLAGS OPTION...   Submits a training on the digits (programs/faulty.py); sets job and run_directory.
 begin() {
   experiments "python -m programs.faulty $digits $2"
   submit --exp-name "$1" "${@:3}"
@@ -24,26 +24,27 @@ keep() {
   printf '%s\n%s\n' "$job" "$run_directory" >"$BATS_FILE_TMPDIR/row $1"
 }
 
-# recall NAME   The job that was begun last under this name.
+# recall NAME   Sets job and run_directory to those of the last job with this name.
 recall() {
   { read -r job && read -r run_directory; } <"$BATS_FILE_TMPDIR/row $1"
 }
 
-# checkpoints NAME[/TASK]   Its folder; beside it programs/faulty.py tells which fault has come.
+# checkpoints NAME[/TASK]   Prints its folder of checkpoints. Beside that folder programs/faulty.py creates a file for each fault that has
+# come.
 checkpoints() {
   local -r name=${1%/*}
   local -r task=${1#"$name"}
   printf '%s\n' "$SCRATCH/${project##*/}/$name/checkpoints${task/#\///task_}"
 }
 
-# newest NAME   Its newest checkpoint.
+# newest NAME   Prints its newest checkpoint.
 newest() {
   local -a found
   found=("$(checkpoints "$1")"/step_*)
   printf '%s\n' "${found[-1]}"
 }
 
-# comes NAME[/TASK] FAULT_STEP   Waits for what programs/faulty.py does at this step, and recalls the job.
+# comes NAME[/TASK] FAULT_STEP   Waits until programs/faulty.py reports this fault at this step, and recalls the job.
 comes() {
   recall "${1%/*}"
   if ! wait_until 200 test -e "$(checkpoints "$1").$2"; then
@@ -53,7 +54,8 @@ comes() {
   fi
 }
 
-# strike NAME FAULT_STEP COMMAND...   When the job is there. Where that fails, the row's own test shall.
+# strike NAME FAULT_STEP COMMAND...   Runs COMMAND when the job has reached this fault. If that fails, only a message is printed: the row's
+# own test will fail.
 strike() {
   if ! comes "$1" "$2" || ! "${@:3}"; then printf 'the fault of the row %s has not come\n' "$1" >&2; fi
 }
@@ -84,12 +86,12 @@ kill_rank() {
   return 1
 }
 
-# preempt NODE   By a job that takes all of it for a moment.
+# preempt NODE   Submits a job that takes the whole node for a moment.
 preempt() {
   sbatch --parsable --partition=urgent --nodelist="$1" --exclusive --output=/dev/null --wrap true >/dev/null
 }
 
-# What was sent to it in the last seconds it would forget: it saves its state every five.
+# The controller saves its state every five seconds and would forget requests of the last seconds, so wait for a save.
 restart_controller() {
   wait_until 30 controller_has_saved
   kill_process slurmctld
@@ -103,14 +105,14 @@ controller_has_saved() {
   done
 }
 
-# Between two attempts.
+# Truncate the newest checkpoint between two attempts.
 stop_and_truncate() {
   ask_to_stop 0
   cause 0 >/dev/null
   truncate --size=-1 -- "$(newest damaged)/__0_0.distcp"
 }
 
-# To all ranks, while one of them is still writing.
+# Send SIGTERM to all ranks while one of them is still writing.
 signal_in_save() {
   wait_until 60 is_saving
   scancel --signal=TERM "$job"
@@ -121,14 +123,14 @@ is_saving() {
   compgen -G "$(checkpoints saving)/.step_*.partial" >/dev/null
 }
 
-# The folder of checkpoints of the row `full` becomes a file system of 8 MB, of node1 alone.
+# Mount a file system of 8 MB over the folder of checkpoints of the row `full`, on node1 alone.
 make_small_disk() {
   local -r folder=$(checkpoints full)
   mkdir -p -- "$folder"
   in_node node1 mount -t tmpfs -o size=8m,nr_inodes=400 none "$folder"
 }
 
-# Two saves fail; then a last one before the end of the attempt.
+# Two saves fail; the last save before the end of the attempt succeeds.
 fail_saves() {
   fill_bytes
   wait_until 60 log_has 'was not saved: it needs '
@@ -144,7 +146,7 @@ fill_bytes() {
   in_node node1 dd if=/dev/zero of="$(checkpoints full)/filler" bs=64k status=none 2>/dev/null || true
 }
 
-# All of its inodes but COUNT: there is space for a checkpoint, and then it cannot be written.
+# fill_inodes COUNT   Uses all inodes but COUNT: there is space for a checkpoint, but writing it fails.
 fill_inodes() {
   in_node node1 python3 - "$(checkpoints full)" "$1" <<'PYTHON'
 import contextlib, itertools, sys
@@ -174,7 +176,7 @@ with open(sys.argv[1], "r+b") as file:
 PYTHON
 }
 
-# even_data FOLDER   The digits, but of so many samples for training that all steps are of 64: none is repeated.
+# even_data FOLDER   Copies the digits with a number of training samples that is a multiple of 64, so that no sample is repeated.
 even_data() {
   cp -R -- "$SCRATCH/${project##*/}/datasets/digits" "$1"
   python3 - "$1" <<'PYTHON'
@@ -187,7 +189,7 @@ for name, header, size in (("images-idx3", 16, 64), ("labels-idx1", 8, 1)):
 PYTHON
 }
 
-# each_once FILE...   What programs/faulty.py has noted on all ranks: 8 epochs of each of the 1408 samples.
+# each_once FILE...   Checks what programs/faulty.py has recorded on all ranks: each of the 1408 samples once in each of 8 epochs.
 each_once() {
   python3 - "$@" <<'PYTHON'
 import sys
@@ -223,14 +225,14 @@ node_is_down() {
   [[ $(sinfo --noheader --nodes="$1" --format=%t) == down* ]]
 }
 
-# cause ATTEMPT [TASK]   When it is written.
+# cause ATTEMPT [TASK]   Waits for the recorded cause and prints it.
 cause() {
   local -r file=$run_directory/task_${2:-1}/attempt_$1/cause
   wait_until 60 test -s "$file"
   cat -- "$file"
 }
 
-# causes [TASK]   Of all attempts, with commas.
+# causes [TASK]   Prints the causes of all attempts, separated by commas.
 causes() {
   local -i number=0
   local all=''
@@ -241,8 +243,8 @@ causes() {
   printf '%s\n' "$all"
 }
 
-# survived NAME RANKS RESTARTS CAUSES [FOLDER]   It has ended well, with the weights of the run of RANKS ranks that had no
-# fault. FOLDER: of its checkpoints.
+# survived NAME RANKS RESTARTS CAUSES [FOLDER]   The job must complete with the weights of the run of RANKS ranks that had no fault. FOLDER
+# is its folder of checkpoints.
 survived() {
   ended "$job" 150 COMPLETED 0:0
   seen "$job" 1 "$3" "$4"
@@ -250,7 +252,7 @@ survived() {
   nothing_left "$job"
 }
 
-# given_up STATE CAUSES RESTARTS   It has ended for good.
+# given_up STATE CAUSES RESTARTS   The job must have ended in this state.
 given_up() {
   wait_for_job "$job" 60
   same "$job_states" "$1"
@@ -258,7 +260,7 @@ given_up() {
   nothing_left "$job"
 }
 
-# seen JOB TASK RESTARTS CAUSES   Notes both for the table, and compares.
+# seen JOB TASK RESTARTS CAUSES   Records restarts and causes for the table and compares them with the arguments.
 seen() {
   local -r restarts=$(restarts "$1" "$2") causes=$(causes "$2")
   seen_restarts+=${seen_restarts:+ + }$restarts seen_causes+=${seen_causes:+ + }$causes
@@ -270,7 +272,7 @@ seen() {
   explained "$2" "$4"
 }
 
-# explained TASK CAUSES   `experiments.sh why` names them all.
+# explained TASK CAUSES   `experiments.sh why` must name all of these causes.
 explained() {
   local cause
   local -a all=()
@@ -293,7 +295,7 @@ explained() {
   done
 }
 
-# why_says TEXT   Of what was explained last.
+# why_says TEXT   The last explanation must contain TEXT.
 why_says() {
   if [[ $seen_text != *"$1"* ]]; then
     printf 'why does not say: %s\nbut: %s\n' "$1" "$seen_text" >&2
@@ -301,7 +303,7 @@ why_says() {
   fi
 }
 
-# same_weights RANKS FILE   Bit by bit.
+# same_weights RANKS FILE   The weights in FILE must be identical, bit by bit, to those of the run without a fault.
 same_weights() {
   local -a pythons=("$checkout"/.venv/cpu-*/bin/python)
   seen_equal=no
@@ -315,7 +317,7 @@ PYTHON
   seen_equal=yes
 }
 
-# nothing_left JOB   No process, no folder on a node's disk, no node out of service.
+# nothing_left JOB   The job must leave no process, no folder on a node's disk and no node out of service.
 nothing_left() {
   wait_until 15 no_process_of "$1" || { processes_of "$1" | xargs ps -o pid,ppid,stat,etime,args -p >&2 && return 1; }
   same "$(local_folders "$1")" ''
@@ -326,7 +328,7 @@ no_process_of() {
   [[ -z $(processes_of "$1") ]]
 }
 
-# processes_of JOB   On all nodes of this cluster.
+# processes_of JOB   Prints its processes on all nodes of this cluster.
 processes_of() {
   grep -lszx "SLURM_JOB_ID=$1" /proc/[0-9]*/environ | xargs --no-run-if-empty grep -lszxF "POCKET_CLUSTER_DIR=$POCKET_CLUSTER_DIR" | sed -E 's|/proc/([0-9]+)/.*|\1|' || true
 }
@@ -335,12 +337,13 @@ network() {
   sed -n 's/^network=//p' -- "$POCKET_CLUSTER_DIR/cluster"
 }
 
-# node_process NODE   That which ends with the node.
+# node_process NODE   Prints the process that holds the node: when it ends, the node ends.
 node_process() {
   cut -d ' ' -f 1 -- "$POCKET_CLUSTER_DIR/pids/$1"
 }
 
-# kill_process NAME   Until it is gone: on a busy machine it dies later, and pocket_cluster.sh up would take it for alive.
+# kill_process NAME   Kills it and waits until it is gone. On a busy machine it dies later, and pocket_cluster.sh up would consider it
+# alive.
 kill_process() {
   local process
   process=$(node_process "$1")
@@ -348,17 +351,17 @@ kill_process() {
   wait_until 30 test ! -e "/proc/$process"
 }
 
-# in_node NODE COMMAND...   Sees what is mounted there.
+# in_node NODE COMMAND...   Runs COMMAND where it sees the node's mounts.
 in_node() {
   nsenter --target "$(node_process "$1")" --mount -- "${@:2}"
 }
 
-# link NODE up|down   Its cable, at the other end.
+# link NODE up|down   Switches the node's cable at the other end.
 link() {
   nsenter --target "$(node_process switch)" --net -- ip link set dev "$1" "$2"
 }
 
-# For a moment, which nobody notices, and then for good.
+# Cut the network for a moment, which must have no effect, and then for good.
 cut_network() {
   local steps
   link node3 down
@@ -368,8 +371,8 @@ cut_network() {
   wait_until 60 more_steps_than "$steps" && link node3 down
 }
 
-# When Slurm has given the node up. A job that nobody has bound to its nodes goes by itself; bound to this one it would
-# begin there as the node comes back, when Slurm ends what the first attempt has left, and the second with it (22.05).
+# Wait until Slurm has given up the node, then release the job from its nodes. A job that is bound to this node would start there when the
+# node comes back. Slurm then ends the processes of the first attempt, and with them the second attempt (22.05).
 send_elsewhere() {
   wait_until 90 node_is_down node3
   wait_until 30 is_pending
@@ -384,14 +387,14 @@ has_own_networks() {
   [[ $(network) == hosts ]] || skip 'the nodes have no networks and disks of their own (not root)'
 }
 
-# Called by teardown: the row, as far as the test has come.
+# Called by teardown: record the row as far as the test has come.
 add_row() {
   if [[ -n ${BATS_TEST_SKIPPED:-} ]]; then seen_equal=skipped; fi
   printf '%s|%s|%s|%s|%s\n' "$BATS_TEST_DESCRIPTION" "${seen_causes:--}" "${seen_why:--}" "${seen_restarts:--}" "${seen_equal:-no}" \
     >>"$BATS_FILE_TMPDIR/matrix"
 }
 
-# Called by teardown_file, as bats shows what comes to descriptor 3.
+# Called by teardown_file, because bats shows what is written to descriptor 3.
 print_matrix() {
   local fault cause why restarts equal
   while IFS='|' read -r fault cause why restarts equal; do

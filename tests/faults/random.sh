@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # tests/faults/random.sh [--jobs N] [--seed S] [--at-once N] [--keep]
 #
-# N short jobs (200) on a pocket cluster of its own, each with a fault that is drawn by the seed, some of them while the controller
-# is stopped or is started anew: none may be lost, started twice, or be blamed on a wrong cause. Prints a table of the faults and
-# ends with `N passed, N failed`. Run by people, as root; no part of the tests: it takes about half an hour. --at-once: jobs that are
-# looked after at the same time (8). --keep: leaves the folder with all run directories, and says where it is; a failure does, too.
+# Runs N short jobs (200) on its own pocket cluster. The seed decides the fault of each job; some of the jobs run while the controller is
+# stopped or restarted. No job may be lost, started twice or recorded with a wrong cause. Prints a table of the faults and ends with `N
+# passed, N failed`. Run by people, as root. tests/run.sh does not run it, because it takes about half an hour. --at-once: number of jobs
+# that run at the same time (8). --keep: keep the folder with all run directories and print its path; a failure does this, too.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -30,7 +30,7 @@ main() {
     shift
   done
   ((EUID == 0)) || common::die "nodes are killed, and jobs suspended: run it as root"
-  # The nodes' own addresses and disks, as root; SLURM_TMPDIR is the kit's own for every second seed.
+  # Run by root, the nodes have their own addresses and disks. For odd seeds the kit, not the site, makes SLURM_TMPDIR.
   work=$(mktemp -d)
   seed=${seed:-$RANDOM}
   trap random::leave EXIT

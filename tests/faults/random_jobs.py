@@ -1,7 +1,7 @@
 """random_jobs.py --jobs N --seed S --at-once N --shims FOLDER WORK   The jobs of random.sh, and the table.
 
-WORK/project is the project, WORK/environment its environment; the pocket cluster is that of the environment variables.
-What a job suffers is drawn by the seed and its number alone; what else runs at that moment differs from run to run.
+WORK/project is the project and WORK/environment its environment. The environment variables name the pocket cluster. The
+fault of a job depends only on the seed and its number; what else runs at that moment differs from run to run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def say(text: str) -> None:
 
 
 class Controller:
-    """slurmctld, stopped and started; one fault of it at a time. Away: how long it was, in all."""
+    """Stops and restarts slurmctld, one fault at a time. `away` is the total time without it."""
 
     def __init__(self) -> None:
         self.pocket = Path(os.environ["POCKET_CLUSTER_DIR"])
@@ -56,7 +56,7 @@ class Controller:
         return int((self.pocket / "pids" / name).read_text().split()[0])
 
     def up(self) -> None:
-        """Also when the machine is too busy for the first try."""
+        """Start what is missing; try again if the machine is too busy for the first try."""
         for _ in range(3):
             done = subprocess.run(
                 ["bash", "hpc/pocket_cluster.sh", "up"], capture_output=True, text=True, timeout=300, check=False
@@ -73,7 +73,7 @@ class Controller:
             time.sleep(0.1)
 
     def tend(self) -> None:
-        """Bring nodes back, as an administrator does: where Slurm had to wait too long for an end it drains them."""
+        """Bring nodes back, as an administrator does. Slurm drains a node if a job takes too long to end there."""
         while True:
             time.sleep(5)
             for line in (self.call("sinfo", "--noheader", "--Node", "--format=%N %T %E") or "").splitlines():
@@ -83,7 +83,7 @@ class Controller:
                     self.call("scontrol", "update", f"nodename={node}", "state=resume")
 
     def rest(self) -> None:
-        """Between two faults it works for a while: otherwise it would be away for minutes."""
+        """Let the controller work for a while between two faults; otherwise it would be away for minutes."""
         time.sleep(max(0.0, self.came_back + 15 - time.time()))
 
     def stop(self, seconds: float) -> None:
@@ -99,7 +99,7 @@ class Controller:
                 self.came_back = time.time()
 
     def restart(self, how: signal.Signals) -> None:
-        """SIGKILL loses what it has not saved yet, and that is no fault of the kit: it comes right after a save."""
+        """Restart it. SIGKILL loses unsaved state, which is no fault of the kit, so it is sent right after a save."""
         with self.lock:
             self.rest()
             begun = time.time()
@@ -120,14 +120,14 @@ class Controller:
             self.up()
 
     def call(self, *words: str, seconds: float = 60) -> str | None:
-        """None when it does not answer, or refuses."""
+        """Return the output, or None if the controller does not answer or refuses."""
         done = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
         return done.stdout if done and done.returncode == 0 else None
 
     def jobs(self) -> dict[str, dict[str, str]] | None:
-        """Job -> its fields, not older than a second."""
+        """Return job -> its fields, at most a second old."""
         with self.asking:
             if time.time() - self.asked > 1:
                 text = self.call("scontrol", "--oneliner", "show", "job")
@@ -143,18 +143,19 @@ class Controller:
 class Kind:
     """What can happen to a job.
 
-    allow: how the program's attempts may end -> causes that are right then; DONE is always `finished`, and FAILED names
-    the status, the rank and the node. goes_on: it must complete without help; else it ends, and is sent again.
+    allow: how the program's attempts may end -> causes that are right then. DONE is always `finished`, and FAILED names
+    the status, the rank and the node. goes_on: the job must complete without help; otherwise it ends and is submitted
+    again.
     """
 
     weight: int
     strike: Callable[[Trial], None]
     allow: dict[str, str] = field(default_factory=dict)
     goes_on: bool = True
-    words: str = ""  # of the program
+    words: str = ""  # arguments of the program
     options: tuple[str, ...] = ()
     shim: str = ""
-    nodes: tuple[str, ...] = ()  # those that one such job has alone
+    nodes: tuple[str, ...] = ()  # nodes that only one such job may use at a time
     steps: int = 12
 
 
@@ -166,7 +167,7 @@ class Trial:
         self.kind_name = self.draw.choices(list(KINDS), [kind.weight for kind in KINDS.values()])[0]
         self.kind = KINDS[self.kind_name]
         self.name, self.controller, self.options = f"j{number}_{self.kind_name}", controller, options
-        # (where two ranks must be on one node, there is one)
+        # (where two ranks must be on one node, there is one node)
         self.ranks = 1 if self.kind.nodes else self.draw.choice((1, 1, 2))
         self.scratch = Path(os.environ["SCRATCH"], "project")
         self.experiment = Experiment(self.scratch, self.name, self.ranks)
@@ -225,7 +226,7 @@ class Trial:
             shims["RANDOM_REQUEUE"] = "forbidden"
         return {**os.environ, **shims, "PATH": f"{self.options.shims}:{os.environ['PATH']}"}
 
-    # Sending
+    # Submission.
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         place = Path(self.options.work, f"{self.name}.err")
@@ -239,8 +240,9 @@ class Trial:
             )
 
     def send(self, *more: str) -> None:
-        """As a user does: what was refused is sent again when Slurm answers, unless a job has the experiment."""
-        # A controller that was just started knows no nodes: `sbatch --test-only` refuses all, for up to a minute here.
+        """Submit like a user: after a refusal, submit again when Slurm answers, unless a job has the experiment."""
+        # A controller that was just restarted knows no nodes: `sbatch --test-only` refuses everything, for up to a
+        # minute here.
         begun, away, turn = time.time(), self.controller.away, -1
         while time.time() - begun - (self.controller.away - away) < PATIENCE:
             turn += 1
@@ -249,7 +251,7 @@ class Trial:
                 return
             if "belongs to job" in self.last_error():
                 if turn:
-                    return  # of a try before
+                    return  # from an earlier try
                 time.sleep(2)
             if status == 2:
                 break
@@ -264,7 +266,7 @@ class Trial:
         while self.controller.call("squeue", "--noheader", seconds=10) is None:
             time.sleep(1)
 
-    # Looking
+    # Observation.
 
     def jobs(self) -> dict[str, dict[str, str]] | None:
         listed = self.controller.jobs()
@@ -278,7 +280,7 @@ class Trial:
         return None if jobs is None else [job for job, row in jobs.items() if row["JobState"] not in FINAL]
 
     def wait_for(self, what: Callable[[], object], seconds: float = 100) -> object:
-        """What comes of it, or None."""
+        """Return what it returns once that is true, or None after the time."""
         begun, away = time.time(), self.controller.away
         while time.time() - begun - (self.controller.away - away) < seconds:
             if found := what():
@@ -293,11 +295,11 @@ class Trial:
         return found[-1] if found else None
 
     def job(self) -> str:
-        """That which has it now."""
+        """Return the job that has the experiment now."""
         return self.experiment.events[-1].job if self.experiment.events else (self.live() or ["0"])[-1]
 
     def begins(self) -> bool:
-        """Whether all ranks have made a step; False when the job has gone."""
+        """Return whether all ranks have made a step; False if the job has gone."""
 
         def ready() -> bool:
             return {event.rank for event in self.experiment.events if event.name == "step"} == set(range(self.ranks))
@@ -317,7 +319,7 @@ class Trial:
         return bool(self.wait_for(has_ended, PATIENCE))
 
     def processes(self, job: str) -> Iterator[tuple[int, list[str]]]:
-        # Another cluster on this machine has jobs of the same numbers.
+        # Another cluster on this machine may have jobs of the same numbers.
         wanted = {f"SLURM_JOB_ID={job}".encode(), b"SLURM_CONF=" + os.environ["SLURM_CONF"].encode()}
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -325,7 +327,7 @@ class Trial:
                     yield int(path.name), (path / "cmdline").read_bytes().decode().split("\0")[:-1]
 
     def kill(self, sort: str, number: signal.Signals) -> bool:
-        """batch: its script; rank: one of them."""
+        """Send the signal to the batch script ("batch") or to one of the ranks ("rank")."""
         found = []
         for process, words in self.processes(self.job()):
             parent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]
@@ -342,7 +344,7 @@ class Trial:
             return True
         return False
 
-    # The whole
+    # The whole life of a job.
 
     def run(self) -> None:
         with contextlib.ExitStack() as stack:
@@ -370,7 +372,7 @@ class Trial:
 
     @contextlib.contextmanager
     def disturbed(self) -> Iterator[None]:
-        """The controller's fault comes about when the job's does, beside it."""
+        """Cause the controller's fault at the same time as the job's."""
 
         def fault() -> None:
             if self.kind_name not in ("plain", "sbatch"):
@@ -390,12 +392,14 @@ class Trial:
 
     @property
     def is_over(self) -> bool:
-        """For the program and for the kit: a batch script that was killed as the program ended has not said so."""
+        """Whether program and kit are done. A batch script that was killed as the program ended could not record its
+        end.
+        """
         runs = self.experiment.runs
         return bool(runs) and self.experiment.is_complete and self.experiment.state(runs[-1]) == "completed"
 
     def judge_first(self) -> None:
-        """Of what has happened to it before anybody has sent it again."""
+        """Judge what has happened before the job was submitted again."""
         if self.experiment.is_complete:
             return
         attempts = self.experiment.attempts(self.experiment.runs[-1]) if self.experiment.runs else []
@@ -411,7 +415,7 @@ class Trial:
             attempts = self.experiment.attempts(run)
             for attempt in attempts:
                 self.judge_cause(attempt)
-            # The job of a submitter that was killed may have ended well before the next one asked for it.
+            # The job of a submitter that was killed may have completed before the next submitter asked for it.
             right = ("completed",) if self.kind_name == "submitter" else ("failed", "running")
             if attempts and run != last and self.experiment.state(run) not in right:
                 self.wrong.append(f"{run.name}: state {self.experiment.state(run)}")
@@ -424,7 +428,7 @@ class Trial:
     def judge_cause(self, attempt: Attempt) -> None:
         outcome = attempt.outcome(self.ranks)
         if not attempt.events and "--time" in self.kind.options and self.controller.away > 0:
-            return  # the controller was away for all of its two minutes
+            return  # the controller was away for the whole two minutes
         right = {DONE: "finished", FAILED: attempt.failure if outcome == FAILED else ""}.get(
             outcome, self.kind.allow.get(outcome)
         )
@@ -447,7 +451,7 @@ class Trial:
         )
 
 
-# The faults
+# The faults.
 
 
 def nothing(_: Trial) -> None:
@@ -455,7 +459,7 @@ def nothing(_: Trial) -> None:
 
 
 def at_its_moment(act: Callable[[Trial], None]) -> Callable[[Trial], None]:
-    """In the first seconds of the program's work."""
+    """Act in the first seconds of the program's work."""
 
     def strike(trial: Trial) -> None:
         if trial.begins():
@@ -480,7 +484,7 @@ def cancel(trial: Trial) -> None:
 
 
 def cancel_early(trial: Trial) -> None:
-    """While it waits or starts."""
+    """Cancel the job while it waits or starts."""
     time.sleep(trial.moment / 2)
     for job in trial.live() or []:
         trial.controller.call("scancel", job)
@@ -522,14 +526,14 @@ def kill(sort: str, *signals: signal.Signals) -> Callable[[Trial], None]:
 
 
 def kill_batch_anywhen(trial: Trial) -> None:
-    """From the first moment of the batch script on."""
+    """Kill the batch script at any moment from its start on."""
     if trial.wait_for(trial.attempt):
         time.sleep(trial.moment)
         trial.kill("batch", signal.SIGKILL)
 
 
 def kill_submitter(trial: Trial) -> None:
-    """By a signal to all that the terminal has, or to it alone; then the same is sent once more, at once."""
+    """Send a signal to the submitter alone or to its whole process group, then submit the same again at once."""
     submitter = trial.start()
     time.sleep(trial.draw.uniform(0, 2.5))
     number = trial.draw.choice((signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM))
@@ -541,7 +545,7 @@ def kill_submitter(trial: Trial) -> None:
 
 
 def deaf(cause: str) -> dict[str, str]:
-    """Of a program that goes on when it is told to end, and may come to its end in that moment: Slurm's word counts."""
+    """Causes for a program that ignores a request to stop and may finish at that moment: Slurm's record counts."""
     return {KILLED: cause, DONE: cause}
 
 
@@ -551,18 +555,18 @@ KINDS = {
     "stop": Kind(20, at_its_moment(stop_file), NOTICE),
     "signal": Kind(8, at_its_moment(signal_ranks), {SAVED: "notice signal"}),
     "fail": Kind(14, nothing, {KILLED: r"failed \d+ \d node\d"}, goes_on=False, words="fail=6,STATUS,RANK"),
-    # What srun does with a rank that a signal has ended, it does to the others: they may save.
+    # When a signal ends one rank, srun sends it to the others, too; these may save.
     "kill_rank": Kind(
         14,
         kill("rank", signal.SIGKILL, signal.SIGHUP, signal.SIGINT),
         {KILLED: r"failed (137|129|130) \d node\d"},
         goes_on=False,
     ),
-    # Nobody is there to write a cause down; one that was seen before the question to Slurm may stand.
+    # Nobody can record a cause. A cause that was recorded before the question to Slurm may stay.
     "kill_batch": Kind(
         14, kill_batch_anywhen, {SAVED: "none|notice signal", KILLED: "none|failed .*", DONE: "none"}, goes_on=False
     ),
-    # It asks the program to stop, as nobody else has.
+    # It creates the stop file, which nobody else does here.
     "term_batch": Kind(12, kill("batch", signal.SIGTERM, signal.SIGINT, signal.SIGHUP), NOTICE),
     "cancel": Kind(10, at_its_moment(cancel), {SAVED: "cancelled", KILLED: "cancelled"}, goes_on=False),
     "cancel_deaf": Kind(6, at_its_moment(cancel), deaf("cancelled"), goes_on=False, words="deaf", steps=60),
@@ -579,7 +583,7 @@ KINDS = {
         f"sbatch_{shim.removeprefix('once_')}": Kind(4, nothing, shim=shim)
         for shim in ("banner", "errors", "once_hidden", "once_timed_out", "once_not_sent", "once_late", "once_refused")
     },
-    # The continuing job meets the shim: RANDOM_ONCE is made by hand of the first.
+    # The continuing job meets the shim. RANDOM_ONCE is created by hand for the first job.
     "forbidden": Kind(6, at_its_moment(stop_file), NOTICE, shim="plain"),
     **{f"forbidden_{shim}": Kind(4, at_its_moment(stop_file), NOTICE, shim=shim) for shim in ("banner", "errors")},
 }

@@ -1,7 +1,7 @@
-"""What random_jobs.py judges by.
+"""The rules by which random_jobs.py judges a job.
 
-Each program has written down itself what has happened to it (programs/short.py); beside that lie the run directories,
-and Slurm's list of jobs.
+Each program has recorded itself what happened to it (programs/short.py). The oracle compares that with the run
+directories and with Slurm's list of jobs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SAVED, DONE, FAILED, KILLED = "saved", "done", "failed", "killed"
 
 
 class Event(NamedTuple):
-    """A line of the record."""
+    """One line of the record."""
 
     seconds: float
     run: str
@@ -29,7 +29,7 @@ class Event(NamedTuple):
 
 @dataclass
 class Attempt:
-    """One start of the batch script, as the program saw it and as the kit did."""
+    """One start of the batch script, as the program and the kit recorded it."""
 
     folder: Path
     events: list[Event] = field(default_factory=list)
@@ -102,13 +102,13 @@ class Experiment:
 
     @property
     def is_complete(self) -> bool:
-        """Whether each rank has done all of its steps, as it says itself."""
+        """Whether each rank has done all of its steps, according to the program's record."""
         return {event.rank for event in self.events if event.name == "end" and event.value == 0} == set(
             range(self.ranks)
         )
 
     def doubled(self, jobs: dict[str, dict[str, str]]) -> list[str]:
-        """Two programs with one rank at one time; a job in Slurm that no run directory knows."""
+        """Report two programs with one rank at the same time, and jobs in Slurm that no run directory names."""
         said = [
             f"two of rank {event.rank} in attempt {event.attempt}, job {event.job}"
             for event in self.events
@@ -132,7 +132,7 @@ class Experiment:
         return said
 
     def lost_steps(self) -> list[str]:
-        """After an end at which the program has saved it goes on with the next step."""
+        """After an attempt that has saved, the next attempt must continue with the next step."""
         said = []
         for rank in range(self.ranks):
             last = 0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
-# Ends that were judged wrongly, jobs that were lost or sent twice, at users: a test for each, called by its row in that list,
-# with the row's own input on the real Slurm. A9 is about train/ (tests/train). The programs are written in bash
-# (programs/light.sh), in an environment of bin/python alone. Once, for 45 s, the controller is stopped: at the worst moment of
+# A test for each bug that users have met: a job that ended with a wrong cause, was lost or was submitted twice. Each test has the name of
+# its row in the list of these bugs and repeats the row's own input on the real Slurm. A9 is about train/ (tests/train). The programs are
+# bash scripts (programs/light.sh) in an environment of bin/python alone. The controller is stopped once, for 45 s, at the worst moment of
 # each row whose name here ends in `stopped`, and of A1 and A8.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
@@ -13,20 +13,20 @@ setup_file() {
   cluster_up
   export XDG_STATE_HOME=$BATS_FILE_TMPDIR/state FLAGS=$BATS_FILE_TMPDIR/flags
   make_project_in "$BATS_FILE_TMPDIR"
-  # In a path with a per cent sign Slurm's own words are not in the log, and the cause of an end is less exact.
+  # In a path with a per cent sign the log lacks Slurm's own messages, and the cause of an end is less exact.
   mv -T -- "$project" "$BATS_FILE_TMPDIR/project with a space"
   export project="$BATS_FILE_TMPDIR/project with a space"
   mkdir -p -- "$FLAGS" "$BATS_FILE_TMPDIR/light/bin"
   ln -s -- "$(command -v python3)" "$BATS_FILE_TMPDIR/light/bin/python"
   make_shims
 
-  # What takes long: a job that is suspended for 75 s, and a program that hangs for a minute, twice.
-  # Its steps take a second of work: it has not beaten yet when it is looked at after the suspension.
+  # Start the slow rows first: a job that is suspended for 75 s, and a program that hangs for a minute, twice. Each step of the first takes
+  # a second of work, so it has sent no heartbeat yet when it is checked after the suspension.
   begin A8 --hang-minutes 1 <<<'until [[ -e $FLAGS/A8.end ]]; do beat; for ((i = 0; i < 300000; i++)); do :; done; done'
   begin A16_hangs --hang-minutes 1 <<<'if ((ATTEMPT < 2)); then beat; sleep 1000; fi'
   strike A8.0 suspend
   suspended=$SECONDS
-  # Preempted, asked to stop, preempted: one of these restarts is the budget's.
+  # It is preempted, asked to stop and preempted; only one of these restarts counts for the budget.
   begin A15 --max-restarts 1 --nodelist node4 <<<'if ((ATTEMPT < 3)); then save_when_asked; fi'
   begin A15_stopped --max-restarts 1 --nodelist node2 <<<'if ((ATTEMPT < 2)); then save_when_asked; fi'
   begin A16_slow --nodelist node4 <<<'if ((ATTEMPT == 0)); then save_when_asked; fi'
@@ -87,21 +87,22 @@ teardown_file() {
   cluster_down
 }
 
-# begin NAME OPTION... <PROGRAM   Sends the program as an experiment of this name.
+# begin NAME OPTION... <PROGRAM   Submits the program as an experiment of this name.
 begin() {
   cat -- "$BATS_TEST_DIRNAME/programs/light.sh" - >"$project/$1.sh"
   experiments "bash $1.sh"
   send "$@"
 }
 
-# begin_array NAME OPTION...   The first of two tasks is to be asked to stop; it then goes on until the flag NAME.end comes.
+# begin_array NAME OPTION...   Submits two tasks. The first waits for a request to stop; after its restart it runs until the flag NAME.end
+# exists.
 begin_array() {
   { cat -- "$BATS_TEST_DIRNAME/programs/light.sh" && printf 'case $name.$ATTEMPT in *_1.0) save_when_asked ;; *_1.1) comes %s.end ;; esac\n' "$1"; } >"$project/$1.sh"
   experiments "bash $1.sh" "bash $1.sh"
   send "$@"
 }
 
-# send NAME OPTION...   To node1 unless an option says another, with the shims of this name first in PATH.
+# send NAME OPTION...   Submits to node1, unless an option names another node, with the shims of this name first in PATH.
 send() {
   local -a place=(--nodelist node1)
   if [[ " $* " == *' --nodelist '* ]]; then place=(); fi
@@ -110,14 +111,15 @@ send() {
   keep "$1"
 }
 
-# strike NAME.ATTEMPT COMMAND...   When that program has begun, with its job recalled. Where that fails, the row's own test shall.
+# strike NAME.ATTEMPT COMMAND...   Runs COMMAND when that program has begun, with its job recalled. If that fails, only a message is
+# printed: the row's own test will fail.
 strike() {
   recall "$(sed -E 's/(_[12])?\.[0-9]+$//' <<<"$1")"
   if [[ -z $job ]] || ! wait_until 60 test -e "$FLAGS/$1" || ! "${@:2}"; then printf '%s: not struck\n' "$1" >&2; fi
 }
 
-# shim NAME COMMAND <SCRIPT   For the submission and the jobs of NAME; `$real` is the command itself. `sbatch --test-only` is not
-# touched.
+# shim NAME COMMAND <SCRIPT   Replaces COMMAND for the submission and the jobs of NAME; `$real` is the command itself. `sbatch --test-only`
+# always runs the real command.
 shim() {
   local -r folder=$BATS_FILE_TMPDIR/shims/$1
   mkdir -p -- "$folder"
@@ -155,7 +157,7 @@ make_shims() {
     shim "$name" sbatch <<<"id=\$(\"\$real\" \"\$@\") || exit; says_and_waits $name.sent $name.end; echo \"\$id\"; exit"
   done
   shim A7_full sbatch <<<'id=$("$real" "$@") || exit; dd if=/dev/zero of="$SCRATCH/filler" bs=64k 2>/dev/null; echo "$id"; exit'
-  # A hundred times faster.
+  # This makes --wait a hundred times shorter.
   for name in A10 A10_stopped; do
     shim "$name" srun <<<'words=(); for word; do if [[ $word == --wait=* ]]; then word=--wait=$((${word#*=} / 100)); fi; words+=("$word"); done; exec "$real" "${words[@]}"'
   done
@@ -163,7 +165,7 @@ make_shims() {
   shim A16_slow scontrol <<<'if [[ -n $SLURM_JOB_ID && $* == *"show job"* ]]; then sleep 20; fi'
 }
 
-# long_log LINE   A program that prints it, and 1.4 MB more.
+# long_log LINE   Prints the code of a program that prints LINE and then 1.4 MB more.
 long_log() {
   printf 'echo %q; yes "a line of the log of a long training" | head -c 1400000' "$1"
 }
@@ -176,13 +178,13 @@ resume() {
   scontrol resume "$job" && : >"$FLAGS/A8.end"
 }
 
-# batch.sh makes the stop file in a trap, and waits there until somebody reads it.
+# batch.sh makes the stop file in a trap. Here it is a pipe, so batch.sh waits in the trap until somebody reads it.
 block_stop_file() {
   mkfifo -- "$run_directory/task_1/attempt_0/stop"
   scancel --batch --signal=USR1 "$job" && wait_until 30 log_has 'the time limit is near'
 }
 
-# When the ranks have gone.
+# Read the pipe when the ranks have ended.
 open_stop_file() {
   wait_until 30 ranks_have_gone
   timeout 20 cat -- "$run_directory/task_1/attempt_0/stop"
@@ -196,7 +198,7 @@ ranks_have_gone() {
   done
 }
 
-# stop_controller SECONDS   And what happens to the rows meanwhile.
+# stop_controller SECONDS   Stops the controller and strikes the rows meanwhile.
 stop_controller() {
   local -r end=$((SECONDS + $1))
   kill -STOP "$(node_process slurmctld)"
@@ -210,7 +212,7 @@ stop_controller() {
   kill -CONT "$(node_process slurmctld)"
 }
 
-# over NAME STATE RESTARTS CAUSES   The job, or the one that continues it, has ended so, and nothing is left.
+# over NAME STATE RESTARTS CAUSES   The job, or the job that continues it, must end like this and leave nothing.
 over() {
   recall "$1"
   [[ -n $job ]]
@@ -219,7 +221,7 @@ over() {
   nothing_of "$1"
 }
 
-# nothing_of NAME   No process, no folder on a node's disk, no file that is half written, no lock, no second job.
+# nothing_of NAME   There must be no process, no folder on a node's disk, no partial file, no lock and no second job.
 nothing_of() {
   nothing_left "$job"
   same "$(find "$run_directory" "$(checkpoints "$1")/.." -name '*.partial*' -o -name .sending)" ''
@@ -228,7 +230,7 @@ nothing_of() {
   same "$(cat -- "$(checkpoints "$1")/../.job")" "$(<"$run_directory/job_id")"
 }
 
-# continued NAME TASK   The job that continues that task is the one of this name from now on.
+# continued NAME TASK   Makes the job that continues this task the job of this name.
 continued() {
   recall "$1"
   wait_for_job "$job" 60
@@ -237,7 +239,7 @@ continued() {
   keep "$1"
 }
 
-# lives NAME JOB   It is the one live job of this name; another submission is refused.
+# lives NAME JOB   JOB must be the only live job of this name; another submission must be refused.
 lives() {
   [[ $2 =~ ^[1-9][0-9]*$ ]]
   same "$(squeue --noheader --name="$1" --format=%F)" "$2"
@@ -245,13 +247,13 @@ lives() {
   [[ $stderr =~ "the experiment '$1' belongs to job "([0-9]+,)*"$2 " ]]
 }
 
-# is_complete NAME   Held until now, it runs to its end.
+# is_complete NAME   Releases the held job, which must complete.
 is_complete() {
   scontrol release "$job"
   over "$1" COMPLETED 0 finished
 }
 
-# submits_behind NAME   Held, and in the background: sets submitter, a process group of its own.
+# submits_behind NAME   Submits a held job in the background; sets submitter, the leader of a process group of its own.
 submits_behind() {
   experiments "bash $1.sh"
   cp -- "$BATS_TEST_DIRNAME/programs/light.sh" "$project/$1.sh"
@@ -299,7 +301,7 @@ setup() {
   over A3_7_stopped FAILED 0 'failed 7 0 node1'
 }
 
-@test "A3: data are brought while a trap of keep_node.sh runs" {
+@test "A3: data are staged while a trap of keep_node.sh runs" {
   local -r data=$SCRATCH/${project##*/}/keeper
   mkdir -- "$data"
   echo there >"$data/file"
@@ -313,7 +315,7 @@ setup() {
   over A3_keeper COMPLETED 0 finished
 }
 
-@test "A4: the words that tell the cause, with 1.4 MB of log behind them" {
+@test "A4: the messages that show the cause are followed by 1.4 MB of log" {
   over A4_memory FAILED 0 out_of_memory
   over A4_stopped FAILED 0 out_of_memory
   recall A4_preempted
@@ -322,7 +324,7 @@ setup() {
   over A4_preempted CANCELLED 0 preempted
 }
 
-@test "A5: what sbatch prints around the id" {
+@test "A5: sbatch prints text around the id" {
   local name
   for name in A5_behind A5_error A5_before; do
     begin "$name" --sbatch-arg=--hold <<<true
@@ -331,7 +333,7 @@ setup() {
   done
 }
 
-@test "A6: sbatch times out, and the job is sent" {
+@test "A6: sbatch times out, but the job was submitted" {
   local first
   begin A6 --sbatch-arg=--hold <<<true
   lives A6 "$job"
@@ -354,7 +356,7 @@ setup() {
   over A6_again FAILED 0 'failed 3 0 node1'
 }
 
-@test "A6: sbatch times out, and no job is there: all stays, and the next submission goes" {
+@test "A6: sbatch times out and no job was submitted: all files stay, and the next submission succeeds" {
   local first
   experiments 'bash A6_lost.sh'
   cp -- "$BATS_TEST_DIRNAME/programs/light.sh" "$project/A6_lost.sh"
@@ -366,8 +368,9 @@ setup() {
   over A6_lost COMPLETED 0 finished
 }
 
-@test "A6: sbatch times out as the controller is stopped" {
-  # What sbatch asked of a stopped controller is done when it goes on; 26.05 has dropped it at times ("Three Slurms" in tests/README.md).
+@test "A6: sbatch times out because the controller is stopped" {
+  # A stopped controller does what sbatch asked for when it continues; 26.05 has dropped the request at times ("Three Slurms" in
+  # tests/README.md).
   if [[ $(sbatch --version) == *' '@(22.05|24.11).* || $(<"$BATS_FILE_TMPDIR/A6_stopped") == *'squeue shows it'* ]]; then
     [[ $(<"$BATS_FILE_TMPDIR/A6_stopped") == *'squeue shows it'* ]]
   else
@@ -377,7 +380,7 @@ setup() {
   over A6_stopped COMPLETED 0 finished
 }
 
-@test "A7: the submitter is hung up between sbatch and the id on disk" {
+@test "A7: the submitter gets SIGHUP between sbatch and the id on disk" {
   local submitter
   submits_behind A7_hup
   kill -HUP -- "-$submitter"
@@ -423,7 +426,7 @@ setup() {
   [[ $(<"$BATS_FILE_TMPDIR/suspended") == *suspended* ]]
 }
 
-@test "A10: a rank may work longer than another that has ended well" {
+@test "A10: a rank may work longer than another that has already completed" {
   over A10 COMPLETED 0 finished
   over A10_stopped COMPLETED 0 finished
 }
@@ -439,7 +442,7 @@ setup() {
   done
 }
 
-@test "A12: data of a run of three arrays, of which the last waits" {
+@test "A12: data of a run of three arrays stay while the last array waits" {
   local -r data=$SCRATCH/${project##*/}/three
   local run archive
   stub_slurm
@@ -459,13 +462,13 @@ setup() {
   head -c 4000000 /dev/urandom >"$data.other/file"
   submitter --environment "$BATS_FILE_TMPDIR/light" --gpus 0 --exp-name A12_other --data three.other --staging-limit 5M
   [[ -e $archive ]]
-  # And when the last has ended, it goes.
+  # The data are removed when the last has ended.
   printf '#!/bin/sh\nexit 0\n' >"$stub/squeue"
   submitter --environment "$BATS_FILE_TMPDIR/light" --gpus 0 --exp-name A12_third --data three.other --staging-limit 5M
   [[ ! -e $archive ]]
 }
 
-# change_kit   As an upgrade does, or an edit.
+# change_kit   Changes the kit, as an upgrade or an edit does.
 change_kit() {
   find "$project/hpc" -name '*.sh' -exec sed -i '2i echo "of the new version" && exit 9' {} +
 }
@@ -484,7 +487,7 @@ change_kit() {
   over A13_restarts COMPLETED 0 'notice request, finished'
 }
 
-@test "A14: names that the kit uses itself" {
+@test "A14: environment variables with names that the kit uses itself" {
   local name before
   before=$(cd -- "$SCRATCH/${project##*/}" && find . | LC_ALL=C sort)
   for name in .staging .sources .kits hpc_outputs . ..; do
@@ -499,7 +502,7 @@ change_kit() {
   over A15_stopped COMPLETED 2 'preempted, notice request, finished'
 }
 
-@test "A17: a job that Slurm starts again after it has completed" {
+@test "A17: Slurm restarts a job after it has completed" {
   local name
   for name in A17 A17_stopped; do
     recall "$name"
@@ -515,7 +518,7 @@ change_kit() {
   done
 }
 
-@test "A16: nodes that are well are not blamed" {
+@test "A16: healthy nodes are not blamed" {
   over A16_slow COMPLETED 1 'preempted, finished'
   over A16_stopped COMPLETED 1 'preempted, finished'
   over A16_hangs COMPLETED 2 'hung, hung, finished'

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# The fault matrix: whatever interrupts a training, it ends with the weights of one that nothing interrupted, bit by bit.
-# The digits of train/, two or four ranks, on the real Slurm. Where a fault ends a job for good, sending it again with
-# --resume does that. Most faults come in setup_file, one after another, and the tests see what has become of them: so
-# the rows wait together. Below Slurm, tests/train/test_checkpoint.py has checkpoints killed at random moments, and at
-# each call of the file system.
+# The fault matrix: a training that is interrupted in any way must end with the weights of an uninterrupted one, bit by bit. It trains the
+# digits of train/ with two or four ranks on the real Slurm. If a fault ends a job for good, the test submits it again with --resume. Most
+# faults are caused in setup_file, one after another, so that the rows wait at the same time; the tests then check the results.
+# tests/train/test_checkpoint.py tests the level below Slurm: it kills processes at random moments, and at each call of the file system,
+# while they save.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/../cluster/reports.bash"
@@ -12,7 +12,7 @@ source "$BATS_TEST_DIRNAME/matrix.bash"
 setup_file() {
   cluster_up
   make_project_in "$BATS_FILE_TMPDIR"
-  # In a path with a per cent sign Slurm's own words are not in the log, and the cause of an end is less exact.
+  # In a path with a per cent sign the log lacks Slurm's own messages, and the cause of an end is less exact.
   mv -T -- "$project" "$BATS_FILE_TMPDIR/project with a space"
   project="$BATS_FILE_TMPDIR/project with a space"
   export project bucket="file://$BATS_FILE_TMPDIR/a bucket" data=$BATS_FILE_TMPDIR/digits
@@ -87,7 +87,7 @@ teardown_file() {
   cluster_down
 }
 
-@test "kill -9 of a rank; --resume" {
+@test "a rank is killed with SIGKILL; --resume" {
   recall killed
   given_up FAILED "failed 137 1 node2" 0
   begin killed '' --resume "${two[@]}" "${quiet[@]}"
@@ -95,19 +95,19 @@ teardown_file() {
   [[ $(job_log) == *'resumed at step 40 of '* ]]
 }
 
-@test "a rank out of memory; --resume" {
+@test "a rank runs out of memory; --resume" {
   recall memory
   given_up FAILED out_of_memory 0
   begin memory '' --resume "${two[@]}" "${quiet[@]}"
   survived memory 2 0 finished
 }
 
-@test "slurmctld killed and started in the middle" {
+@test "slurmctld is killed and restarted during the training" {
   recall controller
   survived controller 2 0 finished
 }
 
-@test "a disk that is full at a save, of bytes and of inodes" {
+@test "a disk without free bytes or without free inodes during a save" {
   has_own_networks
   local -r folder=$(checkpoints full)
   local last
@@ -125,7 +125,7 @@ teardown_file() {
   [[ -e "$BATS_FILE_TMPDIR/signalled in a save" ]]
 }
 
-@test "a task of an array is started again alone" {
+@test "one task of an array is restarted alone" {
   recall array
   [[ $(cause 0 2) == 'notice request' ]]
   goes_on array/1
@@ -144,7 +144,7 @@ teardown_file() {
   [[ $(grep -c '^resumed at step .*, in epoch 3$' "$run_directory/task_1/log.txt") == 2 ]]
 }
 
-@test "a truncated checkpoint; no restarts left; a bit-flipped one; --resume" {
+@test "a truncated checkpoint; no restarts left; a checkpoint with a flipped bit; --resume" {
   local name
   recall damaged
   given_up FAILED 'notice request, notice request' 1
@@ -163,19 +163,19 @@ teardown_file() {
   survived preempted 2 1 'preempted, finished'
 }
 
-@test "the network of a node is cut, for a moment and for good; it comes back while the training goes on elsewhere" {
+@test "the network of a node fails, for a moment and for good; it comes back while the training continues elsewhere" {
   has_own_networks
   recall cut
   wait_until 120 node_is_up node3
   goes_on cut
   wait_for_job "$job" 150
-  # The site's own folder: where the steps ended without the network, Slurm runs the epilog that removes it late, or never.
+  # This folder belongs to the site. If the steps ended without the network, Slurm runs the epilog that removes it late or never.
   rm -rf -- "$POCKET_CLUSTER_DIR/disks/node3/$(id -un).$job."*
   survived cut 2 1 'node_failed, finished'
   same "$(<"$run_directory/task_1/attempt_1/nodes")" 'node[1-2]'
 }
 
-@test "kill -9 of slurmd and all on a node" {
+@test "slurmd and all processes of a node are killed with SIGKILL" {
   comes died hold_47
   kill_process node4
   bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
@@ -194,13 +194,13 @@ teardown_file() {
   recall warned
   wait_for_job "$job" 200
   all=$(causes)
-  # Slurm warns up to a minute early: then there is a second time.
+  # Slurm may warn up to a minute early, in which case there is a second warning.
   [[ $all =~ ^('notice time_limit, '){1,2}finished$ ]]
   all=${all//[^,]/}
   survived warned 2 "${#all}" "$(causes)"
 }
 
-@test "scancel; --resume on another cluster with an empty disk, from CHECKPOINT_URL alone" {
+@test "scancel; --resume on another cluster with an empty disk, with only CHECKPOINT_URL" {
   recall cancelled
   given_up CANCELLED cancelled 0
   export POCKET_CLUSTER_DIR=$BATS_TEST_TMPDIR/second CHECKPOINT_URL=$bucket

@@ -1,17 +1,17 @@
 """house.py ROOT
 
-The rules of the house, tried on the files of a checkout: sides, cycles, dead code, sourcing, and what
-bash 4.4 lacks. Prints a line `FILE:LINE: words` for each place that breaks one; exit status 1 when there is any.
+Checks the rules of the house on the files of a checkout: which side may use which file, cycles, dead code, sourcing,
+and what bash 4.4 lacks. Prints a line `FILE:LINE: words` for each violation; exit status 1 if there is any.
 
-A definition is `name::function() {` at the start of a line, and ends with the first `}` or `)` there, as shfmt
-leaves it; a use is `name::function` anywhere outside of comments.
+A definition starts with `name::function() {` at the start of a line and ends at the first `}` or `)` at the start of a
+line, which is how shfmt formats it. A use is `name::function` anywhere outside of comments.
 """
 
 import re
 import sys
 from pathlib import Path
 
-# What may use a file across the sides, and why.
+# Files that may be used across the sides, each with the reason.
 EXCEPTIONS = {
     ("hpc/adopt.sh", "hpc/job_submitter/option_table.sh"): "it proposes the options of the submitter",
     ("hpc/adopt.sh", "hpc/job_submitter/sbatch_names.sh"): "it proposes the options of the submitter",
@@ -39,11 +39,11 @@ EXCEPTIONS = {
         "hpc/sweep/sweep.py",
     ): "one program knows W&B's sweeps, and is called as a program",
 }
-# They are private parts of a command, but run on compute nodes.
+# They are private parts of a command but run on compute nodes.
 ON_NODES = ("hpc/doctor/doctor_node.sh", "hpc/clean_nodes/clean_node.sh")
-# Its functions enter the interactive shell of whoever sources it: their prefix says whose they are.
+# Its functions enter the interactive shell of the user who sources it; the prefix says that they belong to the kit.
 PREFIXES = {"hpc/completion.bash": "hpc_completion"}
-# They ask Slurm once: of a cluster of their own, to bring a fault, or for the eyes of a newcomer.
+# These files ask Slurm once on purpose: they ask a test's own cluster, cause a fault, or print for a newcomer.
 ASK_ONCE = ("hpc/pocket_cluster", "hpc/drill.sh", "hpc/quickstart.sh")
 FILES_IN_HPC, FILES_IN_LIB, EXCEPTIONS_OF_SHELLCHECK = 17, 25, 24
 
@@ -73,14 +73,14 @@ ASKED = re.compile(
     r"(?:\$\(|<\(|^\s*|[|&!]\s*|\b(?:if|until|while)\s+|timeout \S+ )"
     r"(?:squeue|sinfo|sacctmgr|scancel|sacct|scontrol) (?!show hostnames|ping)"
 )
-# A name may end in half a character: `read` would take the NUL behind it for its other half.
+# A name may end with half a character, and `read` would take the NUL behind it for the other half.
 HALVED = re.compile(r"(?<!LC_ALL=C )IFS= read [^;|&]*-d ''")
 DISABLED = re.compile(r"\s*# shellcheck disable=\S+( # \S)?")
 MASKED = re.compile(r"\b(?:local|declare|readonly|export)\s+(?:-\w+\s+)*[^;|&]*?\b\w+=\"?[^\s\";|&]*\$\((?!\()")
 
 
 class File:
-    """One shell script. `code` is its lines without comments; `owner` the function that each line is in."""
+    """One shell script. `code` holds its lines without comments; `owner` holds the function of each line."""
 
     def __init__(self, root, path):
         self.name = path.relative_to(root).as_posix()
@@ -107,13 +107,13 @@ class File:
         return PREFIXES.get(self.name, Path(self.name).stem)
 
     def variables(self):
-        """The globals that it declares outside of functions."""
+        """Return the globals that it declares outside of functions."""
         found = (VARIABLE.match(line) for line, owner in zip(self.code, self.owner) if not owner)
         return {match.group(1) or match.group(2) for match in found if match}
 
 
 def without_comment(line):
-    """The line up to its comment: a # that begins a word outside of quotes."""
+    """Return the line up to its comment: a # that begins a word outside of quotes."""
     if line.lstrip().startswith("#"):
         return ""
     for found in re.finditer(r"\s#\s", line):
@@ -139,7 +139,7 @@ class House:
                     self.definers.setdefault(function, []).append(file)
 
     def resolve(self, file, name):
-        """The file of the checkout that `source "$here/lib/common.sh"` means."""
+        """Return the file of the checkout that `source "$here/lib/common.sh"` refers to."""
         rest = name.split("/", 1)[1] if name.startswith("$") else name
         for folder in ("", "hpc", Path(file.name).parent.as_posix()):
             candidate = (Path(folder) / rest).as_posix()
@@ -148,7 +148,7 @@ class House:
         return None
 
     def matching(self, file, use):
-        """The functions that a use may mean, with their files: its own file's first."""
+        """Return the functions that a use may refer to, with their files; a file's own function comes first."""
         functions = [name for name in self.definers if name.startswith(use[:-1])] if use.endswith("*") else [use]
         for function in functions:
             definers = self.definers.get(function, [])
@@ -156,7 +156,7 @@ class House:
                 yield function, definer
 
     def calls(self):
-        """Each use of another file's function: (file, line, function, its file)."""
+        """Return each use of another file's function: (file, line, function, its file)."""
         for file in self.files.values():
             for number, _, use in file.uses:
                 for function, definer in self.matching(file, use):
@@ -164,7 +164,7 @@ class House:
                         yield file, number, function, definer
 
     def side(self, name):
-        """lib, job, a command's name, clusters, venv or singularity."""
+        """Return the module of a file: lib, job, a command's name, clusters, venv or singularity."""
         parts = name.split("/")
         if parts[0] != "hpc":
             return parts[0]
@@ -259,7 +259,7 @@ class House:
             yield "hpc/lib", 1, f"{len(library)} files, more than {FILES_IN_LIB}"
 
     def exceptions(self):
-        """Of ShellCheck: few, each with its reason. What holds for all files of a folder is said for tests alone."""
+        """ShellCheck directives must be few, each with a reason. Only tests may have one for a whole file."""
         count, folders = 0, ("hpc", "venv", "singularity", "tests")
         for path in [path for folder in folders for path in sorted((self.root / folder).rglob("*.*"))]:
             if path.suffix not in (".sh", ".bash", ".bats"):
@@ -303,7 +303,7 @@ class House:
                     yield file.name, number, "a failure of $( ) is lost: declare first, then assign"
 
     def sourcing(self):
-        """A script sources what it uses, and uses what it sources."""
+        """A script must source what it uses and use what it sources."""
         for script in self.files.values():
             direct = [(number, self.resolve(script, name)) for number, _, name in script.sources]
             direct = [(number, file) for number, file in direct if file is not None]
@@ -323,9 +323,9 @@ class House:
                     yield script.name, number, f"{Path(script.name).name} uses nothing of {file.name}"
 
     def reached(self, script, sourced):
-        """The functions that run when the script does, what is missing for them, and the code that runs."""
+        """Return the functions that run with the script, those that it does not source, and the code that runs."""
         reached, missing, text = set(), set(), []
-        # The script itself, and what its modules do when they are sourced.
+        # Start with the script itself and with the code that its modules run when they are sourced.
         queue = [(script.name, function) for function in ["", *script.defined]]
         queue += [(name, "") for name in sourced if name != script.name]
         while queue:

@@ -1,8 +1,9 @@
 """why_corpus.py EXPERIMENTS CORPUS FOLDER [--show]
 
-Runs `why` over ends of programs as they print them, and measures what it says. EXPERIMENTS: hpc/experiments; CORPUS: a
-folder of ends (tests/why/README.md has their form); FOLDER: an empty one, for their run directories.
-Prints a line for each that is wrong, and the counts. Exit status 1 where fewer are right than must be.
+Runs `why` on recorded ends of programs and measures how often its answer is right. EXPERIMENTS: hpc/experiments;
+CORPUS: a folder of ends (tests/why/README.md describes their format); FOLDER: an empty folder for their run
+directories. Prints a line for each wrong answer, and the counts. Exit status 1 if fewer answers are right than
+required.
 """
 
 import contextlib
@@ -23,11 +24,11 @@ FACTS = {
     "max_restarts": 0,
     "sweep": "",
 }
-LEAST = 0.95  # of the causes; of all else nothing may be wrong
+LEAST = 0.95  # of the causes; everything else must be right in all ends
 
 
 class End:
-    """An end: its head and its parts."""
+    """One recorded end: its head and its parts."""
 
     def __init__(self, path):
         self.name = path.stem
@@ -40,7 +41,7 @@ class End:
         self.own = [line for line in lines if not line.startswith("log: ")]
 
     def lay(self, outputs, number):
-        """Makes its run directory, as a job leaves it."""
+        """Makes the run directory that a job with this end would leave."""
         folder = outputs / f"{self.name}_20260101-{number:06}_1"
         task, attempt = folder / "task_1", folder / "task_1/attempt_0"
         attempt.mkdir(parents=True)
@@ -93,7 +94,7 @@ class End:
         path.write_text(text.replace("@SOURCE@", f"{folder}/source").replace("@SCRATCH@", str(outputs.parent)))
 
     def faults(self, told):
-        """What `why` says wrongly of it: (about what, words)."""
+        """Returns what `why` says wrongly about this end: (about what, words)."""
         word, _, rest = told.partition("): ")[2].partition(": ")
         remedy = told.partition("\nto do: ")[2]
         wanted = self.head["want"].split("|")
@@ -126,7 +127,7 @@ class End:
 
 def main(experiments, corpus, folder, show=None):
     sys.path.insert(0, experiments)
-    import why  # it lies where the first argument says
+    import why  # it lies where the first argument points
 
     outputs = Path(folder) / "hpc_outputs"
     paths = sorted(Path(corpus).glob("*.txt"))

@@ -1,13 +1,13 @@
-"""`python -m train digits` with faults that come at a step, each of them once in an experiment.
+"""`python -m train digits` with faults at given steps. Each fault comes once in an experiment.
 
 python -m programs.faulty [FAULT=STEP]... [FLAGS of the digits]
-    hold         rank 0 stays here until it is told to stop, or there is a file CHECKPOINT_DIRECTORY.go
-    slow         rank 0 takes a second for each step from here on, until there is that file
-    hang         the last rank never goes on
-    memory       the last rank takes memory until it is ended
+    hold         rank 0 waits here until it is asked to stop or the file CHECKPOINT_DIRECTORY.go exists
+    slow         from here on rank 0 takes a second for each step, until that file exists
+    hang         the last rank stops making progress
+    memory       the last rank allocates memory until it is killed
     slow_saves   rank 0 takes a second for each file of a checkpoint
-That one has come is told by the file CHECKPOINT_DIRECTORY.FAULT_STEP. Each rank notes the samples that it uses, a line
-`EPOCH INDEX...` for each step, in OUTPUT_PATH/samples_RANK.
+A fault that has come creates the file CHECKPOINT_DIRECTORY.FAULT_STEP. Each rank records the samples that it uses, a
+line `EPOCH INDEX...` for each step, in OUTPUT_PATH/samples_RANK.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""A short training without torch, for random.sh: one step after another, the last one saved in CHECKPOINT_DIRECTORY.
+"""A short training without torch, for random.sh: counts steps and saves the last one in CHECKPOINT_DIRECTORY.
 
-python -m programs.short STEPS SECONDS [FAULT]...     SECONDS: of a step
-    deaf            heeds neither STOP_FILE nor a signal; once
-    slow=SECONDS    of a step; once
-    fail=STEP,STATUS,RANK   ends there with this status; once
-    hang=STEP       never goes on; once
+python -m programs.short STEPS SECONDS [FAULT]...     SECONDS: duration of a step
+    deaf            ignores STOP_FILE and signals; once
+    slow=SECONDS    duration of a step; once
+    fail=STEP,STATUS,RANK   exits there with this status; once
+    hang=STEP       makes no progress from there on; once
 
-What happens is written down in CHECKPOINT_DIRECTORY/record, a line `TIME RUN JOB ATTEMPT RANK PROCESS EVENT VALUE`:
-began, step, end STATUS, and doubled, when another process has this rank of the experiment.
+It records events in CHECKPOINT_DIRECTORY/record, a line `TIME RUN JOB ATTEMPT RANK PROCESS EVENT VALUE`: began, step,
+end STATUS, and doubled if another process already runs this rank of the experiment.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ def note(event, value):
 
 
 def once(word):
-    """Whether this fault has not come before in the experiment, to this rank."""
+    """Return whether this is the first time in the experiment that this rank reaches this fault."""
     mark = PLACE / f"once_{word}_{RANK}"
     if mark.exists():
         return False
@@ -55,7 +55,7 @@ def write(path, text):
 def main(steps, seconds, *words):
     faults = dict(word.partition("=")[::2] for word in words)
     told = []
-    lock = (PLACE / f"lock_{RANK}").open("w")  # held to the end
+    lock = (PLACE / f"lock_{RANK}").open("w")  # held until the process ends
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
