@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# A PyTorch program that never heard of the kit runs on two nodes, by three commands.
+# Three commands run a PyTorch program that knows nothing of the kit on two nodes.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -60,7 +60,7 @@ if dist.get_rank() == 0:
     same = all(torch.equal(weight, first_weight) for weight in everybody)
     print(f"{arguments.name}: {dist.get_world_size()} ranks, loss {loss.item():.4f}, the same weights: {same}", flush=True)
 dist.destroy_process_group()
-os._exit(0)  # As Python ends gloo's threads abort the process now and then (torch 2.13): 1 of 25 runs of four ranks.
+os._exit(0)  # when Python exits, gloo's threads sometimes abort the process (torch 2.13): 1 of 25 runs of four ranks
 PYTHON
 }
 
@@ -80,14 +80,14 @@ PYTHON
   [[ $(job_log | sed -nE 's/^rank .* node [01], (node[0-9]+) .*/\1/p' | sort -u | wc -l) == 2 ]]
   [[ $(cd -- "$program" && sha256sum -- *.py) == "$before" ]]
 
-  # All that the kit needs is there: nothing looks for what was left out.
+  # The program has everything that the kit needs: no command misses a file that adopt.sh does not copy.
   run --separate-stderr bash "$checkout/hpc/adopt.sh" "$program"
   [[ $status == 0 && -z $output && $stderr == '0 files written, 0 removed'* ]]
   bash "$program/hpc/job_submitter.sh" --help >/dev/null
   XDG_STATE_HOME=$BATS_TEST_TMPDIR/state bash "$program/hpc/doctor.sh" --quick | grep -q '^ok  *slurm'
 }
 
-# old_job SCRIPT SOURCE_DIR   A job of an old kit, whose scripts only sleep. Sets job.
+# old_job SCRIPT SOURCE_DIR   Submits a job of an old kit, whose scripts only sleep. Sets job.
 old_job() {
   run_directory=$SCRATCH/${program##*/}/hpc_outputs/${1%.sh}_$RANDOM
   mkdir -p -- "$run_directory"
@@ -95,7 +95,7 @@ old_job() {
   job=$(sbatch --parsable --mem=100M --chdir="$run_directory" --output=log.txt "${@:3}" "$program/hpc/$1" "$run_directory")
 }
 
-@test "an upgrade of the old layout: jobs that read the project's own files are named, and go first" {
+@test "an upgrade of the old layout is refused while jobs read the project's own files; it names them" {
   local reads packs has_snapshot
   mkdir -- "$program/hpc"
   printf '#!/bin/sh\nexec sleep 300\n' | tee "$program/hpc/batch.sh" >"$program/hpc/pack.sh"

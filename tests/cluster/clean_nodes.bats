@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# hpc/clean_nodes.sh on a cluster that makes no SLURM_TMPDIR, so that the kit does.
+# hpc/clean_nodes.sh on a cluster that makes no SLURM_TMPDIR, so that the kit makes it.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -14,7 +14,7 @@ setup() {
   disk=$POCKET_CLUSTER_DIR/localscratch
   me=$(id -un)
   clean=$checkout/hpc/clean_nodes.sh
-  # Old jobs' ids are out of the way of those that the tests get.
+  # The ids of the old jobs are larger than those of the test's own jobs.
   old=${me}_900001
 }
 
@@ -32,13 +32,13 @@ on() {
   srun --quiet --overlap --nodelist="$1" --nodes=1 --ntasks=1 --mem=10M "${@:2}" 3>&- 4>&- </dev/null
 }
 
-# leave_behind NODE NAME...   Folders that hold something, as a job leaves them.
+# leave_behind NODE NAME...   Makes folders with content, as a job leaves them.
 leave_behind() {
   on "$1" sh -c 'for name; do mkdir -p "$name/data" && head -c 50000 /dev/zero >"$name/data/file" && chmod 500 "$name/data"; done' \
     leave_behind "${@:2}"
 }
 
-@test "what dead jobs left is removed on each node; what is live, another's or a link is kept" {
+@test "folders of dead jobs are removed on each node; those of live jobs, other users' and links are kept" {
   has_own_disks
   make_project
   experiments 'sh -c "touch \"$1/held\"; sleep 60" sh ${SLURM_TMPDIR}'
@@ -62,7 +62,7 @@ leave_behind() {
   [[ $(on node3 ls -A "$disk") == "$before" ]]
   on node1 test -e "$disk/${old}_12/data/file"
 
-  # What a person has told squeue to show must not hide the live job.
+  # The user's settings for squeue must not hide the live job.
   SQUEUE_PARTITION=urgent SBATCH_GPUS_PER_NODE=1 run --separate-stderr bash "$clean" --partition urgent
   ((status == 0))
   [[ $output =~ node1\ +2\ +1[0-9]{5} && $output =~ node2\ +0\ +0 && $output =~ node3\ +1\ +[0-9]{5,} && $output =~ all\ +3\ folders ]]
@@ -92,7 +92,7 @@ leave_behind() {
   ((status == 1))
   [[ $stderr == *'node1: no controller'* ]]
 
-  # An answer that does not know the job that asks is no answer either.
+  # If squeue does not list the current job, its answer is incomplete.
   sed -i 's/echo "no controller" >&2; exit 1/exit 0/' "$BATS_TEST_TMPDIR/bin/squeue"
   PATH=$BATS_TEST_TMPDIR/bin:$PATH run --separate-stderr bash "$clean"
   ((status == 1))
@@ -101,7 +101,7 @@ leave_behind() {
   on node1 rm -rf -- "$disk/${old}_0"
 }
 
-@test "Ctrl-C cancels its jobs, and says what was done" {
+@test "Ctrl-C cancels its jobs and says what was done" {
   sbatch --quiet --nodelist=node2 --exclusive --mem=0 --output=/dev/null --wrap='sleep 60'
   wait_until 30 no_jobs --states=PENDING,CONFIGURING
   run --separate-stderr timeout --foreground --preserve-status --signal=INT 4 bash "$clean" --dry-run
@@ -111,7 +111,7 @@ leave_behind() {
   run ! ls -d "$SCRATCH"/.clean_nodes.*
 }
 
-@test "wrong input ends in one clear line, and sends nothing" {
+@test "wrong input ends with a message of one line and submits nothing" {
   fails_with 1 "--partition 'nowhere': this cluster has main urgent$" bash "$clean" --partition nowhere
   fails_with 2 'unknown option .*--dryrun.*--dry-run' bash "$clean" --dryrun
   fails_with 2 "unexpected argument 'node1'" bash "$clean" node1

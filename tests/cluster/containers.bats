@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Jobs in a container: a real Apptainer, a real image, real Slurm. The image is made once on a machine.
+# Jobs in a container, with a real Apptainer, a real image and the real Slurm. The image is made once on a machine.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -28,12 +28,12 @@ teardown() {
   if [[ -n ${own_folder:-} ]]; then rm -rf -- "$own_folder"; fi
 }
 
-# in_container OPTION...   Sends a job that runs in the container.
+# in_container OPTION...   Submits a job that runs in the container.
 in_container() {
   submit --singularity-container "$image" --mem-per-gpu 2G "$@"
 }
 
-# accuracy RUN_DIRECTORY   Of a run of four ranks.
+# accuracy RUN_DIRECTORY   Prints the accuracy of a run of four ranks.
 accuracy() {
   python3 -c 'import json, sys
 result = json.load(open(sys.argv[1] + "/task_1/output/result.json"))
@@ -41,7 +41,7 @@ assert result["validation_accuracy"] >= 0.95 and result["world_size"] == 4, resu
 print(result["validation_accuracy"])' "$1"
 }
 
-@test "the shipped experiment: four ranks on two nodes, and the same accuracy as in the virtual environment" {
+@test "the shipped experiment: four ranks on two nodes reach the same accuracy as in the virtual environment" {
   cp -- "$checkout/experiment_configurations.txt" "$project/"
   prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
   submit --gpus 2 --num-nodes 2 --mem-per-gpu 2G --nodelist 'node[1-2]'
@@ -52,16 +52,16 @@ print(result["validation_accuracy"])' "$1"
   same "$(accuracy "$run_directory")" "$(accuracy "$outside")"
   same "$(job_log | sed -nE 's/^rank ([0-9]) of 4: node ([0-9]), ([^ ]+) \((.*)\), local.*/\1 \2 \3 \4/p' | sort)" \
     "$(sed -nE 's/^rank ([0-9]) of 4: node ([0-9]), ([^ ]+) \((.*)\), local.*/\1 \2 \3 \4/p' "$outside/task_1/log.txt" | sort)"
-  # Nothing but the program and the kit speaks.
+  # The log has no lines but those of the program and the kit.
   if job_log | grep -iE 'warning|apptainer|singularity'; then return 1; fi
   same "$(local_folders "$job")" ''
 }
 
-@test "an ordinary user: the same, with an image that root made" {
+@test "an ordinary user gets the same with an image that root made" {
   ((EUID == 0)) || skip 'only root can be somebody else'
   local -r user=nobody
   runuser -u "$user" -- test -r "$SLURM_CONF" || skip "$user cannot read the configuration of this cluster"
-  # Where that user can go: not the checkout, nor the folders of bats.
+  # A folder that this user can enter, unlike the checkout and the folders of bats.
   own_folder=$(mktemp -d /tmp/hpc_kit_test.XXXXXX)
   chmod 755 -- "$own_folder"
   make_project_in "$own_folder"
@@ -84,7 +84,7 @@ print(result["validation_accuracy"])' "$1"
   same "$(local_folders "$output")" ''
 }
 
-@test "what is inside: arguments, folders, what can be written, where it stays, and no variable of the host" {
+@test "inside: arguments, folders, what can be written and where it stays, and no variable of the host" {
   use_programs "inside.py 0.9,0.999 'a  b' \"it's\" '' '\$HOME' '\"quoted\"' 'two
 lines' '--x=[1, 2]' \"\${exp_name}\" \"\${source_dir}\" ü \\\\"
   mkdir -- "$BATS_TEST_TMPDIR/shown, and more"
@@ -115,7 +115,7 @@ SLURM_PROCID=$rank
 CUDA_VISIBLE_DEVICES=0,1
 HOME=$HOME"
   done
-  # Each name is of the kit, of Slurm, of a family that singularity/README.md lists, or the container's own.
+  # Each variable belongs to the kit, to Slurm, to a family that singularity/README.md lists, or to the container itself.
   python3 - "$run_directory/task_1/output/rank_0.json" <<'PYTHON'
 import json, re, sys
 names = json.load(open(sys.argv[1]))["environment"]
@@ -130,7 +130,7 @@ missing = [name for name in kit if name not in names]
 assert not unknown and not missing, (unknown, missing)
 PYTHON
 
-  # The node's disk is as it was; what was meant to stay is on scratch.
+  # The node's disk is unchanged, and the files to keep are on scratch.
   same "$(local_folders "$job")" ''
   same "$(ls -A -- "$HOME")" .apptainer # the runtime's own, outside
   [[ ! -e $project/probe && ! -e $run_directory/source/probe ]]
@@ -152,17 +152,17 @@ PYTHON
   done
 }
 
-# On the disks of node1 and node2, the copies of the image: name, inode and size of each.
+# Prints name, inode and size of each copy of the image on the disks of node1 and node2.
 copies() {
   find "$POCKET_CLUSTER_DIR"/disks/node[12]/"$(id -un)_images" -type f -printf '%f %i %s\n'
 }
 
-@test "--stage-image: on each node's disk once, whole, for later jobs too; clean_nodes.sh takes it away" {
+@test "--stage-image: each node's disk has one complete copy, later jobs use it, clean_nodes.sh removes it" {
   local -r wanted="$(sha256sum <"$image" | cut -d ' ' -f 1).sif" size=$(stat --dereference --format=%s -- "$image")
   local before way file
   experiments "sh -c 'echo image \$APPTAINER_CONTAINER'"
 
-  # It lies on the same file system as the nodes' disks: there is nothing to gain.
+  # The image is on the same file system as the nodes' disks, so a copy would gain nothing.
   in_container -W srun --num-nodes 2 --nodelist 'node[1-2]'
   ended "$job" 60 COMPLETED 0:0
   same "$(job_log | grep -c "^image $(realpath -- "$image")\$")" 2
@@ -178,7 +178,7 @@ copies() {
       in_container -W srun --num-nodes 2 --nodelist 'node[1-2]' --stage-image
       ended "$job" 60 COMPLETED 0:0
       same "$(copies)" "$before"
-      # One that broke off is not used.
+      # A truncated copy is not used.
       truncate --size=1000 -- "$POCKET_CLUSTER_DIR/disks/node2/$(id -un)_images/$wanted"
     fi
   done
@@ -199,7 +199,7 @@ copies() {
   [[ $(job_log) != *'rank 0 of'* ]]
 }
 
-@test "the W&B key reaches the program, and no command line has it" {
+@test "the W&B key reaches the program and appears on no command line" {
   use_programs 'checksums.py WANDB_API_KEY OTHER_KEY'
   local key other
   key=$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n')
@@ -218,7 +218,7 @@ copies() {
     "$POCKET_CLUSTER_DIR"/{log,state,spool,scratch,disks,localscratch} 2>/dev/null)" ''
 }
 
-# failing HOW STATUS OPTION...   As in jobs.bats, in the container.
+# failing HOW STATUS OPTION...   As in jobs.bats, but in the container.
 failing() {
   local -r how=$1 expected=$2
   use_programs "fail.py $how 2"
@@ -227,11 +227,11 @@ failing() {
   job_log | grep -xF "the first rank that failed: rank 2 on node2, exit status $expected"
 }
 
-@test "a program that ends with 3 inside, under torchrun: the job's status, and who it was" {
+@test "a program that exits with 3 in the container, under torchrun: the job's status is 3, and the log names the rank" {
   failing exit 3
 }
 
-@test "a program that is killed inside, under srun: 137, and who it was" {
+@test "a program that is killed in the container, under srun: the job's status is 137, and the log names the rank" {
   failing kill 137 -W srun
 }
 
@@ -239,7 +239,7 @@ are_here() {
   (($(find "$run_directory/task_1/output" -name 'here.*' | wc -l) == $1))
 }
 
-@test "the stop file and signals reach the programs inside, each once: 75" {
+@test "the stop file and signals reach the programs in the container once each, and the status is 75" {
   use_programs notices.py
   local launcher
   for launcher in srun torchrun; do
@@ -289,7 +289,7 @@ no_local_folders() {
   job_log | grep -E '^sum 15 at [0-9.]+ port [0-9]+$'
 }
 
-@test "lightning, which the image does not have, by --bind and .env" {
+@test "lightning, which the image lacks, works with --bind and .env" {
   local environment
   environment=$(lightning_environment)
   printf 'PYTHONPATH=/lightning\n' >"$project/.env"
@@ -300,7 +300,7 @@ no_local_folders() {
   same "$(told 3 cluster rank world_size node_rank steps)" $'cluster="SLURMEnvironment"\nrank=3\nworld_size=4\nnode_rank=1\nsteps=2'
 }
 
-# small_image PROGRAM...   A container of sh and these alone, as small.sif.
+# small_image PROGRAM...   Makes small.sif, a container of sh and these programs alone.
 small_image() {
   local -r root=$BATS_TEST_TMPDIR/root
   local library program
@@ -317,7 +317,7 @@ small_image() {
   apptainer --quiet build --force "$BATS_TEST_TMPDIR/small.sif" "$root" >/dev/null 2>&1
 }
 
-@test "an image without bash, without torch: refused before the queue, else told on the node before ranks start" {
+@test "an image without bash or torch is refused at submission, or else on the node before ranks start" {
   small_image
   fails_with 2 'small.sif has no bash inside' submitter -s "$BATS_TEST_TMPDIR/small.sif"
   small_image bash
@@ -330,19 +330,19 @@ small_image() {
   job_log | grep '^inside.sh: error: the python of the image .*small.sif has no torch, of which torchrun is a part'
   if job_log | grep '^rank '; then return 1; fi
 
-  # srun does not need it
+  # srun needs no torch in the image.
   experiments 'bash -c "echo ran"'
   in_container -W srun --no-stage-image
   ended "$job" 30 COMPLETED 0:0
   job_log | grep -x ran
 }
 
-@test "an image that is not whole: refused before the queue" {
+@test "a truncated image is refused at submission" {
   head -c 300000000 -- "$image" >"$BATS_TEST_TMPDIR/half.sif"
   fails_with 2 'half.sif.* is corrupt: it has 300000000 bytes of [0-9]+ at least' submitter -s "$BATS_TEST_TMPDIR/half.sif"
 }
 
-@test "no runtime on the node, a bind that is not there, a folder that is not there: told before ranks start" {
+@test "no runtime on the node, a missing bind, a missing folder: reported before ranks start" {
   mkdir -p -- "$BATS_TEST_TMPDIR/there"
   PATH=$(path_without apptainer singularity) in_container --no-preflight
   ended "$job" 30 FAILED 1:0
@@ -361,7 +361,7 @@ small_image() {
   if job_log | grep '^rank '; then return 1; fi
 }
 
-@test "ranks that train alone are told of, and those that do not are not" {
+@test "ranks that train alone are reported, and ranks that train together are not" {
   use_programs 'meetings.py quick' 'meetings.py ddp'
   in_container -W srun --num-nodes 2
   wait_for_job "$job" 120

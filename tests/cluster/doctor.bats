@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# hpc/doctor.sh finds faults that are planted in real clusters, and the submitter warns of those that concern a request.
+# hpc/doctor.sh finds faults that are planted in real clusters, and the submitter warns of the findings that concern a request.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -35,7 +35,7 @@ teardown() {
   while mountpoint --quiet -- "$SCRATCH"; do umount -- "$SCRATCH"; done
 }
 
-# A cluster of this file's own.
+# This file's own cluster.
 faulty() {
   export POCKET_CLUSTER_DIR="$BATS_FILE_TMPDIR/faulty cluster" SLURM_CONF=
   if [[ -e $POCKET_CLUSTER_DIR/cluster ]]; then
@@ -43,8 +43,8 @@ faulty() {
   fi
 }
 
-# What needs a start of the controller. Its script takes from jobs what they ask for, and takes none without GPUs, as
-# some sites do.
+# Changes that need a restart of the controller. Its submit script removes some requests from jobs and refuses jobs without GPUs, as some
+# sites do.
 plant() {
   local plugins
   faulty
@@ -77,7 +77,7 @@ doctor() {
   bash "$project/hpc/doctor.sh" "$@" 3>&- 4>&-
 }
 
-# says STATUS LINE... -- OPTION...   The doctor ends so, and each pattern LINE is one of its lines.
+# says STATUS LINE... -- OPTION...   The doctor must exit with STATUS and print a line that matches each pattern LINE.
 says() {
   local -r wanted=$1
   local -a patterns=()
@@ -101,14 +101,14 @@ job_is_there() {
   [[ -n $(squeue --noheader --name=doctor) ]]
 }
 
-# stub NAME LINE...   A program that stands before the machine's own, here and on the nodes.
+# stub NAME LINE...   Makes a program that is first in PATH, here and on the nodes.
 stub() {
   printf '%s\n' '#!/bin/bash' "${@:2}" >"$programs/$1"
   chmod +x -- "$programs/$1"
   PATH=$programs:$PATH
 }
 
-@test "a healthy cluster is ready, and a request to it is sent without a warning" {
+@test "a healthy cluster is ready, and a request to it causes no warning" {
   export POCKET_CLUSTER_DIR=$healthy SLURM_CONF=$healthy_conf
   stub apptainer 'echo "apptainer version 1.4.5"'
   says 0 'ok +slurm +[0-9.]+, cluster pocket' 'ok +arrays' 'ok +kill wait +10 s' 'ok +requeue +JobRequeue=1' 'ok +gpus +4 .*v100l' \
@@ -139,7 +139,7 @@ stub() {
   [[ $(grep -c '^ *to fix: ' <<<"$output") == $(grep -cE '^(note|problem)' <<<"$output") ]]
   scontrol update nodename=node2 state=resume
 
-  # The submitter, in one line, which does not stop it.
+  # The submitter warns in one line and continues.
   rm -- "$XDG_CONFIG_HOME/hpc_kit/clusters/pocket.sh" # the submitter refuses that GPU itself
   run --separate-stderr submitter --dry-run
   [[ $status == 0 && $(grep -c 'doctor.sh found' <<<"$stderr") == 1 ]]
@@ -167,7 +167,7 @@ stub() {
   says 1 'problem +scratch +.*, 0 MB free' 'problem +output +.*cannot be ' 'note +node +not asked' 'not ready: 2 problems$' --
 }
 
-@test "planted: an output folder that is none; a scratch that the nodes do not see" {
+@test "planted: an output folder that is a file; a scratch that the nodes do not see" {
   export POCKET_CLUSTER_DIR=$healthy SLURM_CONF=$healthy_conf
   mkdir -- "$SCRATCH/${project##*/}"
   touch -- "$SCRATCH/${project##*/}/hpc_outputs"
@@ -178,17 +178,17 @@ stub() {
   says 1 'problem +node +job [0-9]+ ended on node[0-9] \([A-Z]+\) and nothing of it is seen' 'not ready: 1 problem$' --
 }
 
-# is_ended PROCESS   Told again: until the id of a job is known, the doctor ignores signals.
+# is_ended PROCESS   Sends SIGTERM until it has ended: the doctor ignores signals until it knows the id of its job.
 is_ended() {
   ! kill "$1" 2>/dev/null
 }
 
-@test "a job that must wait is cancelled, and said to wait; --json tells the same" {
+@test "a job that must wait is cancelled and reported as waiting; --json says the same" {
   faulty
   scontrol update nodename=node1,node2 state=drain reason=test
   says 1 'problem +nodes +none of 2 takes jobs' 'note +node +job [0-9]+ waits since 1 s' -- --wait 1
   [[ -z $(squeue --noheader --name=doctor) ]]
-  # So does who has enough of waiting.
+  # A signal during the wait cancels the job, too.
   bash "$project/hpc/doctor.sh" --wait 100 >/dev/null 2>&1 3>&- 4>&- &
   wait_until 20 job_is_there
   wait_until 20 is_ended "$!"

@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
-# The drill on the real Slurm: it passes right programs, and finds what is wrong with others. The drills run beside each
-# other.
+# The drill on the real Slurm passes correct programs and finds the mistakes of others. The drills run at the same time.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -44,7 +43,7 @@ begin() {
   } >/dev/null 2>&1 3>&- 4>&- &
 }
 
-# ends NAME STATUS PATTERN...   Its drill ends with STATUS, and the report matches each.
+# ends NAME STATUS PATTERN...   Its drill must exit with STATUS, and the report must match each pattern.
 ends() {
   local -r name=$BATS_FILE_TMPDIR/$1 wanted=$2
   local pattern
@@ -58,14 +57,14 @@ ends() {
   done
 }
 
-# left_behind NAME   Experiments of its drill that still have a folder.
+# left_behind NAME   Prints the experiments of its drill that still have a folder.
 left_behind() {
   local prefix
   prefix=$(sed -nE 's/^this report.*(drill_[0-9]+-[0-9]+_[0-9]+)\.txt.*/\1/p' "$BATS_FILE_TMPDIR/$1.messages")
   find "$SCRATCH/${project##*/}" -mindepth 1 -maxdepth 1 -name "${prefix:?}_*" -printf '%f\n' | sed "s/^${prefix}_//" | sort
 }
 
-@test "a program that knows the stop file and status 75 only passes" {
+@test "a program that uses only the stop file and status 75 passes" {
   ends right 0 $'\nwarning +1 +0 +[0-9.]+ s +- +passed\n' $'\nSIGTERM +1 +2 +- +- +passed\n' \
     $'\nkill -9 of a rank +1 +2 +- +- +passed\n' $'\ndead node +1 +2 +- +- +passed\n' \
     'SIGTERM: passed; it does not listen to SIGTERM'
@@ -83,7 +82,7 @@ left_behind() {
     'to fix: put the state of the optimizer and of the scheduler'
 }
 
-@test "a program that saves at epoch ends only is found" {
+@test "a program that saves only at the end of an epoch is found" {
   ends epoch_ends 1 $'\nwarning +1 +12 +[0-9.]+ s +- +FAILED\n' \
     $'\nwarning: 12 steps were done twice: when asked to stop it did not save there, and went on at step 51, ' \
     'to fix: save when asked to stop'
@@ -95,12 +94,12 @@ left_behind() {
   same "$(left_behind digits)" ''
 }
 
-# none_queued PATTERN   No job of such a name is in the queue.
+# none_queued PATTERN   Succeeds if no job with such a name is in the queue.
 none_queued() {
   ! squeue --noheader --format=%j | grep -qE "$1"
 }
 
-@test "a drill that is ended cancels its own jobs, and no other" {
+@test "a drill that is interrupted cancels its own jobs and no others" {
   local drill other
   other=$(sbatch --parsable --output=/dev/null --job-name=drill_of_another --wrap 'sleep 1000')
   experiments 'python programs/steps.py 1000'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# experiments.sh beside the real Slurm; tests/faults asks `why` about all faults, and tests/unit about many more ends.
+# experiments.sh with the real Slurm. tests/faults tests `why` on all faults, and tests/unit on many more ends.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -31,7 +31,7 @@ shows() {
   command_of | grep -qE "$1"
 }
 
-@test "jobs that wait, run, fail: the table, why, the logs of ranks, cancel, resubmit; and without Slurm" {
+@test "jobs that wait, run and fail: the table, why, the logs of ranks, cancel, resubmit; the same without Slurm" {
   local waiting running failing
   use_programs 'steps.py 100000'
   submit -W torchrun --gpus 2 --num-nodes 2 --exp-name running --nodelist 'node[1-2]'
@@ -80,7 +80,7 @@ shows() {
   [[ ${#lines[@]} == 3 && $stderr == *'Slurm does not answer'* ]]
 }
 
-@test "with accounting: sacct tells the state and the memory, and why uses both" {
+@test "with accounting: sacct gives the state and the memory, and why uses both" {
   if ((EUID != 0)) && [[ ! -x /usr/sbin/slurmdbd || ! -x /usr/sbin/mariadbd ]]; then skip 'no slurmdbd and mariadb-server here (not root)'; fi
   export POCKET_CLUSTER_DIR=$BATS_FILE_TMPDIR/accounted
   mkdir -- "$POCKET_CLUSTER_DIR"
@@ -94,13 +94,13 @@ shows() {
   wait_until 120 accounted "$job"
   same "$(cat -- "$run_directory/task_1/attempt_0/cause")" out_of_memory
 
-  # As where Slurm limits by cgroups, and its words have no number.
+  # Slurm prints these words where it limits memory by cgroups; they have no number.
   sed -i '/exceeded memory limit/d' "$run_directory/task_1/log.txt"
   run -0 command_of why memory
   [[ $output =~ out\ of\ memory:\ .*the\ most\ that\ was\ measured\ is\ ([0-9]+)M ]]
   ((BASH_REMATCH[1] > 500 && BASH_REMATCH[1] < 4000))
 
-  # As when the node went down with its batch script, long ago.
+  # This is the state after the node went down with its batch script, long ago.
   rm -- "$run_directory/task_1/attempt_0/cause"
   echo running >"$run_directory/task_1/state"
   touch --date='1 hour ago' -- "$run_directory/task_1/state"

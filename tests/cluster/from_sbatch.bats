@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
-# hpc/adopt.sh --from, on a real Slurm: each script of tests/sbatch_scripts/ is sent held, and what is proposed for it is sent held;
-# Slurm's fields of the two jobs are the same, but for those of tests/golden/from_sbatch_differences.txt, which says why. The nodes that
-# these scripts ask for are lines of slurm.conf without a machine behind them, as the jobs never start.
+# hpc/adopt.sh --from on a real Slurm. For each script of tests/sbatch_scripts/ the test submits the script and the proposed command as held
+# jobs. Slurm's fields of the two jobs must be equal, except those of tests/golden/from_sbatch_differences.txt, which gives the reasons. The
+# nodes that the scripts request exist only in slurm.conf, because the jobs never start.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/../from_sbatch.bash"
@@ -28,7 +28,7 @@ pocket() {
   bash "$checkout/hpc/pocket_cluster.sh" "$@" 3>&- 4>&-
 }
 
-# Nodes of each type of GPU, the features, partitions and licences that the scripts name. Another controller reads them.
+# Adds nodes with each type of GPU, and the features, partitions and licences that the scripts name. A second controller reads them.
 add_nodes() {
   local -r etc=$POCKET_CLUSTER_DIR/etc
   local -r big='CPUs=256 RealMemory=2000000 TmpDisk=1000000 State=DOWN NodeAddr=127.0.0.1'
@@ -57,7 +57,7 @@ gone() {
   ! kill -0 "$1" 2>/dev/null
 }
 
-# fields JOB   A line NAME=VALUE for each field of the request; of an array, how many tasks it has and how many run at once.
+# fields JOB   Prints a line NAME=VALUE for each field of the request; for an array also how many tasks it has and how many run at once.
 fields() {
   scontrol --oneliner show job "$1" | head -n 1 | tr ' ' '\n' |
     grep -E '^(JobName|Account|QOS|Nice|Requeue|Dependency|TimeLimit|Partition|ReqNodeList|ExcNodeList|NumNodes|NumCPUs|NumTasks|CPUs/Task|ReqTRES|TRES|NtasksPerN:B:S:C|CoreSpec|MinCPUsNode|MinMemoryNode|MinMemoryCPU|MinTmpDiskNode|Features|Reservation|OverSubscribe|Contiguous|Licenses|Network|TresPer[A-Za-z]+|MemPerTres|CpusPerTres|MailUser|MailType|Comment|ThreadSpec)=' |
@@ -74,7 +74,7 @@ count = sum(len(range(int(a), int(b or a) + 1, int(s or 1))) for a, b, s in re.f
 print("ArrayTasks=%d%%%s" % (count, text.partition("%")[2]))'
 }
 
-@test "what is proposed asks Slurm for what the scripts ask for" {
+@test "the proposed command asks Slurm for the same as the script" {
   project=$BATS_TEST_TMPDIR/project
   from_sbatch::project "$project"
   export HOME=$BATS_TEST_TMPDIR/home
@@ -88,7 +88,7 @@ print("ArrayTasks=%d%%%s" % (count, text.partition("%")[2]))'
   diff <(sed -E "s/^@$version //; /^[*#@]/d; s/  *#.*//" "${from_sbatch_golden}_differences.txt") <(unlisted <"$BATS_TEST_TMPDIR/differences")
 }
 
-# compare SCRIPT   Prints a line SCRIPT FIELD: THEIRS -> OURS for each that is not the same.
+# compare SCRIPT   Prints a line SCRIPT FIELD: THEIRS -> OURS for each field that differs.
 compare() {
   local -r name=$(basename -- "$1" .sbatch)
   local theirs ours
@@ -104,7 +104,7 @@ compare() {
     awk -F = -v name="$name" '$2 != $3 { print name " " $1 ": " $2 " -> " $3 }'
 }
 
-# The lines without those that a line `* FIELD: THEIRS -> OURS` of the list names, which hold for any script; * is any value.
+# Remove the lines that a line `* FIELD: THEIRS -> OURS` of the list matches: it holds for any script, and * is any value.
 unlisted() {
   local line general known
   while IFS= read -r line; do
@@ -117,7 +117,7 @@ unlisted() {
   done
 }
 
-# NAME=VALUE, in which VALUE has no further =.
+# Matches NAME=VALUE where VALUE has no further =.
 one_equals() {
   sed ':again; s/=\(.*\)=/=\1:/; t again'
 }

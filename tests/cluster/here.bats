@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# job_submitter.sh --here: runs inside an allocation of salloc. One is held for the whole file, and must be there at the end.
+# job_submitter.sh --here runs inside an allocation of salloc. The whole file uses one allocation, which must still exist at the end.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -25,7 +25,7 @@ setup() {
   mkdir -p -- "$SCRATCH"
 }
 
-# Whatever a run does: the allocation goes on, was never put back into the queue, and its nodes are clean.
+# After every run the allocation must still run, must never have been requeued, and its nodes must be clean.
 teardown() {
   if [[ -n ${runner:-} ]]; then kill -s KILL -- "-$runner" 2>/dev/null || true; fi
   same "$(squeue --noheader --jobs="$held" --format=%T) $(job_field "$held" Restarts)" 'RUNNING 0'
@@ -37,7 +37,7 @@ no_steps() {
   [[ -z $(squeue --steps --noheader --jobs="$held" --format=%i) ]]
 }
 
-# here OPTION...   In the light environment, from outside. What it prints is in `output` and `stderr`, the run in run_directory.
+# here OPTION...   Runs it from outside, in the light environment. Sets `output`, `stderr` and run_directory.
 here() {
   run --separate-stderr submitter --here "$held" --environment "$light" -W srun "$@"
   printf '%s\n' "$stderr" >&2
@@ -49,7 +49,7 @@ find_run() {
   run_directory=${found[-1]%/facts}
 }
 
-# begin OPTION...   The same in the background, until the program has done some steps.
+# begin OPTION...   Runs it in the background and waits until the program has done some steps.
 begin() {
   before=${run_directory:-}
   set -m
@@ -78,7 +78,7 @@ state_of() {
   bash "$project/hpc/experiments.sh" list --json | python3 -c 'import json, sys; print([run["state"] for run in json.load(sys.stdin) if run["output_path"] == sys.argv[1]][0])' "$run_directory"
 }
 
-@test "from the shell of salloc: four ranks on two nodes under torchrun, as in a job; the allocation stays, its nodes are clean" {
+@test "from the shell of salloc: four ranks on two nodes under torchrun, as in a job; the allocation continues, its nodes are clean" {
   use_programs all_reduce.py
   run --separate-stderr salloc --nodes=2 --gpus-per-node=2 --cpus-per-task=4 --mem=4G --time=5 \
     bash "$BATS_TEST_DIRNAME/programs/in_salloc.sh" 0 bash "$project/hpc/job_submitter.sh" --here 3>&- 4>&-
@@ -104,7 +104,7 @@ state_of() {
   [[ $stderr =~ 'rank 0 of 1: node 0, node'[0-9]' (127.0.0.1), local rank 0, '[0-9]+' CPUs, GPUs '[0-9]$'\n' ]]
 }
 
-@test "from outside, by the job's id: a failure ends with its status, and why names the rank; then the next run" {
+@test "from outside, by the job's id: a failed run exits with its status, and why names the rank; the next run works" {
   use_programs 'fail.py exit 2'
   here
   ((status == 3))
@@ -125,7 +125,7 @@ state_of() {
   [[ $output == *'ended with status 3'* ]]
 }
 
-@test "an interruption: the program saves and goes on in place, in the same log; a second run meanwhile is refused" {
+@test "an interruption: the program saves and continues in place, in the same log; a second run meanwhile is refused" {
   use_programs 'steps.py 200'
   begin
   same "$(state_of)" running
@@ -139,7 +139,7 @@ state_of() {
   same "$(state_of)" completed
 }
 
-@test "Ctrl-C: the program saves and stops, and is not started again; resubmit goes on through the queue" {
+@test "Ctrl-C: the program saves and stops and is not restarted; resubmit continues it through the queue" {
   use_programs 'steps.py 61'
   press 'local rank'
   ((status == 75))
@@ -154,7 +154,7 @@ state_of() {
   same "$job_states" COMPLETED
 }
 
-@test "a second Ctrl-C ends a program that ignores the first; nothing is left on the nodes" {
+@test "a second Ctrl-C kills a program that ignores the first; nothing is left on the nodes" {
   use_programs 'steps.py 6002 --deaf'
   press 'local rank' 'asked to save'
   ((status == 137)) || { cat -- "$BATS_TEST_TMPDIR/err" >&2 && return 1; }
@@ -163,7 +163,7 @@ state_of() {
   steps_ended 6002
 }
 
-@test "a third Ctrl-C ends the step of batch.sh: its other steps are ended too" {
+@test "a third Ctrl-C ends the step of batch.sh; its other steps end, too" {
   use_programs 'steps.py 6003 --deaf'
   press 'local rank' 'asked to save' 'the run is ended'
   ((status != 0))
@@ -189,7 +189,7 @@ state_of() {
   steps_ended 6005
 }
 
-@test "the end of the time: the program is asked to save before it, and one that does not is ended" {
+@test "the time limit: the program is asked to save before it; a program that does not is killed" {
   use_programs 'steps.py 6006'
   here --time 0:36 --grace-seconds 30
   ((status == 75))
@@ -201,7 +201,7 @@ state_of() {
   steps_ended 6007
 }
 
-@test "what the allocation has not is refused, and leaves nothing" {
+@test "a request for more than the allocation has is refused and leaves nothing" {
   fails_with 1 "--num-nodes 3: job $held has 2: " submitter --here "$held" --num-nodes 3
   fails_with 1 "--gpus 3: job $held has 2 on node[0-9]: " submitter --here "$held" --gpus 3
   fails_with 1 "--cpus 5: job $held has 4 CPUs on node[0-9]: " submitter --here "$held" --cpus 5 -W torchrun

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Values, files and folders made to break a shell script: nothing of them is executed, and each is refused in one
-# clear line or arrives as it is. hostile.py makes and judges them.
+# Values, files and folders that are made to break a shell script. None of them may be executed. Each must be refused with a message of one
+# line or arrive unchanged. hostile.py makes and judges them.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -14,7 +14,7 @@ teardown_file() {
 
 setup() {
   hostile="$checkout/tests/cluster/hostile.py"
-  # Another seed makes other values:  HOSTILE_SEED=2 bats tests/cluster/hostile.bats
+  # Another seed gives other values:  HOSTILE_SEED=2 bats tests/cluster/hostile.bats
   seed=${HOSTILE_SEED:-1}
   cd -- "$BATS_TEST_TMPDIR" || return
 }
@@ -23,7 +23,7 @@ no_canary() {
   [[ -z $(find "$BATS_TEST_TMPDIR" "$SCRATCH" -name 'canary*') ]]
 }
 
-@test "500 hostile values in all options: refused in one line, or given to sbatch as they are" {
+@test "500 hostile values in all options are refused in one line or arrive at sbatch unchanged" {
   stub_slurm
   project=$BATS_TEST_TMPDIR/project
   mkdir -- "$project"
@@ -33,7 +33,7 @@ no_canary() {
   python3 "$hostile" options "$project" "$BATS_TEST_TMPDIR/runs" 500 "$seed"
 }
 
-@test "hostile values in the options, before a real Slurm" {
+@test "hostile values in the options, with a real Slurm" {
   make_project
   python3 "$hostile" options "$project" "$BATS_TEST_TMPDIR/runs" 76 "$seed"
 }
@@ -49,7 +49,7 @@ no_canary() {
   no_canary
 }
 
-@test "projects in folders of every kind of name" {
+@test "projects in folders with all kinds of names" {
   local name folder
   local -a jobs=() folders=() directories=()
   local -i number

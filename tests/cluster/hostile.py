@@ -1,8 +1,9 @@
-"""Hostile values for hostile.bats: made from a seed, given to the submitter or to a program, and judged.
+"""Hostile values for hostile.bats: makes them from a seed, gives them to the submitter or a program, and judges the
+result.
 
 hostile.py options PROJECT FOLDER NUMBER SEED   NUMBER runs of the submitter, each with one such value
-hostile.py file PROJECT NUMBER SEED             writes PROJECT's configuration file, and beside it what must arrive
-hostile.py compare PROJECT OUTPUT...            whether that is what the programs got
+hostile.py file PROJECT NUMBER SEED             writes PROJECT's configuration file, and beside it the expected words
+hostile.py compare PROJECT OUTPUT...            compares the programs' words with the expected ones
 """
 
 import argparse
@@ -21,7 +22,7 @@ WORDS = r"""
     / /etc/passwd % %% %j %s%n \n \0 - -- -g -x --gpus --nodes=9 = , : + _ . 0 1 2 -1 09 0x10 1e3 1G 10:00 1-12
     99999999999999999999 a main urgent v100l ü 漢字 😀
 """
-# Values are put together of these,
+# A value is made of several of these,
 PIECES = [
     *WORDS.split(),
     *(
@@ -36,7 +37,7 @@ PIECES = [
     *(" ", "  ", "\t", "\n", "\r", "\r\n", "\\\n", "\x01", "\x1b[31m", "\x7f", "\b"),
     *("\u202e", "\u00a0", "\ufeff", "e\u0301", "\udcff", "\udce9", "\udcc3"),  # the last: bytes that are not UTF-8
 ]
-# or are these.
+# or is one of these.
 WHOLE = ["", " ", "\n", "'", '"', "\\", "$", "-", "--"]
 LARGE = ["x" * 10000, "'" * 10000, "$(touch canary)" * 700, " " * 10000, "😀" * 2500]
 
@@ -59,7 +60,7 @@ BASE = {
     "--time": "0-01:00:00",
     "--gpus-per-node": "1",
 }
-# sbatch's own, in the order in which the kit writes them
+# The options of sbatch itself, in the order in which the kit writes them.
 HANDED_ON = [
     *("account", "partition", "qos", "constraint", "nodelist", "exclude", "reservation"),
     *("dependency", "begin", "mail-user", "mail-type"),
@@ -88,7 +89,7 @@ def slurm_time(value):
 
 
 def expected_argv(option, value, run_directory):
-    """What sbatch is to be given when the submitter accepts VALUE for OPTION; None when it must not."""
+    """Return the arguments that sbatch must get if VALUE is accepted for OPTION; None if it must be refused."""
     words = dict(BASE)
     handed_on, last = {}, []
     restarts, grace, tasks = 50, 120, 1
@@ -119,7 +120,7 @@ def expected_argv(option, value, run_directory):
     elif option == "cluster":
         if value not in ("default", "pocket", "cedar", "plai", "oscer"):
             return None
-    elif option in ("pack-partition", "cycle-partition", "infra"):  # of the environment; as options they need another
+    elif option in ("pack-partition", "cycle-partition", "infra"):  # variables here; the options need another
         if not value or re.search(r"[\x00-\x1f\x7f]", value):
             return None
     elif option == "max-restarts" and COUNT.fullmatch(value):
@@ -136,7 +137,7 @@ def expected_argv(option, value, run_directory):
     elif option == "collect":
         if not value or value.startswith("/") or ".." in value.split("/"):
             return None
-    elif option in ("max-parallel", "staging-days", "sweep-runs"):  # the last of the environment: it needs a sweep
+    elif option in ("max-parallel", "staging-days", "sweep-runs"):  # the last: a variable here; it needs a sweep
         if not NUMBER.fullmatch(value):
             return None
     elif option == "repeat" and NUMBER.fullmatch(value):
@@ -179,19 +180,19 @@ def bash(script, *arguments):
 
 
 class Submitter:
-    """Runs of the submitter, against a Slurm that writes down what it is given, or the real one."""
+    """Run the submitter with a Slurm that records its arguments, or with the real one."""
 
     def __init__(self, project, folder):
         self.project, self.folder = project, folder
         self.real = "SLURM_CONF" in os.environ
         rows = [line.split() for line in sorted(bash(LIST_OPTIONS, project).splitlines())]
-        # Not those that look at nothing else, or wait for the job; nor those that each run has anyway; nor the one that
-        # makes any folder that it is given.
+        # Leave out the options that ignore all others or wait for the job, those that each run has anyway, and the one
+        # that creates any folder that it gets.
         without = {"help", "follow", "dry_run", "no_snapshot", "no_preflight", "output_path"}
         self.rows = [(name, kind, spellings) for name, kind, *spellings in rows if name not in without]
 
     def request(self, number, seed):
-        """One run's arguments, settings and what it is about."""
+        """Return the arguments and settings of one run, and what they are about."""
         dice = random.Random(f"{seed} {number}")
         name, kind, spellings = self.rows[number % len(self.rows)]
         spelling, value = dice.choice(spellings), hostile_value(dice)
@@ -210,7 +211,7 @@ class Submitter:
         return option, kind, form, value, arguments, settings
 
     def run(self, number, seed):
-        """The faults found in one run; none is right."""
+        """Return the faults found in one run; None if it is right."""
         option, kind, form, value, arguments, settings = self.request(number, seed)
         folder = self.folder / str(number)
         working = folder / "working directory"
@@ -313,12 +314,12 @@ def behind_backslashes(value):
 
 
 def quoted(value, dice):
-    """VALUE as a user could write it in the file."""
+    """Return VALUE as a user could write it in the file."""
     ways = [shlex.quote]
-    # In double quotes these stand for numbers.
+    # In double quotes these are replaced by numbers.
     if not any(place in value for place in ("{nodes}", "{gpus}", "{processes}")):
         ways.append(in_double_quotes)
-    # A backslash takes the end of a line away.
+    # A backslash before the end of a line removes both.
     if value and "\n" not in value and len(value) < 1000:
         ways.append(behind_backslashes)
     return dice.choice(ways)(value)
@@ -327,7 +328,7 @@ def quoted(value, dice):
 def write_file(project, number, seed):
     dice = random.Random(f"file {seed}")
     values = [hostile_value(dice) for _ in range(number)] + ["{nodes}", "'{gpus}'", "${{nodes}"]
-    # The first line is one of Unix: "\r\n" in a value is the user's own.
+    # The first line ends as on Unix, so a "\r\n" in a value is the user's own.
     lines, expected = ["# hostile values\n"], []
     while values:
         these, values = values[: number // 4 + 1], values[number // 4 + 1 :]

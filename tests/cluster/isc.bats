@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
-# .isc files of both generations (tests/isc), on the real Slurm; how the keys are read: unit/isc.bats.
+# .isc files of both generations (tests/isc) on the real Slurm. unit/isc.bats tests how their keys are read.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
 
-# All are sent at once, from a home as their authors had it.
+# All files are submitted at once, from a home folder as their authors had it.
 setup_file() {
   local demos
   cluster_up
@@ -22,7 +22,7 @@ setup_file() {
   send loop -p main
 }
 
-# make_home DEMOS   With environments, folders and data of the files; a link for the one that has torch.
+# make_home DEMOS   Makes the environments, folders and data that the files name; the environment with torch is a link.
 make_home() {
   local -r folder=$SCRATCH/${project##*/}
   export HOME=$BATS_FILE_TMPDIR/home
@@ -41,7 +41,7 @@ make_home() {
   echo d >"$folder/255087c3-046c/data"
 }
 
-# send NAME OPTION...   Keeps the job's id; what the submitter says is kept for the test.
+# send NAME OPTION...   Submits it; keeps the job's id and the submitter's messages for the test.
 send() {
   bash "$project/hpc/train.sh" "$project/demos/$1.isc" --mem-per-gpu 1G --cpus 4 "${@:2}" \
     >"$BATS_FILE_TMPDIR/$1.job" 2>"$BATS_FILE_TMPDIR/$1.said" 3>&- 4>&- || {
@@ -76,7 +76,7 @@ NNODES=2"
   grep -qF 'note: gpus = 6: --num-nodes 2 --gpus 3' "$BATS_FILE_TMPDIR/deepseek.said"
 }
 
-@test "the first generation: torchrun is the kit's, OUTPUT_PATH is in the command, and its output_path leads there" {
+@test "the first generation: the kit's torchrun, OUTPUT_PATH in the command; its output_path leads there" {
   sent fashion_mnist
   ended "$job" 60 COMPLETED 0:0
   same "$(told 1 arguments WORLD_SIZE LOSSY_ARTIFACT_PATH)" "\
@@ -86,7 +86,7 @@ LOSSY_ARTIFACT_PATH=$run_directory/task_1/output"
   [[ $HOME/outputs/fashion_mnist/${run_directory##*/} -ef $run_directory ]]
 }
 
-# The output folder as JSON has it.
+# The output folder as JSON prints it.
 escaped() {
   local -r text=$run_directory/task_1/output
   printf '%s\n' "${text//\"/\\\"}"
@@ -99,7 +99,7 @@ escaped() {
   [[ $(told 7 arguments) == "arguments=[\"--data\", \"$(told 7 SLURM_TMPDIR | cut -d = -f 2)/f912e556-e78f-48c7\"]" ]]
 }
 
-@test "a script of the user's, and one with a loop" {
+@test "a script of the user's, and a script with a loop" {
   sent first_arc24
   ended "$job" 60 COMPLETED 0:0
   same "$(told 0 arguments WORLD_SIZE)" $'arguments=["job.sh"]\nWORLD_SIZE=1'
@@ -108,7 +108,7 @@ escaped() {
   same "$(told 2 arguments FOLD)" $'arguments=["--fold", "2"]\nFOLD=2'
 }
 
-@test "interruptible: killed at the warning before the time limit, it goes on from its last save, under the same id" {
+@test "interruptible: killed at the warning before the time limit, it continues from its last save under the same id" {
   send cifar100 --grace-seconds 8 # here: on a busy machine it would be over before this test
   sent cifar100
   wait_until 60 test -e "$SCRATCH/${project##*/}/cifar100-resnet50/checkpoints/latest_1"
@@ -119,7 +119,7 @@ escaped() {
   [[ $(wc -l <"$run_directory/task_1/output/starts_1") == 2 ]]
 }
 
-@test "cycle: a program that only saves often is killed at the end of each cycle, and the long job goes on from there" {
+@test "cycle: a program that only saves often is killed at the end of each cycle, and the long job continues from there" {
   local -a starts
   sent hello_world
   ended "$job" 120 COMPLETED 0:0

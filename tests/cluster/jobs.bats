@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What jobs do: real Slurm, several nodes.
+# Running jobs on the real Slurm with several nodes.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -18,9 +18,9 @@ setup() {
   mkdir -p -- "$SCRATCH"
 }
 
-# A cluster of the test's own. OPTION... as for pocket_cluster.sh up.
+# own_cluster OPTION...   Starts the test's own cluster, with options of pocket_cluster.sh up.
 own_cluster() {
-  # In /tmp, as other users cannot enter the folders of bats.
+  # Use /tmp, because other users cannot enter the folders of bats.
   own_folder=$(mktemp -d /tmp/hpc_kit_test.XXXXXX)
   chmod 755 -- "$own_folder"
   export POCKET_CLUSTER_DIR=$own_folder/pocket
@@ -64,7 +64,7 @@ assert result["validation_accuracy"] >= 0.95, result
 assert result["world_size"] == 4, result
 PYTHON
 
-  # What it used, and the report that says so.
+  # The attempt's records of times and usage, and the report that prints them.
   local -r attempt=$(echo "$SCRATCH/${project##*/}"/hpc_outputs/*/task_1/attempt_0)
   [[ $(cut -d ' ' -f 1 "$attempt/times") == $'began\nended' ]]
   local node
@@ -73,14 +73,14 @@ PYTHON
   done
   run -0 bash "$project/hpc/experiments.sh" report "${attempt%/task_1/*}" --rate-per-hour 3600
   printf '%s\n' "$output" >&2
-  # A second of a GPU costs 1: the cost is that of the time of four.
+  # A GPU second costs 1, so the cost is four times the duration.
   [[ $output =~ finished\ +1\ +00:0([0-9]):([0-9]+)\ +0\.[0-9]+\ +([0-9]+)\.00$'\n' ]]
   ((BASH_REMATCH[3] == 4 * (60 * BASH_REMATCH[1] + 10#${BASH_REMATCH[2]})))
   [[ $output =~ validation_accuracy\ +1\ of\ 1\ +0\.9 && $output =~ 'memory of a node, highest'\ +20\.0\ GiB\ +[0-9.]+\ GiB ]]
   [[ $output =~ --mem-per-gpu\ +[0-9]+[GM]\ .*--time\ +00:05:00\  ]]
 }
 
-# failing HOW STATUS OPTION...   A job whose rank 2 ends as HOW says; the others would stay for ten minutes.
+# failing HOW STATUS OPTION...   Runs a job whose rank 2 ends as HOW says; the others would run for ten minutes.
 failing() {
   local -r how=$1 expected=$2
   use_programs "fail.py $how 2"
@@ -94,7 +94,7 @@ failing() {
   same "$(cat -- "$SCRATCH/${project##*/}"/hpc_outputs/*/task_1/exit_status)" "$expected"
 }
 
-@test "a rank that exits with 3, under torchrun: the job fails with 3 in time, and names it" {
+@test "a rank that exits with 3, under torchrun: the job fails with 3 in time and names the rank" {
   failing exit 3
 }
 
@@ -117,7 +117,7 @@ failing() {
   [[ $stderr == *'no-such-command'*'not found'* ]]
 }
 
-@test "two jobs at once on the same nodes meet at ports of their own" {
+@test "two jobs at once on the same nodes use different ports" {
   use_programs "all_reduce.py ${BATS_TEST_TMPDIR@Q}/meeting 2"
   local low first second
   read -r low _ </proc/sys/net/ipv4/ip_local_port_range
@@ -135,7 +135,7 @@ failing() {
   ((ports[0] < low && ports[1] < low))
 }
 
-@test "nodes that are one machine: several of them meet at its loopback address" {
+@test "nodes that are one machine: they meet at its loopback address" {
   own_cluster --nodes 2 --network loopback
   use_programs all_reduce.py
   submit --num-nodes 2
@@ -143,7 +143,7 @@ failing() {
   job_log | grep -E '^sum 3 at 127\.0\.0\.1 port [0-9]+$'
 }
 
-# expect_environment PROCESSES_PER_NODE TASKS_PER_NODE CPUS_PER_TASK   On two nodes.
+# expect_environment PROCESSES_PER_NODE TASKS_PER_NODE CPUS_PER_TASK   Checks the environment of the ranks on two nodes.
 expect_environment() {
   local -r processes=$1 tasks=$2 cpus=$3
   local -r scratch_dir=$SCRATCH/${project##*/}
@@ -188,7 +188,7 @@ writable=[\"RUN_DIRECTORY\", \"CHECKPOINT_DIRECTORY\", \"OUTPUT_PATH\", \"SLURM_
   same "$(local_folders "$job")" ''
 }
 
-@test "what each rank finds in its environment, under srun" {
+@test "the environment of each rank, under srun" {
   use_programs report.py
   submit -W srun --gpus 2 --num-nodes 2 --cpus 6 --nodelist 'node[1-2]'
   ended "$job" 30 COMPLETED 0:0
@@ -196,18 +196,18 @@ writable=[\"RUN_DIRECTORY\", \"CHECKPOINT_DIRECTORY\", \"OUTPUT_PATH\", \"SLURM_
   expect_environment 2 2 3
 }
 
-@test "what each rank finds in its environment, under torchrun, with a name for the experiment" {
+@test "the environment of each rank, under torchrun, with a name for the experiment" {
   use_programs report.py
   local -r exp_name='two words'
   submit --gpus 2 --num-nodes 2 --cpus 6 --nodelist 'node[1-2]' --exp-name "$exp_name"
   ended "$job" 60 COMPLETED 0:0
   expect_environment 2 1 6
-  # What torchrun leaves on a node goes with the job's folder.
+  # torchrun's files on a node are removed with the job's folder.
   local -r temporary=$(told 3 SLURM_TMPDIR)
   [[ $(told 3 TORCHELASTIC_ERROR_FILE) == "TORCHELASTIC_ERROR_FILE=${temporary#*=}/"* ]]
 }
 
-@test "where Slurm makes no folder on the nodes' disks, the job does, and removes it, also when it fails" {
+@test "where Slurm makes no folder on the nodes' disks, the job makes it and removes it, also when it fails" {
   own_cluster --nodes 2 --tmpdir none
   use_programs report.py
   local -r exp_name=named
@@ -223,7 +223,7 @@ writable=[\"RUN_DIRECTORY\", \"CHECKPOINT_DIRECTORY\", \"OUTPUT_PATH\", \"SLURM_
   ended "$job" 30 FAILED 3:0
   same "$(local_folders "$job")" ''
 
-  # A cancelled job can clear its own node.
+  # A cancelled job must be able to clean its own node.
   use_programs stay.py
   submit -W srun
   wait_until 20 local_folders_are 1
@@ -236,11 +236,11 @@ local_folders_are() {
   (($(local_folders "$job" | wc -l) == $1))
 }
 
-@test "an ordinary user sends a job to a cluster that root started" {
+@test "an ordinary user submits a job to a cluster that root started" {
   ((EUID == 0)) || skip 'only root can be somebody else'
   local -r user=nobody
   own_cluster --nodes 2 --tmpdir none
-  # The checkout, its environment and the Python of that may be out of this user's reach.
+  # This user may not be able to read the checkout, its environment and the Python of that environment.
   local python
   for python in "$(command -v python3)" /usr/bin/python3; do
     if runuser -u "$user" -- "$python" -c '' 2>/dev/null; then break; fi
@@ -270,7 +270,7 @@ PROFILE
   same "$(local_folders "$output")" ''
 }
 
-@test "a path with a newline, quotes, a backslash and a per cent sign; arguments arrive as they were written" {
+@test "a path with a newline, quotes, a backslash and a per cent sign; arguments arrive unchanged" {
   make_project_in "$BATS_TEST_TMPDIR/a"$'\n''b \n %j'
   mv -- "$project" "$project"$'\n'"c"
   project+=$'\n'c
@@ -285,7 +285,7 @@ lines' \"\${exp_name}\" ü \\\\ %j --x='1 2'"
   ((${#canaries[@]} == 0))
 }
 
-@test "three lines are an array, one after the other, each with folders and a status of its own" {
+@test "three lines are an array whose tasks run one after the other, each with its own folders and status" {
   use_programs 'report.py first' 'fail.py exit 0' 'report.py third'
   run --separate-stderr submitter -W srun --max-parallel 1 --exp-name several --follow
   printf '%s\n' "$stderr" >&2
@@ -309,15 +309,15 @@ CHECKPOINT_DIRECTORY=$SCRATCH/${project##*/}/several/checkpoints/task_$number
 writable=[\"RUN_DIRECTORY\", \"CHECKPOINT_DIRECTORY\", \"OUTPUT_PATH\", \"SLURM_TMPDIR\", \"scratch_dir\", \"source_dir\"]"
   done
   same "$(told 3:0 arguments)" 'arguments=["third"]'
-  # The logs of all came along.
+  # --follow printed the logs of all tasks.
   (($(grep -c '^rank 0 of 1: ' <<<"$stderr") == 3))
-  # Never two at a time.
+  # Two tasks never ran at the same time.
   mapfile -t starts < <(for number in 2 3; do date +%s -d "$(job_field "${job}_$number" StartTime)"; done)
   mapfile -t ends < <(for number in 1 2; do date +%s -d "$(job_field "${job}_$number" EndTime)"; done)
   ((starts[0] >= ends[0] && starts[1] >= ends[1]))
 }
 
-# followed_job   Starts stay.py on two nodes, with a follower of its own process group, and waits for it.
+# followed_job   Starts stay.py on two nodes, with a follower in its own process group, and waits for it.
 followed_job() {
   use_programs stay.py
   setsid env --default-signal=INT bash "$project/hpc/job_submitter.sh" -W srun --gpus 2 --num-nodes 2 --follow \
@@ -333,7 +333,7 @@ all_are_here() {
   (($(find "$SCRATCH" -path '*/task_1/output/here.*' | wc -l) == 4))
 }
 
-# The processes that know of the run directory: ranks, shells, the batch script, a reader of the log.
+# Prints the processes that name the run directory: ranks, shells, the batch script, a reader of the log.
 processes() {
   grep -lsaF -f <(printf '%s\n' "$run_directory") /proc/[0-9]*/{environ,cmdline} || true
 }
@@ -342,7 +342,7 @@ no_processes() {
   [[ -z $(processes) ]]
 }
 
-@test "Ctrl-C ends the following, not the job" {
+@test "Ctrl-C ends --follow, not the job" {
   followed_job
   kill -s INT -- "-$follower"
   local status=0
@@ -354,7 +354,7 @@ no_processes() {
   [[ -n $(processes) ]]
 }
 
-@test "scancel: the follower tells, and within KillWait no process and no folder is left" {
+@test "scancel: the follower reports it, and within KillWait no process and no folder is left" {
   followed_job
   (($(local_folders "$job" | wc -l) == 2))
   (($(processes | wc -l) >= 8))

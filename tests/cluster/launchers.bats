@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The launchers that start each rank by Slurm, with the real libraries. torchrun is in jobs.bats.
+# The launchers that start each rank with Slurm, with the real libraries. jobs.bats tests torchrun.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -19,7 +19,7 @@ setup() {
   mkdir -p -- "$SCRATCH"
 }
 
-# A profile that the user has.
+# A user's own profile.
 make_lightning_profile() {
   local environment
   environment=$(lightning_environment)
@@ -30,7 +30,7 @@ site[environment]=${environment@Q}
 PROFILE
 }
 
-# expect_lightning PROCESSES_PER_NODE   On two nodes.
+# expect_lightning PROCESSES_PER_NODE   Checks what Lightning finds on two nodes.
 expect_lightning() {
   local -r processes=$1
   local rank
@@ -57,7 +57,7 @@ port=$(told 0 MASTER_PORT | cut -d = -f 2)"
   expect_lightning 2
 }
 
-@test "srun: the same trainer, one rank a node" {
+@test "srun: the same trainer, one rank on each node" {
   XDG_CONFIG_HOME=$BATS_FILE_TMPDIR/config
   use_programs 'lightning_ranks.py --num_nodes={nodes} --gpus={gpus}'
   submit -W srun --cluster lightning --num-nodes 2 --nodelist 'node[1-2]'
@@ -65,7 +65,7 @@ port=$(told 0 MASTER_PORT | cut -d = -f 2)"
   expect_lightning 1
 }
 
-@test "lightning: its trainer stops at a notice on four ranks, and goes on at that step" {
+@test "lightning: its trainer stops at a notice on four ranks and continues at that step" {
   local last
   XDG_CONFIG_HOME=$BATS_FILE_TMPDIR/config
   use_programs

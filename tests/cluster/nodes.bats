@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Nodes that are not as ours are: their own names stand for a loopback or an old address, and the login shell has limits.
-# On a cluster of its own, as its nodes' /etc/hosts is changed.
+# Nodes that differ from ours: their own names resolve to a loopback or an old address, and the login shell has limits. The file has its own
+# cluster, because it changes the nodes' /etc/hosts.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -20,7 +20,7 @@ setup() {
   mkdir -p -- "$SCRATCH"
 }
 
-# nodes_are ADDRESS   By the /etc/hosts that all nodes have.
+# nodes_are ADDRESS   Makes all nodes' names resolve to ADDRESS, in the /etc/hosts of all nodes.
 nodes_are() {
   local -r file=$POCKET_CLUSTER_DIR/etc/hosts
   if [[ $(bash "$checkout/hpc/pocket_cluster.sh" status 2>&1) == *loopback* ]]; then skip 'nodes without an /etc/hosts of their own'; fi
@@ -29,7 +29,7 @@ nodes_are() {
   printf '%s\n' "$text" >"$file" # in place: the nodes have it mounted
 }
 
-@test "each node's own name stands for 127.0.1.1: torch's ranks on two nodes meet, by the interface to the head node" {
+@test "each node's own name resolves to 127.0.1.1: torch's ranks on two nodes meet, through the interface to the head node" {
   nodes_are 127.0.1.1
   use_programs 'all_reduce.py'
   submit --gpus 1 --num-nodes 2 --cpus 1 --mem 1500M
@@ -37,7 +37,7 @@ nodes_are() {
   [[ $(job_log) == *'sum 3 at '* ]]
 }
 
-@test "a node's own name stands for an old address: torchrun on one node" {
+@test "a node's own name resolves to an old address: torchrun on one node" {
   nodes_are 192.0.2.99
   use_programs 'all_reduce.py'
   submit --gpus 2 --cpus 2 --mem 3G
@@ -45,7 +45,7 @@ nodes_are() {
   [[ $(job_log) == *'sum 3 at 127.0.0.1 port '* ]]
 }
 
-@test "limits of the login shell are not the job's, and ranks may open as many files as the site lets them" {
+@test "the job does not inherit limits of the login shell, and ranks may open as many files as the site allows" {
   mkdir -p -- "$BATS_TEST_TMPDIR/light/bin"
   ln -s -- "$(command -v python3)" "$BATS_TEST_TMPDIR/light/bin/python"
   experiments "bash -c 'echo cpu=\$(ulimit -S -t) files=\$(ulimit -S -n) overlap=\${SLURM_OVERLAP-unset} \$GLOO_SOCKET_IFNAME'"

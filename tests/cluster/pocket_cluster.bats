@@ -1,14 +1,14 @@
 #!/usr/bin/env bats
-# hpc/pocket_cluster.sh: what it gives to jobs, what it survives, what it leaves.
-# The clusters are this file's own, in folders whose names hold a space and a quote.
+# hpc/pocket_cluster.sh: what it gives to jobs, which failures it survives, and what it leaves. The clusters belong to this file; the names
+# of their folders have a space and a quote.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup_file() {
-  # Not below bats' own folder: other users cannot enter that.
+  # Do not use bats' own folder, which other users cannot enter.
   folder=$(mktemp -d "$BATS_TMPDIR/it's a test.XXXXXX")
   chmod 755 -- "$folder"
-  # Nor may they be able to enter the checkout's.
+  # Other users may not be able to enter the checkout's folder either.
   mkdir -- "$folder.kit"
   cp -R -- "$checkout/hpc" "$folder.kit/"
   chmod -R a+rX -- "$folder.kit"
@@ -36,13 +36,13 @@ teardown() {
   SLURM_CONF=$conf wait_until 20 no_jobs
 }
 
-# pocket VERB...   Descriptors 3 and 4 stay open on purpose: bats waits for whoever holds them.
+# pocket VERB...   Descriptors 3 and 4 stay open on purpose: bats waits for every process that holds them.
 pocket() {
   bash "$folder.kit/hpc/pocket_cluster.sh" "$@"
 }
 
-# use [COMMAND...]   Sets `conf`, as somebody else with COMMAND. Not exported, so that `processes` finds the
-# cluster's own and not those of the test.
+# use [COMMAND...]   Sets `conf`, as another user with COMMAND. It is not exported, so that `processes` finds the processes of the cluster
+# and not those of the test.
 use() {
   conf=$("$@" bash "$folder.kit/hpc/pocket_cluster.sh" env | sed -n "s/^export SLURM_CONF='\\(.*\\)'$/\\1/p")
 }
@@ -67,7 +67,7 @@ has() {
   grep -qs -- "$2" "$1"
 }
 
-# All that belongs to the cluster of $conf: each was given that path, by argument or by environment.
+# Prints all processes of the cluster of $conf: each has that path in its arguments or its environment.
 processes() {
   grep -lsF -f <(printf '%s/\n' "${conf%/etc/slurm.conf}") /proc/[0-9]*/{cmdline,environ} | cut -d/ -f3 | sort -u
 }
@@ -84,7 +84,7 @@ needs_hosts() {
   [[ $(form) == hosts ]] || skip 'no network namespaces here'
 }
 
-@test "what was typed wrong is said in one line, with status 2" {
+@test "wrong options end with status 2 and a message of one line" {
   fails_with 2 'say what to do' pocket
   fails_with 2 "unknown command 'start'" pocket start
   fails_with 2 "unknown option '--node'" pocket up --node 3
@@ -109,7 +109,7 @@ needs_hosts() {
   [[ ! -e $folder/none ]]
 }
 
-@test "a folder that holds something else, or is another's, is refused and left as it is" {
+@test "a folder that holds something else, or belongs to another user, is refused and not changed" {
   mkdir -- "$folder/taken"
   touch -- "$folder/taken/thesis"
   chmod 700 -- "$folder/taken"
@@ -120,7 +120,7 @@ needs_hosts() {
   fails_with 1 'belongs to root' as_user env -u BASH_ENV POCKET_CLUSTER_DIR="$POCKET_CLUSTER_DIR" bash "$folder.kit/hpc/pocket_cluster.sh" down
 }
 
-@test "up again is quick and the same; with other options it is refused; several at once are one" {
+@test "a second up is quick and changes nothing; with other options it is refused; several at once make one cluster" {
   local before
   before=$(processes)
   SECONDS=0
@@ -137,7 +137,7 @@ needs_hosts() {
   [[ $output == *"network $(form)"* && $output =~ slurmctld\ +[0-9]+ && $output =~ node3\ +[0-9]+\ +[0-9.]+\ +IDLE ]]
 }
 
-@test "env: what it prints is shell, and leads to the cluster" {
+@test "env prints shell code that leads to the cluster" {
   (
     cd /
     eval "$(pocket env)"
@@ -146,14 +146,14 @@ needs_hosts() {
   )
 }
 
-@test "hosts: each node has its address, host name, table of hosts and disk" {
+@test "hosts: each node has its own address, host name, table of hosts and disk" {
   needs_hosts
   local -r disk=$POCKET_CLUSTER_DIR/localscratch
   local name address
   slurm srun -N3 sh -c 'echo "$(hostname) $(hostname --ip-address)"; hostname >"$1/mine"; sleep 0.3; cat "$1/mine"; rm "$1/mine"' sh "$disk" | sort >"$BATS_TEST_TMPDIR/out"
   [[ $(wc -l <"$BATS_TEST_TMPDIR/out") == 6 && $(sort -u "$BATS_TEST_TMPDIR/out" | wc -l) == 6 ]]
   for name in node1 node2 node3; do
-    # Second, its IPv6 form, which the table also has.
+    # The second address is its IPv6 form, which the table also has.
     address=$(slurm scontrol -o show node "$name" | sed -E 's/.* NodeAddr=([^ ]+) .*/\1/')
     grep -qxE "$name $address( ::ffff:$address)?" "$BATS_TEST_TMPDIR/out"
     [[ $(slurm srun -w node1 getent hosts "$name" | wc -l) == 1 ]]
@@ -163,7 +163,7 @@ needs_hosts() {
   no_mount
 }
 
-@test "SLURM_TMPDIR is each node's and the job's own, and goes with the job" {
+@test "SLURM_TMPDIR belongs to the node and the job, and is removed with the job" {
   slurm srun -N3 sh -c 'stat -c "%a %U %n" "$SLURM_TMPDIR"; mkdir -p "$SLURM_TMPDIR/a/b"; chmod 500 "$SLURM_TMPDIR/a"; sleep 0.3; ls "$SLURM_TMPDIR"' >"$BATS_TEST_TMPDIR/out"
   [[ $(grep -cE "^700 $(id -un) $POCKET_CLUSTER_DIR/localscratch/.*$(id -un)\.[0-9]+\.0$" "$BATS_TEST_TMPDIR/out") == 3 ]]
   [[ $(grep -cx a "$BATS_TEST_TMPDIR/out") == 3 ]]
@@ -174,7 +174,7 @@ needs_hosts() {
   wait_until 5 none_left
 }
 
-@test "GPUs that are not there are given out, and not twice" {
+@test "GPUs that do not exist are allocated, each only once" {
   [[ $(slurm srun -N1 --gres=gpu:v100l:2 sh -c 'echo "$CUDA_VISIBLE_DEVICES"') == 0,1 ]]
   run slurm srun -N1 --gres=gpu:3 true
   ((status != 0))
@@ -189,7 +189,7 @@ needs_hosts() {
   wait_until 20 is COMPLETED "$second"
 }
 
-@test "requeue and preemption: SIGTERM at once, the node after the grace time, and jobs run again in seconds" {
+@test "requeue and preemption: SIGTERM at once, the node after the grace time, and jobs run again within seconds" {
   local preempted requeued urgent
   cat >"$BATS_TEST_TMPDIR/job" <<'JOB'
 #!/bin/bash
@@ -239,7 +239,7 @@ fails_with_dead() {
   ((status == 1)) && [[ $output =~ $1\ +dead ]]
 }
 
-@test "all processes gone, as after a reboot: up starts the cluster as it was, and jobs go on" {
+@test "all processes are gone, as after a reboot: up starts the cluster as it was, and jobs continue" {
   job=$(slurm sbatch --parsable --begin=now+1hour --output=/dev/null --wrap true)
   sleep 6 # Slurm saves its state every few seconds
   local -a pids
@@ -260,15 +260,15 @@ fails_with_dead() {
   [[ $output == $'755 daemon\ndaemon\ndaemon\ndaemon\ndaemon' ]]
 }
 
-# ignores_none PROCESS   Of HUP, INT, QUIT, USR1 and TERM, by the kernel's mask.
+# ignores_none PROCESS   Checks with the kernel's mask that it ignores none of HUP, INT, QUIT, USR1 and TERM.
 ignores_none() {
   (((16#$(sed -n 's/^SigIgn:[[:space:]]*//p' "/proc/$1/status") & 16#4207) == 0))
 }
 
-@test "up by nohup, or by a script that ignores signals: its daemons and jobs ignore none" {
+@test "up under nohup, or in a script that ignores signals: its daemons and jobs ignore no signals" {
   export POCKET_CLUSTER_DIR="$folder/nohup cluster"
   local form process count mask
-  # The second form also on a machine whose env knows no --default-signal.
+  # Test the second form also on a machine whose env does not know --default-signal.
   mkdir -- "$BATS_TEST_TMPDIR/bin"
   printf '#!/bin/sh\nif [ "$1" = --default-signal ]; then exit 125; fi\nexec /usr/bin/env "$@"\n' >"$BATS_TEST_TMPDIR/bin/env"
   chmod +x -- "$BATS_TEST_TMPDIR/bin/env"
@@ -296,7 +296,7 @@ ignores_none() {
   done
 }
 
-@test "64 nodes on loopback beside the first cluster, without GPUs and SLURM_TMPDIR" {
+@test "64 nodes on loopback at the same time as the first cluster, without GPUs and SLURM_TMPDIR" {
   local -r first=$conf
   export POCKET_CLUSTER_DIR="$folder/second cluster"
   SECONDS=0
@@ -331,7 +331,7 @@ ignores_none() {
   [[ -z $(processes) ]]
 }
 
-@test "an up or down that was interrupted, or ended, leaves nothing that the next cannot handle" {
+@test "an up or down that was interrupted or killed leaves nothing that the next one cannot handle" {
   export POCKET_CLUSTER_DIR="$folder/third cluster"
   local how
   for how in 'TERM 0.05' 'INT 0.1' 'TERM 0.15' 'INT 0.2' 'TERM 0.25' 'TERM 0.35' 'INT 0.5'; do
@@ -346,7 +346,7 @@ ignores_none() {
   [[ -z $(processes) ]]
 }
 
-@test "down leaves no process, mount, interface or file but results and logs; ids of jobs go on" {
+@test "down leaves no process, mount, interface or file but results and logs; ids of jobs continue" {
   local interface
   interface=$(sed -n 's/^interface=//p' "$POCKET_CLUSTER_DIR/cluster")
   job=$(slurm sbatch --parsable -N3 --output=/dev/null --wrap 'setsid sleep 1234 & srun sleep 1234')

@@ -1,11 +1,11 @@
 #!/usr/bin/env bats
-# hpc/pocket_cluster.sh up --shape NAME: each shape, by bare sbatch jobs. What is refused, with the site's words; what runs;
-# what a node lacks. The kit's own jobs on them: sites.bats.
+# hpc/pocket_cluster.sh up --shape NAME: tests each shape with plain sbatch jobs. The tests check what the site refuses and with which
+# words, what runs, and what a node lacks. sites.bats runs the kit's own jobs on them.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
-  # Not below bats' own folder: other users cannot enter that.
+  # Do not use bats' own folder, which other users cannot enter.
   POCKET_CLUSTER_DIR=$(mktemp -d "$BATS_TMPDIR/shape.XXXXXX")
   export POCKET_CLUSTER_DIR
   chmod 755 -- "$POCKET_CLUSTER_DIR"
@@ -20,7 +20,7 @@ pocket() {
   bash "$checkout/hpc/pocket_cluster.sh" "$@" 3>&- 4>&-
 }
 
-# shape NAME   Brings it up and goes there.
+# shape NAME   Starts the shape and changes to its scratch.
 shape() {
   ((EUID == 0)) || skip 'only root can give nodes a network and homes of their own'
   pocket up --shape "$1"
@@ -29,7 +29,7 @@ shape() {
   cd -- "$SCRATCH" || return
 }
 
-# refused WORDS OPTION...   sbatch with these options fails, and says so.
+# refused WORDS OPTION...   sbatch with these options must fail with these words.
 refused() {
   run sbatch "${@:2}" --wrap true
   [[ $status != 0 && $output == *"$1"* ]] || {
@@ -38,13 +38,13 @@ refused() {
   }
 }
 
-# job OPTION... SCRIPT   Sends it; sets `job`, a number.
+# job OPTION... SCRIPT   Submits it; sets `job`, which must be a number.
 job() {
   job=$(sbatch --parsable --output=log.%j --open-mode=append "${@:1:$#-1}" --wrap "${!#}" | tail -n 1)
   [[ $job =~ ^[0-9]+$ ]]
 }
 
-# completes OPTION... SCRIPT   It runs to its end; `output` is its log, sorted.
+# completes OPTION... SCRIPT   Submits it; it must complete. Sets `output` to its log, sorted.
 completes() {
   job "$@"
   wait_for_job "$job" 40
@@ -55,14 +55,14 @@ completes() {
   }
 }
 
-# Of four ranks on two nodes, each with this as its GPUs.
+# Expects four ranks on two nodes, each with this value for its GPUs.
 readonly ranks='srun sh -c "echo rank \$SLURM_PROCID \${CUDA_VISIBLE_DEVICES-none}"'
 
 ranks_saw() {
   says "rank 0 $1"$'\n'"rank 1 $1"$'\n'"rank 2 $1"$'\n'"rank 3 $1"
 }
 
-# says WORDS...   `output` has each of them.
+# says WORDS...   `output` must contain each of them.
 says() {
   local words
   for words in "$@"; do
@@ -73,13 +73,13 @@ says() {
   done
 }
 
-# Slurm shows its plugin the jobs as they were, until a second in which one has changed later: a change for it to see.
+# Slurm shows its plugin the old state of jobs until a job changes in a later second, so change one.
 show_plugin() {
   sleep 1.1
   scontrol update jobid="$(squeue --noheader --format=%A --sort=i | sed -n 1p)" comment=seen
 }
 
-@test "no such shape, and options that a shape cannot have, are said in one line with status 2" {
+@test "an unknown shape, and options that a shape cannot have, end with status 2 and a message of one line" {
   fails_with 2 "'routd': no such shape: did you mean routed\\?" pocket up --shape routd
   fails_with 2 "'x': no such shape \\(there are: account-at .*routed\\)" pocket up --shape=x
   fails_with 2 '--nodes is not possible with --shape routed' pocket up --shape routed --nodes 2
@@ -89,7 +89,7 @@ show_plugin() {
   [[ -z $(ls -A -- "$POCKET_CLUSTER_DIR") ]]
 }
 
-@test "each shape says what it is like, in the folder and in the page" {
+@test "the folder and the page describe each shape" {
   local name count=0
   for name in "$checkout"/hpc/pocket_cluster/shapes/*/; do
     name=$(basename -- "$name")
@@ -101,7 +101,7 @@ show_plugin() {
   ((count == 12))
 }
 
-@test "routed: no partition, a type, an account; by an ordinary user on loopback as well" {
+@test "routed: no partition, a type, an account; also for an ordinary user on loopback" {
   local -a whoever=(env)
   if ((EUID == 0)); then
     chown daemon: "$POCKET_CLUSTER_DIR"
@@ -146,7 +146,7 @@ show_plugin() {
   refused 'job submit limit' --time 60
 }
 
-@test "readonly-home: one GPU or four, no memory, a home that cannot be written, no sbatch from nodes" {
+@test "readonly-home: one GPU or four, no memory request, a home that cannot be written, no sbatch from nodes" {
   shape readonly-home
   refused 'minimum walltime is 15 minutes' --time 10
   refused '1 GPU (a quarter of a node) or all 4' --time 15 --gpus-per-node=2
@@ -163,7 +163,7 @@ show_plugin() {
   ranks_saw 0,1,2,3
 }
 
-@test "all-or-nothing: all GPUs of a node, of two kinds; no way out" {
+@test "all-or-nothing: all GPUs of a node, of two kinds; no network to the outside" {
   shape all-or-nothing
   refused 'an account that starts with aip-' --gpus-per-node=h100:4
   export SBATCH_ACCOUNT=aip-me
@@ -178,7 +178,7 @@ show_plugin() {
   says 'gpus 0,1,2,3,4,5,6,7'
 }
 
-@test "no-gres: a banner; no GPUs and no memory to ask for; a small home" {
+@test "no-gres: a banner; requests for GPUs and memory are refused; a small home" {
   shape no-gres
   refused 'Invalid generic resource' --gres=gpu:1
   refused 'Invalid generic resource' --gpus-per-node=1
@@ -202,7 +202,7 @@ show_plugin() {
   refused 'more than 3 jobs in the queues' "${asked[@]}" --nodes 1
 }
 
-@test "constraint-qos: the constraint, an account of GPUs, a QOS for more than 30 minutes; hsn0" {
+@test "constraint-qos: the constraint, an account for GPUs, a QOS for more than 30 minutes; hsn0" {
   shape constraint-qos
   refused 'must specify an account' --constraint gpu
   refused 'must specify a constraint' --account m1_g
@@ -239,7 +239,7 @@ show_plugin() {
   [[ $(scontrol show config) == *'JobFileAppend           = 0'* ]]
 }
 
-@test "account-at: the account of the kind, no memory, ten minutes, few files in a home" {
+@test "account-at: the account of the kind, no memory request, ten minutes, few files in a home" {
   shape account-at
   refused 'must specify an account' --gres=gpu:1
   refused 'is not for h100: use --account=abc@h100' --account abc@v100 --constraint h100 --gres=gpu:1
@@ -257,7 +257,7 @@ show_plugin() {
   says 'on r13i0n'
 }
 
-@test "foreign-launcher: an srun of its own, names that lead nowhere but with an i behind them" {
+@test "foreign-launcher: its own srun, and host names that resolve only with an i at the end" {
   shape foreign-launcher
   refused 'specify a budget account' --gres=gpu:2
   export SBATCH_ACCOUNT=budget
@@ -275,7 +275,7 @@ show_plugin() {
   says ib0 10.100.0.1 'right reached' 'plain not reached'
 }
 
-@test "quanta-and-disk: shares of a node, a disk by gres or constraint, names of few characters" {
+@test "quanta-and-disk: shares of a node, a disk by gres or constraint, job names with few characters" {
   shape quanta-and-disk
   refused 'job name a b is not allowed' --job-name 'a b'
   refused '5 CPUs are more than go with 1 GPUs' --gres=gpu:1 --cpus-per-task 5
@@ -291,7 +291,7 @@ show_plugin() {
   says 'no disk'
 }
 
-@test "preempt-now: killed at once and queued again, or 120 s and not; other partitions than were asked for" {
+@test "preempt-now: killed at once and requeued, or after 120 s and not requeued; other partitions than requested" {
   shape preempt-now
   completes --partition main 'echo here'
   [[ $(job_field "$job" Partition) == main-cpu ]]
@@ -310,7 +310,7 @@ show_plugin() {
   output=$(sort -- "log.$first")
   says 'rank 0 0,1' "attempt 1 cn-a[001-002] $POCKET_CLUSTER_DIR" PREEMPTION
   [[ $output != *late* ]]
-  # For Slurm 24.11 it is PREEMPTED, for 22.05 it has ended as its script did.
+  # Slurm 24.11 calls this PREEMPTED; 22.05 gives the state in which its script ended.
   graced_has_ended() { [[ $(job_field "$graced" JobState) != @(PENDING|RUNNING|COMPLETING) ]]; }
   wait_until 15 graced_has_ended
   [[ $(<"log.$graced") == *asked*'ended 0'* && $(job_field "$graced" Restarts) == 0 ]]
@@ -320,7 +320,7 @@ show_plugin() {
   wait_until 10 none_left
 }
 
-@test "condo: no GPUs by default, a partition of ours, a hidden one of others, nodes of two releases" {
+@test "condo: no GPUs by default, our own partition, a hidden one of others, nodes of two releases" {
   shape condo
   refused 'Requested node configuration is not available' --gpus-per-node=1
   refused 'with its account: --account=lab_x' --partition lab --gpus-per-node=1
@@ -345,7 +345,7 @@ show_plugin() {
   shape cloud-elastic
   [[ $(sinfo --noheader --format=%t) == 'idle~' ]]
   refused 'Requested node configuration is not available' --cpus-per-task 64
-  # The second start is the one that fails, and soon.
+  # Make the second start fail, and soon.
   sed -i 's/^fail_each=.*/fail_each=2/; s/^seconds=.*/seconds=3/' "$POCKET_CLUSTER_DIR/etc/elastic"
   sed -i 's/^ResumeTimeout=.*/ResumeTimeout=8/' "$POCKET_CLUSTER_DIR/etc/slurm.conf"
   scontrol reconfigure

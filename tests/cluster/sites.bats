@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
-# The kit's jobs on each shape of the pocket cluster, with that shape's profile alone (hpc/clusters/SHAPE.sh): the main job of
-# ranks on two nodes, which is interrupted and goes on; a sweep of three points, one of which fails, and why; a request that
-# the site forbids, and the words for that. What the shapes themselves do: shapes.bats. With SITES_DIGITS=1 in the environment
-# the README's first job trains on each shape, too; else on foreign-launcher alone.
+# The kit's jobs on each shape of the pocket cluster, with only that shape's profile (hpc/clusters/SHAPE.sh): a main job with ranks on two
+# nodes that is interrupted and restarted; a sweep of three points, one of which fails, and the answer of why; a request that the site
+# forbids, and the message for it. shapes.bats tests the shapes themselves. With SITES_DIGITS=1 in the environment the README's first job
+# also trains on each shape; otherwise only on foreign-launcher.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -18,7 +18,7 @@ teardown() {
   rm -rf -- "$POCKET_CLUSTER_DIR"
 }
 
-# site SHAPE   A project on that site, in the cluster's own scratch, as lownoise's nodes see nothing else of /tmp.
+# site SHAPE   Makes a project on that site, in the cluster's own scratch, because lownoise's nodes see nothing else of /tmp.
 site() {
   ((EUID == 0)) || skip 'only root can give nodes a network and homes of their own'
   bash "$checkout/hpc/pocket_cluster.sh" up --shape "$1" 3>&- 4>&-
@@ -28,17 +28,17 @@ site() {
   use_programs 'steps.py 60'
   environment=$SCRATCH/environment
   mkdir -p -- "$environment/bin"
-  # Not a command of the shape, which stands first in PATH.
+  # Do not take a command of the shape, whose folder is first in PATH.
   ln -s -- "$(python3 -c 'import sys; print(sys.executable)')" "$environment/bin/python"
   printf '%s\n' 'method: grid' 'program: programs/point.py' 'parameters: {a: {values: [1, 2, 3]}, b: {values: [2]}}' >"$project/sweep.yml"
 }
 
-# send OPTION...   A job without torch.
+# send OPTION...   Submits a job without torch.
 send() {
   submit -W srun --environment "$environment" "$@"
 }
 
-# main_job RANKS OPTION...   It is asked to stop, or is what INTERRUPT says, and goes on where it was.
+# main_job RANKS OPTION...   Submits it and interrupts it: by a request to stop, or as INTERRUPT says.
 main_job() {
   local -r ranks=$1
   local rank
@@ -58,7 +58,7 @@ ask_to_stop() {
   : >"$run_directory/task_1/attempt_0/stop"
 }
 
-# main_job_went_on RANKS   Each step of each rank once, in two attempts.
+# main_job_went_on RANKS   Each rank must have done each step once, in two attempts.
 main_job_went_on() {
   local rank
   wait_for_job "$job" 90
@@ -69,7 +69,7 @@ main_job_went_on() {
   done
 }
 
-# three_points OPTION...
+# three_points OPTION...   Submits the sweep.
 three_points() {
   send --exp-name points --sweep-config "$project/sweep.yml" --offline "$@"
   wait_for_job "$job" 90
@@ -78,7 +78,7 @@ three_points() {
   [[ $output == *'ended with status 4'* ]] || { printf '%s\n' "$output" >&2 && return 1; }
 }
 
-# all_of RANKS SWEEP_OPTIONS OPTION...   The main job, the sweep beside it.
+# all_of RANKS SWEEP_OPTIONS OPTION...   Runs the main job and the sweep at the same time.
 all_of() {
   local main_id main_directory
   local -a of_sweep
@@ -91,7 +91,7 @@ all_of() {
   if [[ -n ${SITES_DIGITS:-} ]]; then digits_job "${@:3}"; fi
 }
 
-# digits_job OPTION...   The README's first job, by torchrun and torch.
+# digits_job OPTION...   Runs the README's first job with torchrun and torch.
 digits_job() {
   local -r digits=$SCRATCH/${project##*/}/datasets/digits
   cp -- "$checkout/experiment_configurations.txt" "$project/"
@@ -101,7 +101,7 @@ digits_job() {
   [[ $job_states == COMPLETED ]] || { job_log >&2 && return 1; }
 }
 
-# forbidden WORDS OPTION...   The request is refused, by the site's rule in these words.
+# forbidden WORDS OPTION...   The request must be refused with these words, which name the site's rule.
 forbidden() {
   run --separate-stderr submitter -W srun --environment "$environment" "${@:2}"
   [[ $status != 0 && -z $output && $stderr == *"$1"* ]] || { printf 'status %s: %s\n' "$status" "$stderr" >&2 && return 1; }
@@ -158,7 +158,7 @@ forbidden() {
   all_of 4 '--gpus 1' --gpus 2 --num-nodes 2
 }
 
-@test "foreign-launcher: an srun of its own; torchrun finds the head by its name with an i" {
+@test "foreign-launcher: its own srun; torchrun finds the head by its name with an i" {
   site foreign-launcher
   export SBATCH_ACCOUNT=budget
   forbidden 'knows no types of GPU' --gpus 1 --gpu-type a100
@@ -169,7 +169,7 @@ forbidden() {
 @test "quanta-and-disk: shares of a node, a disk by gres" {
   site quanta-and-disk
   forbidden 'quarters of a node' --gpus 1 --mem-per-gpu 20G
-  # By default a job has the name of the project, which is an odd one here.
+  # By default a job has the name of the project, which this site forbids.
   forbidden 'use letters, digits and . _ / -' --gpus 1
   all_of 4 '--gpus 1' --gpus 2 --num-nodes 2 --exp-name main
 }
@@ -178,7 +178,7 @@ preempt() {
   sbatch --partition unkillable --nodelist=cn-a001 --gres=gpu:4 --output=/dev/null --wrap 'sleep 1' >&2
 }
 
-@test "preempt-now: preempted without notice, and again" {
+@test "preempt-now: preempted without notice, and restarted" {
   site preempt-now
   forbidden '5-00:00:00' --gpus 1 --time 6-00:00:00
   INTERRUPT=preempt all_of 4 '--gpus 1 --gpu-type a100l' --gpus 2 --num-nodes 2 --gpu-type 48gb

@@ -1,21 +1,21 @@
 #!/usr/bin/env bats
-# Data on the nodes' own disks: what arrives there, what comes back, and that nothing stays, whatever ends the job.
-# One cluster gives each job a folder there (site), the other leaves that to the kit (none).
+# Data on the nodes' own disks: what arrives there, what comes back, and that no job leaves anything, however it ends. One cluster makes a
+# folder for each job there (site); on the other the kit makes it (none).
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
 
 setup_file() {
   cluster_up
-  # In /tmp, as other users cannot enter the folders of bats.
+  # Use /tmp, because other users cannot enter the folders of bats.
   folder=$(mktemp -d /tmp/hpc_kit_test.XXXXXX)
   chmod 755 -- "$folder"
   export folder site_cluster=$POCKET_CLUSTER_DIR none_cluster=$folder/pocket
-  # No job has the number of one of the other cluster.
+  # The two clusters must not use the same job numbers.
   mkdir -- "$none_cluster"
   echo 100000 >"$none_cluster/next_job_id"
   POCKET_CLUSTER_DIR=$none_cluster bash "$checkout/hpc/pocket_cluster.sh" up --tmpdir none 3>&- 4>&-
-  # Jobs that run into their time limit, which takes more than a minute: a test waits for them.
+  # These jobs reach their time limit, which takes more than a minute; a later test waits for them.
   make_project_in "$BATS_FILE_TMPDIR"
   use_programs read_on.py
   export SCRATCH=$BATS_FILE_TMPDIR/scratch limited_jobs=''
@@ -61,14 +61,14 @@ use_cluster() {
   source <(bash "$checkout/hpc/pocket_cluster.sh" env | grep -v ' SCRATCH=')
 }
 
-# on_each_node LINE...   What goes wrong, or slowly, on the nodes: bash, run in each script of the kit there.
+# on_each_node LINE...   Adds bash that each script of the kit on the nodes runs first, to cause faults or delays.
 on_each_node() {
   mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
   printf '%s\n' 'site[node_local_directory]=$POCKET_CLUSTER_DIR/localscratch' 'node_setup() {' "$@" '}' \
     >"$XDG_CONFIG_HOME/hpc_kit/clusters/pocket.sh"
 }
 
-# make_data   In `one` and `two`, paths on scratch: names that are hard to hand on, and all kinds of entries.
+# make_data   Makes the paths `one` and `two` on scratch, with difficult names and all kinds of entries.
 make_data() {
   local name
   local -r scratch=$SCRATCH/${project##*/}
@@ -94,12 +94,12 @@ make_data() {
   chmod 500 -- "$scratch/$one/closed"
 }
 
-# expect_inventory   Of all that has `data` in its first name: the nodes must have the same.
+# expect_inventory   Lists all entries with `data` in their first name; the nodes must have the same.
 expect_inventory() {
   python3 "$BATS_TEST_DIRNAME/programs/inventory.py" "$scratch" >"$BATS_TEST_TMPDIR/expected"
 }
 
-# send NAME OPTION...   Submits; keeps the job, with its run directory and cluster, as NAME.
+# send NAME OPTION...   Submits a job; keeps it, with its run directory and cluster, as NAME.
 declare -gA jobs=() run_directories=() clusters=()
 send() {
   submit -W srun --gpus 0 "${@:2}" 2>"$BATS_TEST_TMPDIR/said.$1" || {
@@ -109,14 +109,14 @@ send() {
   jobs[$1]=$job run_directories[$1]=$run_directory clusters[$1]=$POCKET_CLUSTER_DIR
 }
 
-# recall NAME   Makes it the last that was submitted, again.
+# recall NAME   Makes it the last submitted job again.
 recall() {
   job=${jobs[$1]} run_directory=${run_directories[$1]}
   if [[ ${clusters[$1]} == "$none_cluster" ]]; then use_cluster none; else use_cluster site; fi
 }
 
-# arrived NAME SECONDS [NODE...]   The job must end well, having found all on each of the nodes: on those of
-# the job, which must be these if any are named.
+# arrived NAME SECONDS [NODE...]   The job must complete and must have found all data on each of its nodes. If nodes are named, they must be
+# the job's nodes.
 arrived() {
   local node
   local -a nodes
@@ -125,13 +125,13 @@ arrived() {
   mapfile -t nodes < <(scontrol show hostnames "$(job_field "$job" NodeList)")
   if (($# > 2)); then same "${nodes[*]}" "${*:3}"; fi
   for node in "${nodes[@]}"; do
-    # Where a mounted file has its holes is not told.
+    # The listing of a mounted file does not show its holes.
     run -0 diff <(sed 's/, true]$/]/; s/, false]$/]/' "$BATS_TEST_TMPDIR/expected") <(sed 's/, true]$/]/; s/, false]$/]/' "$run_directory/task_1/output/inventory.$node")
   done
   nothing_stays
 }
 
-# What there is of the job on the nodes: folders, mounts, and the servers of mounts.
+# Prints what the job has on the nodes: folders, mounts and the servers of mounts.
 traces() {
   local node process
   local_folders "$job"
@@ -146,7 +146,7 @@ no_traces() {
   [[ -z $(traces) ]]
 }
 
-# nothing_stays   Shows what does. The job has ended: what the site removes takes a moment longer.
+# nothing_stays   Fails and prints what stays after the job has ended. The site removes its part a moment later.
 nothing_stays() {
   wait_until 5 no_traces || {
     traces >&2
@@ -155,7 +155,7 @@ nothing_stays() {
   }
 }
 
-# in_node NODE COMMAND...   Sees the disks as the node does.
+# in_node NODE COMMAND...   Runs COMMAND where it sees the node's disks.
 in_node() {
   nsenter --target "$(cut -d ' ' -f 1 -- "$POCKET_CLUSTER_DIR/pids/$1")" --mount -- "${@:2}"
 }
@@ -164,12 +164,12 @@ has_own_disks() {
   bash "$checkout/hpc/pocket_cluster.sh" status | grep -q 'network hosts' || skip 'the nodes share a disk here'
 }
 
-# not_started   No rank has run.
+# not_started   No rank must have run.
 not_started() {
   run ! grep '^rank ' "$run_directory/task_1/log.txt"
 }
 
-@test "two paths of hard names, and a file of 5 GB with holes, arrive bit by bit: read, broadcast, and as images" {
+@test "two paths with difficult names and a file of 5 GB with holes arrive bit by bit: read, broadcast, and as images" {
   make_data
   expect_inventory
   mkdir -- "$scratch/huge data"
@@ -194,7 +194,7 @@ not_started() {
   [[ -z $(find "$BATS_TEST_TMPDIR" -name canary) ]]
 }
 
-@test "many small files: auto takes an image; an archive has several parts" {
+@test "many small files: auto chooses an image; an archive has several parts" {
   mkdir -p -- "$scratch/many data/"{1..20}
   (cd -- "$scratch/many data" && for number in {1..20}; do (cd "$number" && seq 1020 | split --lines=1 --suffix-length=4 --additional-suffix=' x'); done)
   use_programs inventory.py
@@ -210,7 +210,7 @@ not_started() {
   arrived broadcast 60 node3
 }
 
-@test "two submitters at the same time pack once; a file that changed is packed anew, and one that did not is not" {
+@test "two submitters at the same time pack once; a changed file is packed again, an unchanged one is not" {
   local -a submitters
   local number
   make_data
@@ -238,7 +238,7 @@ not_started() {
   arrived third 30
 }
 
-@test "packing as a job of its own: the training waits for it, and is cancelled when it fails" {
+@test "packing in a job of its own: the training waits for it, and is cancelled if it fails" {
   make_data
   expect_inventory
   mkdir -- "$scratch/data with a pipe"
@@ -256,7 +256,7 @@ not_started() {
   arrived afterwards 60 node1
 }
 
-# small_disk NODE MEGABYTES [INODES]   The node's own disk becomes a file system of this size.
+# small_disk NODE MEGABYTES [INODES]   Mounts a file system of this size as the node's own disk.
 declare -ga small_disks=()
 small_disk() {
   local -r node=$1 image=$BATS_TEST_TMPDIR/$1.disk
@@ -275,7 +275,7 @@ remove_small_disk() {
   fi
 }
 
-@test "a node's disk without the space, or the inodes: node, needed and free are said, and nothing starts or stays" {
+@test "a node's disk without enough space or inodes: node, needed and free are named, and nothing starts or stays" {
   has_own_disks
   small_disk node2 64
   small_disk node3 64 64
@@ -304,11 +304,11 @@ remove_small_disk() {
   job_log | grep -E '^keep_node.sh: error: no space on node3: the data are 201 files and folders, and .* has room for [0-9]+ \(inodes\); try --data-format image$'
 }
 
-@test "what arrives otherwise than it was packed is brought twice, then the job fails before a rank starts" {
+@test "data that differ from what was packed are staged twice, then the job fails before a rank starts" {
   local archive
   make_data
   use_programs inventory.py
-  # Both are in the queue while their archives are damaged.
+  # Both jobs are queued while their archives are damaged.
   send tar --sbatch-arg=--hold --nodelist node1,node2 --num-nodes 2 --data-format tar --data "$two"
   send image --sbatch-arg=--hold --nodelist node3 --data-format image --data "$two"
   printf more >"$scratch/$two/one more"
@@ -336,7 +336,7 @@ remove_small_disk() {
   (($(job_log | grep -c "has not arrived as it was: an image of 4096 bytes in place of [0-9]* (try [12])$") == 2))
 }
 
-@test "no rank starts before the last node has its data" {
+@test "no rank starts before all nodes have their data" {
   make_data
   use_programs inventory.py
   on_each_node 'tar() { if [[ $SLURMD_NODENAME == node2 ]]; then sleep 3; fi' 'command tar "$@"' \
@@ -352,12 +352,12 @@ remove_small_disk() {
   done
 }
 
-# wait_for_reading   Its ranks have read the data once.
+# wait_for_reading   Waits until the ranks have read the data once.
 wait_for_reading() {
   wait_until 90 grep -qs 'right: ' "$run_directory/task_1/output/read.0"
 }
 
-# batch_script   The process of the last job's: not one that it has forked, which has the same words.
+# batch_script   Prints the process of the last job's batch script, not a fork of it, which has the same arguments.
 batch_script() {
   local process parent
   for process in /proc/[0-9]*; do
@@ -375,7 +375,7 @@ runs_batch_script() {
   [[ $(tr '\0' '\n' 2>/dev/null <"$1/cmdline") == *slurm_script$'\n'"$run_directory" ]]
 }
 
-@test "scancel, a killed batch script, a preemption: nothing stays, also while data come; what is preempted reads to the last" {
+@test "scancel, a killed batch script, a preemption: nothing stays, also during staging; a preempted job can read its data to the end" {
   local cluster name
   local -A urgent=()
   make_data
@@ -408,7 +408,7 @@ runs_batch_script() {
     recall "killed $cluster"
     kill -s KILL "$(batch_script)"
   done
-  # KillWait is 10 s; the machine may be busy.
+  # KillWait is 10 s; allow more, because the machine may be busy.
   SECONDS=0
   for cluster in site none; do
     for name in bringing cancelled killed; do
@@ -423,13 +423,13 @@ runs_batch_script() {
     wait_until 40 state_is "${urgent[$cluster]}" RUNNING
     nothing_stays
     scancel "${urgent[$cluster]}"
-    # Told, and reading still, for as long as the grace time.
+    # After the notice it must still read for the grace time.
     awk '/ attempt 0 told right: / { first = first ? first : $1; last = $1 } END { exit !(last - first > 10) }' "$run_directory/task_1/output/read.0"
     run ! grep failed "$run_directory/task_1/output/read.0"
     ended "$job" 60 COMPLETED 0:0
     grep 'attempt 1 .* right: ' "$run_directory/task_1/output/read.0"
     nothing_stays
-    # One that was preempted while its data came is put back as well.
+    # A job that was preempted during staging is requeued, too.
     recall "early $cluster"
     ended "$job" 60 COMPLETED 0:0
     [[ $(restarts "$job") == 1 ]]
@@ -437,7 +437,7 @@ runs_batch_script() {
   done
 }
 
-# The last job has its folder on a node, and no rank yet.
+# The last job has its folder on a node and no rank yet.
 is_bringing() {
   compgen -G "$POCKET_CLUSTER_DIR/disks/*/*[._]${job}[._]*/.hpc_kit/archives"
 }
@@ -458,7 +458,7 @@ state_is() {
   done
 }
 
-@test "a node that died: its job finds the data again, and a later job removes what another left there" {
+@test "a node that died: its job finds the data again, and a later job removes what another job left there" {
   has_own_disks
   make_data
   use_cluster none
@@ -473,7 +473,7 @@ state_is() {
     recall "$name"
     wait_for_reading
   done
-  # With all that runs on the node, as by a power cut.
+  # End all processes of the node, as a power cut does.
   kill -s KILL "$(cut -d ' ' -f 1 -- "$POCKET_CLUSTER_DIR/pids/node3")"
   scancel "${jobs[left]}"
   bash "$checkout/hpc/pocket_cluster.sh" up 3>&- 4>&-
@@ -498,7 +498,7 @@ state_is() {
   nothing_stays
 }
 
-# results.sh: what a program leaves in SLURM_TMPDIR.
+# Tests of results.sh: files that a program leaves in SLURM_TMPDIR.
 make_results_program() {
   mkdir -p -- "$project/programs"
   cat >"$project/programs/results.sh" <<'PROGRAM'
@@ -526,7 +526,7 @@ esac
 PROGRAM
 }
 
-@test "results come back as a whole: at the end, after a failure, when the job is cancelled; and not what was brought" {
+@test "results come back complete: at the end, after a failure, after a cancel; staged data do not" {
   local how name node
   make_data
   make_results_program
@@ -556,12 +556,12 @@ PROGRAM
   recall fail
   same "$(job_field "$job" ExitCode)" 7:0
   kill "$watcher"
-  # As many files as there are, whenever somebody looked.
+  # Whoever looked always saw all files.
   [[ -s $BATS_TEST_TMPDIR/seen ]]
   run ! grep -vx 302 "$BATS_TEST_TMPDIR/seen"
 }
 
-# How many files there are in each folder of results, all the time.
+# Prints again and again how many files each folder of results has.
 watch_collected() {
   local found
   while :; do
@@ -572,8 +572,7 @@ watch_collected() {
   done
 }
 
-# A small environment at the place of the project's own, which has torch from the real one; with two scripts as
-# pip makes them.
+# Make a small environment in place of the project's own. It has torch from the real one, and two scripts as pip makes them.
 make_environment() {
   local real environment
   use_libraries common environment
@@ -610,7 +609,7 @@ PROGRAM
   send tar --nodelist node1 --stage-venv --data-format tar
   use_cluster none
   send image --nodelist node2 --stage-venv --data-format image --pack-in-job
-  # Launched by torchrun as well.
+  # Run one job under torchrun, too.
   submit --gpus 0 --nodelist node3 --stage-venv
   jobs[torchrun]=$job run_directories[torchrun]=$run_directory clusters[torchrun]=$POCKET_CLUSTER_DIR
   for format in tar image torchrun; do
@@ -623,15 +622,15 @@ PROGRAM
     job_log | grep -xE "python $prefix $prefix/lib/python[0-9.]*/site-packages/mine.py $prefix/bin/python"
     job_log | grep -xF "torchrun 1 of 2: $prefix/bin/python"
   done
-  # The job that packed it took nothing else.
+  # The job that packed it packed nothing else.
   same "$(tr '\0' '\n' <"${run_directories[image]}/staging" | wc -l)" 4
 }
 
-@test "an ordinary user's data: archive and image; what a dead job of theirs left is removed" {
+@test "an ordinary user's data: archive and image; what a dead job of this user left is removed" {
   ((EUID == 0)) || skip 'only root can be somebody else'
   local -r user=nobody
   use_cluster none
-  # The checkout, its environment and the Python of that may be out of this user's reach.
+  # This user may not be able to read the checkout, its environment and the Python of that environment.
   local python
   for python in "$(command -v python3)" /usr/bin/python3; do
     if runuser -u "$user" -- "$python" -c '' 2>/dev/null; then break; fi

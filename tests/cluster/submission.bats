@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What becomes of a submission: the copy that runs, the names it takes, what it hides, what a refusal leaves.
+# Submission: the copy of the sources that runs, the names that it takes, what it hides, and what a refusal leaves.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -23,7 +23,7 @@ teardown() {
   cat -- "$SCRATCH"/*/hpc_outputs/*/job_id 2>/dev/null | xargs --no-run-if-empty scancel --quiet
 }
 
-# A program of two modules and of data that git ignores, in a repository.
+# A program of two modules and data that git ignores, in a repository.
 make_repository() {
   printf 'value = "kept"\n' >"$project/module.py"
   printf 'value = "untracked"\n' >"$project/other.py"
@@ -43,13 +43,13 @@ PYTHON
   git -C "$project" -c user.name=test -c user.email=test@localhost commit --quiet --message first
 }
 
-# The program is edited and a module of it deleted.
+# Edit the program and delete one of its modules.
 edit_program() {
   printf 'print("new")\n' >"$project/main.py"
   rm -- "$project/module.py"
 }
 
-@test "a job that waits runs the program as it was, whatever is edited and deleted meanwhile" {
+@test "a queued job runs the program as it was at submission, although files are edited and deleted meanwhile" {
   make_repository
   submit -W srun --sbatch-arg=--hold
   edit_program
@@ -61,7 +61,7 @@ edit_program() {
   same "$(grep -rlaF 'only in dotenv' "$SCRATCH" | sort)" "$(printf '%s\n' "$run_directory"/task_1/{log,rank_0}.txt)"
 }
 
-@test "with --no-snapshot it runs the program as it is" {
+@test "with --no-snapshot it runs the program as it is at the start" {
   make_repository
   submit -W srun --sbatch-arg=--hold --no-snapshot
   edit_program
@@ -71,7 +71,7 @@ edit_program() {
   [[ ! -e $run_directory/source ]]
 }
 
-@test "sources that did not change are kept once" {
+@test "unchanged sources are kept once" {
   make_repository
   submit -W srun --sbatch-arg=--hold
   local -r first=$run_directory
@@ -82,7 +82,7 @@ edit_program() {
   [[ ! $first/source.tar -ef $run_directory/source.tar ]]
 }
 
-@test "a job that is submitted from inside a job has all its CPUs and nothing of the other's" {
+@test "a job that is submitted from inside a job has all its CPUs and nothing of the outer job" {
   use_programs report.py
   mv -- "$project/experiment_configurations.txt" "$project/inner.txt"
   experiments 'srun --overlap --nodes=1 --ntasks=1 --cpus-per-task=1 --cpu-bind=map_cpu:0 bash programs/submit_inside.sh'
@@ -111,7 +111,7 @@ cpus=$(nproc --all)"
   [[ $(told 1 SLURM_TMPDIR) == *".$job."* && $(told 1 SLURM_TMPDIR) != *".$outer."* ]]
 }
 
-@test "keys reach the program and show nowhere" {
+@test "keys reach the program and appear nowhere" {
   use_programs 'checksums.py WANDB_API_KEY OTHER_KEY'
   export HOME=$BATS_TEST_TMPDIR/home
   mkdir -- "$HOME"
@@ -137,20 +137,20 @@ cpus=$(nproc --all)"
     "$BATS_TEST_TMPDIR"/{arguments,shown,script} 2>/dev/null)" ''
 }
 
-# An experiment whose jobs each add a line to a checkpoint.
+# Each job of this experiment adds a line to a checkpoint.
 checkpointing() {
   experiments 'sh -c '\''echo line >>"$CHECKPOINT_DIRECTORY/file"'\'
   checkpoints=$SCRATCH/${project##*/}/named/checkpoints
 }
 
-@test "checkpoints that are there: refused, or --resume, or --fresh" {
+@test "existing checkpoints: refused, or --resume, or --fresh" {
   checkpointing
   submit -W srun --exp-name named
   ended "$job" 30 COMPLETED 0:0
   local before
   before=$(tree)
   fails_with 2 "'named' has checkpoints in .*--resume.*--fresh" submitter -W srun --exp-name named
-  # With Slurm refusing the job afterwards, they are as they were.
+  # If Slurm then refuses the job, they must be unchanged.
   fails_with 1 'Slurm refused the job: .*partition' \
     only_errors submitter -W srun --exp-name named --fresh --no-preflight --partition nowhere
   same "$(tree)" "$before"
@@ -165,7 +165,7 @@ checkpointing() {
   same "$(cat -- "$checkpoints".20*/file)" $'line\nline'
 }
 
-# only_errors COMMAND...   Without the notes that are no error.
+# only_errors COMMAND...   Runs COMMAND and removes the notes from its messages.
 only_errors() {
   local status=0
   "$@" 2>"$BATS_TEST_TMPDIR/errors" || status=$?
@@ -173,12 +173,12 @@ only_errors() {
   return "$status"
 }
 
-# All that lies on scratch, but for the kit's own store of sources and its locks.
+# Prints all files on scratch, except the kit's store of sources and its locks.
 tree() {
   find "$SCRATCH" -path '*/hpc_outputs/.*' -prune -o -printf '%p %y %s\n' | LC_ALL=C sort
 }
 
-@test "an experiment of a live job: refused at once, also while that is followed, and its folder is left alone" {
+@test "the experiment of a live job: refused at once, also while --follow runs, and its folder is not changed" {
   checkpointing
   local before option
   bash "$project/hpc/job_submitter.sh" -W srun --exp-name named --sbatch-arg=--hold --follow \
@@ -197,7 +197,7 @@ tree() {
   same "$(cat -- "$checkpoints/file")" line
 }
 
-@test "of submitters of one name at the same time, one gets a job" {
+@test "several submitters use one name at the same time: one gets a job" {
   checkpointing
   local -a submitters
   local process number accepted=0 refused=0 status
@@ -220,7 +220,7 @@ tree() {
   same "$(find "$SCRATCH" -mindepth 3 -maxdepth 3 -path '*/hpc_outputs/named_*' | wc -l)" 1
 }
 
-# leaves_nothing STATUS PATTERN OPTION...   A refusal in one line, and after it all is as it was.
+# leaves_nothing STATUS PATTERN OPTION...   The request must be refused in one line and leave all files as they were.
 leaves_nothing() {
   local -r wanted=$1 pattern=$2
   shift 2
@@ -257,7 +257,7 @@ leaves_nothing() {
   same "$(tree)" "$before"
 }
 
-@test "all nodes are drained: the job and that which packs are queued, and cancelled together; what no node can do is refused" {
+@test "all nodes are drained: the job and its packing job are queued and cancelled together; an impossible request is refused" {
   mkdir -p -- "$SCRATCH/${project##*/}/data"
   scontrol update nodename="node[1-4]" state=drain reason=test
   run -0 --separate-stderr submitter -W srun --gpus 0 --exp-name waits --data data --pack-in-job --pack-time 5
@@ -275,7 +275,7 @@ leaves_nothing() {
   [[ $cancelled =~ ^'waits: cancelled '[0-9]+' '[0-9]+$ ]]
 }
 
-@test "a cluster that is down: one line, nothing submitted" {
+@test "a cluster that is down: a message of one line, and nothing is submitted" {
   sed -E "s/^SlurmctldPort=.*/SlurmctldPort=9/" "$SLURM_CONF" >"$BATS_TEST_TMPDIR/slurm.conf"
   local -r before=$(tree)
   SECONDS=0
@@ -284,7 +284,7 @@ leaves_nothing() {
   same "$(tree)" "$before"
 }
 
-@test "no environment: the command that makes it, at submission, and on the node when it is gone since" {
+@test "no environment: the command that makes it, at submission, or on the node if it was removed since" {
   rm -- "$project/.venv"
   leaves_nothing 1 'no virtual environment .*venv/create\.sh' --exp-name named
 

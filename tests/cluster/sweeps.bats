@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# W&B sweeps: the real client, in real array jobs, against ../wandb_server.py, which says what it cannot prove. Jobs run
-# beside each other, as an agent takes eleven seconds to begin.
+# W&B sweeps with the real client, in real array jobs, and ../wandb_server.py, which says what it cannot prove. The jobs run at the same
+# time, because an agent takes eleven seconds to start.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -38,7 +38,7 @@ teardown_file() {
   cluster_down
 }
 
-# At the address at which the nodes see this machine.
+# Use the address at which the nodes see this machine.
 start_server() {
   local address
   address=$(sed -n 's/^SlurmctldHost=.*(\(.*\))$/\1/p' "$SLURM_CONF")
@@ -49,7 +49,7 @@ start_server() {
   export url
 }
 
-# Looks for the key in what every user of the machine can read.
+# Look for the key in everything that each user of the machine can read.
 watch_processes() {
   exec 3>&- 4>&-
   while sleep 0.3; do
@@ -57,26 +57,26 @@ watch_processes() {
   done
 }
 
-# make_sweep NAME LINE...   A grid of trial.py with these lines; sets `sweep`.
+# make_sweep NAME LINE...   Makes a grid of trial.py with these lines; sets `sweep`.
 make_sweep() {
   printf '%s\n' 'method: grid' 'program: programs/trial.py' "${@:2}" >"$BATS_FILE_TMPDIR/$1.yaml"
   sweep=$(client python hpc/sweep/sweep.py create "$BATS_FILE_TMPDIR/$1.yaml")
 }
 
-# make_plain_sweep ENTRIES   The same as people make it without the kit, of entries of a Python dictionary.
+# make_plain_sweep ENTRIES   Makes a sweep without the kit, from entries of a Python dictionary.
 make_plain_sweep() {
   sweep=$(client python -c "import wandb
 print(wandb.sweep({'method': 'grid', 'program': 'programs/trial.py', $1}, entity='entity', project='project'))" | tail -n 1)
   sweep=entity/project/$sweep
 }
 
-# client WORD...   On the login node, in the project.
+# client WORD...   Runs the client on the login node, in the project.
 client() {
   (cd -- "$project" && WANDB_API_KEY=$key WANDB_BASE_URL=$url WANDB_ERROR_REPORTING=false bash venv/run.sh "$@" 3>&- 4>&-)
 }
 
-# submit_sweep NAME TASKS OPTION...   An array job of so many tasks for `sweep`, also where it has fewer runs; `recall NAME`
-# finds it again.
+# submit_sweep NAME TASKS OPTION...   Submits an array job of TASKS tasks for `sweep`, also if it has fewer runs; `recall NAME` sets its job
+# again.
 submit_sweep() {
   submit --wandb-sweepid "$sweep" --sweep-runs "$2" --no-preflight --gpus 0 -c 1 --mem 2G -W srun "${@:3}"
   keep "$1"
@@ -90,8 +90,8 @@ recall() {
   { read -r job && read -r run_directory && read -r sweep; } <"$BATS_FILE_TMPDIR/$1"
 }
 
-# runs FORMAT   Of each run of the sweep a line, as the server has it, sorted: a Python format of its fields. `steps` are
-# those of its history, as W&B counts them and as the program does.
+# runs FORMAT   Prints a line for each run of the sweep, as the server has it, sorted. FORMAT is a Python format of the run's fields;
+# `steps` are those of its history, as W&B and as the program count them.
 runs() {
   curl --silent "$url/_state" | python3 -c '
 import json, sys
@@ -103,19 +103,19 @@ for run in state["runs"].values():
 ' "$sweep" "$1" | sort
 }
 
-# unbroken STEPS   What runs calls steps, when each came once and in order.
+# unbroken STEPS   Prints the steps as `runs` prints them when each came once and in order.
 unbroken() {
   local -i step
   for ((step = 1; step < $1; step++)); do printf '%s:%s ' "$((step - 1))" "$step"; done
   printf '%s:%s\n' "$((step - 1))" "$step"
 }
 
-# run_of TASK   The run of W&B that a task has.
+# run_of TASK   Prints the W&B run of a task.
 run_of() {
   tr '\0' '\n' <"$run_directory/task_$1/environment" | sed -n 's/^WANDB_RUN_ID=//p'
 }
 
-# task_of RUN
+# task_of RUN   Prints the task of a W&B run.
 task_of() {
   local file
   for file in "$run_directory"/task_*/environment; do
@@ -131,7 +131,7 @@ has_begun() {
   wait_until 120 compgen -G "${run_directory//[^a-zA-Z0-9_\/]/?}/task_$1/output/rank_*" >/dev/null || { squeue && cat -- "$run_directory/task_$1"/{,agent/}log.txt && return 1; }
 }
 
-# A task that will not fail has logged some steps: sets `task`.
+# Waits until a task that will not fail has logged some steps; sets `task`.
 has_steps() {
   local run
   run=$(runs '{name} {lr} {batch} {steps}' | sed -n '/ 0.2 32 /!s/ .* 1:2 .*//p' | head -n 1)
@@ -142,12 +142,12 @@ no_agent() {
   ! pgrep -f "wandb agent.* $sweep\$|$BATS_FILE_TMPDIR.*(hpc/job/sweep_trial|hpc/job/shims/)" >/dev/null
 }
 
-@test "a 3 x 2 grid: each point once, whatever happens to the tasks; one task more than points" {
+@test "a 3 x 2 grid: each point runs once, whatever happens to the tasks; one task more than points" {
   local node run
   local -i task
   recall grid
   submit_sweep grid 7 --exclude 'node[1-2]'
-  # All that is on the node of one of them is preempted, while others wait for their agents.
+  # Preempt everything on the node of one of them while others wait for their agents.
   wait_until 120 has_steps || { squeue && cat -- "$run_directory"/task_*/{,agent/}log.txt && return 1; }
   node=$(<"$run_directory/task_$task/attempt_0/nodes")
   sbatch --parsable --partition=urgent --nodelist="$node" --exclusive --output=/dev/null --wrap 'sleep 1'
@@ -163,7 +163,7 @@ no_agent() {
       esac
     done
   )"
-  # The failed one has the program's status; the preempted one its own run still.
+  # The failed task has the program's status; the preempted one has kept its run.
   task=$(task_of "$(runs '{lr} {batch} {name}' | sed -n 's/^0.2 32 //p')")
   same "$(<"$run_directory/task_$task/exit_status")" 3
   same "$(<"$run_directory/task_$task/attempt_0/cause")" "failed 3 0 $(<"$run_directory/task_$task/attempt_0/nodes")"
@@ -173,7 +173,7 @@ no_agent() {
   no_agent
 }
 
-@test "2 nodes x 2 GPUs: a trial is one run, which rank 0 alone reports; made by plain wandb sweep" {
+@test "2 nodes x 2 GPUs: a trial is one run, which only rank 0 reports; made by plain wandb sweep" {
   local rank
   recall ranks
   ended "$job" 150 COMPLETED 0:0
@@ -182,7 +182,7 @@ no_agent() {
   for rank in 0 1 2 3; do same "$(<"$run_directory/task_1/output/rank_$rank")" "$(run_of 1) ranks \$5"; done
 }
 
-@test "scancel, and a stop from the server: the agent goes, and the record tells them apart" {
+@test "scancel, and a stop from the server: the agent ends, and the record shows which it was" {
   make_sweep long 'parameters: {lr: {values: [0.1, 0.2]}, batch: {value: 1}, steps: {value: 10000}}'
   submit_sweep long 2 --exclude 'node[3-4]'
   has_begun 1
@@ -199,7 +199,7 @@ no_agent() {
   wait_until 10 no_agent
 }
 
-@test "batch.sh is killed: the agent does not stay" {
+@test "batch.sh is killed: the agent ends, too" {
   make_sweep killed 'parameters: {lr: {value: 0.1}, batch: {value: 1}, steps: {value: 10000}}'
   submit_sweep killed 1 --exclude 'node[3-4]' --max-restarts 0
   has_begun 1
@@ -207,7 +207,7 @@ no_agent() {
   wait_until 30 no_agent
 }
 
-@test "a program that dies before it reports; an unknown sweep; a command that is not the kit's" {
+@test "a program that dies before its first report; an unknown sweep; a command that is not the kit's" {
   recall lost
   ended "$job" 120 FAILED 2:0
   [[ $(job_log) == *"the program failed before it reported run $(run_of 1) to W&B"* ]]
@@ -235,7 +235,7 @@ no_agent() {
   wait_until 10 no_agent
 }
 
-# asks_server   That what is wrong with a sweep is told in one line; of the server that url and key name.
+# asks_server   Each mistake in a sweep must give a message of one line; the server is that of url and key.
 asks_server() {
   local left
   make_sweep fresh 'parameters: {lr: {values: [0.1, 0.2, 0.3]}, batch: {value: 1}}'
@@ -249,7 +249,7 @@ asks_server() {
   fails_with 1 "the sweep $sweep is cancel" client python hpc/sweep/sweep.py online "$sweep"
 }
 
-@test "before submission: what is wrong with a sweep is told in one line" {
+@test "before submission, each mistake in a sweep gives a message of one line" {
   asks_server
   recall lost
   wait_for_job "$job" 120
@@ -262,14 +262,14 @@ asks_server() {
   url=http://127.0.0.1:9 fails_with 1 'does not answer' client python hpc/sweep/sweep.py online "$sweep"
 }
 
-# Makes a sweep in your project `kit-test`, and cancels it.
-@test "the same of W&B itself" {
+# Makes a sweep in your project `kit-test` and cancels it.
+@test "the same with W&B's own server" {
   if [[ -z ${TEST_WANDB_API_KEY:-} ]]; then skip 'set TEST_WANDB_API_KEY to a key of your own'; fi
   key=$TEST_WANDB_API_KEY url=${TEST_WANDB_BASE_URL:-$(client python -c 'import wandb; print(wandb.Settings().base_url)')}
   WANDB_PROJECT=kit-test asks_server
 }
 
-@test "sweep.sh makes the sweep of the template and submits for it" {
+@test "sweep.sh makes the sweep of the template and submits it" {
   local folder=$BATS_TEST_TMPDIR/project
   mkdir -- "$folder"
   cp -R -- "$checkout/hpc" "$checkout/venv" "$project/.env" "$project/.venv" "$folder/"
@@ -288,12 +288,12 @@ sync() {
   bash "$project/hpc/sync_wandb.sh" "$@" 3>&- 4>&-
 }
 
-# submit_points NAME [OPTION...]   The points of NAME.yaml, as the experiment NAME.
+# submit_points NAME [OPTION...]   Submits the points of NAME.yaml as the experiment NAME.
 submit_points() {
   submit --sweep-config "$BATS_FILE_TMPDIR/$1.yaml" --offline --gpus 0 -c 1 --mem 2G -W srun --exp-name "$1" "${@:2}"
 }
 
-@test "points listed offline: run without the server, uploaded later, once, each as one history" {
+@test "offline points: run without the server, uploaded later, once, each as one history" {
   local before
   printf '%s\n' 'method: grid' 'program: programs/trial.py' \
     'parameters: {lr: {values: [0.1, 0.2]}, batch: {values: [16, 32]}, steps: {value: 40}, fail: {value: 3}}' >"$BATS_FILE_TMPDIR/offline.yaml"
@@ -301,7 +301,7 @@ submit_points() {
   sweep=None
   has_begun 2
   : >"$run_directory/task_2/attempt_0/stop"
-  # What is being written waits.
+  # A recording that is still being written is not uploaded.
   wait_until 60 compgen -G "$SCRATCH/*/hpc_outputs/offline_*/task_3/wandb/offline-run-*/*.wandb" >/dev/null
   run -0 sync offline
   [[ $output == *'uploaded 0, before that 0, failed 0; still being written '[1-9]* ]] || { echo "$output" && return 1; }
@@ -325,13 +325,13 @@ submit_points() {
   [[ $output == *'uploaded 0, before that 5, failed 0; still being written 0' ]]
   same "$(runs '{name} {lines} {steps}')" "$before"
 
-  # The one that failed is what is missing; one point more in the file does not move the others.
+  # --only-missing runs the failed point; a new point in the file does not change the others.
   sed -i 's/fail: {value: 3}/fail: {value: 0}/; s/lr: {values: \[0.1, 0.2\]}/lr: {values: [0.05, 0.1, 0.2]}/' "$BATS_FILE_TMPDIR/offline.yaml"
   run -2 --separate-stderr submitter --sweep-config "$BATS_FILE_TMPDIR/offline.yaml" --offline --gpus 0 -W srun --exp-name offline
   [[ $stderr == *'give --resume'* ]]
 }
 
-@test "--running: a recording is uploaded while it grows, and all of it at the end" {
+@test "--running: a recording is uploaded while it grows, and completely at the end" {
   local seen
   printf '%s\n' 'method: grid' 'program: programs/trial.py' \
     'parameters: {lr: {value: 7.5}, batch: {value: 1}, steps: {value: 250}, text: {value: much}, repeat: {value: 4000}}' >"$BATS_FILE_TMPDIR/growing.yaml"
@@ -342,7 +342,7 @@ submit_points() {
   [[ $output == *'uploaded 1, before that 0, failed 0; still being written 0' ]]
   seen=$(runs '{name} {steps}' | sed -n "s/^$(run_of 1) //p")
   [[ $(unbroken 250) == "$seen "* ]]
-  # A program that is killed leaves such a recording: it is sent, and not again.
+  # A killed program leaves such a recording: it is uploaded once.
   cp -R -- "$run_directory" "$BATS_TEST_TMPDIR/killed"
   echo node_failed >"$BATS_TEST_TMPDIR/killed/task_1/attempt_0/cause"
   run -0 sync "$BATS_TEST_TMPDIR/killed"
@@ -356,12 +356,12 @@ submit_points() {
   same "$(tr ' ' '\n' <<<"$seen" | sort -nu)" "$(tr ' ' '\n' <<<"$(unbroken 250)" | sort -nu)"
 }
 
-# recorded BYTES   So much of the one task's recording is on the disk.
+# recorded BYTES   Succeeds if the only recording is larger than this.
 recorded() {
   [[ -n $(find "$run_directory" -name '*.wandb' -size "+${1}c") ]]
 }
 
-# The last: it looks at what all the others have left.
+# This is the last test, because it reads what all others have left.
 @test "the key is in no file of a run, in no argument and in no log" {
   [[ ! -s $BATS_FILE_TMPDIR/seen ]]
   run -1 grep -rlF "$key" "$SCRATCH"

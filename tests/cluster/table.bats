@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Each request of the golden table (unit/golden.bats), given to a real Slurm: it takes the arguments, and understands
-# them as they were meant. What it then grants is looked at from inside, for some shapes of job.
+# Submits each request of the golden table (unit/golden.bats) to a real Slurm, which must accept the arguments and understand them as they
+# were meant. For some shapes of jobs the tests also check from inside what is granted.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/../golden.bash"
@@ -24,7 +24,7 @@ teardown() {
   if scontrol --oneliner show reservation | grep -q '^ReservationName=golden '; then end_reservation; fi
 }
 
-# Only while it is asked for: other requests need all nodes.
+# The reservation exists only for its request, because other requests need all nodes.
 begin_reservation() {
   scontrol create reservation ReservationName=golden Users="$(id -un)" StartTime=now Duration=1-00:00:00 Nodes=node4 Flags=ignore_jobs
 }
@@ -41,7 +41,7 @@ expect() {
   fi
 }
 
-# As scontrol writes it: without days that are 0, in whole minutes.
+# Prints a time as scontrol does: in whole minutes, without days if there are none.
 shown_time() {
   local minutes
   [[ $1 =~ ^([0-9]+)-([0-9]+):([0-9]+):([0-9]+)$ ]]
@@ -50,12 +50,12 @@ shown_time() {
   printf '%02d:%02d:00' $((minutes / 60 % 24)) $((minutes % 60))
 }
 
-# megabytes AMOUNT   Of what scontrol writes, such as 2500M or 62.50G.
+# megabytes AMOUNT   Converts an amount that scontrol prints, such as 2500M or 62.50G.
 megabytes() {
   awk '{ print $0 * ($0 ~ /T$/ ? 1048576 : $0 ~ /G$/ ? 1024 : 1) }' <<<"$1"
 }
 
-# check_job JOB   Against the golden arguments, in `words`.
+# check_job JOB   Compares it with the golden arguments in `words`.
 check_job() {
   local -A given=()
   local word name shown partitions
@@ -77,7 +77,7 @@ check_job() {
   [[ $shown =~ \ MinMemoryNode=([^ ]+)\  && $(megabytes "${BASH_REMATCH[1]}") == "${given[mem]%M}" ]]
   expect "TimeLimit=$(shown_time "${given[time]}")"
   if [[ -n ${given[gpus_per_node]:-} ]]; then
-    # The second is what newer versions write, also below; see "Three Slurms" in tests/README.md.
+    # Newer versions write the second form, also below; see "Three Slurms" in tests/README.md.
     expect "TresPerNode=gres:gpu:${given[gpus_per_node],,}" 2>/dev/null || expect "TresPerNode=gres/gpu:${given[gpus_per_node],,}"
   else
     [[ $shown != *gres[:/]gpu* ]]
@@ -103,7 +103,7 @@ check_job() {
   expect "Command=$run_directory/kit/hpc/job/batch.sh $run_directory" 2>/dev/null || expect "Command=$run_directory/kit/hpc/job/batch.sh"
 }
 
-@test "Slurm takes each request of the table, and understands it" {
+@test "Slurm accepts and understands each request of the table" {
   local -a words options sent
   local request later
   local -i block
@@ -113,11 +113,11 @@ check_job() {
   jobs+=("$(sbatch --parsable --hold --output=/dev/null --wrap true)")
 
   for ((block = 0; block < ${#golden_options[@]}; block++)); do
-    # The dependency's job must be there.
+    # The job of the dependency must exist.
     request=${golden_options[block]//afterok:1/afterok:${jobs[0]}}
     mapfile -t words <<<"${golden_argv[block]//afterok:1/afterok:${jobs[0]}}"
     golden::words options "$request"
-    # None is to start, and none to be over, before it is looked at.
+    # No job may start, or end, before it is checked.
     later=now+1hour
     if [[ $request == *--begin* ]]; then later=''; fi
     if [[ $request == *--reservation* ]]; then begin_reservation; fi
@@ -127,7 +127,7 @@ check_job() {
     for setting in "${golden_settings[@]}"; do unset -v "${setting%%=*}"; done
     jobs+=("$job")
 
-    # The arguments are those of the table; the case of the GPU's name is corrected when Slurm is asked.
+    # The arguments are those of the table, but the kit corrects the case of the GPU's name when it asks Slurm.
     mapfile -d '' sent <"$run_directory/sbatch_argv"
     if [[ -n $later ]]; then mapfile -t sent < <(printf '%s\n' "${sent[@]}" | grep -vxF -e "--begin=$later"); fi
     diff <(golden::shown "${sent[@]}" | sed 's/v100l:/v100l:/I') <(printf '%s\n' "${words[@]}" | sed '$d; s/v100l:/v100l:/I')
@@ -142,7 +142,7 @@ check_job() {
   ((${#jobs[@]} > 60))
 }
 
-# shape OPTIONS   Sends a job that writes down, for each rank, what it was given.
+# shape OPTIONS   Submits a job that records what each rank was given.
 shape() {
   local -a options
   golden::words options "$1"
@@ -152,7 +152,7 @@ shape() {
   jobs+=("$job")
 }
 
-# granted JOB NODES TASKS CPUS_PER_TASK GPUS MEGABYTES   Of a node the GPUs and the memory.
+# granted JOB NODES TASKS CPUS_PER_TASK GPUS MEGABYTES   Checks the allocation; GPUs and memory are for one node.
 granted() {
   local -r job=$1 nodes=$2 tasks=$3 cpus=$4 gpus=$5 megabytes=$6
   local -r output=${directories[$job]}/task_1/output per_node=$(($3 / $2))
@@ -170,7 +170,7 @@ granted() {
   for answer in "${devices[@]}"; do
     if ((gpus == 0)); then [[ $answer == none ]]; else [[ $(tr , '\n' <<<"$answer" | sort -u | grep -c '^[0-3]$') == "$gpus" ]]; fi
   done
-  # What Slurm itself says of the allocation.
+  # Slurm's own description of the allocation.
   shown=" $(tr -s ' ' <"$output/allocation") "
   if ((gpus == 0)); then expect 'JOB_GRES=(null)'; else expect "JOB_GRES=gpu:v100l:$((nodes * gpus))"; fi
   [[ $shown =~ \ (Alloc)?TRES=cpu=([0-9]+),mem=([^,]+),node=([0-9]+), ]]
@@ -178,7 +178,7 @@ granted() {
   [[ $(megabytes "${BASH_REMATCH[3]}") == "$((nodes * megabytes))" ]]
 }
 
-@test "what is granted is what was asked for, seen from inside" {
+@test "the granted resources, seen from inside the job, are the requested ones" {
   local -A shapes=() directories=()
   make_project
   experiments "sh -c '

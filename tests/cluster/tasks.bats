@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Arrays of repeats, on the real Slurm; one with MaxArraySize 100, in a cluster of its own.
+# Arrays of repeats on the real Slurm; one of them with MaxArraySize 100, on its own cluster.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -27,7 +27,7 @@ report() {
   bash "$project/hpc/experiments.sh" report "$@"
 }
 
-@test "repeats over seeds end in a table; --only-missing mends what failed, and runs nothing twice" {
+@test "repeats over seeds end in a table; --only-missing runs what failed, and nothing twice" {
   local experiment
   use_programs 'measure.py {seed}'
   submit -W srun --gpus 0 --exp-name seeds --repeat 4
@@ -35,7 +35,7 @@ report() {
   same "$(sort <<<"$job_states" | uniq -c | xargs)" '3 COMPLETED 1 FAILED'
   same "$(cat -- "$run_directory"/task_*/state | sort | uniq -c | xargs)" '3 completed 1 failed'
   run -0 report seeds
-  # Of 0, 1 and 9: mean 10/3, s = 4.932883, t(2) = 4.302653, 4.302653 s / sqrt(3) = 12.25399.
+  # The mean of 0, 1 and 9 is 10/3, s = 4.932883, t(2) = 4.302653, 4.302653 s / sqrt(3) = 12.25399.
   [[ $output =~ score\ +3\ of\ 4\ +3\.33333\ +4\.93288\ +±\ 12\.254 && $output == *'task_1_seed_2 (seed 2): failed'* ]]
 
   experiment=$SCRATCH/${project##*/}/seeds
@@ -50,7 +50,7 @@ report() {
   [[ -z $output && $stderr == *'nothing is missing'* ]]
 }
 
-@test "the points of a sweep without W&B: results as lines of JSON, in a table; what failed is sent again alone" {
+@test "the points of a sweep without W&B: results as lines of JSON, in a table; only failed points are submitted again" {
   local -r file=$BATS_TEST_TMPDIR/sweep.yml
   use_programs 'none.py'
   printf '%s\n' 'method: grid' 'program: programs/point.py' 'parameters: {a: {values: [1, 2]}, b: {values: [1, 2]}}' >"$file"
@@ -59,7 +59,7 @@ report() {
   same "$(sort <<<"$job_states" | uniq -c | xargs)" '3 COMPLETED 1 FAILED'
   run -0 report search
   [[ $output =~ a=1\ b=2$'\n'\ +step\ +1\ of\ 1\ +2\ .*$'\n'\ +product\ +1\ of\ 1\ +4\  && $output =~ a=2\ b=2$'\n'\ +[0-9a-f]+:\ failed ]]
-  # The file is written otherwise, and has more points: ids do not change by that.
+  # The file has another order and more points; the ids stay the same.
   : >"$SCRATCH/${project##*/}/search/FIXED"
   printf '%s\n' 'parameters: {b: {values: [2, 1]}, a: {values: [2, 1, 3]}}' 'program: programs/point.py' 'method: grid' >"$file"
   submit -W srun --gpus 0 --exp-name search --sweep-config "$file" --offline --only-missing
@@ -69,7 +69,7 @@ report() {
   [[ $output != *': failed'* && $(grep -c 'product' <<<"$output") == 6 ]]
 }
 
-@test "1,000 tasks where an array ends at 99: each is sent once, and after a cancel the rest" {
+@test "1,000 tasks with MaxArraySize 100: each is submitted once, and after a cancel the missing ones" {
   local first task
   export POCKET_CLUSTER_DIR=$BATS_FILE_TMPDIR/small
   mkdir -- "$POCKET_CLUSTER_DIR"
@@ -102,7 +102,7 @@ report() {
   same "$({ tasks_known && grep -lx completed "$first"/task_*/state | sed -E 's|.*/task_([0-9]+)/state|\1|'; } | sort -n)" "$(seq 1000)"
   wait_until 60 no_jobs
 
-  # Those whose number is not their index find their folder, and Slurm their log.
+  # Tasks whose number is not their index must find their folder, and Slurm must find their log.
   for task in "$run_directory"/task_*; do
     if [[ $task != */task_@(150|1000) ]]; then echo completed >"$task/state"; fi
   done
@@ -113,8 +113,8 @@ report() {
   same "$(tr '\0' ' ' <"$run_directory/task_1000/environment")" 'SEED=999 '
 }
 
-# The numbers of the tasks that Slurm has of the run's jobs, sorted. From Slurm 24.11 on it does not show the arguments of a
-# job's script: the offset of each is that of the command that sent it.
+# Prints the numbers of the tasks that Slurm has for the run's jobs, sorted. Slurm 24.11 and later do not show the arguments of a job's
+# script, so the offset of each job comes from the command that submitted it.
 tasks_known() {
   local job offset part
   local -a sent

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Every task of train/, on two nodes with two ranks each: as it is, and interrupted once.
+# Trains every task of train/ with two ranks on each of two nodes, once without and once with an interruption.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/reports.bash"
@@ -22,7 +22,7 @@ teardown() {
   if [[ -n ${jobs:-} ]]; then scancel --quiet "${jobs[@]}"; fi
 }
 
-# compare FOLDER FOLDER   What the tasks' runs wrote in both, but how long it took: prints a line for each task.
+# compare FOLDER FOLDER   Compares what the tasks' runs wrote in both, except durations; prints a line for each task.
 compare() {
   python3 - "$1" "$2" <<'PYTHON'
 import json, pathlib, sys

@@ -1,6 +1,6 @@
-"""Each rank gives 2**RANK to one all-reduce over torch's gloo, and rank 0 prints the sum.
+"""Each rank contributes 2**RANK to one all-reduce over torch's gloo, and rank 0 prints the sum.
 
-all_reduce.py [FOLDER COUNT]   goes on only when COUNT jobs have come to FOLDER, so that they run at one time
+all_reduce.py [FOLDER COUNT]   waits until COUNT jobs have arrived in FOLDER, so that they run at the same time
 """
 
 import os

@@ -1,3 +1,3 @@
 #!/bin/bash
-# What each node of a job should not do: a launcher that knows of this node alone.
+# A wrong launcher: on each node of a job it starts ranks that know of that node only.
 exec python -m torch.distributed.run --standalone --nproc-per-node=1 programs/meetings.py ddp

@@ -1,4 +1,4 @@
-"""Tells by their checksums which secrets it was given, and stays a little, to be looked at.
+"""Prints the checksums of the secrets that it was given and waits a little, so that the test can look at it.
 
 checksums.py NAME...   of environment variables
 """

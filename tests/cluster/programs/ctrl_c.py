@@ -1,6 +1,6 @@
-"""Runs a command on a terminal of its own, and presses Ctrl-C there when it has printed PATTERN, once for each.
+"""Runs a command on its own terminal and presses Ctrl-C there each time that the command has printed the next PATTERN.
 
-ctrl_c.py PATTERN... -- COMMAND...   prints what the command prints, and ends with its status
+ctrl_c.py PATTERN... -- COMMAND...   prints what the command prints and exits with its status
 """
 
 import os
@@ -13,7 +13,8 @@ import sys
 def main(patterns: list[str], command: list[str]) -> int:
     process, terminal = pty.fork()
     if process == 0:
-        # No terminal ignores them, as nohup and a script's `&` do; a shell cannot handle what was ignored at its start.
+        # On a terminal nothing ignores these signals, unlike under nohup or `&`; a shell cannot handle what was ignored
+        # at its start.
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         os.execvp(command[0], command)

@@ -1,7 +1,7 @@
-"""A training of somebody's own, which knows of the kit but STOP_FILE, CHECKPOINT_DIRECTORY and status 75.
+"""A user's own training, which uses only STOP_FILE, CHECKPOINT_DIRECTORY and status 75 of the kit.
 
-A line is fitted to points by gradient descent with momentum, a learning rate that falls, and points in another order
-in each epoch. Right as it is; each --mistake is one that people make.
+It fits a line to points by gradient descent with momentum and a falling learning rate; each epoch has the points in
+another order. It is correct as it is; each --mistake is one that people make.
 """
 
 import argparse
@@ -47,7 +47,7 @@ while step < options.epochs * BATCHES:
     order = list(range(len(data)))
     random.Random(epoch).shuffle(order)
     if options.mistake == "sampler" and epoch == resumed_at // BATCHES:
-        position -= resumed_at % BATCHES  # The epoch's data from its beginning again.
+        position -= resumed_at % BATCHES  # start the epoch's data from the beginning
     batch = [data[index] for index in order[position * BATCH : (position + 1) * BATCH]]
 
     errors = [weight * x + bias - y for x, y in batch]

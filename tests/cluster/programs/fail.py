@@ -1,6 +1,6 @@
-"""Rank BAD ends as HOW says; the others would go on for ten minutes, but for the launcher that ends them.
+"""Rank BAD ends as HOW says; the others would run for ten minutes, unless the launcher ends them.
 
-fail.py exit|kill|raise BAD [told]     told: when OUTPUT_PATH/go is there
+fail.py exit|kill|raise BAD [told]     told: only when OUTPUT_PATH/go exists
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 def main(how: str, bad: str, when: str = "") -> None:
     if os.environ["RANK"] != bad:
         time.sleep(600)
-    time.sleep(1)  # the others are there by now
+    time.sleep(1)  # the others have started by now
     while when == "told" and not Path(os.environ["OUTPUT_PATH"], "go").exists():
         time.sleep(0.1)
     if how == "exit":

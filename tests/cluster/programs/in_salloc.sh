@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # in_salloc.sh STATUS COMMAND...
 #
-# Run by salloc as the user's shell: COMMAND must end with STATUS; then it prints the allocation's id and state, and the
-# folders that are left on its nodes.
+# salloc runs it as the user's shell. COMMAND must exit with STATUS. Then it prints the allocation's id and state, and the folders that are
+# left on its nodes.
 set -uo pipefail
 
 "${@:2}"

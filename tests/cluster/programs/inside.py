@@ -1,6 +1,6 @@
-"""One rank's own account of the container that it is in, as OUTPUT_PATH/rank_N.json. Standard library only.
+"""Records what one rank sees of its container, as OUTPUT_PATH/rank_N.json. Standard library only.
 
-inside.py [ARGUMENT...]   rank 0 writes 80 MB into each of FOLDERS, and a file in /scratch_storage
+inside.py [ARGUMENT...]   rank 0 writes 80 MB into each of FOLDERS, and a file into /scratch_storage
 """
 
 import json
@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 FOLDERS = ("~", "/tmp", "/var/tmp", "/db", "/work dir/of, mine")
-MEGABYTES = 80  # the container's own memory for files ends at 64
+MEGABYTES = 80  # the container's own file system in memory holds 64
 
 
 def written(folder: Path) -> int:
-    """The size of rank 0's file, which the ranks of its node see."""
+    """Return the size of rank 0's file, which the ranks of its node see."""
     path = folder / "large"
     if os.environ["RANK"] == "0":
         with (folder / "partial").open("wb") as file:

@@ -1,7 +1,7 @@
-"""Lists a folder's entries whose first name has `data` in it, a line for each, with what must not change on the way.
+"""Lists a folder's entries with `data` in their first name, a line for each, with everything that staging must keep.
 
-inventory.py           of SLURM_TMPDIR, as OUTPUT_PATH/inventory.NODE; the time at which it began is in began.NODE
-inventory.py FOLDER    of FOLDER, on standard output
+inventory.py           lists SLURM_TMPDIR in OUTPUT_PATH/inventory.NODE; writes its start time to began.NODE
+inventory.py FOLDER    lists FOLDER on standard output
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def describe(path: Path, name: str, first_names: dict[tuple[int, int], str]) -> 
         return [name, mode, int(status.st_mtime), os.fsencode(path.readlink()).hex()]
     if stat.S_ISDIR(status.st_mode):
         return [name, mode]
-    # Names of one file: the first of them. Of a mounted image only how many there are is told.
+    # Hard links: name the first link of the file. For a mounted image only their number is listed.
     first = first_names.setdefault((status.st_dev, status.st_ino), name) if status.st_nlink > 1 else name
     with_holes = status.st_size > HUGE and status.st_blocks * 512 < HUGE
     return [name, mode, status.st_size, int(status.st_mtime), digest(path), status.st_nlink, first, with_holes]

@@ -1,4 +1,4 @@
-"""A tiny model under Lightning's own trainer. Each rank keeps what the trainer found in OUTPUT_PATH/rank_N.json.
+"""Trains a tiny model with Lightning's own trainer. Each rank writes what the trainer found to OUTPUT_PATH/rank_N.json.
 
 lightning_ranks.py --num_nodes N --gpus N
 """
@@ -13,7 +13,7 @@ import torch
 
 
 class Tiny(lightning.LightningModule):
-    """Learns from its own rank's number: without the exchange of gradients every rank would end elsewhere."""
+    """Learns its own rank's number: without the exchange of gradients every rank would end with other weights."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Lightning's own trainer, made to survive by train/lightning_callback.py. Prints each step's loss.
+"""Lightning's own trainer, made resumable by train/lightning_callback.py. Prints each step's loss.
 
-lightning_survives.py STEPS [NODES DEVICES]   Of several ranks each step takes its time, to be interrupted in.
+lightning_survives.py STEPS [NODES DEVICES]   With several ranks each step takes a while, so that it can be interrupted.
 """
 
 import sys

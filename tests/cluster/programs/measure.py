@@ -1,4 +1,4 @@
-"""A result that depends on the seed; the seed 2 fails until there is a file FIXED in the experiment's folder."""
+"""Writes a result that depends on the seed; seed 2 fails until the experiment's folder has a file FIXED."""
 
 import json
 import os

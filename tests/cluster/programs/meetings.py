@@ -1,4 +1,4 @@
-"""Small programs that train together in many ways, or each alone; for meetings.bats.  meetings.py KIND"""
+"""Small programs that train together in many ways, or each rank alone; for meetings.bats.  meetings.py KIND"""
 
 import os
 import socket
@@ -16,7 +16,7 @@ shared = Path(os.environ["CHECKPOINT_DIRECTORY"], "meet")
 
 def end() -> None:
     print(f"{kind}: rank {rank} is done", flush=True)
-    os._exit(0)  # as Python ends gloo aborts a rank now and then (torch 2.13)
+    os._exit(0)  # when Python exits, gloo sometimes aborts a rank (torch 2.13)
 
 
 def learn(model, batches=3) -> None:
@@ -45,7 +45,7 @@ def plain() -> None:
 
 
 def quick() -> None:
-    """Ends as soon as torch is there."""
+    """Exits as soon as torch is imported."""
 
 
 def ddp() -> None:
@@ -54,7 +54,7 @@ def ddp() -> None:
 
 
 def brief() -> None:
-    """A group for a moment, at the end."""
+    """Makes a process group for a moment, at the end."""
     plain()
     time.sleep(2)
     dist.init_process_group("gloo")
@@ -107,7 +107,7 @@ def rpc() -> None:
     calls.init_rpc(f"worker{rank}", rank=rank, world_size=size)
     calls.rpc_sync(f"worker{(rank + 1) % size}", torch.add, args=(torch.ones(2), 1))
     calls.shutdown()
-    # Rank 0 holds the store that the others still ask for in their own shutdown.
+    # Rank 0 holds the store, which the others still use during their shutdown.
     ended = Path(os.environ["OUTPUT_PATH"], f"rpc_{rank}")
     ended.touch()
     while rank == 0 and not all(ended.with_name(f"rpc_{other}").exists() for other in range(size)):
@@ -135,7 +135,7 @@ def own_sockets() -> None:
 
 
 def shared_memory_only() -> None:
-    """Of the ranks of one node."""
+    """The ranks of one node communicate through memory."""
     name = f"meet_{os.environ['SLURM_JOB_ID']}"
     block = None
     while block is None:
@@ -158,7 +158,7 @@ def spawn_together() -> None:
 
 
 def spawn_apart() -> None:
-    """As imagenet's --multiprocessing-distributed, in each rank: groups of its own."""
+    """Each rank makes its own groups, like --multiprocessing-distributed of PyTorch's ImageNet example."""
     torch.multiprocessing.spawn(child, (2, 0, f"tcp://127.0.0.1:{port}"), nprocs=2)
 
 
@@ -168,7 +168,7 @@ def group_of_one() -> None:
 
 
 def one_server() -> None:
-    """All know the same server outside of the job, as W&B's, and not each other."""
+    """All ranks connect to the same server outside of the job, like W&B's, and not to each other."""
     with socket.create_connection((os.environ["MEETINGS_SERVER"], int(os.environ["MEETINGS_PORT"]))):
         plain()
         time.sleep(1)
@@ -219,8 +219,8 @@ def lightning_together() -> None:
 
 
 def lightning_single() -> None:
-    """Without num_nodes, and out of Slurm's sight, as in a notebook's program."""
-    sys.modules["mpi4py"] = None  # nor in MPI's
+    """Trains without num_nodes and without Slurm's variables, like a program from a notebook."""
+    sys.modules["mpi4py"] = None  # nor MPI's
     for name in [name for name in os.environ if name.startswith(("SLURM_", "TORCHELASTIC"))]:
         del os.environ[name]
     for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK"):
@@ -229,7 +229,7 @@ def lightning_single() -> None:
 
 
 def no_framework() -> None:
-    """Shards of data, prepared by each rank for itself."""
+    """Each rank prepares shards of data alone."""
     print(sum(range(rank, 10**6, size)))
 
 

@@ -1,4 +1,4 @@
-"""nano_before.py, made to survive.
+"""nano_before.py, made resumable.
 
 nano_after.py TEXT [ITERATIONS]
 """

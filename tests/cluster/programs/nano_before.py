@@ -1,4 +1,4 @@
-"""A language model of characters, trained as in nanoGPT. nano_after.py is the same program, made to survive.
+"""Trains a language model of characters as nanoGPT does. nano_after.py is the same program, made resumable.
 
 nano_before.py TEXT [ITERATIONS]
 """

@@ -1,6 +1,6 @@
-"""Goes on until it is asked to stop: with 75 when STOP_FILE is there. Each SIGTERM is told in the log.
+"""Runs until it is asked to stop: exits with 75 when STOP_FILE exists. It logs each SIGTERM.
 
-notices.py   makes OUTPUT_PATH/here.RANK when it is ready
+notices.py   creates OUTPUT_PATH/here.RANK when it is ready
 """
 
 import os

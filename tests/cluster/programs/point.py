@@ -1,4 +1,4 @@
-"""A point of a sweep, without W&B. The point a = b = 2 fails until there is a file FIXED in the experiment's folder."""
+"""A point of a sweep, without W&B. The point a = b = 2 fails until the experiment's folder has a file FIXED."""
 
 import argparse
 import json

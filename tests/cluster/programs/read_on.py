@@ -1,7 +1,7 @@
-"""Reads all files of SLURM_TMPDIR whose first folder has `data` in its name, again and again, whatever signal comes.
+"""Reads all files of SLURM_TMPDIR with `data` in their first folder's name, again and again, and ignores signals.
 
-read_on.py     keeps OUTPUT_PATH/read.RANK: a line for each round, its time and `right` or what went wrong;
-               ends in the second attempt, when it has read them once
+read_on.py     writes a line for each round to OUTPUT_PATH/read.RANK: its time and `right`, or what was wrong; exits in
+the second attempt, after one round
 """
 
 import os

@@ -1,4 +1,4 @@
-"""One rank's own account of what it was given, as OUTPUT_PATH/rank_N.json. Standard library only.
+"""Records what one rank was given, as OUTPUT_PATH/rank_N.json. Standard library only.
 
 report.py [ARGUMENT...]
 """

@@ -1,4 +1,4 @@
-"""`python -m train digits` on a machine of Google's cloud, whose metadata service is a stand-in that answers NOTICE.
+"""Runs `python -m train digits` as on a machine of Google's cloud; a stand-in for the metadata service answers NOTICE.
 
 spot.py FLAG...   NOTICE: TRUE or FALSE
 """

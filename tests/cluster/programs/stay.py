@@ -1,6 +1,6 @@
-"""Stays for ten minutes, whatever signal comes, with a child that does so too; tells when both are there.
+"""Runs for ten minutes and ignores signals, with a child that does the same; reports when both have started.
 
-stay.py   makes OUTPUT_PATH/here.RANK, and a file in SLURM_TMPDIR
+stay.py   creates OUTPUT_PATH/here.RANK and a file in SLURM_TMPDIR
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A program of somebody's own, without train/: counts steps, saves when told to stop, goes on from there.
+"""A user's own program without train/: it counts steps, saves when it is asked to stop, and continues from there.
 
 Each rank adds a line `STEP ATTEMPT` for each step to OUTPUT_PATH/rank_RANK.
 """

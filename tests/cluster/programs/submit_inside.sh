@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # submit_inside.sh
 #
-# Run by a job, in a step that is bound to one CPU, in the snapshot: submits the project, its lines of
-# inner.txt, and leaves the id of that job in OUTPUT_PATH/inner_job.
+# A job runs it in the snapshot, in a step that is bound to one CPU. It submits the project with the lines of inner.txt and writes the id of
+# that job to OUTPUT_PATH/inner_job.
 set -euo pipefail
 
 printf 'bound by %s, %s threads\n' "${SLURM_CPU_BIND:?}" "${OMP_NUM_THREADS:?}"

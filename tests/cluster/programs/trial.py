@@ -1,6 +1,6 @@
-"""A trial of a sweep: rank 0 logs each step to W&B, keeps it, stops when told to, and goes on from there.
+"""A trial of a sweep: rank 0 logs each step to W&B, saves it, stops when it is asked to, and continues from there.
 
-The other ranks only leave their mark: OUTPUT_PATH/rank_RANK, as rank 0 does.
+The other ranks only write OUTPUT_PATH/rank_RANK, which rank 0 writes, too.
 """
 
 import argparse
@@ -41,8 +41,8 @@ def log(row: dict[str, object]) -> None:
     run.log(row, step=None if offline else row["seen"] - 1)
 
 
-# Slurm's SIGTERM goes to all processes, and that of W&B ends without sending what it has: those rows are logged again.
-# W&B leaves out the steps that it has.
+# Slurm sends SIGTERM to all processes. W&B's process exits without sending its rows, so they are logged again; W&B
+# ignores steps that it already has.
 if not offline:
     for row in rows[run.starting_step :]:
         log(row)
@@ -61,7 +61,7 @@ with kept.open("a") as file:
         while len(rows) == options.hold and not signals and not Path(os.environ["OUTPUT_PATH"], "go").exists():
             time.sleep(0.1)
         if signals:
-            os._exit(75)  # there is no W&B any more to finish the run
+            os._exit(75)  # W&B's process has ended and cannot finish the run
         if stop_file.exists():
             status = 75
         elif (options.lr, options.batch) == (0.2, 32):
