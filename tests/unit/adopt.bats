@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# hpc/adopt.sh, with a small kit: what it puts into a project, and what an upgrade does with what the user has changed.
+# hpc/adopt.sh with a small kit: what it puts into a project, and how an upgrade treats files that the user has changed.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -26,7 +26,7 @@ adopt() {
   bash "$kit/hpc/adopt.sh" "$@"
 }
 
-# files [FOLDER]   Of the program's folder, with their contents; of links, their targets. All but the manifest.
+# files [FOLDER]   Prints the files of the program's folder with their contents, and links with their targets, except the manifest.
 files() {
   (
     cd -- "${1:-$program}" || exit
@@ -34,12 +34,12 @@ files() {
   )
 }
 
-# has FILE TEXT   Of the program.
+# has FILE TEXT   FILE of the program must have this text.
 has() {
   [[ $(<"$program/$1") == "$2" ]]
 }
 
-# says PATTERN... -- ARGUMENT...   adopt.sh succeeds, and each pattern is a line of it, and there are no other lines.
+# says PATTERN... -- ARGUMENT...   adopt.sh must succeed and print one line for each pattern, and no others.
 says() {
   local -a patterns=()
   local pattern
@@ -57,17 +57,17 @@ says() {
   [[ $status == 0 && ${#lines[@]} == "${#patterns[@]}" ]]
 }
 
-# upstream FILE   A second version of it.
+# upstream FILE   Changes FILE in the kit, as a second version of it.
 upstream() {
   printf 'version 2 of %s\n' "$1" >"$kit/$1"
 }
 
-@test "the first time: the parts with their pages, a configuration; not the kit's own README, not the kit's tests, nor what is there" {
+@test "the first time: the parts with their pages, and a configuration; not the kit's README and tests, and no file that exists" {
   adopt "$program" >"$BATS_TEST_TMPDIR/said"
   [[ $(cd -- "$program" && find . ! -type d | LC_ALL=C sort | paste -sd ' ') == './.gitignore ./experiment_configurations.txt ./hpc/.installed ./hpc/LICENSE ./hpc/README.md ./hpc/clusters/plai.sh ./hpc/job/batch.sh ./hpc/job/shims/python ./hpc/job/sweep_trial.sh ./hpc/lib/common.sh ./hpc/lib/launchers.sh ./hpc/lib/line.sh ./hpc/lib/slurm.sh ./hpc/old/one.sh ./hpc/old/two.sh ./run me.py ./singularity/run.sh ./train/loop.py ./venv/requirements.txt' ]]
   [[ $(stat --format=%a -- "$program/hpc/job/sweep_trial.sh") == 755 && $(readlink -- "$program/hpc/job/shims/python") == ../sweep_trial.sh ]]
   has 'run me.py' 'print("mine")'
-  # Of a folder with many new files their number.
+  # It prints the number of new files for a folder that has many.
   diff "$BATS_TEST_TMPDIR/said" - <<'SAID'
 new       hpc/: 12 files
 new       singularity/run.sh
@@ -79,7 +79,7 @@ SAID
   run ! grep -v '^#' "$program/experiment_configurations.txt"
 }
 
-@test "twice is nothing" {
+@test "the same call twice changes nothing" {
   adopt "$program" >/dev/null
   find "$program" ! -type d -printf '%P %T@ %i\n' | sort >"$BATS_TEST_TMPDIR/before"
   says -- "$program"
@@ -87,7 +87,7 @@ SAID
   diff "$BATS_TEST_TMPDIR/before" <(find "$program" ! -type d -printf '%P %T@ %i\n' | sort)
 }
 
-@test "an upgrade: what is untouched is renewed, what the user has changed stays, and the new one lies beside it" {
+@test "an upgrade replaces unchanged files and keeps changed ones; the new version lies beside a changed one" {
   adopt "$program" >/dev/null
   echo mine >"$program/venv/requirements.txt" # changed here and upstream
   echo mine >"$program/hpc/clusters/plai.sh"  # changed here alone
@@ -122,7 +122,7 @@ SAID
   says -- "$program"
 }
 
-@test "the new version beside: once; taken over, it is gone; removed or changed, it is the user's" {
+@test "the new version beside a changed file: written once; removed when the user has taken it over; kept when the user changed it" {
   adopt "$program" >/dev/null
   echo mine >"$program/hpc/job/batch.sh"
   echo mine >"$program/hpc/clusters/plai.sh"
@@ -146,7 +146,7 @@ SAID
   has venv/requirements.txt mine
 }
 
-@test "files of that name that the kit has not put there are kept" {
+@test "existing files that the kit did not install are kept" {
   mkdir -p -- "$program/hpc/job" "$program/venv"
   echo mine >"$program/hpc/job/batch.sh"
   cp -- "$kit/venv/requirements.txt" "$program/venv/"
@@ -159,7 +159,7 @@ SAID
   says -- "$program"
 }
 
-@test "train/ hides no train.py, and mixes with no folder of that name: it is hpc_train/ there, or what --package says; a part that was removed stays away" {
+@test "train/ hides no train.py and does not mix with an existing folder: it is hpc_train/ there, or the name of --package; a removed part stays away" {
   adopt "$program" >/dev/null
   rm -r -- "$program/singularity" "$program/train"
   upstream singularity/run.sh
@@ -167,7 +167,7 @@ SAID
   says 'left out  train/: you have removed it' 'left out  singularity/: you have removed it' -- "$program"
   [[ ! -e $program/singularity && ! -e $program/train ]]
 
-  # Beside a train of the user's the package has another name.
+  # If the user has a folder train, the package has another name.
   mkdir -- "$BATS_TEST_TMPDIR/b" "$BATS_TEST_TMPDIR/c" "$BATS_TEST_TMPDIR/c/train"
   touch -- "$BATS_TEST_TMPDIR"/{b/train.py,c/train/loop.py}
   adopt "$BATS_TEST_TMPDIR/b" >"$BATS_TEST_TMPDIR/said"
@@ -176,7 +176,7 @@ SAID
   diff -r "$kit/train" "$BATS_TEST_TMPDIR/b/hpc_train"
   adopt "$BATS_TEST_TMPDIR/c" >"$BATS_TEST_TMPDIR/said"
   [[ $(find "$BATS_TEST_TMPDIR/c/train" -type f -size -1) == */loop.py && -e $BATS_TEST_TMPDIR/c/hpc_train/loop.py ]]
-  # An upgrade keeps the name, whatever was added since, and it is not changed by the way.
+  # An upgrade keeps that name, whatever the user has added since, and never changes it.
   upstream train/loop.py
   says 'upgraded  hpc_train/loop.py' -- "$BATS_TEST_TMPDIR/b"
   fails_with 2 'the package is here as hpc_train already' adopt --package other "$BATS_TEST_TMPDIR/b"
@@ -195,7 +195,7 @@ SAID
   diff <(sed 's/^  - train$/  - hpc_train/' "$checkout/hpc/sweeper.yml") "$program/hpc/sweeper.yml"
   run ! cmp --quiet "$checkout/hpc/sweeper.yml" "$program/hpc/sweeper.yml"
   says -- "$program"
-  # A kit that did not change it has put it there.
+  # A kit that did not change it has installed it.
   cp -- "$kit/hpc/sweeper.yml" "$program/hpc/"
   sed -i "s/^[0-9a-f]*  hpc\/sweeper.yml/$(sha256sum <"$kit/hpc/sweeper.yml" | cut -c 1-64)  hpc\/sweeper.yml/" "$program/hpc/.installed"
   says 'upgraded  hpc/sweeper.yml' -- "$program"
@@ -214,7 +214,7 @@ SAID
   cp -R -- "$checkout/train" "$kit/"
   echo 'raise SystemExit("the wrong train")' >"$BATS_TEST_TMPDIR/b/train.py"
   adopt "$BATS_TEST_TMPDIR/b" >/dev/null
-  # All of it that needs no other package is imported under its name, and nothing of it as train.
+  # Import all of its modules that need no other package. All must have its name, and none the name train.
   run grep -rnE --include='*.py' '^ *(from|import) train\b' "$BATS_TEST_TMPDIR/b/hpc_train"
   [[ $status == 1 ]]
   local python
@@ -233,7 +233,7 @@ assert "train" not in sys.modules and NOT_FINISHED == 75'
   [[ $output == "python -m hpc_train: no task 'no_such_task'; the tasks are: "* ]]
 }
 
-@test "the command as people have it: a launcher is left out, what cannot run is refused; a launcher with the job's own variables stays" {
+@test "the command as users have it: a launcher is removed, what cannot run is refused, a launcher with the job's own variables stays" {
   local -r folder=$BATS_TEST_TMPDIR/b
   mkdir -- "$folder"
   touch -- "$folder/x.py"
@@ -253,7 +253,7 @@ assert "train" not in sys.modules and NOT_FINISHED == 75'
   [[ $(grep -v '^#' "$folder/experiment_configurations.txt") == 'torchrun "--nnodes=${NNODES}" x.py' ]]
 }
 
-@test "it looks whether the program knows of several processes, also in what it imports, and proposes one or more" {
+@test "it checks whether the program, or a module that it imports, can run as several processes, and proposes one or more" {
   local wanted program wrong=0
   local -i number=0
   while IFS='|' read -r wanted program; do
@@ -287,26 +287,26 @@ PROGRAMS
   ((wrong == 0 && number == 19))
 }
 
-@test "the command: each word as it was given, and never over a configuration that is there" {
+@test "the command keeps each word as it was given, and an existing configuration is never overwritten" {
   local -a words=(python 'run me.py' --note 'say "two" \n words; $(touch canary) `x` #' --lr=1e-3 --empty '' --data '{nodes} é' --betas '0.9,0.999' "it's")
   adopt "$program" -- "${words[@]}" >/dev/null
   use_libraries common checks options experiments_file
   experiments_file::read "$program/experiment_configurations.txt"
-  # As an argv file has them: a dollar that stays one is two.
+  # In an argv file, $$ is a literal dollar.
   local wanted=${words[*]@Q}
   wanted=$(sed 's/\$(/$&/; s/{nodes}/${NNODES}/' <<<"$wanted")
   [[ ${#experiment_lengths[@]} == 1 && ${experiment_words[*]@Q} == "$wanted" ]]
   says -- "$program" -- "${words[@]}"
   fails_with 2 'experiment_configurations.txt. is there, without this command' adopt "$program" -- python 'run me.py' other
   fails_with 2 'control characters' adopt "$program" -- $'a\nb'
-  # A variable of the job stays one.
+  # A variable of the job is not replaced.
   mkdir -- "$BATS_TEST_TMPDIR/b"
   touch -- "$BATS_TEST_TMPDIR/b/x.py"
   adopt "$BATS_TEST_TMPDIR/b" -- python x.py '--data=${SLURM_TMPDIR}/d' >/dev/null
   [[ $(grep -v '^#' "$BATS_TEST_TMPDIR/b/experiment_configurations.txt") == 'python x.py "--data=${SLURM_TMPDIR}/d"' ]]
 }
 
-@test "what cannot be: status 2, or 1 where it cannot be written; and nothing is written" {
+@test "impossible requests end with 2, or with 1 if the project cannot be written, and nothing is written" {
   fails_with 2 'say where' adopt
   fails_with 2 "'/none/such' is not a folder" adopt /none/such
   fails_with 2 "unknown option '--over'" adopt --over "$program"
@@ -327,7 +327,7 @@ PROGRAMS
     fails_with 1 'another adopt.sh' adopt "$program"
   )
   [[ $(ls -A -- "$program") == 'run me.py' ]]
-  # A file system without locks is not another adopt.sh.
+  # A file system without locks must not look like a second adopt.sh.
   mkdir -- "$BATS_TEST_TMPDIR/stubs"
   printf '#!/bin/sh\nexit 69\n' >"$BATS_TEST_TMPDIR/stubs/flock"
   chmod +x -- "$BATS_TEST_TMPDIR/stubs/flock"
@@ -335,7 +335,7 @@ PROGRAMS
   PATH=$BATS_TEST_TMPDIR/stubs:$PATH adopt "$BATS_TEST_TMPDIR/without"
   [[ -e $BATS_TEST_TMPDIR/without/hpc/job/batch.sh ]]
   if ((EUID == 0)); then
-    # To root all may be written but this.
+    # Even root cannot write here.
     if mount -t tmpfs -o ro tmpfs "$program" 2>/dev/null; then
       fails_with 1 'cannot be written' adopt "$program"
       umount -- "$program"
@@ -348,7 +348,7 @@ PROGRAMS
   [[ $(ls -A -- "$program") == 'run me.py' ]]
 }
 
-# broken NAME N WHAT   Stands before the program NAME; at its N-th call it does WHAT.
+# broken NAME N WHAT   Puts a program NAME first in PATH that does WHAT at its N-th call.
 broken() {
   mkdir -p -- "$BATS_TEST_TMPDIR/broken"
   cat >"$BATS_TEST_TMPDIR/broken/$1" <<STUB
@@ -360,7 +360,7 @@ STUB
   chmod +x -- "$BATS_TEST_TMPDIR/broken/$1"
 }
 
-@test "a full disk leaves the project as it was; what was killed half-way is completed the next time" {
+@test "a full disk leaves the project unchanged; an adopt.sh that was killed is completed by the next one" {
   local before
   before=$(files)
   broken cp 5 'exit 1'
@@ -379,7 +379,7 @@ STUB
   [[ $(files) == "$(files "$BATS_TEST_TMPDIR/whole")" ]]
   [[ -z $(find "$program" -name '.adopt.*') ]]
 
-  # An upgrade, too: nothing is taken for the user's.
+  # The same for an upgrade: no file is considered the user's.
   upstream hpc/job/batch.sh
   upstream hpc/job/sweep_trial.sh
   upstream venv/requirements.txt
@@ -391,7 +391,7 @@ STUB
   says -- "$program"
 }
 
-@test "a kit in a repository that does not know it, and one of which a part is missing: nothing is taken for gone" {
+@test "a kit in a repository that does not track it, and a kit without one of its parts: no file is considered removed" {
   adopt "$program" >/dev/null
   git -C "$BATS_TEST_TMPDIR" init --quiet
   printf '*\n' >"$BATS_TEST_TMPDIR/.gitignore"
@@ -401,7 +401,7 @@ STUB
   has hpc/job/batch.sh 'version 1 of hpc/job/batch.sh'
 }
 
-@test "git: what the kit makes is ignored, by lines that are not there yet; also before there is a repository" {
+@test "git ignores what the kit makes, by lines that are added once; also before there is a repository" {
   printf '*.pt\n.env' >"$program/.gitignore"
   adopt "$program" >/dev/null
   has .gitignore $'*.pt\n.env\n/.venv/\n__pycache__/'
@@ -414,7 +414,7 @@ STUB
   says 'added     .gitignore: /.env' -- "$program"
   has .gitignore $'*.pt\n.venv\n__pycache__\n/.env'
   says -- "$program"
-  # A link to a folder is not matched by a pattern for folders.
+  # A pattern for folders does not match a link to a folder.
   ln -s -- "$BATS_TEST_TMPDIR" "$program/.venv"
   printf '/.env\n/.venv/\n__pycache__/\n' >"$program/.gitignore"
   says 'added     .gitignore: /.venv' -- "$program"
@@ -425,8 +425,8 @@ STUB
   [[ $stderr == *'your .gitignore leaves out files of the kit, such as venv/run.sh'* ]]
 }
 
-# old_layout   The program has a kit from before hpc/job/, as that kit's own adopt.sh has left it; the new kit has its files
-# elsewhere. $SQUEUE is what squeue prints; without it Slurm does not answer.
+# old_layout   Makes the program's kit one from before hpc/job/, as that kit's own adopt.sh has left it; the new kit has the files in other
+# places. squeue prints $SQUEUE; without that variable Slurm does not answer.
 old_layout() {
   local file
   mkdir -p -- "$kit"/hpc/{job/lib,job_submitter,experiments/reports,pocket_cluster,sweep} "$program"/hpc/{lib,pocket,reports,shims,clusters}
@@ -455,7 +455,7 @@ old_layout() {
   : >"$SQUEUE"
 }
 
-# has_new_layout [FILE...]   In hpc/ there is what the new kit has, and FILEs.
+# has_new_layout [FILE...]   hpc/ must have the files of the new kit and FILEs, and no others.
 has_new_layout() {
   local found wanted
   found=$(cd -- "$program/hpc" && find . -mindepth 1 ! -name .installed ! -name LICENSE -printf '%P\n' | LC_ALL=C sort)
@@ -463,7 +463,7 @@ has_new_layout() {
   diff <(echo "$wanted") <(echo "$found") >&2
 }
 
-# said LINE   Standard output of the last adopt.sh, in $BATS_TEST_TMPDIR/said, has it.
+# said LINE   The output of the last adopt.sh, in $BATS_TEST_TMPDIR/said, must have this line.
 said() {
   if ! grep -qxF -- "$1" "$BATS_TEST_TMPDIR/said"; then
     printf 'no line %s in:\n%s\n' "$1" "$(<"$BATS_TEST_TMPDIR/said")" >&2
@@ -471,7 +471,7 @@ said() {
   fi
 }
 
-@test "a kit of the old layout: its files and empty folders go; --dry-run says the same, and does nothing" {
+@test "a kit of the old layout: its files and empty folders are removed; --dry-run reports the same and changes nothing" {
   old_layout
   local before
   before=$(files)
@@ -491,7 +491,7 @@ said() {
   says -- "$program"
 }
 
-@test "the old layout, changed: a file is kept, and named with its new place; the next time with the command that removes it" {
+@test "the old layout, changed: the file is kept and reported with its new place; the next time, with the command that removes it" {
   old_layout
   local file
   for file in hpc/batch.sh hpc/lib/{request,gone,common}.sh hpc/pocket/up.sh hpc/clusters/plai.sh; do echo mine >"$program/$file"; done
@@ -511,7 +511,7 @@ said() {
   has_new_layout lib/{gone,own}.sh lib/common.sh.new pocket clusters/own.sh
 }
 
-@test "the old layout, killed half-way: the next time completes it" {
+@test "the old layout, killed in the middle: the next adopt.sh completes it" {
   old_layout
   local program_with=$program what
   local -a words
@@ -531,7 +531,7 @@ said() {
   done
 }
 
-# commit FOLDER   Of its hpc/ as it is, then with the old layout, then as it was.
+# commit FOLDER   Commits its hpc/ as it is, then with the old layout, then as it was.
 commit() {
   local -ra git=(git -C "$1" -c user.name=a -c user.email=a@b)
   "${git[@]}" init --quiet
@@ -544,7 +544,7 @@ commit() {
   "${git[@]}" commit --quiet -m 3
 }
 
-@test "the old layout, copied by hand: what has the content of the kit's history is the kit's, all else is kept" {
+@test "the old layout, copied by hand: files with content from the kit's history belong to the kit, all others are kept" {
   old_layout
   commit "$kit"
   rm -- "$program/hpc/.installed"
@@ -565,9 +565,9 @@ commit() {
   has hpc/batch.sh mine
 }
 
-@test "the old layout, copied by hand, and a kit without a history: nothing is removed, one line tells what can be" {
+@test "the old layout, copied by hand, and a kit without a history: nothing is removed, one line says what can be" {
   old_layout
-  # That of a repository around the kit is no proof.
+  # The history of a repository around the kit proves nothing.
   mkdir -- "$BATS_TEST_TMPDIR/hpc"
   commit "$BATS_TEST_TMPDIR"
   rm -- "$program/hpc/.installed"
@@ -581,7 +581,8 @@ commit() {
   has hpc/sweep.sh.new 'version 2 of hpc/sweep.sh'
 }
 
-# queue ID STATE SCRIPT [NAME=VALUE]...   A job in the queue, and its run directory with these facts. The project is known by a link.
+# queue ID STATE SCRIPT [NAME=VALUE]...   Adds a job to the queue, and its run directory with these facts. The project is named through a
+# link.
 queue() {
   local -r run_directory="$BATS_TEST_TMPDIR/it's mine/hpc_outputs/run_${1%%_*}"
   local word
@@ -592,7 +593,7 @@ queue() {
   printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$run_directory" "$BATS_TEST_TMPDIR/link/hpc/$3 $run_directory" >>"$SQUEUE"
 }
 
-@test "jobs that still read the old files: the upgrade is refused, and they are named; --force, or when they have ended" {
+@test "the upgrade is refused while jobs read the old files, and names them; it works with --force, or when they have ended" {
   old_layout
   ln -s -- "$program" "$BATS_TEST_TMPDIR/link"
   queue 12 R batch.sh source_dir="$BATS_TEST_TMPDIR/link" # --no-snapshot
@@ -620,7 +621,7 @@ queue() {
   [[ ! -e $BATS_TEST_TMPDIR/forced/hpc/batch.sh ]]
   ln -sfn -- "$program" "$BATS_TEST_TMPDIR/link"
 
-  # With a snapshot a job needs batch.sh at most, where a site forbids requeueing.
+  # A job with a snapshot reads at most batch.sh from the project, where a site forbids requeueing.
   sed -i -E '/^(12|9|32)\t/d' "$SQUEUE"
   adopt "$program" >"$BATS_TEST_TMPDIR/said"
   said 'kept      hpc/batch.sh: job 30 31 may need it to continue; run this again when it has ended'
@@ -634,7 +635,7 @@ queue() {
   [[ $stderr == '0 files written'* ]]
 }
 
-@test "jobs: where Slurm does not answer, or is not there, it is noted, and the upgrade goes on" {
+@test "jobs: if Slurm does not answer or is missing, adopt.sh says so and continues" {
   old_layout
   cp -R -- "$program" "$BATS_TEST_TMPDIR/other"
   rm -- "$SQUEUE"

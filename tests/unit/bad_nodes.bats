@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Nodes that fail twice within a day are left out of new jobs.
+# Nodes that fail twice within a day are excluded from new jobs.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -19,7 +19,7 @@ failure() {
   fi
 }
 
-@test "two failures of different jobs within a day, and not one, nor two of one job, nor old ones" {
+@test "two failures of different jobs within a day count; one does not, nor two of one job, nor old ones" {
   failure node1 1
   failure node2 2
   failure node2 3
@@ -34,7 +34,7 @@ failure() {
   ((${#bad[@]} == 0))
 }
 
-@test "new jobs leave them out, and say so; --nodelist decides" {
+@test "new jobs exclude them and say so; nodes of --nodelist are never excluded" {
   make_project
   stub_slurm
   failure node2 2
@@ -53,13 +53,13 @@ failure() {
   run ! grep -zq -- --exclude "$RECORD"
 }
 
-@test "they are not left out where Slurm would then refuse the job" {
+@test "nodes are not excluded if Slurm would then refuse the job" {
   make_project
   stub_slurm
   failure node2 2
   failure node2 3
   sed -i 's/--test-only ]; then exit 0/--test-only ]; then case "$*" in *--exclude=*node2*) echo "allocation failure: Requested node configuration is not available" >\&2; exit 1 ;; esac; exit 0/' "$stub/sbatch"
-  # Another node is drained: the job would wait for that one.
+  # Another node is drained: the job would have to wait for it.
   printf '#!/bin/sh\ncase $* in *%%T*) echo "1|drained" ;; *) cat -- "$STUB/partitions" ;; esac\n' >"$stub/sinfo"
   run -0 --separate-stderr submitter
   [[ $stderr == *'without these nodes Slurm would refuse the job: they are not left out'* ]]
@@ -69,7 +69,7 @@ failure() {
   grep -zqx -- --exclude=node7 "$RECORD"
 }
 
-# noted [NODE STATE]... -- CAUSE JOBS   What a job whose attempt on node[1-2] ends so notes down, where scontrol shows these nodes.
+# noted [NODE STATE]... -- CAUSE JOBS   Prints the nodes that a job records after such an attempt on node[1-2]; scontrol shows these states.
 noted() {
   local shown='' node=node1
   use_libraries slurm interruption
@@ -92,7 +92,7 @@ noted() {
   noted=$(cut -d ' ' -f 2- -- "$XDG_STATE_HOME/hpc_kit/nodes/stub" 2>/dev/null) || true
 }
 
-@test "which node is noted: one that is down; not a cloud's, nor one that is well" {
+@test "a node that is down is recorded; a cloud's node and a healthy one are not" {
   noted node1 'IDLE' node2 'DOWN*' -- node_failed ''
   [[ $noted == 'node2 7 node_failed' ]]
   noted node1 'IDLE*' node2 'IDLE+DRAIN' -- node_failed ''
@@ -107,7 +107,7 @@ noted() {
   [[ -z $noted ]]
 }
 
-@test "a hang is of the run's first job: those that continue it are no second evidence" {
+@test "a hang counts for the run's first job; the jobs that continue it are no second evidence" {
   noted node1 ALLOCATED -- hung $'4 train\n7 continue\n'
   [[ $noted == 'node1 4 hung' ]]
   noted node1 ALLOCATED -- hung ''
@@ -116,7 +116,7 @@ noted() {
   [[ -z $noted ]]
 }
 
-@test "experiments.sh nodes shows them, and clears one or all" {
+@test "experiments.sh nodes lists them, and clears one or all" {
   local -r command=$checkout/hpc/experiments.sh
   failure node1 1
   failure node2 2
@@ -134,7 +134,7 @@ noted() {
   fails_with 2 "unexpected 'node2'" bash "$command" nodes node2
 }
 
-@test "a state folder that cannot be written is nothing to fail by" {
+@test "a state folder that cannot be written does not fail the job" {
   printf 'a file' >"$XDG_STATE_HOME"
   bad_nodes::record stub node1 1 node_failed 2>/dev/null
   bad_nodes::list bad stub

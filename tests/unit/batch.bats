@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# batch.sh without Slurm: what ends it, and steps that do not begin.
+# batch.sh without Slurm: how it ends, and steps that do not start.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -25,15 +25,15 @@ teardown() {
   if [[ -n ${batch:-} ]]; then kill -KILL -- "-$batch" 2>/dev/null || true; fi
 }
 
-# srun_does SCRIPT   Of sh; its words go to the log, as srun's do.
+# srun_does SCRIPT   Makes a srun that runs this sh script; the script's output goes to the log.
 srun_does() {
   printf '#!/bin/sh\n%s\n' "$1" >"$stub/srun"
   chmod +x -- "$stub"/*
 }
 
-# start_batch   In a process group of its own, with the signals of a fresh login; sets `batch`.
+# start_batch   Starts it in its own process group, with the signals of a fresh login; sets `batch`.
 start_batch() {
-  # setsid: bash ignores INT and QUIT in what it starts in the background, and env puts that back.
+  # Use setsid, because bash makes background processes ignore INT and QUIT; env restores them.
   setsid env --default-signal bash "$checkout/hpc/job/batch.sh" "$run_directory" >>"$task/log.txt" 2>&1 3>&- 4>&- &
   batch=$!
 }
@@ -44,7 +44,7 @@ cause() {
 
 heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; exit 75'
 
-@test "a signal that nobody expects is not an end of the program: the task is not completed" {
+@test "a signal that batch.sh does not expect: the task does not count as completed" {
   srun_does ': >"$STUB/began"; exec sleep 20'
   start_batch
   wait_until 20 test -e "$stub/began"
@@ -53,7 +53,7 @@ heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; 
   [[ $(cause) == 'failed 143 - -' && $(<"$task/state") == failed ]]
 }
 
-@test "TERM, INT and HUP of batch.sh alone: the program is asked to save, srun gets no signal, and the job is started again; nothing stays" {
+@test "TERM, INT or HUP to batch.sh alone: the program is asked to save, srun gets no signal, the job is restarted, nothing stays" {
   local signal end=TERM
   srun_does 'trap "exit 143" TERM INT HUP; : >"$STUB/began"; '"$heeds"
   for signal in TERM INT HUP; do
@@ -63,7 +63,7 @@ heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; 
     kill -s "$signal" "$batch"
     wait_until 20 test -e "$stub/requeued"
     sleep 0.5
-    kill -s "$end" "$batch" # Slurm ends it now
+    kill -s "$end" "$batch" # now Slurm ends it
     wait_status "$batch"
     wait_until 5 group_is_gone "$batch"
     end=KILL
@@ -71,10 +71,10 @@ heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; 
   done
 }
 
-@test "told to end while the controller is silent: what Slurm has said in the log is the cause" {
+@test "a signal while the controller does not answer: Slurm's message in the log gives the cause" {
   local line wanted
   printf '#!/bin/sh\ncase $* in *hostnames*) echo node1 ;; *) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1 ;; esac\n' >"$stub/scontrol"
-  # The words of 22.05 and 24.11, then those of 26.05.
+  # The messages of 22.05 and 24.11, then those of 26.05.
   while IFS='|' read -r wanted line; do
     rm -rf -- "$task"/{attempt_*,log.txt} "$stub/began"
     srun_does "echo '$line'"'
@@ -93,7 +93,7 @@ cancelled|[2026-11-29T12:48:56.742] error: *** JOB 2 ON node1 CANCELLED AT 2026-
 WORDS
 }
 
-@test "told to end while the controller is silent, and the program has saved: who ended the job decides, by Slurm's words" {
+@test "a signal while the controller does not answer, and the program has saved: Slurm's message says who ended the job" {
   local words
   printf '#!/bin/sh\ncase $* in *hostnames*) echo node1 ;; *) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1 ;; esac\n' >"$stub/scontrol"
   for words in ' DUE TO TIME LIMIT:time_limit' ' DUE TO PREEMPTION:preempted' ':cancelled'; do
@@ -110,7 +110,7 @@ WORDS
   done
 }
 
-@test "warned of the time limit before Slurm has started the ranks: the job is started again" {
+@test "the warning before the time limit comes before Slurm has started the ranks: the job is restarted" {
   srun_does 'echo "srun: Job 1 step creation temporarily disabled, retrying (Requested nodes are busy)" >&2
 : >"$STUB/began"; exec sleep 60'
   start_batch
@@ -118,7 +118,7 @@ WORDS
   kill -s USR1 "$batch"
   wait_until 20 test -e "$stub/requeued"
   [[ $(cause) == 'notice time_limit' && $(<"$task/state") == paused ]]
-  kill -s TERM "$batch" # Slurm ends it now
+  kill -s TERM "$batch" # now Slurm ends it
   wait_status "$batch"
 }
 
@@ -126,7 +126,7 @@ group_is_gone() {
   [[ -z $(pgrep -g "$1") ]]
 }
 
-@test "srun that cannot begin, as the controller is silent, is called again; a program that has begun is not" {
+@test "srun is called again if it cannot start because the controller does not answer; not after the program has started" {
   srun_does 'echo called >>"$STUB/calls"
 if [ "$(wc -l <"$STUB/calls")" = 1 ]; then
   echo "srun: error: Unable to confirm allocation for job 1: Socket timed out on send/recv operation" >&2
@@ -139,7 +139,7 @@ exit 3'
   [[ $(wc -l <"$stub/calls") == 2 && $(cause) == 'failed 3 - -' ]]
 }
 
-@test "a step that srun refuses for another reason is not called again; one that never begins ends the job" {
+@test "a step that srun refuses for another reason is not tried again; a step that never starts ends the job" {
   srun_does 'echo called >>"$STUB/calls"; echo "srun: error: no such option" >&2; exit 1'
   start_batch
   wait_status "$batch"
@@ -153,7 +153,7 @@ exit 3'
   [[ $(wc -l <"$stub/calls") == 4 && $(cause) == 'failed 1 - -' ]]
 }
 
-@test "an srun that refuses --overlap and --gpu-bind, and takes the CPUs from its environment alone" {
+@test "an srun that refuses --overlap and --gpu-bind, and takes the CPUs only from its environment" {
   srun_does 'for word; do
   case $word in --overlap* | --gpu-bind*) echo "srun: unrecognized option $word" >&2; exit 1 ;; esac
 done
@@ -164,7 +164,7 @@ done
   [[ $status == 0 && $(cause) == finished ]]
 }
 
-@test "a continuing job whose request got no answer is sent again; if Slurm does both requests, one job goes on" {
+@test "a continuing job whose submission got no answer is submitted again; if Slurm accepts both, one job runs" {
   local number
   srun_does 'case $ATTEMPT in 0) exit 75 ;; *) echo "$SLURM_JOB_ID" >>"$STUB/ran" ;; esac'
   printf '#!/bin/sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What the values of options may be (hpc/lib/checks.sh).
+# The allowed values of options (hpc/lib/checks.sh).
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -25,7 +25,7 @@ refused() {
   done
 }
 
-@test "every form of a Slurm time, in seconds" {
+@test "all forms of a Slurm time, in seconds" {
   local form seconds
   while read -r form seconds; do
     [[ $(checks::seconds "$form") == "$seconds" ]]
@@ -51,17 +51,17 @@ refused() {
 TIMES
 }
 
-@test "what is no time" {
+@test "invalid times" {
   local value
   refused duration '' banana 0 00:00 0:0:0 0-0 -1 -5:00 1- -1-1 1:2:3:4 : :30 30: 1::2 1.5 1h 30m 1-2-3 1-:30 ' 30' \
     '30 ' '1 2' 1e3 0x10 '$(touch x)' 'a[$(touch x)]' $'30\n' UNLIMITED 99999999999 '٣'
-  # Numbers that arithmetic would take for something else, or run over.
+  # Numbers that arithmetic would misread or that overflow.
   for value in 'a' 'SECONDS' '999999999-999999999' '9999999999:00'; do
     run ! checks::seconds "$value"
   done
 }
 
-@test "times as they are handed to Slurm" {
+@test "times as Slurm gets them" {
   [[ $(checks::duration 1) == 0-00:00:01 ]]
   [[ $(checks::duration 1440) == 0-00:24:00 ]]
   [[ $(checks::duration 109815) == 1-06:30:15 ]]
@@ -101,7 +101,7 @@ TIMES
 AMOUNTS
 }
 
-@test "what is no memory" {
+@test "invalid amounts of memory" {
   refused memory '' 0 0G -1 -1G 1.5G G 10X 10GG 10GiB '10 G' 1e3 lots '$(id)' $'10G\n' '10G;id' 99999999999G
 }
 

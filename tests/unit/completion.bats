@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# hpc/completion.bash, called as readline calls it; completion.zsh and completion.fish in their shells.
+# hpc/completion.bash, called as readline calls it; completion.zsh and completion.fish in their own shells.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -8,7 +8,7 @@ setup() {
   source "$checkout/hpc/completion.bash"
 }
 
-# complete_last WORD...   The answers for the last WORD, one a line.
+# complete_last WORD...   Prints the completions of the last WORD, one a line.
 complete_last() {
   COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
   local -r registered=$(complete -p -- "${1##*/}")
@@ -17,7 +17,7 @@ complete_last() {
   printf '%s\n' "${COMPREPLY[@]}"
 }
 
-@test "every spelling of the table is offered, and nothing else" {
+@test "it offers every spelling of the option table, and nothing else" {
   use_libraries common checks options option_table
   option_table::define
   diff <(printf '%s\n' "${!options_owner[@]}" | LC_ALL=C sort) <(complete_last job_submitter.sh '')
@@ -46,7 +46,7 @@ complete_last() {
   [[ $(complete_last job_submitter.sh --configs = oth) == other ]]
 }
 
-@test "numbers and names are left to the user" {
+@test "numbers and names are not completed" {
   touch -- 5file
   [[ -z $(complete_last job_submitter.sh --gpus '') ]]
   [[ -z $(complete_last job_submitter.sh --time 5) ]]
@@ -74,25 +74,25 @@ complete_last() {
   [[ -z $output ]]
 }
 
-@test "other scripts of bash's are left alone" {
+@test "the completion of other scripts does not change" {
   [[ -z $(complete_last bash other.sh --g) && -z $(complete_last bash job_sub) && -z $(complete_last bash '') ]]
   [[ $(complete -p bash) == *'-o bashdefault'*'-o default'* ]]
 }
 
-@test "the table is that of the submitter on the command line" {
+@test "the options are those of the submitter on the command line" {
   make_project
   sed -i "s/options::add gpus .*/options::add gpus count 1 '--accelerators' 'x'/" "$project/hpc/job_submitter/option_table.sh"
   [[ $(complete_last bash "$project/hpc/job_submitter.sh" --acce) == --accelerators ]]
   [[ -z $(complete_last bash "$checkout/hpc/job_submitter.sh" --acce) ]]
 }
 
-@test "nothing of the kit stays in the interactive shell" {
+@test "the interactive shell keeps no variable of the kit" {
   run env -i PATH="$PATH" bash --norc -c 'source "$1"; COMP_WORDS=(job_submitter.sh --g) COMP_CWORD=1; hpc_completion::complete
     compgen -A function; compgen -v options_' completion "$checkout/hpc/completion.bash"
   [[ $output == $'hpc_completion::complete\nhpc_completion::experiments\nhpc_completion::find\nhpc_completion::option_of_value\nhpc_completion::print\nhpc_completion::runs\nhpc_completion::table' ]]
 }
 
-# other_shell fish|zsh LINE...   What that shell offers at the end of each LINE: "= LINE", and the words, one a line.
+# other_shell fish|zsh LINE...   Prints what that shell offers at the end of each LINE: "= LINE", then the words, one a line.
 other_shell() {
   local line
   local -r shell=$1
@@ -109,7 +109,7 @@ other_shell() {
   done
 }
 
-# offers_the_same SHELL   As bash: options, choices, files, commands and jobs.
+# offers_the_same SHELL   It must offer the same as bash: options, choices, files, commands and jobs.
 offers_the_same() {
   export SCRATCH=$BATS_TEST_TMPDIR/scratch
   use_libraries common
@@ -155,7 +155,7 @@ OFFERS
   offers_the_same zsh
 }
 
-@test "for other shells: a word and its help; the status says that a file is wanted" {
+@test "for other shells: a word and its help; the status says that a file is expected" {
   [[ $(bash "$checkout/hpc/completion.bash" job_submitter.sh --dry) == --dry-run$'\t''print the sbatch command and submit nothing' ]]
   [[ $(bash "$checkout/hpc/completion.bash" experiments.sh wh) == why$'\t''how a job ended'* ]]
   run -3 bash "$checkout/hpc/completion.bash" job_submitter.sh --data ''

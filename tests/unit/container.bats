@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Containers, as far as no runtime is needed: what is refused before the queue, what the runtime is given, what
-# enters an image. With a real one: cluster/containers.bats.
+# Containers without a runtime: what is refused at submission, what the runtime gets, and which files enter an image.
+# cluster/containers.bats uses a real runtime.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -9,12 +9,13 @@ setup() {
   export SCRATCH=$BATS_TEST_TMPDIR/scratch HOME=$BATS_TEST_TMPDIR/home
   mkdir -- "$SCRATCH" "$HOME" "$BATS_TEST_TMPDIR/bin"
   cd -- "$BATS_TEST_TMPDIR" || return
-  # None but the test's own, which writes down what it is given.
+  # Hide the machine's runtimes; the test's own records what it gets.
   PATH=$BATS_TEST_TMPDIR/bin:$(path_without apptainer singularity)
   make_sif image.sif
 }
 
-# stub_runtime NAME   Its arguments go to the file `given`, its environment to `environment`, each with a NUL.
+# stub_runtime NAME   Makes a runtime that writes its arguments to the file `given` and its environment to `environment`, each item ended by
+# a NUL.
 stub_runtime() {
   cat >"bin/$1" <<'STUB'
 #!/bin/bash
@@ -31,13 +32,13 @@ refuses() {
   [[ ! -e $RECORD && -z $(find "$SCRATCH" -mindepth 1) ]]
 }
 
-# broken NAME OFFSET BYTES   A copy of image.sif with these bytes, as printf writes them, at OFFSET.
+# broken NAME OFFSET BYTES   Makes a copy of image.sif with these bytes, in printf's notation, at OFFSET.
 broken() {
   cp -- image.sif "$1"
   printf '%b' "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
-@test "images that are none, and those that are not whole" {
+@test "files that are no images, and truncated images" {
   stub_slurm
   mkdir -- folder
   printf 'no image\n' >text
@@ -72,7 +73,7 @@ broken() {
   fails_with 1 'there is no singularity/ in .*: copy it from the kit' submitter -s image.sif
 }
 
-@test "binds and working folders that cannot be, and options without a container" {
+@test "impossible binds and working folders, and container options without a container" {
   stub_slurm
   mkdir -- 'a:b' there
   refuses "--workdir 'work': give the folder's path inside the container, from / on" -s image.sif --workdir work
@@ -89,7 +90,7 @@ broken() {
   refuses '--stage-venv and --singularity-container contradict each other' -s image.sif --stage-venv
 }
 
-@test "an image that lacks what the launcher needs is refused where the submitter can ask it; else it is said" {
+@test "an image without what the launcher needs is refused if the submitter can inspect it; otherwise there is a note" {
   stub_slurm
   printf '#!/bin/sh\necho "inside.sh: error: the image x has no bash inside" >&2\nexit 1\n' >bin/apptainer
   chmod +x bin/apptainer
@@ -99,7 +100,7 @@ broken() {
   [[ $output == 4711 && $stderr == *'note: the image could not be tried on this node: FATAL: no namespaces here'* ]]
 }
 
-# a_job [OPTION...]   Sends one, with no virtual environment about, and sets RUN_DIRECTORY and the job's environment.
+# a_job [OPTION...]   Submits one without a virtual environment; sets RUN_DIRECTORY and the job's environment.
 a_job() {
   rm -f -- "$project/.venv"
   run -0 --separate-stderr submitter -s image.sif "$@"
@@ -113,7 +114,7 @@ in_container() {
   env -u BATS_RUN_TMPDIR bash "$project/singularity/run.sh" "$@" 3>&-
 }
 
-@test "the runtime is given each folder where it belongs, outer ones first, and the command as it is" {
+@test "the runtime gets each folder at its place, outer ones first, and the command unchanged" {
   stub_slurm
   mkdir -- 'one, "two"' there
   : >there/file
@@ -160,14 +161,14 @@ ROWS
   expected+=("$BATS_TEST_TMPDIR/image.sif" /bin/sh "$RUN_DIRECTORY/kit/singularity/inside.sh" "$BATS_TEST_TMPDIR/image.sif" "$HOME"
     /code/. 'bash torch' python -c 'print("a, b")' '' $'two\nlines')
   mapfile -d '' -t given <given
-  # A machine with GPUs has one more.
+  # A machine with GPUs adds one.
   diff <(printf '%s\n' "${expected[@]}") <(printf '%s\n' "${given[@]}" | grep -vxE -- '--nv|--rocm')
   [[ -d $scratch/${RUN_DIRECTORY##*/}/singularity_4711_0 && -d $disk/home ]]
-  # Places for mounts in a folder that several containers share are there before: they would disturb each other.
+  # Mount points in a folder that several containers share must exist before, because the containers would disturb each other.
   [[ -d $disk/tmp/one && -d $SLURM_TMPDIR/sets/x && -d $SLURM_TMPDIR/there ]]
 }
 
-@test "values go by the runtime's environment, none by its arguments, and nothing else of the host" {
+@test "values reach the runtime through its environment, never its arguments, and no other variable of the host does" {
   stub_slurm
   printf '%s\n' 'OF_DOTENV="a value of .env"' 'PATH=/nowhere' 'this is no setting' >"$project/.env"
   a_job -W srun
@@ -193,12 +194,12 @@ ROWS
     for line in HOST_ONLY PATH HOME SLURM_JWT VIRTUAL_ENV_DIRECTORY EMPTY; do [[ -z ${passed[$line]+set} ]]; done
     tr '\0' '\n' <environment | grep -x "${name^^}_NO_EVAL=1"
     if grep -aE 'secret|a value of' given; then return 1; fi
-    # srun does not need torch
+    # srun needs no torch
     tr '\0' '\n' <given | tail -n 2 | diff - <(printf 'bash\ntrue\n')
   done
 }
 
-@test "without a job: the project at /code, nothing needed inside" {
+@test "without a job: the project is at /code, and the image needs no program" {
   stub_runtime apptainer
   CONTAINER_IMAGE=image.sif in_container sh -c 'echo hi'
   mapfile -d '' -t given <given
@@ -206,7 +207,7 @@ ROWS
   [[ "${given[*]}" != *scratch_storage* ]]
 }
 
-@test "no command, no image, no runtime" {
+@test "errors: no command, no image, no runtime" {
   fails_with 2 'no command: ' in_container
   fails_with 2 'no image: name one in CONTAINER_IMAGE' in_container true
   CONTAINER_IMAGE=/nowhere.sif fails_with 1 "no container image '/nowhere.sif' on .*: must it lie where all nodes see it" in_container true
@@ -217,7 +218,7 @@ inside() {
   sh "$checkout/singularity/inside.sh" image.sif /home/of/mine "$@"
 }
 
-@test "inside: the command's arguments and status, where it belongs; or what is missing" {
+@test "inside: the command's arguments, status and folder; a message for what is missing" {
   mkdir -- 'a folder'
   run -7 --separate-stderr inside "$BATS_TEST_TMPDIR/a folder" bash sh -c 'printf "<%s>" "$@" "$HOME" "${PWD##*/}"; exit 7' sh 'a  b' '' '*'
   [[ $output == '<a  b><><*></home/of/mine><a folder>' ]]
@@ -236,20 +237,20 @@ only_last() {
   return "$status"
 }
 
-# What build.sh, the Dockerfile and .dockerignore let into an image, a name a line.
+# Prints the names that build.sh, the Dockerfile and .dockerignore let into an image, one a line.
 named_files() {
   bash -c 'source <(sed -n "/^readonly -a build_files/p" "$1"); printf "%s\n" "${build_files[@]}" "${build_files_if_there[@]}"' - \
     "$checkout/singularity/build.sh" | LC_ALL=C sort
 }
 
-@test "nothing enters an image but the files that are named, in build.sh and for Docker the same" {
+@test "only named files enter an image, the same ones with build.sh and Docker" {
   diff <(named_files) <(sed -n 's/^!//p' "$checkout/.dockerignore" | LC_ALL=C sort)
   grep -qx '\*' "$checkout/.dockerignore"
-  # The Dockerfile's patterns, such as Pipfil[e], are names that may be missing.
+  # In the Dockerfile, patterns such as Pipfil[e] are names that may be missing.
   diff <(named_files) <(sed -n 's/^COPY //p' "$checkout/singularity/Dockerfile" | tr ' ' '\n' | grep -v '^/' | tr -d '[]' | LC_ALL=C sort)
 }
 
-# build OPTION...   With a runtime that keeps the build's folder, as the file `built`, and makes an image.
+# build OPTION...   Uses a runtime that keeps the build's folder, as the file `built`, and makes an image.
 build() {
   cat >bin/apptainer <<'STUB'
 #!/bin/bash
@@ -263,7 +264,7 @@ STUB
   TMPDIR=$BATS_TEST_TMPDIR/tmp bash "$project/singularity/build.sh" "$@" 3>&-
 }
 
-@test "build.sh: a definition without a gap, no secret, an image once, and what to do where it cannot" {
+@test "build.sh: a complete definition, no secret, an image once, and what to do where it cannot build" {
   mkdir -- tmp 'Debian, of "mine"' wheels
   rm -- "$project/.venv"
   printf 'KEY=secret\n' >"$project/.env"
@@ -297,13 +298,13 @@ CONF
   if grep -E 'BOOTSTRAP|BASE|FLAVOUR|password' train.def || grep -a password given; then return 1; fi
   [[ -z $(find tmp -mindepth 1) && $(find "$project/.venv" -type f) == "$output" ]]
 
-  # again: only its name
+  # the second time it only prints the name
   local -r first=$output
   rm -- given
   run -0 --separate-stderr build cpu --from 'Debian, of "mine"'
   [[ $output == "$first" && -z $stderr && ! -e given ]]
 
-  # public base, other needs, another name
+  # another public base and other requirements give another name
   printf 'numpy\n' >>"$project/requirements.txt"
   run -0 --separate-stderr build
   [[ $output == "$project/.venv/container-gpu-"* ]]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# tests/device/run.sh, on a CPU; and what it says where it cannot run.
+# tests/device/run.sh on a CPU, and its messages where it cannot run.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -13,7 +13,7 @@ device() {
   run "$@" --separate-stderr bash "$BATS_TEST_DIRNAME/../device/run.sh" "${arguments[@]}"
 }
 
-@test "on a CPU: DDP and checkpoints pass, what a CPU lacks is skipped and counted, the table is written" {
+@test "on a CPU: DDP and checkpoints pass, checks that need a GPU are skipped and counted, the table is written" {
   arguments=(--device cpu --small --only 'nccl,ddp,checkpoint')
   device -0
   [[ ${lines[-1]} == '13 passed, 0 failed, 1 skipped' ]]
@@ -22,14 +22,14 @@ device() {
   [[ -z $(find "$TMPDIR" -mindepth 1) ]]
 }
 
-@test "without a compiler: the loop is measured uncompiled, what needs one is skipped" {
+@test "without a compiler: the loop is measured uncompiled, checks that need one are skipped" {
   arguments=(--device cpu --small --only 'resnet,compile')
   PATH=$(path_without g++ c++ clang++) device -0
   [[ ${lines[-1]} == '1 passed, 0 failed, 3 skipped' ]]
   [[ $output == *'| compile | compiled: python -m train --compile | skipped | torch.compile needs a compiler: none of g++, c++, clang++ is here |'* ]]
 }
 
-@test "a check that takes too long is ended, and has failed; so have those after it (with a stub of Python that sleeps)" {
+@test "a check that takes too long is killed and fails; the checks after it fail, too (with a stub of Python that sleeps)" {
   cat >"$BATS_TEST_TMPDIR/python" <<'STUB'
 #!/bin/sh
 case "$*" in
@@ -46,7 +46,7 @@ STUB
   [[ -z $(find "$TMPDIR" -mindepth 1) ]]
 }
 
-@test "no Python that can: says what each lacks; a wrong name is refused" {
+@test "no suitable Python: the message says what each lacks; an unknown name is refused" {
   mkdir -- "$BATS_TEST_TMPDIR/bare"
   python3 -m venv --without-pip "$BATS_TEST_TMPDIR/bare"
   arguments=(--device cpu)

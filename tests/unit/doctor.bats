@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What hpc/doctor.sh makes of the answers of other programs, and what the submitter makes of its findings.
+# How hpc/doctor.sh interprets the answers of other programs, and how the submitter uses its findings.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -13,14 +13,14 @@ setup() {
   unset WANDB_API_KEY NETRC
 }
 
-# With the libraries in this shell.
+# Loads the libraries into this shell.
 probes() {
   use_libraries common slurm sending checks options dotenv secrets site partitions node_job findings probe_slurm probe_login probe_node
   source "$checkout/venv/environment.sh"
   site[name]=default options_value[json]='' options_value[account]=''
 }
 
-# stub NAME LINE...   A program before all others that prints LINEs.
+# stub NAME LINE...   Puts a program first in PATH that prints the LINEs.
 stub() {
   stubs=$BATS_TEST_TMPDIR/stubs
   mkdir -p -- "$stubs"
@@ -30,7 +30,7 @@ stub() {
   PATH=$stubs:$PATH
 }
 
-# found LEVEL PATTERN COMMAND...   What COMMAND finds is of LEVEL, and matches.
+# found LEVEL PATTERN COMMAND...   The finding of COMMAND must have this level and match.
 found() {
   local -r level=$1 pattern=$2
   findings_list=()
@@ -43,7 +43,7 @@ found() {
   return 1
 }
 
-@test "wrong options: status 2" {
+@test "wrong options end with status 2" {
   make_project
   fails_with 2 "unknown option '--jsn': did you mean --json" bash "$project/hpc/doctor.sh" --jsn
   fails_with 2 "unexpected argument 'main'" bash "$project/hpc/doctor.sh" main
@@ -52,7 +52,7 @@ found() {
   [[ $status == 0 && $output == *'--quick'* ]]
 }
 
-@test "without a Slurm, or with one that is silent: not ready, and what is here is looked at" {
+@test "without Slurm, or if it does not answer: not ready, and the rest of this machine is checked" {
   make_project
   export SCRATCH=$BATS_TEST_TMPDIR
   stub sbatch ''
@@ -63,7 +63,7 @@ found() {
   [[ ! -e $XDG_STATE_HOME ]]
 }
 
-@test "partitions, GPUs and limits as sinfo and scontrol show them" {
+@test "partitions, GPUs and limits as sinfo and scontrol print them" {
   probes
   stub_slurm
   local partition='' option='' _shown=''
@@ -112,7 +112,7 @@ found() {
   [[ ${gpus[all]} == 0 ]]
 }
 
-@test "KillWait, arrays, requeue, accounting and version: from which value on" {
+@test "KillWait, arrays, requeue, accounting and version: which values are findings" {
   probes
   slurm=([KillWait]='9 sec' [MaxArraySize]=100 [SLURM_VERSION]=20.11.9 [JobRequeue]=1)
   found problem 'KillWait=9 s' probe_slurm::limits
@@ -131,7 +131,7 @@ found() {
   found ok 'slurmdbd, your accounts: mine ours' probe_slurm::accounting
 }
 
-@test "preemption: what a partition does with jobs" {
+@test "preemption: what a partition does to jobs" {
   probes
   slurm[PreemptType]=preempt/partition_prio
   found note 'CANCEL, GraceTime=15 s: preempted jobs do not come back' probe_slurm::preemption 'PartitionName=main GraceTime=15 Hidden=NO PreemptMode=CANCEL State=UP'
@@ -141,7 +141,7 @@ found() {
   found ok 'none' probe_slurm::preemption ''
 }
 
-@test "nodes: those that take no jobs, by name and reason" {
+@test "nodes that accept no jobs, with name and reason" {
   probes
   stub sinfo 'n1|idle|none' 'n1|idle|none' 'n2|mixed-|none' 'n3|drained|disk' 'n4|down*|Not responding' 'n5|allocated|none'
   found note '2 of 5 take no jobs: n3 drained \(disk\), n4 down\* \(Not responding\)' probe_slurm::nodes main
@@ -151,7 +151,7 @@ found() {
   found problem 'none of 2' probe_slurm::nodes main
 }
 
-@test "quotas: the common command's and Lustre's words, long names, files, no limit" {
+@test "quotas: the output of quota and of Lustre, long names, files, no limit" {
   probes
   stub df 'Avail Inodes IFree' '900000 100 100'
   stub lfs ''
@@ -172,7 +172,7 @@ found() {
   [[ ${findings_list[0]} != *quota* ]]
 }
 
-@test "room: megabytes, files, and a file server that does not answer" {
+@test "free space: megabytes, files, and a file server that does not answer" {
   probes
   stub lfs ''
   stub quota ''
@@ -190,7 +190,7 @@ found() {
   found problem 'df does not answer' probe_login::space scratch "$HOME" 1024
 }
 
-@test "the runs that there are: how many files they are" {
+@test "how many files the existing runs have" {
   probes
   local -r outputs=$BATS_TEST_TMPDIR/"a [b] *"/hpc_outputs
   probe_login::runs "$outputs"
@@ -204,7 +204,7 @@ found() {
   found note 'more than can be counted in 15 s' probe_login::runs "$outputs"
 }
 
-@test "the environment: that of HPC_ENVIRONMENT comes before the site's and the project's" {
+@test "the environment: HPC_ENVIRONMENT comes before the site's and the project's" {
   probes
   local -r mine=$BATS_TEST_TMPDIR/mine
   mkdir -p -- "$mine/bin" "$BATS_TEST_TMPDIR/project"
@@ -298,7 +298,7 @@ small_jobs() {
   stub squeue
   stub sbatch '*** Welcome ***' 4711 'Balance | 10'
   node_job::send job one '' script && [[ $job == 4711 ]]
-  # Sent, and the number is not shown: the job of this folder that is not known yet.
+  # The job was submitted, but sbatch did not print its number: it is the job of this folder that was not known before.
   stub sbatch 'no number'
   stub squeue "4711|N/A|$folder" "4700|N/A|/elsewhere" "4712|N/A|$folder"
   node_job::send job two '' script && [[ $job == 4712 ]]
@@ -330,8 +330,8 @@ small_jobs() {
   [[ ! -e $folder && $(<"$stubs/scancel.called") == '--quiet 4715' ]]
 }
 
-# gpu_partition   A Slurm whose partition takes only jobs that ask for memory by CPUs, and for a GPU by its type, as --gres: why it
-# refuses others, and in the file `sent` what it was given.
+# gpu_partition   Makes a Slurm whose partition accepts only jobs that request memory per CPU and a GPU by its type, with --gres. It records
+# what it gets in the file `sent`.
 gpu_partition() {
   stub sbatch 4711
   cat >"$stubs/sbatch" <<'SBATCH'
@@ -357,10 +357,10 @@ asks_for_a_gpu() {
   node_job::open folder "$BATS_TEST_TMPDIR" small
   probe_node::send job /kit "$option" "$folder/report"
   [[ $job == 4711 && $(wc -l <"$stubs/sbatch.sent") == 2 ]]
-  # No GPU is free for this user: the last try counts, and the first is told too.
+  # This user has no GPU free: the last try counts, and the message of the first is printed, too.
   touch -- "$stubs/sbatch.closed"
   found problem 'no small job: QOSMaxGRESPerUser \(with --gres=gpu:l40s:1; without GPUs: only jobs with GPUs\)' probe_node::send job /kit "$option" "$folder/report"
-  # Nothing is asked for twice where there is no GPU, or where Slurm may have the job.
+  # It does not try again if there is no GPU, or if Slurm may have accepted the job.
   : >"$stubs/sbatch.sent"
   found problem 'no small job: only jobs with GPUs	' probe_node::send job /kit '' "$folder/report"
   [[ $(wc -l <"$stubs/sbatch.sent") == 1 ]]
@@ -371,13 +371,13 @@ asks_for_a_gpu() {
   node_job::close
 }
 
-@test "a small job where memory is asked for by CPUs, and only jobs with GPUs are taken" {
+@test "a small job where memory is requested per CPU, and only jobs with GPUs are accepted" {
   probes
   gpu_partition
   (asks_for_a_gpu)
 }
 
-@test "clean_nodes.sh there" {
+@test "clean_nodes.sh runs there" {
   make_project
   gpu_partition
   stub scontrol 'ClusterName             = mine'
@@ -392,12 +392,12 @@ asks_for_a_gpu() {
   [[ $stderr == *'g2: QOSMaxGRESPerUser (with --gres=gpu:l40s:1; without GPUs: only jobs with GPUs)'* ]]
 }
 
-@test "a small job: its id among a banner, hidden, or refused; a silent controller is no end; what is left is cancelled" {
+@test "a small job: its id within a banner, hidden, or refused; a controller without an answer is not an end; a job that stays is cancelled" {
   probes
   (small_jobs) # whose traps are not those of bats
 }
 
-# warned PATTERN   What the submitter is told of the kept findings.
+# warned PATTERN   The submitter must print this warning from the kept findings.
 warned() {
   run findings::warn pocket main
   [[ $status == 0 && $output =~ $1 ]] || {
@@ -406,7 +406,7 @@ warned() {
   }
 }
 
-@test "kept findings: what concerns the request, of its partition, for a week; a new look replaces the old" {
+@test "kept findings: those about the request and its partition, for a week; a new check replaces the old findings" {
   probes
   fact=([max_restarts]=50 [container]='' [sweep]='' [tasks]=1)
   staging_paths=()
@@ -446,7 +446,7 @@ warned() {
   warned 'refused'
 }
 
-@test "a mistake in the site's profile is a problem, with its file and line" {
+@test "an error in the site's profile is a problem, with file and line" {
   make_project
   stub_slurm
   mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
@@ -458,14 +458,14 @@ warned() {
   [[ $output == *"problem  profile         $XDG_CONFIG_HOME/hpc_kit/clusters/mine.sh:3: site[partiton]: no such fact or option: did you mean partition?"* ]]
 }
 
-@test "--profile: a first profile from what Slurm refuses, with which a job is taken" {
+@test "--profile writes a first profile from what Slurm refuses; a job with it is accepted" {
   make_project
   stub_slurm
   export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config PSCRATCH=$BATS_TEST_TMPDIR/scratch
   unset -v SCRATCH
   mkdir -- "$PSCRATCH"
   local -r profile=$XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh
-  # A site that wants an account and a type, and no --mem.
+  # A site that requires an account and a type, and forbids --mem.
   cat >"$stub/sbatch" <<'STUB'
 #!/bin/sh
 echo "$*" >>"$STUB/asked"
@@ -495,7 +495,7 @@ STUB
   [[ $output == 4711 && $(tail -n 1 "$stub/asked") == *' --gpus-per-node=v100l:1 --account=mine '* ]]
 }
 
-# unknown_site   GPUs in the partition gpu alone, with their type; memory by core; several nodes by a QOS.
+# unknown_site   GPUs only in the partition gpu, with their type; memory per core; a QOS for several nodes.
 unknown_site() {
   make_project
   stub_slurm
@@ -533,7 +533,7 @@ echo 4711
 STUB
 }
 
-@test "--profile: the partition with the most GPUs, a typed --gres, memory by core, a QOS for several nodes" {
+@test "--profile: the partition with the most GPUs, a typed --gres, memory per core, a QOS for several nodes" {
   local line
   unknown_site
   run -0 --separate-stderr bash "$project/hpc/doctor.sh" --profile
@@ -544,7 +544,7 @@ STUB
     grep -qxF -- "$line" <<<"$output" || { printf 'not there: %s\n%s\n' "$line" "$output" && return 1; }
   done
   (($(wc -l <"$stub/asked") <= 14))
-  # Also where the default partition shows the GPUs, and refuses them.
+  # The same if the default partition shows the GPUs and refuses them.
   sed -i '/^std/s/(null)/gpu:l40s:2/' "$stub/partitions"
   : >"$stub/asked"
   run -0 --separate-stderr bash "$project/hpc/doctor.sh" --profile stub
@@ -554,7 +554,7 @@ STUB
   [[ $output == 4711 && $(tail -n 1 "$stub/asked") == *' --mem-per-cpu='*' --gres=gpu:l40s:'* ]]
 }
 
-@test "--profile: every way is refused, one is not: a constraint, none, a whole node, a QOS, and never more than 14 questions" {
+@test "--profile: every way is refused, or one is accepted: a constraint, none, a whole node, a QOS; at most 14 questions" {
   local taken fact
   unknown_site
   while IFS='~' read -r taken fact; do
@@ -577,7 +577,7 @@ LINES
   [[ ! -e $XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh ]]
 }
 
-@test "--profile: variables that may be the scratch, and those that are not" {
+@test "--profile: variables that may be the scratch, and others" {
   use_libraries common probe_profile
   local -r top=$BATS_TEST_TMPDIR
   mkdir -p -- "$HOME/work" "$top"/{lustre/me,fast,closed,home2}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What the drill finds in logs, and what it says of them. The runs are written here: 50 steps, the fault at step 20.
+# What the drill finds in logs and what it reports. The runs are written by the tests: 50 steps, the fault at step 20.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -22,7 +22,7 @@ begin() {
   printf '== job 7, attempt %s, on node[1-2], 2026-11-21 13:05:50 UTC\n' "$1"
 }
 
-# steps FIRST LAST [MORE [EVERY]]   As a program logs them, with MORE added to the loss.
+# steps FIRST LAST [MORE [EVERY]]   Prints steps as a program logs them, with MORE added to the loss.
 steps() {
   LC_ALL=C awk -v first="$1" -v last="$2" -v more="${3:-0}" -v every="${4:-1}" 'BEGIN {
     for (step = first; step <= last; step++)
@@ -30,7 +30,7 @@ steps() {
   }'
 }
 
-# run_of NAME [STATE]   A run whose log is the standard input.
+# run_of NAME [STATE]   Makes a run with the log of standard input.
 run_of() {
   local -r directory=$runs/$1
   mkdir -p -- "$directory/task_1/output" "$directory"/task_1/attempt_{0,1} "$work/$1"
@@ -41,7 +41,7 @@ run_of() {
   printf '%s\n' "${2:-COMPLETED 0:0}" >"$work/$1/state"
 }
 
-# struck NAME CAUSE [SECONDS [SAVED]]   Its attempt 0 was hit, and ended for CAUSE so many seconds later.
+# struck NAME CAUSE [SECONDS [SAVED]]   Attempt 0 of the run was hit and ended with CAUSE SECONDS later.
 struck() {
   local -r directory=$runs/$1
   printf '%s\n' "$2" >"$directory/task_1/attempt_0/cause"
@@ -54,7 +54,7 @@ judge() {
   run --separate-stderr python3 "$checkout/hpc/drill/drill.py" judge "$work" "${1:-0}"
 }
 
-# says STATUS PATTERN...   The drill ends with STATUS, and what it says matches each.
+# says STATUS PATTERN...   The drill must exit with STATUS, and its report must match each pattern.
 says() {
   judge
   local pattern
@@ -66,13 +66,13 @@ says() {
   done
 }
 
-@test "all right" {
+@test "a correct program passes" {
   says 0 $'\nwarning +1 +0 +1\\.0 s +- +passed\n' $'\nkill -9 of a rank +1 +5 +- +- +passed\n' $'\ndead node: passed'
   [[ $output != *FAILED* && $output != *'to fix'* ]]
   diff <(printf '%s\n' warning sigterm kill node) "$work/passed"
 }
 
-@test "it does not stop when told to" {
+@test "a program that ignores requests to stop" {
   { begin 0 && steps 1 50; } | run_of warning
   struck warning finished
   says 1 'warning: .*does not listen to STOP_FILE.*to fix: look for that file at the end of each step'
@@ -84,7 +84,7 @@ says() {
   diff <(printf '%s\n' sigterm kill node) "$work/passed"
 }
 
-@test "a program that knows STOP_FILE only dies of SIGTERM, which is said and is no mistake" {
+@test "a program that knows only STOP_FILE dies of SIGTERM, which is reported and is not a mistake" {
   { begin 0 && steps 1 20; } | run_of sigterm
   struck sigterm 'failed 143 0 node1'
   mv -- "$runs/sigterm" "$runs/sigterm before"
@@ -96,7 +96,7 @@ says() {
   says 1 'SIGTERM: it ended with status 1 at SIGTERM'
 }
 
-@test "it begins anew, repeats, leaves out, stops short, goes too far" {
+@test "a program that starts again from step 1, repeats steps, skips steps, ends early or goes too far" {
   local name
   for name in warning node; do
     { begin 0 && steps 1 20 && begin 1 && steps 1 50; } | run_of "$name"
@@ -123,7 +123,7 @@ says() {
   says 1 'warning: not tested: the run was over before the fault came'
 }
 
-@test "other losses: which state is missing, or whether the program is deterministic at all" {
+@test "other losses: which state is missing, or that the program is not deterministic" {
   { begin 0 && steps 1 20 && begin 1 && steps 21 50 1e-6; } | run_of warning
   { begin 0 && steps 1 20 && begin 1 && steps 16 16 && steps 17 50 1e-6; } | run_of kill
   judge
@@ -145,7 +145,7 @@ says() {
   [[ $output == *'warning: the loss of step 5 differs, and that is before the fault'*"the loader's own generator"* ]]
 }
 
-@test "each tenth step only, and a loss of few digits, are said" {
+@test "only each tenth step, or a loss with few digits, is reported" {
   local name
   for name in uninterrupted uninterrupted_again warning sigterm kill node; do
     { begin 0 && steps 1 20 0 10 && begin 1 && steps 21 50 0 10; } | sed -E 's/(\.[0-9]{3})[0-9]*/\1/' | run_of "$name"
@@ -156,7 +156,7 @@ says() {
   says 1 'step 30 differs.*tells each 10th step only'
 }
 
-# pairs LINE...   What is found in each.
+# pairs LINE...   Prints the step and loss found in each line.
 pairs() {
   PYTHONPATH=$checkout/hpc/drill python3 - "$@" <<'PYTHON'
 import sys
@@ -166,7 +166,7 @@ for line in sys.argv[1:]:
 PYTHON
 }
 
-@test "steps and losses in the ways in which programs write them" {
+@test "steps and losses in the formats that programs print" {
   diff - <(pairs 'step 3 loss 0.5' 'epoch 2, Step: 12/100, lr 1e-3, train_loss=2.5e-1' '{"epoch": 1, "global_step": 7, "loss": NaN}' \
     "{'loss': 1.25, 'step': 4}" '[default0]:step=9 | val loss 3.0 | loss: -.5' '{"step": 5, "train/loss": 2, "lr": 0.1}' \
     'step 1: loss tensor(2.5000, grad_fn=<X>)' 'step 1: loss 2.0step 1: loss 3.0' \
@@ -192,7 +192,7 @@ PYTHON
 FOUND
 }
 
-@test "several ranks tell the step, in any order; a rank that died did not come to it" {
+@test "several ranks log the step, in any order; a rank that died did not reach it" {
   local name
   for name in uninterrupted uninterrupted_again warning sigterm kill node; do
     { begin 0 && steps 1 20 && steps 1 20 0.5 && begin 1 && steps 21 50 0.5 && steps 21 50; } | run_of "$name"
@@ -205,7 +205,7 @@ FOUND
   says 1 'kill -9 of a rank: the loss of step 21 differs'
 }
 
-@test "files of JSON lines count where the log has none" {
+@test "files of JSON lines count if the log has no steps" {
   local name file
   for name in uninterrupted warning sigterm kill node; do
     file=$runs/$name/task_1/output/logs/train.jsonl
@@ -216,7 +216,7 @@ FOUND
   says 0 $'\nwarning +1 +0 ' $'\nkill -9 of a rank +1 +5 '
 }
 
-@test "the plan: where the faults come, or what to print" {
+@test "the plan: where the faults come, or what the program must print" {
   diff - <(python3 "$checkout/hpc/drill/drill.py" plan "$runs/uninterrupted") <<'PLAN'
 warning 19
 sigterm 21
@@ -231,7 +231,7 @@ PLAN
   fails_with 1 'only 9 steps' python3 "$checkout/hpc/drill/drill.py" plan "$runs/uninterrupted"
 }
 
-@test "requests that are no drill" {
+@test "requests that are no drill are refused" {
   make_project
   stub_slurm
   export SCRATCH=$BATS_TEST_TMPDIR/scratch

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# experiments.sh list, logs, open, cancel and resubmit, over run directories as jobs leave them, with a stub of Slurm.
+# experiments.sh list, logs, open, cancel and resubmit, on run directories as jobs leave them, with a stub of Slurm.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/made_runs.bash"
@@ -8,7 +8,7 @@ setup() {
   made_runs_setup
 }
 
-# shown NAME PATTERN   The row of this run.
+# shown NAME PATTERN   The row of this run must match.
 shown() {
   local line
   for line in "${lines[@]}"; do
@@ -18,7 +18,7 @@ shown() {
   return 1
 }
 
-@test "the table: newest first, states, attempts, progress, time, metrics, folder; Slurm is asked once" {
+@test "the table: newest first, states, attempts, progress, time, metrics, folder; one question to Slurm" {
   made_run well 1 1
   state 1 completed
   attempt 1 0 'notice request'
@@ -59,7 +59,7 @@ shown() {
   [[ $(wc -l <"$STUB/calls") == 1 ]]
 }
 
-@test "an array: its tasks are counted, those alone that were sent; its second array has other numbers" {
+@test "an array: only tasks that were submitted count; its second array has other numbers" {
   made_run many $'10\n11' 6
   printf '%s\0' sbatch --array=1-2 >"$run/sbatch_argv"
   printf '%s\0' sbatch --array=1,3 >"$run/sbatch_argv_3" # task 5 was done before
@@ -75,7 +75,7 @@ shown() {
   [[ $output == *"neither a job, nor a run directory, nor an experiment"* ]]
 }
 
-@test "live jobs are found by their folder: a continuing job, cycles and a packing one, among others" {
+@test "live jobs are found by their folder: a continuing job, cycles and a packing job, among others" {
   local number
   made_run many $'10\n11\n12' 6
   printf '%s\0' sbatch --array=1-3 >"$run/sbatch_argv"
@@ -98,7 +98,7 @@ shown() {
   run -0 command_of cancel many
   [[ $(<"$STUB/cancelled") == $'12_2\n12 99' ]]
 
-  # It runs, and its words are far from the log's end.
+  # It runs, and the lines about it are far from the log's end.
   : >"$STUB/queue"
   queued 12 2 RUNNING None
   state 5 running
@@ -108,7 +108,7 @@ shown() {
   [[ $output == 'job 12_2 (many, task 5): running: '* ]]
 }
 
-@test "two arrays, each with cycles of its own" {
+@test "two arrays, each with its own cycles" {
   made_run long $'21\n23' 4 cycles=2
   printf '%s\0' sbatch --array=1-2 >"$run/sbatch_argv"
   printf '%s\0' sbatch --array=1-2 >"$run/sbatch_argv_2"
@@ -122,7 +122,7 @@ shown() {
   [[ $output == 'job 23_2 (long, task 4): running: '* ]]
 }
 
-@test "a job whose id is not on file, and a folder by another way" {
+@test "a job whose id was not recorded, and a folder under another path" {
   made_run lost_id 7 1
   rm -- "$run/job_id"
   touch --date='2026-01-01' -- "$run"
@@ -137,7 +137,7 @@ shown() {
   shown lost_id '^- +lost_id +2 +cancelled '
 }
 
-@test "a suspended job, by its own name" {
+@test "a suspended job has its own state" {
   made_run asleep 1 1
   state 1 running
   attempt 1 0 ''
@@ -148,7 +148,7 @@ shown() {
   ((${#lines[@]} == 2))
 }
 
-@test "a batch script that ended before its first attempt has failed; what was cancelled as it began was not" {
+@test "a batch script that ended before its first attempt has failed; a job that was cancelled at its start has not" {
   made_run broken 1 1
   echo '/var/spool/slurm/job1/slurm_script: line 30: /run/facts: No such file or directory' >"$run/task_1/log.txt"
   made_run silent 2 1
@@ -173,7 +173,7 @@ shown() {
   shown too_long_too ' failed +0 '
 }
 
-@test "facts that were written where LANG is C" {
+@test "facts that were written with LANG=C" {
   LC_ALL=C
   made_run münster 1 1
   unset LC_ALL
@@ -190,7 +190,7 @@ shown() {
   [[ $output == *"sources       $run/source.tar" ]]
 }
 
-@test "a reader that goes away ends it quietly" {
+@test "a reader that closes the pipe ends it without a message" {
   local way into name
   local -a words
   made_run one 1 1
@@ -206,7 +206,7 @@ shown() {
   done
 }
 
-@test "a cycle's job runs while the long one waits" {
+@test "a cycle's job runs while the long job waits" {
   made_run cycles 4 1 cycles=5
   state 1 paused
   queued 4 N/A PENDING Dependency
@@ -229,7 +229,7 @@ shown() {
   [[ $output == *"invalid choice: 'lost'"* ]]
 }
 
-@test "where Slurm is down the files say, and it is said" {
+@test "without Slurm the files give the states, and the table says so" {
   made_run going 2 1
   state 1 running
   made_run waiting 3 1
@@ -242,7 +242,7 @@ shown() {
   [[ $stderr == 'Slurm does not answer ('* ]]
 }
 
-@test "files that are cut off, or hold nonsense, spoil nothing" {
+@test "truncated files and files with nonsense do no harm" {
   made_run odd 1 1 exp_name=$'two\nlines and \'quotes\''
   state 1 completed
   printf '{"loss": 1.5}\n{"loss": NaN}\nnull\n[1]\n{"loss": 1' >"$run/task_1/output/metrics.jsonl"
@@ -254,7 +254,7 @@ shown() {
   [[ $(python3 -c 'import json, sys; [run] = json.load(sys.stdin); print([run["name"], run["last"]])' <<<"$output") == *"two\\nlines and 'quotes'"*'1.5]' ]]
 }
 
-@test "SCRATCH of the project's .env, and of the site's profile" {
+@test "SCRATCH from the project's .env, and from the site's profile" {
   made_run one 1 1
   printf 'SCRATCH=%q\n' "$SCRATCH" >"$project/.env"
   unset SCRATCH
@@ -269,7 +269,7 @@ shown() {
   run -0 command_of why "$run"
 }
 
-@test "logs: of all, a rank, a node; of an array one task is named" {
+@test "logs: of all, a rank, a node; of one task of an array" {
   made_run one 5 1
   state 1 failed
   attempt 1 0 'failed 1 1 node2' 'all of it'
@@ -290,7 +290,7 @@ shown() {
   [[ $output == *'has 2 tasks: say which by --task N'* ]]
 }
 
-@test "cancel: jobs, a task of an array, a name's newest run" {
+@test "cancel: jobs, a task of an array, the newest run of a name" {
   made_run one 5 1
   queued 5 N/A RUNNING None
   made_run many 6 3
@@ -310,7 +310,7 @@ shown() {
   [[ $output == *'nothing was cancelled' ]]
 }
 
-@test "resubmit --mem where memory is asked for by CPUs" {
+@test "resubmit --mem where memory is requested per CPU" {
   stub_slurm
   printf '#!/bin/sh\n' >"$stub/squeue"
   export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
@@ -323,7 +323,7 @@ shown() {
   [[ $(tr '\0' '\n' <"$RECORD" | grep '^--mem') == --mem-per-cpu=768M ]]
 }
 
-@test "resubmit: the same content in a folder of its own, the request changed where it is asked for" {
+@test "resubmit: the same content in a new folder, with the requested changes" {
   local new
   stub_slurm
   printf '#!/bin/sh\n' >"$stub/squeue"
@@ -353,7 +353,7 @@ shown() {
   run -1 command_of resubmit nothing
 }
 
-@test "what was typed wrong" {
+@test "wrong arguments" {
   fails_with 2 "unknown command 'lst'" command_of lst
   run -0 command_of --help
   [[ $output == *'experiments.sh why JOB'* ]]
@@ -361,7 +361,7 @@ shown() {
   run -2 command_of list --last many
 }
 
-@test "python3 is older than 3.9, or missing: the environment's is taken, else one line says what to do" {
+@test "if python3 is older than 3.9 or missing, the environment's is used; without one a message says what to do" {
   local -r old=$BATS_TEST_TMPDIR/old
   made_run well 1 1
   state 1 completed
@@ -384,7 +384,7 @@ shown() {
   shown well completed
 }
 
-@test "stop: the stop file of what runs, for good; what waits or has ended is told; open shows the file" {
+@test "stop creates the stop file of running jobs, for good; it says which jobs wait or have ended; open shows the file" {
   made_run going 2 1
   state 1 running
   attempt 1 0 preempted
@@ -402,7 +402,7 @@ shown() {
   [[ -s $stop && ! -e ${stop%_1/stop}_0/stop && -z $output ]]
   [[ $stderr == "2: task 1 is asked to save and stop, by $stop"*'is not started again; to go on from there:  bash hpc/experiments.sh resubmit 2'* ]]
   [[ $stderr == *'waiting: waits in the queue, and nothing runs that could save: end it by  cancel waiting'*'over: has ended: nothing to stop' ]]
-  # When it has saved, it was the user who ended it, and nothing failed.
+  # When it has saved, the user has ended it, and nothing has failed.
   echo 'notice request' >"${stop%/stop}/cause"
   made=0
   echo failed >"$outputs/going_20260101-000001_1/task_1/state"
@@ -417,7 +417,7 @@ shown() {
   fails_with 1 'is neither a job' command_of stop 99
 }
 
-@test "a task that was stopped for good is not due for a restart" {
+@test "a task that was stopped for good is not restarted" {
   use_libraries common slurm restart
   interruption::id() { echo 1; }
   printf '#!/bin/sh\necho JobState=RUNNING\n' >"$STUB/scontrol"
@@ -432,7 +432,7 @@ shown() {
   [[ $output == *'not started again, as it was stopped by'* ]]
 }
 
-@test "without SCRATCH the profile of this cluster, by the name that Slurm has for it, says where the runs are" {
+@test "without SCRATCH, the profile for Slurm's name of this cluster says where the runs are" {
   export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config SITES_WORK=$SCRATCH
   made_run well 1 1
   state 1 completed
@@ -444,13 +444,13 @@ shown() {
   unset SCRATCH
   run -0 command_of list
   shown well completed
-  # Slurm is not asked where it is known.
+  # Slurm is not asked if the place is known.
   SCRATCH=$SITES_WORK run -0 command_of list
   : >"$STUB/job"
   fails_with 1 'SCRATCH is not set' command_of list
 }
 
-@test "a reader that has ended is no traceback" {
+@test "a reader that has ended causes no traceback" {
   local word
   local -a words
   made_run one 1 1

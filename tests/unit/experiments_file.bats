@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# From the configuration file to the program's arguments: hpc/job_submitter/experiments_file.sh and command.sh.
+# From the configuration file to the program's arguments (hpc/job_submitter/experiments_file.sh and command.sh).
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -11,14 +11,14 @@ setup() {
   config=$BATS_TEST_TMPDIR/"it's a file"
 }
 
-# read_file TEXT   The experiments of a file with this text.
+# read_file TEXT   Reads a file with this text.
 read_file() {
   printf '%s' "$1" >"$config"
   experiment_words=() experiment_lengths=()
   experiments_file::read "$config"
 }
 
-# words_are WORD...   What the program of the one experiment that was read would get, in this environment.
+# words_are WORD...   The program of the one experiment must get these words in this environment.
 words_are() {
   [[ ${#experiment_lengths[@]} == 1 ]]
   local -a got
@@ -54,7 +54,7 @@ words_are() {
   [[ ! -e canary && ! -e y ]]
 }
 
-@test "a line goes on after a backslash, the word too" {
+@test "a line continues after a backslash, and so does the word" {
   read_file $'run a \\\n  b\\\nc \'d\\\ne\' "f\\\ng"\n'
   words_are run a bc $'d\\\ne' fg
   read_file $'run a\\\\\n'
@@ -68,7 +68,7 @@ words_are() {
   words_are run $'a\nb  # c\n' $'d\n\n"e' f
 }
 
-@test "a quote that is never closed is told by its first line" {
+@test "a quote that is never closed is reported with the number of its first line" {
   fails_with 2 "line 2: a quote \('\) that is never closed" read_file $'one\nrun \'a\nb\nc\n'
   fails_with 2 'line 3: a quote \("\) that is never closed' read_file $'one\ntwo\nrun "a\\"\nb'
   fails_with 2 'never closed' read_file "it's"
@@ -80,45 +80,45 @@ words_are() {
   [[ ${experiment_words[*]@Q} == "'a' '1' 'b' "*" '4' 'd'" ]]
 }
 
-@test "files of Windows, and none at the end of the last line" {
+@test "files with Windows line ends, and no line end at the end of the file" {
   read_file $'run a \\\r\n  "b\r\nc"\r\n'
   words_are run a $'b\nc'
   read_file $'run a'
   words_are run a
 }
 
-@test "a carriage return of the user's own, quoted, stays" {
+@test "a quoted carriage return of the user's stays" {
   read_file $'run \\\n\'a\r\nb\' "c\r\nd\r\n" \'e\r\' "f\\\r\n" \r\n'
   words_are run $'a\r\nb' $'c\r\nd\r\n' $'e\r' $'f\\\r\n'
 }
 
-@test "a name in braces is replaced by the node's environment, once" {
+@test "a name in braces is replaced once, from the node's environment" {
   export NAME='two  words $(id) ${OTHER} $$ *' OTHER=x EMPTY=
   read_file 'run --dir=${NAME}/datasets "${NAME}" ${NAME}${OTHER} ${EMPTY} a${EMPTY}b'
   words_are run "--dir=$NAME/datasets" "$NAME" "${NAME}x" '' ab
 }
 
-@test "a dollar that is quoted or names nothing is text" {
+@test "a dollar that is quoted or has no name is text" {
   export NAME=x
   read_file "run '\${NAME}' \\\${NAME} \"\\\${NAME}\" \$\$ '\$\$' \$ \$5 \${} \${1} \${NAME:-y} \${NA ME} a\$ \"\$\" \"\$'\""
   words_are run '${NAME}' '${NAME}' '${NAME}' '$$' '$$' '$' '$5' '${}' '${1}' '${NAME:-y}' '${NA' 'ME}' 'a$' '$' "\$'"
 }
 
-@test "a name without braces stays text, with a warning" {
+@test "a name without braces is text, with a warning" {
   run --separate-stderr read_file 'run $HOME'
   [[ $status == 0 && $stderr == *'line 1: $HOME stays text: write ${HOME} to have it replaced' ]]
   read_file 'run $HOME/a'
   words_are run '$HOME/a'
 }
 
-@test "a name that is not set on the node is an error, by its name" {
+@test "a name that is not set on the node is an error that names it" {
   read_file 'run ${NOT_SET_ANYWHERE}'
   command::write "$BATS_TEST_TMPDIR/command" "${experiment_words[@]}"
   local -a got
   fails_with 1 '\$\{NOT_SET_ANYWHERE\}, and NOT_SET_ANYWHERE is not set on ' command::read "$BATS_TEST_TMPDIR/command" got
 }
 
-@test "names of the environment only, also those that the kit's scripts use themselves" {
+@test "only names of the environment, also names that the kit's scripts use themselves" {
   export name=a value=b file=c word=d text=e encoded=f status=g LC_ALL=C.UTF-8 command_words=h
   read_file 'run ${name} ${value} ${file} ${word} ${text} ${encoded} ${status} ${LC_ALL} ${command_words}'
   words_are run a b c d e f g C.UTF-8 h
@@ -131,20 +131,20 @@ words_are() {
   done
 }
 
-@test "{nodes}, {gpus} and {processes} are those of the job, outside of single quotes" {
+@test "{nodes}, {gpus} and {processes} have the job's values, but not in single quotes" {
   export NNODES=3 N_PROC=4 N_PROCESSES=12
   read_file "run --num_nodes {nodes} --gpus={gpus} --all {processes} \"{nodes}x{gpus}\" '{nodes}' \\{nodes} {node} \\\${nodes}"
   words_are run --num_nodes 3 --gpus=4 --all 12 3x4 '{nodes}' '{nodes}' '{node}' '${nodes}'
 }
 
-@test "settings in front of a command are env's" {
+@test "settings in front of a command are passed with env" {
   read_file $'SEED=1 NAME=\'two words\' python -m train'
   words_are env SEED=1 'NAME=two words' python -m train
   read_file 'run SEED=1'
   words_are run SEED=1
 }
 
-@test "shell operators are found, in whichever place of a word; in quotes they are text" {
+@test "shell operators are found anywhere in a word; in quotes they are text" {
   local line
   while IFS='|' read -r line index; do
     read_file "$line"
@@ -156,7 +156,7 @@ words_are() {
   [[ ${experiment_operators[*]@Q} == "'' ''" && ${experiment_lines[*]} == '2 4' ]]
 }
 
-@test "what a shell would replace is text, with a warning; not in quotes" {
+@test "what a shell would expand is text, with a warning; without a warning in quotes" {
   local line words
   while IFS='#' read -r line words; do
     run --separate-stderr read_file "$line"
@@ -203,7 +203,7 @@ words_are() {
   words_are run 'ü $(é)' ü ü $'\xff\xfe' $'\xe9\\' $'\xe9\\'
 }
 
-@test "a file of a megabyte is read" {
+@test "a file of a megabyte" {
   local word # one at a time its letters would take minutes
   printf -v word "'%010000d'" 7
   local -i i

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What several processes need of a file system that they share, also where it lacks something (hpc/lib/files.sh).
+# Shared files of several processes, also on file systems without locks or hard links (hpc/lib/files.sh).
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -8,7 +8,7 @@ setup() {
   cd -- "$BATS_TEST_TMPDIR" || return
 }
 
-# stub NAME LINE...   A command that is first in PATH.
+# stub NAME LINE...   Makes a command that is first in PATH.
 stub() {
   mkdir -p -- stubs
   printf '%s\n' '#!/bin/sh' "${@:2}" >"stubs/$1"
@@ -17,7 +17,7 @@ stub() {
   hash -r
 }
 
-# one_of_many FILE   Twenty processes at the same time: one makes the file, and its content is whole.
+# one_of_many FILE   Twenty processes run at the same time; exactly one must make the file, with complete content.
 one_of_many() {
   local i
   local -a processes=()
@@ -45,12 +45,12 @@ one_of_many() {
   one_of_many 'a file'
 }
 
-@test "a link whose answer got lost is a link" {
+@test "a hard link whose answer was lost counts" {
   stub ln '/bin/ln "$@"; exit 1'
   one_of_many 'a file'
 }
 
-@test "what cannot be written is told from what is there" {
+@test "an error shows why a file cannot be written" {
   local got=0
   files::create_once none/file <<<x 2>/dev/null || got=$?
   [[ $got == 2 ]]
@@ -68,7 +68,7 @@ one_of_many() {
   files::lock _second lock try
 }
 
-@test "a file system without locks: a warning, and on" {
+@test "a file system without locks: a warning, then it continues" {
   stub flock 'echo "flock: 9: Function not implemented" >&2; exit 69'
   local _lock=''
   run -0 --separate-stderr files::lock _lock lock
@@ -76,7 +76,7 @@ one_of_many() {
   run -0 --separate-stderr files::lock _lock lock try
 }
 
-@test "without locks the warning comes once for a folder; nobody waits, and the ranks are waited for all the same" {
+@test "without locks one warning for each folder; nobody waits for a lock, but the ranks are still waited for" {
   stub flock 'echo "flock: 9: Function not implemented" >&2; exit 69'
   twice() {
     local _one='' _two=''
@@ -86,7 +86,7 @@ one_of_many() {
   run -0 --separate-stderr twice
   [[ $stderr == *'has no locks'* && $stderr != *$'\n'* ]]
 
-  # Of a job's own folder: who has it open (hpc/job/lib/local_disk.sh).
+  # Find out who has a job's own folder open (hpc/job/lib/local_disk.sh).
   use_libraries local_disk
   export SLURM_TMPDIR=$BATS_TEST_TMPDIR/'a [disk]'
   mkdir -p -- "$SLURM_TMPDIR/.hpc_kit"
@@ -95,7 +95,7 @@ one_of_many() {
   wait_until 10 test -e "/proc/$rank/fd/10"
   local_disk::wait_until_free 60
   run ! kill -0 "$rank"
-  # And not for longer than that.
+  # It must not wait longer than that.
   (local_disk::hold && exec sleep 60) 3>&- &
   local -r other=$!
   wait_until 10 test -e "/proc/$other/fd/10"
@@ -105,7 +105,7 @@ one_of_many() {
   kill "$other"
 }
 
-@test "folders of others on a shared scratch: one line says whose it is, and what to do" {
+@test "folders of other users on a shared scratch: one line says whose it is and what to do" {
   ((UID == 0)) || skip 'only root is two users'
   local shared # not in the folder of bats, which is closed to others
   shared=$(mktemp -d)
@@ -118,7 +118,7 @@ one_of_many() {
   fails_with 1 "you cannot write into '.*/theirs', which belongs to .* \(group .*, mode 2755\): take a SCRATCH of your own, or .*chmod -R g\+rwX" \
     env -u BASH_ENV setpriv --reuid=23456 --regid=23456 --clear-groups bash -c 'source "$1/hpc/lib/common.sh"; source "$1/hpc/lib/files.sh"; files::check_writable "$2/mine" "$3/mine/x"' - \
     "$shared" /tmp "$shared/theirs"
-  # The submitter, of a project that another user has sent runs of.
+  # The submitter in a project whose runs another user has submitted.
   BATS_TEST_TMPDIR=$shared make_project
   BATS_TEST_TMPDIR=$shared stub_slurm
   mkdir -p -- "$project/environment/bin" "$shared/scratch/${project##*/}/hpc_outputs"
@@ -135,6 +135,6 @@ one_of_many() {
   fails_with 1 "pipe' is in the way" files::check_writable "$BATS_TEST_TMPDIR/pipe/y"
 }
 
-@test "a lock that cannot be written: whose folder it is, in one line" {
+@test "a lock that cannot be written: one line says whose folder it is" {
   fails_with 1 "cannot write 'none/lock'" files::lock lock none/lock
 }

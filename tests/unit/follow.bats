@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# How often --follow asks Slurm's controller: hpc/lib/follow.sh, with a clock that runs by itself.
+# How often --follow asks Slurm's controller (hpc/lib/follow.sh), with a simulated clock.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -19,7 +19,7 @@ slurm_says() {
   printf 'JobId=7 JobState=%s Restarts=0 ExitCode=%s Partition=main\n' "$1" "$2" >"$ASKED.answer"
 }
 
-# Each turn of the loop is 15 s long; at each, what the test wants to happen.
+# Each turn of the loop is 15 s long; in each turn the test can cause an event.
 sleep() {
   SECONDS=$((SECONDS + 15))
   at_turn "$((SECONDS / 15))"
@@ -29,7 +29,7 @@ asked() {
   wc -l <"$ASKED"
 }
 
-# states N STATE   Of tasks 1 to N.
+# states N STATE   Sets the state of tasks 1 to N.
 states() {
   local -i task
   for ((task = 1; task <= $1; task++)); do
@@ -38,7 +38,7 @@ states() {
   done
 }
 
-@test "for ten minutes: a question a minute, and the end is seen from the files" {
+@test "for ten minutes one question a minute; the end is seen in the files" {
   states 1 running
   # shellcheck disable=SC2317 # the stub of sleep calls it
   at_turn() {
@@ -54,7 +54,7 @@ states() {
   (($(<"$ASKED.before") <= 13 && $(asked) <= $(<"$ASKED.before") + 1))
 }
 
-@test "tasks of an array that end one after the other are no reason to ask; that all have is" {
+@test "the end of single tasks of an array causes no question, the end of all does" {
   states 40 enqueued
   at_turn() {
     echo completed >"$run_directory/task_$(($1 > 40 ? 40 : $1))/state"

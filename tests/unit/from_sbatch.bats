@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# hpc/adopt.sh --from: what is read in scripts of sbatch, what is said, what is written and what stays. Whether a proposal asks Slurm
-# for the same: cluster/from_sbatch.bats. UPDATE_FROM_SBATCH=1 writes golden/from_sbatch_said.txt anew.
+# hpc/adopt.sh --from: what it reads in scripts of sbatch, what it reports, what it writes and what stays. cluster/from_sbatch.bats tests
+# whether a proposal asks Slurm for the same. UPDATE_FROM_SBATCH=1 writes golden/from_sbatch_said.txt again.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/../from_sbatch.bash"
@@ -11,7 +11,7 @@ setup() {
   mkdir -p -- "$project" "$scripts" "$BATS_TEST_TMPDIR/home"
   : >"$project/train.py"
   export HOME=$BATS_TEST_TMPDIR/home SCRATCH=/scratch/me USER=me
-  # No Slurm of this machine has a profile for these.
+  # No Slurm of this machine may give a profile.
   PATH=$(path_without sbatch scontrol)
 }
 
@@ -20,17 +20,17 @@ from() {
   bash "$checkout/hpc/adopt.sh" --from "$@"
 }
 
-# script NAME LINE...   With a line #SBATCH.
+# script NAME LINE...   Writes a script with these lines and a line #SBATCH.
 script() {
   printf '%s\n' '#!/bin/bash' '#SBATCH --time=1:00:00 --mem=1G -c 1' "${@:2}" >"$scripts/$1.sbatch"
 }
 
-# lines NAME   Of its configuration, without comments.
+# lines NAME   Prints the lines of its configuration without comments.
 lines() {
   grep -v '^#' "$project/experiment_configurations_$1.txt"
 }
 
-@test "what is taken over of 32 scripts in the styles of sites and frameworks, and what is said" {
+@test "what is taken over from 32 scripts in the styles of sites and frameworks, and what is reported" {
   from_sbatch::project "$project"
   run --separate-stderr from "$from_sbatch_scripts" --dry-run "$project"
   [[ $status == 0 ]] || { printf '%s\n' "$stderr" && return 1; }
@@ -42,7 +42,7 @@ lines() {
   [[ ! -e $project/hpc && ! -e $project/.env ]]
 }
 
-# make_cases   Each is a script of its own; once for the file.
+# make_cases   Makes a script for each case, once for the file.
 make_cases() {
   local line number=0
   local -a body=()
@@ -66,9 +66,9 @@ make_cases() {
   mv -- "$said.partial" "$said"
 }
 
-# Each case is a script, up to an empty line: what it has, then `=> LINE` for each line of the configuration, `+> WORDS` for what the
-# proposed command has, and `!> WORDS` for what is said.
-@test "words, variables, branches, loops and arrays are read as bash would" {
+# Each case is a script up to an empty line, followed by `=> LINE` for each line of the configuration, `+> WORDS` for words of the proposed
+# command, and `!> WORDS` for messages.
+@test "words, variables, branches, loops and arrays are read as bash reads them" {
   local line number=1 kind name missing=0
   make_cases
   while IFS= read -r line; do
@@ -89,7 +89,7 @@ make_cases() {
   ((number > 30 && missing == 0))
 }
 
-@test "the program gets the words that bash itself gives it (python is a stub that writes them down)" {
+@test "the program gets the words that bash itself gives it (python is a stub that records them)" {
   local file name compared=0 bin=$BATS_TEST_TMPDIR/bin
   make_cases
   mkdir -- "$bin" "$project/src"
@@ -99,7 +99,7 @@ make_cases() {
   cd -- "$project"
   for file in "$scripts"/*.sbatch; do
     name=${file##*/} name=${name%.sbatch}
-    # What a job alone knows, and what bash leaves to srun.
+    # These values exist only in a job, or bash leaves them to srun.
     if grep -qE 'srun|conda|expr|\$1 |"\$@"$|\bcd ' "$file" && ! grep -q '^run()' "$file"; then continue; fi
     WORDS=$BATS_TEST_TMPDIR/words python3 "$BATS_TEST_DIRNAME/from_sbatch_oracle.py" "$file" "$checkout/hpc/job_submitter/experiments_file.py" \
       "$project/experiment_configurations_$name.txt" "$(grep "^submit .*$name.txt" "$said")" "$bin" || {
@@ -111,7 +111,7 @@ make_cases() {
   ((compared > 25))
 }
 
-@test "nothing of a script is run, however it is written" {
+@test "no command of a script is executed, however it is written" {
   script all 'touch canary' '$(touch canary)' 'x=`touch canary`' 'source ./touch.sh' 'cat <(touch canary)' 'eval "touch canary"' \
     'bash -c "touch canary"' 'python -c "open(\"canary\", \"w\")"' 'A=$((x[$(touch canary)]))' 'trap "touch canary" EXIT' \
     'export B="$(touch canary)"' 'python train.py "`touch canary`" "$(touch canary)" ${x:-$(touch canary)} $((1 + $(touch canary)))' \
@@ -120,7 +120,7 @@ make_cases() {
   cd -- "$project"
   run from "$scripts/all.sbatch" "$project"
   [[ $status == 0 ]]
-  # What was written is read, too: a profile is sourced.
+  # Read what was written, too, because a profile is sourced.
   local -A site=()
   # shellcheck source=/dev/null
   source "$project/hpc/clusters/from_all.sh"
@@ -128,7 +128,7 @@ make_cases() {
   [[ -z $(find "$BATS_TEST_TMPDIR" -name 'canary') ]]
 }
 
-@test "keys go to .env, which is its owner's, and nowhere else" {
+@test "keys go to .env, which only its owner can read, and nowhere else" {
   script keys 'export WANDB_API_KEY=wandbwandbwandb' 'OPENAI_API_KEY="sk-openaiopenai" python other.py' 'HF_TOKEN=hf_hugginghugging' \
     'huggingface-cli login --token $HF_TOKEN' 'wandb login 0123456789abcdef0123456789abcdef01234567' \
     'curl -H "Authorization: hf_inacurlcommand" x' 'srun python train.py --api-key=secretargument --max_tokens 100 --db "$WANDB_API_KEY"'
@@ -145,7 +145,7 @@ make_cases() {
   [[ $(grep -v '^#' "$project/experiment_configurations.txt") == 'python train.py --api-key=${API_KEY} --max_tokens 100 --db ${WANDB_API_KEY}' ]]
 }
 
-@test "what lies in the project stays; the same again changes nothing" {
+@test "existing files of the project stay; a second call changes nothing" {
   script one 'module load a' 'export A=1 B=2 C="a b"' 'python train.py'
   printf 'mine 1\n' >"$project/experiment_configurations.txt"
   printf 'B=mine' >"$project/.env"
@@ -163,7 +163,7 @@ make_cases() {
   diff <(grep -v from_one "$BATS_TEST_TMPDIR/before") <(find "$project" ! -type d ! -name .installed ! -name 'from_one.sh*' -printf '%P %T@ %s\n' | sort)
 }
 
-@test "an environment or an image of the script needs no venv/create.sh; a module command that is not here is noted" {
+@test "an environment or image of the script needs no venv/create.sh; a missing module command is reported" {
   script bare 'module load a' 'python train.py'
   script made 'source /envs/x/bin/activate' 'python train.py'
   unset -f module
@@ -184,13 +184,13 @@ make_cases() {
   [[ $stderr == *'next: look'* && $stderr != *'create.sh'* ]]
 }
 
-# refused PATTERN [ARGUMENT...]   Nothing is written.
+# refused PATTERN [ARGUMENT...]   The call must be refused and write nothing.
 refused() {
   fails_with 2 "$1" from "${@:2}"
   [[ -z $(find "$project" -newer "$BATS_TEST_TMPDIR/stamp" ! -type d) ]]
 }
 
-@test "what is no script of sbatch is refused, and nothing is written" {
+@test "files that are no scripts of sbatch are refused, and nothing is written" {
   touch -- "$BATS_TEST_TMPDIR/stamp"
   cd -- "$scripts"
   refused 'there is no such file' missing.sbatch "$project"
@@ -216,11 +216,11 @@ refused() {
   script good 'python train.py'
   refused '--from and a command behind -- contradict' good.sbatch "$project" -- python train.py
   fails_with 2 'say which script' bash "$checkout/hpc/adopt.sh" --from
-  # One that is wrong among several.
+  # One wrong file among several.
   refused 'there is no #SBATCH line' good.sbatch plain.sh "$project"
 }
 
-@test "on a site that has a profile, the new one builds on it (the cluster's name comes from a stub)" {
+@test "on a site with a profile, the new profile builds on it (the cluster's name comes from a stub)" {
   local -A site=()
   mkdir -- "$BATS_TEST_TMPDIR/stub"
   printf '#!/bin/sh\nprintf "ClusterName = narval\\n"\n' >"$BATS_TEST_TMPDIR/stub/scontrol"
@@ -235,7 +235,7 @@ refused() {
   [[ ${site[modules]} == cuda && -n ${site[gpus_per_node]} ]]
 }
 
-@test "several files, and the repository around them where no folder is given" {
+@test "several files, and the repository around them if no folder is given" {
   git -C "$project" init --quiet
   mkdir -- "$project/jobs"
   script one 'python train.py --a 1'

@@ -1,7 +1,8 @@
-"""Compares a script of sbatch, run by bash, with the configuration that adopt.sh --from has made of it.
+"""Runs a script of sbatch with bash and compares it with the configuration that adopt.sh --from has made of it.
 
-from_sbatch_oracle.py SCRIPT READER CONFIGURATION COMMAND BIN   READER: experiments_file.py; COMMAND: what is proposed;
-BIN: a folder with a python that writes its words to the file WORDS. Exit status 1, and both, where they differ.
+from_sbatch_oracle.py SCRIPT READER CONFIGURATION COMMAND BIN   READER: experiments_file.py; COMMAND: the proposed
+command; BIN: a folder with a python that writes its words to the file WORDS. Exit status 1, and both lists, if they
+differ.
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 
 def indices(script):
-    """Of the script's array; one run where it has none."""
+    """Return the task numbers of the script's array; one run if it has none."""
     found = re.search(r"--array=([\d,:-]+)", script)
     if not found:
         return [None]
@@ -21,7 +22,7 @@ def indices(script):
 
 
 def by_bash(script, folder):
-    """What the program is given: a list of words for each time that it is started."""
+    """Return what the program gets: a list of words for each time that the script starts it."""
     listed = indices(Path(script).read_text())
     words = Path(os.environ["WORDS"])
     words.unlink(missing_ok=True)
@@ -39,7 +40,7 @@ def by_bash(script, folder):
 
 
 def by_kit(reader, configuration, command):
-    """The same, of the lines, with the seeds of --repeat."""
+    """Return the same for the lines of the configuration, with the seeds of --repeat."""
     done = subprocess.run([sys.executable, reader, configuration, "test"], check=True, capture_output=True, text=True)
     heads, *fields = done.stdout.split("\0")
     repeat, base = (re.search(pattern, command) for pattern in (r"--repeat (\d+)", r"--seed-base (\d+)"))

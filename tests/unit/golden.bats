@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# What sbatch is given, for each way to say a request: tests/golden/sbatch_argv.txt. To change it, add `$ OPTIONS`
-# lines there or change the kit, and let it be written anew; the difference is what to review:
+# The arguments that sbatch gets for each form of a request: tests/golden/sbatch_argv.txt. To change it, add `$ OPTIONS` lines there or
+# change the kit, write it again and review the difference:
 #   UPDATE_GOLDEN=1 bats tests/unit/golden.bats && git diff tests/golden
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
@@ -12,7 +12,7 @@ setup() {
   export SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default LC_ALL=C.UTF-8
   golden::project
   cd -- "$project" || return
-  # A Slurm that does not answer, so that the request is not compared with any cluster.
+  # This Slurm does not answer, so that no request is compared with a cluster.
   mkdir -- "$BATS_TEST_TMPDIR/bin"
   printf '#!/bin/sh\n: >>"%s"\nexit 1\n' "$BATS_TEST_TMPDIR/sbatch was called" >"$BATS_TEST_TMPDIR/bin/sbatch"
   printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/scontrol"
@@ -20,7 +20,7 @@ setup() {
   PATH=$BATS_TEST_TMPDIR/bin:$PATH
 }
 
-# argv OPTIONS   What a dry run would give to sbatch.
+# argv OPTIONS   Prints the arguments that a dry run would give to sbatch.
 argv() {
   local -a options words
   local line
@@ -54,8 +54,8 @@ argv() {
   ((${#golden_options[@]} >= 60))
   [[ -z $(printf '%s\n' "${golden_options[@]}" | sort | uniq --repeated) ]]
 
-  # These give no job, show one or its id, make it two, need a sweep's file, pack a gigabyte (staging.bats), run in an allocation
-  # (here.bats), or are SkyPilot's (sky.bats).
+  # These options submit no job, print a job or its id, submit two jobs, need a sweep's file, pack a gigabyte (staging.bats), run in an
+  # allocation (here.bats) or belong to SkyPilot (sky.bats).
   local -r without=' help version json dry_run confirm follow here pack_in_job pack_partition pack_time rapid_cycle cycle_partition stage_venv sweep_config backend on_demand disk_size infra secret '
   local name spelling all
   printf -v all ' %s \n' "${golden_options[@]}"

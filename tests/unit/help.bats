@@ -4,12 +4,12 @@
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
-# commands   What people call, from the checkout's root.
+# commands   Prints the users' commands, relative to the checkout.
 commands() {
   cd -- "$checkout" && printf '%s\n' hpc/*.sh venv/{create,run}.sh singularity/{build,run}.sh tests/run.sh
 }
 
-# help_of COMMAND ARGUMENT...   Without a Slurm, a SCRATCH or a terminal.
+# help_of COMMAND ARGUMENT...   Runs it without Slurm, SCRATCH and a terminal.
 help_of() {
   PATH=/usr/bin:/bin env -u SCRATCH bash "$checkout/$1" "${@:2}" </dev/null
 }
@@ -18,7 +18,7 @@ submitter_help() {
   help_of hpc/job_submitter.sh --help "$@"
 }
 
-# define_options   Those of the submitter.
+# define_options   Defines the submitter's options.
 define_options() {
   use_libraries common checks options option_table
   option_table::define
@@ -44,7 +44,7 @@ define_options() {
   while read -r command; do
     page=$(help_of "$command" --help all)
     [[ $(grep -E '^[A-Z ]+$' <<<"$page" | paste -sd ,) =~ ^NAME,SYNOPSIS,DESCRIPTION(,ARGUMENTS)?(,OPTIONS)?(,ENVIRONMENT)?(,FILES)?(,EXIT\ STATUS)?,SEE\ ALSO,VERSION$ ]]
-    # All words of the comment, in any order of lines.
+    # Compare all words of the comment, in any order of lines.
     words=" $(tr -s ' \n' ' ' <<<"$page") "
     while read -r words_wanted; do
       if [[ ${words,,} != *" ${words_wanted,,} "* ]]; then
@@ -55,7 +55,7 @@ define_options() {
   done < <(commands)
 }
 
-@test "the pages and commands of See also are there" {
+@test "the pages and commands of See also exist" {
   local command name
   while read -r command; do
     for name in $(help_of "$command" --help 'see also' | tail -n +2 | tr ',;' '  '); do
@@ -64,7 +64,7 @@ define_options() {
   done < <(commands)
 }
 
-@test "a group of options by its name, by a unique beginning, in any case of letters" {
+@test "a group of options by its name or a unique beginning, in upper or lower case" {
   define_options
   local name heading=''
   local -A wanted=()
@@ -80,7 +80,7 @@ define_options() {
   [[ $(submitter_help sl | head -n 1) == ' Slurm:' ]]
 }
 
-@test "one option, by each of its spellings; what is unknown or not unique names the groups" {
+@test "one option, by each of its spellings; for an unknown or ambiguous name the groups are listed" {
   define_options
   local spelling
   for spelling in "${!options_owner[@]}"; do
@@ -103,13 +103,13 @@ define_options() {
   [[ $(help_of hpc/adopt.sh --help --force) == *upgrade* ]]
 }
 
-@test "help needs no right options beside it; what stands behind -- is another program's" {
+@test "help ignores wrong options beside it; what stands behind -- belongs to another program" {
   [[ $(help_of hpc/job_submitter.sh --gpus many --nonsense -h) == "$(submitter_help)" ]]
   fails_with 2 "'/nowhere' is not a folder" help_of hpc/adopt.sh /nowhere -- python --help
   fails_with 1 'no environment|.' env VIRTUAL_ENV_DIRECTORY=/nowhere bash "$checkout/venv/run.sh" python --help
 }
 
-@test "help and version are no settings of the environment" {
+@test "the environment cannot set help and version" {
   use_libraries common checks options
   options::add_help
   # shellcheck disable=SC2034 # given by name
@@ -138,8 +138,8 @@ define_options() {
   [[ $(bash "$project/hpc/doctor.sh" --version) == 'hpc kit unknown' ]]
 }
 
-@test "no command colours what it prints" {
-  # One clears a line, or the screen; a pipe gets neither.
+@test "no command prints colours" {
+  # One command clears a line or the screen, but not in a pipe.
   run -1 git -C "$checkout" grep -nE '(\\e|\\033|\\x1b)\[[0-9;]*m' -- hpc venv singularity ':!*sky.sh'
   [[ -z $output ]]
 }

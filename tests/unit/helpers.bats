@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# tests/helpers.bash itself.
+# Tests of tests/helpers.bash.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
-@test "path_without: no program is lost but the named one, and none of the machine's is changed" {
+@test "path_without: only the named program is missing, and no file of the machine changes" {
   mkdir -- "$BATS_TEST_TMPDIR/bin"
   printf '#!/bin/sh\n' >"$BATS_TEST_TMPDIR/bin/runtime one"
   printf '#!/bin/sh\n' >"$BATS_TEST_TMPDIR/bin/runtime two"
@@ -16,7 +16,7 @@ source "$BATS_TEST_DIRNAME/../helpers.bash"
   [[ -x $BATS_TEST_TMPDIR/bin/runtime\ one ]]
 }
 
-@test "wait_until: as soon as it succeeds; in vain, it says for what" {
+@test "wait_until returns as soon as the command succeeds; after the time-out it names the command" {
   local tries=0
   third() { ((++tries == 3)); }
   wait_until 60 third
@@ -25,7 +25,7 @@ source "$BATS_TEST_DIRNAME/../helpers.bash"
   [[ $status == 1 && $stderr == 'in vain for '[0-9]' s: test -e /no where' ]] # a second may begin meanwhile
 }
 
-@test "no script of a test has what bash 4.4 lacks" {
+@test "no script of a test uses what bash 4.4 lacks" {
   run -127 bash -uc 'echo "$EPOCHSECONDS"'
   [[ $output == *'EPOCHSECONDS: unbound variable' ]]
 }

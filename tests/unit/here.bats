@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# job_submitter.sh --here: what is refused, and what an allocation gives where the user names nothing. Slurm is a stub: its jobs
-# are those of other users, of sites with uneven nodes and the like, which the pocket cluster has not. tests/cluster/here.bats runs it.
+# job_submitter.sh --here: what is refused, and which values come from the allocation. Slurm is a stub with allocations that the pocket
+# cluster does not have: of other users, of sites with uneven nodes and so on. tests/cluster/here.bats runs it on the pocket cluster.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -32,7 +32,7 @@ STUB
   mkdir -p -- "$SCRATCH"
 }
 
-# allocation [STATE] [UID] [NODES...]   NODES: words of scontrol about what the job has on some nodes.
+# allocation [STATE] [UID] [NODES...]   Sets what scontrol shows. NODES: scontrol's words about the job's share of some nodes.
 allocation() {
   local -r ends=$(date --date='+1 hour' +%FT%T)
   local -r nodes=${*:3}
@@ -41,7 +41,7 @@ allocation() {
     "${nodes:-Nodes=cn-[7-8] CPU_IDs=0-7,16-23 Mem=65536 GRES=gpu:a100:2(IDX:0-1)} MinCPUsNode=8" >"$stub/job"
 }
 
-# nothing_written   Neither on scratch nor in the queue.
+# nothing_written   There must be nothing on scratch and nothing in the queue.
 nothing_written() {
   [[ -z $(ls -A -- "$SCRATCH") && ! -e $RECORD ]]
 }
@@ -51,7 +51,7 @@ refused() {
   nothing_written
 }
 
-@test "options that need the queue, or several jobs, are refused by name and value" {
+@test "options that need the queue or several jobs are refused with name and value" {
   local option
   local -a words
   for option in '--dependency afterok:7' '--begin now+1hour' '--partition main' '--account mine' '--qos high' '--reservation r' \
@@ -63,7 +63,7 @@ refused() {
   refused 2 '--here means nothing with --backend sky' submitter --backend sky --here --gpus 0
 }
 
-@test "what is no allocation is refused" {
+@test "a number that is no allocation of this user's is refused" {
   refused 2 "'x7' is no job id" submitter --here x7
   SLURM_JOB_ID='' refused 2 'SLURM_JOB_ID is not set' submitter --here
   allocation RUNNING 4711
@@ -84,7 +84,7 @@ refused() {
   refused 1 'does not answer|no job 42' submitter --here
 }
 
-@test "what the allocation has not is refused: the node with the least counts" {
+@test "a request for more than the allocation has is refused; the node with the least counts" {
   allocation RUNNING "$(id -u)" 'Nodes=cn-7 CPU_IDs=0-7 Mem=65536 GRES=gpu:a100:4(IDX:0-3)' 'Nodes=cn-8 CPU_IDs=0-3 Mem=8192 GRES=gpu:a100:2(IDX:0,2)'
   refused 1 '--num-nodes 3: job 42 has 2' submitter --here --num-nodes 3
   refused 1 '--gpus 3: job 42 has 2 on cn-8' submitter --here --gpus 3
@@ -103,7 +103,7 @@ refused() {
   refused 2 'runs one task, and this request has 4' submitter --here --repeat 4
 }
 
-@test "a run that lives in the allocation, and steps that one has left, are refused; steps of the user's are told" {
+@test "a run that is active in the allocation, and steps that a run has left, are refused; the user's own steps are reported" {
   printf '42.0|here_20261129-160000_77\n42.1|ranks\n' >"$stub/steps"
   refused 1 'a run of the kit is in job 42 already' submitter --here
   printf '42.1|ranks\n42.2|keeper\n' >"$stub/steps"
@@ -113,7 +113,7 @@ refused() {
   [[ $stderr == *'runs steps of yours already (42.3)'* ]]
 }
 
-# facts_of OPTION...   Of a run whose srun ends at once; it is the stub's, and starts no step.
+# facts_of OPTION...   Prints facts of a run whose srun, a stub, ends at once without a step.
 facts_of() {
   printf '#!/bin/sh\nexit 1\n' >"$stub/srun"
   cat >"$stub/setsid" <<'STUB'
@@ -130,7 +130,7 @@ STUB
   source "$stub/facts"
 }
 
-@test "nodes, GPUs, cores, memory and time that are not named are the allocation's; a step that does not start leaves nothing" {
+@test "nodes, GPUs, cores, memory and time come from the allocation by default; a step that does not start leaves nothing" {
   export SLURM_NTASKS=9 SLURM_CPUS_PER_TASK=7 SLURM_OVERCOMMIT=1
   facts_of --here
   ((status == 1))
@@ -143,14 +143,14 @@ STUB
   [[ ! -e $RECORD ]] # no sbatch
 }
 
-@test "a part of the allocation's GPUs is what the ranks are given, and none where none are asked for" {
+@test "the ranks get a part of the allocation's GPUs if one is requested, and none if none is" {
   facts_of --here --gpus 1 --num-nodes 1
   [[ ${fact[here_gres]} == gpu:1 && ${fact[here_nodes]} == cn-7 ]]
   facts_of --here 42 --gpus 0
   [[ ${fact[here_gres]} == none && ${fact[processes_per_node]} == 1 ]]
 }
 
-@test "--time shorter than what is left counts; a longer one does not, and that is told" {
+@test "--time counts if it is shorter than the remaining time; a longer one has no effect, which is reported" {
   facts_of --here --time 10
   [[ ${fact[here_seconds]} == 600 ]]
   facts_of --here --time 12:00:00

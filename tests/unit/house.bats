@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
-# The rules of the house: house.py reads them off the files; here it is tried on a small house with one fault each, and on
-# the real one. And bash sources all libraries of a side twice, and backwards.
+# The rules of the house. house.py checks the files; here it runs on a small house with one fault each and on the real one. bash also
+# sources all libraries of a side twice, forwards and backwards.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
-# A small house without a fault: a command with its private part, a library, and a job with its part.
+# Make a small house without a fault: a command with its private part, a library, and a job with its part.
 setup() {
   house=$BATS_TEST_TMPDIR/house
   mkdir -p -- "$house"/hpc/{lib,greet,clusters,job/lib} "$house"/{venv,singularity}
@@ -22,12 +22,12 @@ write() {
   printf '%s\n' "${@:2}" >"$house/$1"
 }
 
-# add FILE LINE...   At the end.
+# add FILE LINE...   Adds the lines at the end.
 add() {
   printf '%s\n' "${@:2}" >>"$house/$1"
 }
 
-# finds LINE...   house.py prints these lines and no other.
+# finds LINE...   house.py must print these lines and no others.
 finds() {
   local wanted=''
   if (($# > 0)); then printf -v wanted '%s\n' "$@"; fi
@@ -40,7 +40,7 @@ finds() {
   finds
 }
 
-@test "a cycle between modules, also over a third" {
+@test "a cycle between modules, also through a third one" {
   write hpc/lib/a.sh '# shellcheck shell=bash' 'a::do() {' '  b::do' '}'
   write hpc/lib/b.sh '# shellcheck shell=bash' 'b::do() {' '  c::do' '}'
   write hpc/lib/c.sh '# shellcheck shell=bash' 'c::do() {' '  [[ -z $1 ]] || a::do' '}'
@@ -69,7 +69,7 @@ finds() {
   finds
 }
 
-@test "a function that nobody defines, one that nobody uses, one of another's name" {
+@test "a function that is not defined, one that is not used, one with another file's prefix" {
   add hpc/greet.sh 'words::sing'
   finds 'hpc/greet.sh:8: nobody defines words::sing'
   setup
@@ -83,7 +83,7 @@ finds() {
   finds
 }
 
-@test "a header that says what is needed; too many files; a file that is nothing" {
+@test "a header that lists the required files; too many files; a file that is nothing" {
   write hpc/job/lib/disk.sh '# shellcheck shell=bash' '# Disks. Needs common.sh' '# and no other.' '' 'disk_size=1' '# Needs x.sh'
   finds 'hpc/job/lib/disk.sh:2: the header says what it needs: the files say that already'
   setup
@@ -117,7 +117,7 @@ finds() {
   finds "hpc/greet.sh:9: read -d '' loses the NUL behind half a character: LC_ALL=C IFS= read"
 }
 
-@test "| grep -q; what bash 4.4 has not; local x=\$( )" {
+@test "| grep -q; what bash 4.4 lacks; local x=\$( )" {
   add hpc/greet.sh 'ls | grep -q x' 'ls |' '  LC_ALL=C grep -E --quiet x' 'grep -q x file || ls | grep x' 'now=$EPOCHSECONDS' 'wait -n -p pid' 'echo "${x@L}"' \
     'echo "${x@Q}" $EPOCH %Q' 'local x=$(ls)' 'local -r y="${z#w}" x="a$(ls)"' 'local -r n=$((1 + 1)) x=${y:-z}' 'local x # =$(ls)'
   finds 'hpc/greet.sh:8: | grep -q: under pipefail a match may be a failure; grep -c >/dev/null' \
@@ -126,7 +126,7 @@ finds() {
     'hpc/greet.sh:16: a failure of $( ) is lost: declare first, then assign' 'hpc/greet.sh:17: a failure of $( ) is lost: declare first, then assign'
 }
 
-@test "the readers of pipes; the status of wait; one question to Slurm" {
+@test "readers of pipes; the status of wait; one question to Slurm" {
   mkdir -- "$house/hpc/pocket_cluster"
   write hpc/pocket_cluster/up.sh '#!/usr/bin/env bash' 'squeue --noheader'
   add hpc/job/batch.sh 'ls | head -n 1' 'ls | grep -m 1 x' 'ls | awk "{ exit }"' 'ls | sed 2q' 'head -c 1 file; grep -m 1 x file; ls | sed s/q/x/' \
@@ -140,7 +140,7 @@ finds() {
     'hpc/job/batch.sh:12: one silent answer decides: slurm::ask' 'hpc/job/batch.sh:13: one silent answer decides: slurm::ask'
 }
 
-@test "a module that is sourced for nothing, and one that is not sourced" {
+@test "a module that is sourced but not used, and one that is used but not sourced" {
   write hpc/lib/spare.sh '# shellcheck shell=bash' 'spare::use() {' '  other::use' '}' 'spare::never() {' '  missing::use' '}'
   write hpc/lib/other.sh '# shellcheck shell=bash' 'other::use() {' '  :' '}'
   write hpc/lib/missing.sh '# shellcheck shell=bash' 'missing::use() {' '  spare_never=1' '}'
@@ -151,8 +151,8 @@ finds() {
     'hpc/lib/spare.sh:3: hpc/greet.sh runs it, and does not source hpc/lib/other.sh, which has other::use'
 }
 
-# sources_well SHELL FILE...   In this order and backwards, each twice: no failure, and no array that another has filled
-# is emptied.
+# sources_well SHELL FILE...   Sources them in this order and backwards, each twice. Nothing may fail, and no file may empty an array that
+# another file has filled.
 sources_well() {
   local -r shell=$1
   local -a files=("${@:2}") backwards=()
@@ -191,12 +191,12 @@ exit "$house_wrong"
 SCRIPT
 }
 
-# libraries FOLDER...   The files in them that are no scripts.
+# libraries FOLDER...   Prints the files in them that are no scripts.
 libraries() {
   find "${@/#/$checkout/}" -maxdepth 1 -name '*.sh' -type f -exec awk 'FNR == 1 && !/^#!/ { print FILENAME }' {} + | LC_ALL=C sort
 }
 
-@test "the check of sourcing finds a constant, an emptied array and an order" {
+@test "the check of sourcing finds a constant, an emptied array and a dependence on the order" {
   cd -- "$house/hpc/lib"
   sources_well bash "$PWD/common.sh"
   write hpc/lib/constant.sh 'readonly constant=1'
@@ -232,7 +232,7 @@ libraries() {
   finds
 }
 
-@test "squeue shows what is hidden, too: a job in a partition that the site hides is no job that has ended" {
+@test "each squeue also shows hidden partitions: a job there must not look as if it had ended" {
   cd -- "$checkout"
   run -1 bash -c 'grep -rnE "squeue\"?,? \"?--" hpc --include=*.sh --include=*.py | grep -v -- --all'
   [[ -z $output ]]
