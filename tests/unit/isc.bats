@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# What the keys of .isc files become (hpc/job_submitter/isc.py, hpc/job_submitter/isc.sh), and what is said of wrong ones; the files of tests/isc
-# run in cluster/isc.bats.
+# How the keys of .isc files become options (hpc/job_submitter/isc.py, hpc/job_submitter/isc.sh), and the messages for wrong ones.
+# cluster/isc.bats runs the files of tests/isc.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -13,24 +13,24 @@ setup() {
   touch -- "$project"/{train,a}.py # a program that is not there is refused
 }
 
-# isc LINE...   The file, with a command unless one of the lines is it.
+# isc LINE...   Writes the file; adds a command unless one of the lines has it.
 isc() {
   printf '%s\n' "$@" >"$file"
   if [[ $* != *command* ]]; then echo 'command = "train.py --x 1"' >>"$file"; fi
 }
 
-# options [GPUS_PER_NODE [GPUS [NODES]]]   The options that the file becomes, sorted, in one line.
+# options [GPUS_PER_NODE [GPUS [NODES]]]   Prints the options that the file becomes, sorted, in one line.
 options() {
   python3 "$checkout/hpc/job_submitter/isc.py" "$file" "$project" "${1:-4}" "${@:2}" 2>"$BATS_TEST_TMPDIR/said" | tr '\0' '\n' | sed '/^--$/,$d' |
     sed -n 'n;p' | sort | paste --serial --delimiters=' '
 }
 
-# command   The words of the command as the argv file has them, a line each.
+# command_words   Prints the words of the command in the argv file, one a line.
 command_words() {
   python3 "$checkout/hpc/job_submitter/isc.py" "$file" "$project" 4 2>/dev/null | tr '\n\0' '~\n' | sed '1,/^--$/d'
 }
 
-# becomes WANTED OPTION...   Of what the program prints.
+# becomes WANTED OPTION...   Compares the program's output with WANTED.
 becomes() {
   local -r wanted=$1
   local got
@@ -41,13 +41,13 @@ becomes() {
   fi
 }
 
-# refused PATTERN LINE...   The submitter refuses a file of these lines.
+# refused PATTERN LINE...   The submitter must refuse a file of these lines.
 refused() {
   isc "${@:2}"
   fails_with 2 "$1" submitter --dry-run --isc "$file"
 }
 
-@test "gpus become nodes: as few as share them evenly" {
+@test "gpus become as few nodes as can share them evenly" {
   local case
   isc 'gpus = 16' 'compute_mode = "burst"'
   for case in '4 --gpus=4 4' '8 --gpus=8 2' '6 --gpus=4 4' '16 --gpus=16 1' '3 --gpus=2 8'; do
@@ -59,7 +59,7 @@ refused() {
   [[ $(options 4) == '--gpus=1 '*' --num-nodes=7 '* ]]
   isc 'gpus = 6' 'nnodes = 3'
   [[ $(options 4) == '--gpus=2 '*' --num-nodes=3 '* ]]
-  # What the command line says of one decides the other.
+  # A value on the command line decides the other one, too.
   isc 'gpus = 8'
   [[ $(options 4 2) == '--gpus=2 '*' --num-nodes=4 '* ]]
   [[ $(options 4 '' 8) == '--gpus=1 '*' --num-nodes=8 '* ]]
@@ -77,7 +77,7 @@ refused() {
   becomes "--environment=$project/env"$'\n--gpu-type=a100' only environment gpu-type
 }
 
-# only NAME...   Of the options.
+# only NAME...   Keeps these options.
 only() {
   local names
   names=$(IFS='|' && echo "$*")
@@ -97,7 +97,7 @@ only() {
   becomes $'--max-restarts=50\n--rapid-cycle=none' only rapid-cycle max-restarts
 }
 
-@test "data sets and artifacts are --data; what Slurm has no use for is told" {
+@test "data sets and artifacts are --data; keys that Slurm cannot use are reported" {
   isc 'dataset_id = "a"' 'dataset_id_list = ["b", "c"]' 'input_artifact_id_list = ["d"]' 'isc_project_id = "p"' \
     'burst_shape_priority_list = ["s"]' 'command = "train.py --data /data/a --other /data/ab /data/d/x"'
   becomes $'--data=a\n--data=b\n--data=c\n--data=d' only data
@@ -106,7 +106,7 @@ only() {
   [[ $(grep -c '^note: .*: left aside: ' "$BATS_TEST_TMPDIR/said") == 2 ]]
 }
 
-@test "a bare command is the program of the kit's torchrun, in words, or read by a shell where it must be" {
+@test "a plain command is the program of the kit's torchrun, as words, or run by a shell where it needs one" {
   isc "command = \"train.py --name 'two words' --to \$OUTPUT_PATH\""
   becomes $'bash\n-c\nexec python train.py --name \'two words\' --to $$OUTPUT_PATH' command_words
   isc 'command = "train.py --to $OUTPUT_PATH/${exp_name} \"two words\""' 'compute_mode = "burst"'
@@ -119,7 +119,7 @@ only() {
   fails_with 2 'command: No closing quotation' submitter --dry-run --isc "$file"
 }
 
-@test "other commands are run by bash, once on each node; line breaks are blanks where they were" {
+@test "other commands are run by bash, once on each node; a line break becomes a blank" {
   local -r run='torchrun --nnodes=$$NNODES'
   isc "command = '''" 'source /e/bin/activate && ' 'torchrun --nnodes=$NNODES ' '--x=1 ' 'lr=2' "train.py'''"
   becomes $'bash\n-c\nsource /e/bin/activate && '"$run --x=1 lr=2 train.py" command_words
@@ -140,7 +140,7 @@ only() {
   submitter --dry-run --isc "$file" >/dev/null
 }
 
-@test "what is wrong in a file: key, value, line and remedy" {
+@test "errors in a file: key, value, line and remedy" {
   refused "file.isc'?: line 2: unknown key experiment_nam: did you mean experiment_name\?$" 'gpus = 1' 'experiment_nam = "x"'
   refused 'unknown key zzz: the keys are experiment_name, command, gpus' 'zzz = 1'
   refused "line 1: gpus = '16' is not a whole number from 1 up: write it like  gpus = 8$" 'gpus = "16"'
@@ -165,7 +165,7 @@ only() {
   }
 }
 
-@test "options come first, then the file, then the environment and the site; others contradict it" {
+@test "options come first, then the file, then the environment and the site; options that contradict the file are refused" {
   isc 'experiment_name = "from file"' 'gpus = 8' 'compute_mode = "burst"' 'dataset_id = "x"'
   mkdir -p -- "$SCRATCH/${project##*/}"/{x,y}
   run -0 --separate-stderr submitter --dry-run --isc "$file" --data y
@@ -183,7 +183,7 @@ only() {
   fails_with 2 '--isc and --wandb-sweepid contradict' submitter --isc "$file" -w abc
 }
 
-@test "the command runs in the file's folder; --output-path leads to the run, and to nothing when the job is refused" {
+@test "the command runs in the file's folder; --output-path leads to the run, and is not created when the job is refused" {
   mkdir -- "$project/demos"
   file=$project/demos/d.isc
   isc 'command = "train.py $OUTPUT_PATH"' 'compute_mode = "burst"'
@@ -200,7 +200,7 @@ only() {
   [[ -z $(ls -- "$BATS_TEST_TMPDIR/out put") ]]
 }
 
-@test "a Python before 3.11 reads the file by tomli, or by pip's own; without any it is said" {
+@test "a Python before 3.11 reads the file with tomli, or with pip's own copy; without either there is a message" {
   local -r modules=$BATS_TEST_TMPDIR/modules
   isc 'compute_mode = "burst"' 'experiment_name = "read"'
   mkdir -- "$modules"
@@ -229,7 +229,7 @@ only() {
   [[ ${lines[0]} == *"'--time=0-00:09:00'"* ]]
 }
 
-@test "--environment in place of the one that the command sources; programs of another machine; /data/ID without a container" {
+@test "--environment replaces the one that the command sources; programs of another machine; /data/ID without a container" {
   local -ra command=("command = '''" 'source /opt/venv/bin/activate && ' 'torchrun --nnodes=$NNODES ' '/root/demos/sub/a.py --x /tmp/b.py' "'''")
   mkdir -p -- "$project/sub" "$BATS_TEST_TMPDIR/env/bin" "$SCRATCH/${project##*/}/uds-x"
   ln -s -- "$(command -v python3)" "$BATS_TEST_TMPDIR/env/bin/python"

@@ -1,17 +1,17 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2016,SC2030,SC2031,SC2154 # dollars meant as such; tests are subshells; the helpers set them
-# --json of each command: JSON alone on standard output, with the facts that the text has. The version of the kit in a run.
+# --json of each command prints only JSON on standard output, with the same facts as the text. Also the kit's version in a run.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/made_runs.bash"
 
-# json EXPRESSION   Of what is in $output, called it: prints the value.
+# json EXPRESSION   Prints the value of a Python expression; `it` is $output.
 json() {
   python3 -m json.tool <<<"$output" >/dev/null
   python3 -c 'import json, sys; it = json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$output" "$1"
 }
 
-@test "job_submitter.sh --json: ids and the run directory, whatever its name has" {
+@test "job_submitter.sh --json: ids and the run directory, also with difficult characters in its name" {
   stub_slurm
   make_project
   export SCRATCH=$BATS_TEST_TMPDIR/scratch
@@ -22,7 +22,7 @@ json() {
   local -r run=$(json 'it["run_directory"]')
   [[ -e $run/facts && $(json 'it["jobs"][0]') == "$(<"$run/job_id")" ]]
   local -A fact=()
-  # The version that it was sent by, which open and report show.
+  # The version that submitted the run, which open and report show.
   # shellcheck source=/dev/null
   source "$run/facts"
   [[ ${fact[kit_version]} == "$(sed -n 's/^## \([^ ]*\).*/\1/p' "$checkout/hpc/CHANGELOG.md" | head -n 1)" ]]
@@ -30,7 +30,7 @@ json() {
   [[ $output == *$'\n'"kit           ${fact[kit_version]}"* ]]
   run -0 bash "$project/hpc/experiments.sh" report "$run"
   [[ $output == *"kit ${fact[kit_version]}"* ]]
-  # Several arrays, cycles; what contradicts; what a call prints is no setting.
+  # Several arrays, cycles, contradicting options; the environment cannot set what a call prints.
   run -0 --separate-stderr submitter --json --rapid-cycle 2x10
   [[ $(json 'it["cycle_job"]') == [0-9]* ]]
   fails_with 2 'json and --dry-run contradict each other' submitter --json --dry-run
@@ -38,7 +38,7 @@ json() {
   [[ $output =~ ^[0-9]+$ && $stderr == *'HPC_JSON of the environment is no option'* ]]
 }
 
-@test "a run of a checkout has its commit, with a mark when there are changes" {
+@test "a run from a checkout records its commit, with a mark for uncommitted changes" {
   stub_slurm
   make_project
   export SCRATCH=$BATS_TEST_TMPDIR/scratch
@@ -60,7 +60,7 @@ json() {
   # shellcheck source=/dev/null
   source "$run/facts"
   [[ ${fact[kit_version]} == *", commit ${commit:0:12}-dirty" ]]
-  # A run that is sent again has the kit of now.
+  # A resubmitted run has the current kit.
   git commit --quiet -am two
   printf '#!/bin/sh\necho slurm_load_jobs error: Invalid job id specified >&2; exit 1\n' >"$stub/squeue"
   run -0 --separate-stderr bash hpc/experiments.sh resubmit "$run"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The version of the kit with which a run was sent travels with it (hpc/job_submitter/kit.sh).
+# A run keeps the version of the kit that submitted it (hpc/job_submitter/kit.sh).
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -15,7 +15,7 @@ setup() {
   cd -- "$project" || return
 }
 
-# sent OPTION...   Sets run_directory.
+# sent OPTION...   Submits a job; sets run_directory.
 sent() {
   local -a runs
   submitter --no-snapshot --environment environment "$@" >/dev/null 2>&1
@@ -23,7 +23,7 @@ sent() {
   run_directory=${runs[0]%/}
 }
 
-@test "equal versions lie there once; another one beside it, and a run keeps its own" {
+@test "equal versions are stored once, another version beside them, and a run keeps its own" {
   local first second third
   sent --exp-name one
   first=$(readlink -- "$run_directory/kit")
@@ -43,7 +43,7 @@ sent() {
   (($(find "$SCRATCH"/*/hpc_outputs/.kits -mindepth 1 -maxdepth 1 -type d | wc -l) == 2))
 }
 
-@test "a profile of the user's own travels along, as it was" {
+@test "a user's own profile is copied with the run, unchanged" {
   local -r profiles=$XDG_CONFIG_HOME/hpc_kit/clusters
   mkdir -p -- "$profiles"
   printf 'site[scratch]=\nnode_setup() { export MINE=1; }\n' >"$profiles/mine.sh"
@@ -59,7 +59,7 @@ sent() {
     node_setup::run "$run_directory/kit/hpc" "$run_directory"
     [[ $MINE == 1 ]]
   )
-  # A profile of that name that the user has made since means nothing to a run of the kit's own.
+  # A profile of this name that the user makes later does not affect a run that uses the kit's profile.
   sent --cluster default
   [[ ! -e $run_directory/profile.sh ]]
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# experiments.sh list keeps what it has shown of runs that have ended (hpc/experiments/known.py): it must show no difference.
+# experiments.sh list caches what it has shown of ended runs (hpc/experiments/known.py). The cache must not change the table.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/made_runs.bash"
@@ -31,7 +31,7 @@ kept() {
   echo "$outputs"/.table_*
 }
 
-# same   The table is as one that knows nothing; sets output.
+# same   The table must be equal to one without a cache; sets output.
 same() {
   local known
   known=$(command_of list --json)
@@ -40,7 +40,7 @@ same() {
   diff <(printf '%s\n' "$known") <(printf '%s\n' "$output")
 }
 
-@test "the second table is the first, and reads no file of a run that has ended" {
+@test "the second table equals the first and reads no file of an ended run" {
   command_of list >"$BATS_TEST_TMPDIR/first"
   [[ -s $(kept) ]]
   strace -f -e trace=open,openat -o "$BATS_TEST_TMPDIR/calls" bash "$project/hpc/experiments.sh" list >"$BATS_TEST_TMPDIR/second"
@@ -49,7 +49,7 @@ same() {
   run ! grep -e "${well##*/}/" -e "${broken##*/}/" "$BATS_TEST_TMPDIR/calls"
 }
 
-@test "each change of a run is seen: another result, a line more in place, another state, an attempt, a log, a job, a run less" {
+@test "each change of a run is noticed: another result, a changed line, another state, an attempt, a log, a job, a removed run" {
   command_of list >/dev/null
   settle
   echo '{"loss": 0.25}' >"$well/task_1/output/result.json"
@@ -85,7 +85,7 @@ same() {
   [[ $output != *broken* ]]
 }
 
-@test "what has changed within the minute is not kept, and what another kit, or a full disk, has left counts as nothing" {
+@test "runs that changed within the last minute are not cached; the cache of another kit, or of a full disk, is ignored" {
   touch -- "$well/task_1/state"
   command_of list >/dev/null
   run ! grep -q "${well##*/}" "$(kept)"
@@ -94,7 +94,7 @@ same() {
     printf '%s' "$words" >"$outputs/.table_$UID"
     same
   done
-  # --last keeps what it has not looked at
+  # --last keeps runs that it has not looked at
   settle
   command_of list >/dev/null
   touch -d '2026-01-02' -- "$broken/task_1/state"
@@ -103,7 +103,7 @@ same() {
   command_of list --name well | grep -c well
 }
 
-@test "a folder that cannot be written, or another user's table: all is read as the first time" {
+@test "a folder that cannot be written, or another user's cache: everything is read again" {
   ((UID == 0)) || skip 'only root gives files away'
   [[ -x /usr/bin/python3 ]] || skip "no python3 that all users see"
   command_of list >"$BATS_TEST_TMPDIR/first"

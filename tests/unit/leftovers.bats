@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What killed jobs leave on a node: hpc/job/lib/leftovers.sh.
+# Removes what killed jobs leave on a node (hpc/job/lib/leftovers.sh).
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -18,7 +18,7 @@ teardown() {
   if [[ -n ${open:-} ]]; then rm -rf -- /dev/shm/*"$name"* "$open"; fi
 }
 
-# as_user SCRIPT   With the library, as a user of the test's own, in a job.
+# as_user SCRIPT   Runs it with the library, as the test's own user, in a job.
 as_user() {
   SLURM_JOB_ID=4711 setpriv --reuid="$user" --clear-groups --no-new-privs bash -c '
     set -euo pipefail
@@ -29,7 +29,7 @@ as_user() {
     '"$1" - "$open" "$name" 3>&- 4>&-
 }
 
-@test "shared memory that nobody uses any more goes with the job that made it; all else stays" {
+@test "shared memory that no process uses is removed with the job that made it; all else stays" {
   chmod 755 -- "$BATS_TEST_TMPDIR"
   : >"/dev/shm/psm_${name}_roots"
   run -0 as_user '
@@ -47,7 +47,7 @@ as_user() {
   [[ $(printf '%s\n' "${lines[@]}" | grep -v removed) == "$(printf '%s\n' "my_dataset_$name" "psm_${name}_before" "psm_${name}_mark" "psm_${name}_open" "psm_${name}_roots")" ]]
 }
 
-@test "not while another job of the user is on the node: it may be that one's" {
+@test "nothing is removed while the user has another job on the node, because it may belong to that job" {
   run -0 as_user '
     mark=psm_${name}_mark
     : >"$mark"

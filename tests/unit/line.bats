@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Lines as people have them from READMEs and scripts: launchers, words of the shell, programs that are not there
-# (hpc/lib/launchers.sh, hpc/lib/line.sh), in whichever way they come in.
+# Lines as users have them from READMEs and scripts: launchers, shell syntax, programs that do not exist (hpc/lib/launchers.sh,
+# hpc/lib/line.sh), from every source of commands.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -10,7 +10,7 @@ setup() {
   use_libraries common launchers line
 }
 
-# becomes LAUNCHER NODES LINE WANTED   Words are separated by blanks here; WANTED is what is left, or the beginning of the refusal, behind !.
+# becomes LAUNCHER NODES LINE WANTED   Splits LINE at blanks. WANTED is the remaining command, or ! and the beginning of the refusal.
 becomes() {
   local -a words
   local got
@@ -24,7 +24,7 @@ becomes() {
   fi
 }
 
-# all_become LAUNCHER NODES   Of standard input: LINE -> WANTED
+# all_become LAUNCHER NODES   Checks lines of standard input: LINE -> WANTED
 all_become() {
   local line wrong=0
   while IFS= read -r line; do
@@ -33,7 +33,7 @@ all_become() {
   return "$wrong"
 }
 
-@test "a launcher is left out, with its options in each form; what is the program's stays" {
+@test "a launcher is removed, with its options in each form; the program's words stay" {
   all_become torchrun 2 <<'LINES'
 torchrun x.py -> python -u x.py
 torchrun --standalone --nproc_per_node=4 x.py 50 10 -> python -u x.py 50 10
@@ -70,7 +70,7 @@ LINES
   all_become lightning 2 <<<'torchrun --standalone x.py --num_nodes 2 -> python -u x.py --num_nodes 2'
 }
 
-@test "a launcher that also says how to train is refused, with the line to write; other launchers too" {
+@test "a launcher that also sets how to train is refused, and the message has the line to write; so are other launchers" {
   all_become torchrun 2 <<'LINES'
 accelerate launch --use_fsdp --num_processes 8 --fsdp_offload_params true x.py a -> !accelerate's --use_fsdp says more than how many processes there are, so accelerate must stay: give -W node, which runs the line once on each node, and write it as  accelerate launch --num_machines ${NNODES} --num_processes {processes} --machine_rank ${NODE_RANK} --main_process_ip ${MASTER_ADDR} --main_process_port ${MASTER_PORT} --use_fsdp --fsdp_offload_params true x.py a
 accelerate launch --config_file f.yaml x.py -> !accelerate's --config_file says more
@@ -85,7 +85,7 @@ nsys profile -o x torchrun x.py -> !nsys starts 'torchrun'
 LINES
   line::read torchrun 1 '' bash -c 'cd x && torchrun --standalone x.py'
   [[ $line_refusal == "the script in the line starts 'torchrun'"* ]]
-  # Settings of accelerate's own that would not count.
+  # These settings of accelerate's configuration would have no effect.
   export HF_HOME=$BATS_TEST_TMPDIR/home
   mkdir -p -- "$HF_HOME/accelerate"
   printf 'distributed_type: MULTI_GPU\nmixed_precision: '"'no'"'\n' >"$HF_HOME/accelerate/default_config.yaml"
@@ -94,7 +94,7 @@ LINES
   becomes torchrun 1 'accelerate launch x.py' "!'$HF_HOME/accelerate/default_config.yaml' says how accelerate trains"
 }
 
-@test "-W node keeps the launcher; on several nodes one that would train on each alone is refused" {
+@test "-W node keeps the launcher; on several nodes, a launcher that would train on each node alone is refused" {
   local line
   for line in 'torchrun --standalone --nproc_per_node=4 x.py' 'accelerate launch --use_fsdp x.py' 'mpirun -np 2 python x.py' 'srun python x.py'; do
     becomes node 1 "$line" "$line"
@@ -108,7 +108,7 @@ deepspeed x.py -> !with -W node deepspeed would train on each
 LINES
 }
 
-@test "the table of torchrun is that of torch, that of srun that of Slurm" {
+@test "the tables of torchrun and srun equal those of torch and Slurm" {
   local python wanted
   for python in "$checkout"/.venv/*/bin/python; do
     if "$python" -c 'import torch.distributed.run' 2>/dev/null; then break; fi
@@ -119,12 +119,12 @@ for action in get_args_parser()._actions:
     for name in {name.lstrip("-").replace("_", "-") for name in action.option_strings} - {"h", "help"}:
         print("flag" if action.nargs == 0 else "valued", name)' | sort)
   [[ $wanted == *'valued nproc-per-node'* ]]
-  # Two say more, and use-env is that of torch.distributed.launch.
+  # Two options also set how to train, and use-env belongs to torch.distributed.launch.
   diff <(grep -vxE 'flag (run-path|virtual-local-rank)' <<<"$wanted") \
     <(table torchrun | grep -vxF 'flag use-env')
   common::has_command srun || skip 'no srun on this machine'
   printf 'ClusterName=x\nSlurmctldHost=localhost\nNodeName=x\nPartitionName=x Nodes=x\n' >"$BATS_TEST_TMPDIR/slurm.conf"
-  # What follows = is a value; in brackets, or with nothing behind, none is needed. The rest says more, or ends srun.
+  # An option takes a value after =, none if it is in brackets or without one. The others also set how to train, or end srun.
   SLURM_CONF=$BATS_TEST_TMPDIR/slurm.conf srun --help 2>&1 | python3 -c '
 import re, sys
 more = "help h usage version V container multi-prog bcast bcast-exclude compress no-allocate Z send-libs chdir D export het-group input i mpi prolog epilog task-prolog task-epilog"
@@ -147,7 +147,7 @@ table() {
   printf 'flag %s\n' "${names[@]}" | sort - "$BATS_TEST_TMPDIR/table"
 }
 
-@test "what only a shell can do is refused, with where it belongs" {
+@test "what only a shell can do is refused, and the message says where it belongs" {
   all_become torchrun 1 <<'LINES'
 export A=1 -> !'export' is the shell's, and no shell reads the line: put variables into the project's .env
 A=1 B=2 -> !'A=1' 'B=2' sets variables and runs nothing: put variables into the project's .env
@@ -175,13 +175,13 @@ LINES
   [[ $line_refusal == "'x.py;' has an operator of the shell"*'bash script.sh. In quotes it is text' ]]
 }
 
-# program PROJECT FOLDER WORD...   line::check_program of this line.
+# program PROJECT FOLDER WORD...   Runs line::check_program on this line.
 program() {
   line::read torchrun 1 '' "${@:3}"
   line::check_program torchrun "$1" "$2"
 }
 
-@test "a program that is not in the project is refused, by the options of Python, with what is near" {
+@test "a program that is not in the project is refused, Python's options considered, with similar names" {
   local -r project=$BATS_TEST_TMPDIR/"it's a project"
   local line wrong=0
   local -a words
@@ -229,7 +229,7 @@ LINES
   [[ -z $line_refusal ]]
   program "$project" src python main.py
   [[ $line_refusal == *"(it is in the project's folder: --chdir 'src' is where the line runs)" ]]
-  # Of modules only what the project has not is kept, to be looked for in the environment.
+  # Only modules that the project lacks are kept; they are looked for in the environment.
   for line in pkg.mod src.pkg.mod; do
     program "$project" src python -um "$line" x
     [[ $line_module == "$([[ $line == pkg* ]] || echo "$line")" && -z $line_refusal ]]
@@ -243,13 +243,13 @@ LINES
   line::check_program node "$project" .
 }
 
-@test "paths that lead out of the project, from the folder of the line" {
+@test "paths that lead out of the project, relative to the folder of the line" {
   line_words=(python x.py ../data --out=../../o a/../b src/../../c https://x/../y /a/../b '${A}/../b' ..)
   [[ $(line::list_outside .) == $'../data\n../../o\nsrc/../../c\n..' ]]
   [[ $(line::list_outside src) == $'../../o\nsrc/../../c' || $(line::list_outside src) == '../../o' ]]
 }
 
-# submitting   A project, and a Slurm that takes all.
+# submitting   Makes a project, and a Slurm that accepts every job.
 submitting() {
   make_project
   stub_slurm
@@ -258,12 +258,12 @@ submitting() {
   touch -- "$project"/{x,train}.py
 }
 
-# command_is WORD...   Of the run.
+# command_is WORD...   The run's command must be these words.
 command_is() {
   diff <(printf '%s\0' "$@" | tr '\0' '\n') <(tr '\0' '\n' <"$run_directory/task_1/command")
 }
 
-@test "the configuration file: what is left out is said, with the line's number; what is refused leaves nothing" {
+@test "the configuration file: removed words are reported with the line's number; a refusal leaves nothing" {
   submitting
   experiments '# README' '' 'torchrun --standalone --nproc_per_node=4 x.py 50 "10 1"'
   submit --no-snapshot --gpus 2 2>"$BATS_TEST_TMPDIR/said"
@@ -286,14 +286,14 @@ command_is() {
   experiments 'python x.py > log'
   fails_with 2 "error: line 1: '>' has an operator" submitter
   [[ -z $(ls -- "$SCRATCH") ]]
-  # In an array that all have it in common is said once.
+  # In an array, a message that holds for all lines is printed once.
   experiments 'torchrun --standalone x.py 1' 'torchrun --standalone x.py 2'
   submit --no-snapshot 2>"$BATS_TEST_TMPDIR/said"
   [[ $(grep -c 'left out' "$BATS_TEST_TMPDIR/said") == 1 ]]
   [[ $(tr '\0' ' ' <"$run_directory/task_2/command") == 'python -u x.py 2 ' ]]
 }
 
-@test "what leads out of the copy, and modules that nobody has, are warned of" {
+@test "warnings for paths that lead out of the copy, and for modules that do not exist" {
   submitting
   experiments 'python x.py --data ../data'
   run -0 --separate-stderr submitter --dry-run
@@ -319,7 +319,7 @@ command_is() {
   [[ $(tr '\0' ' ' <"$run_directory/task_2/command") == 'python -u x.py --a=2 ' && $(grep -c 'left out' "$BATS_TEST_TMPDIR/said") == 1 ]]
 }
 
-@test "the command that W&B's server hands out on the node" {
+@test "the command that W&B's server gives to the node" {
   export RUN_DIRECTORY=$BATS_TEST_TMPDIR/run STOP_FILE=$BATS_TEST_TMPDIR/run/task_1/attempt_0/stop
   export WANDB_SWEEP_PARAM_PATH=$BATS_TEST_TMPDIR/parameters WANDB_RUN_ID=id
   local -a words
@@ -332,7 +332,7 @@ command_is() {
   bash "$checkout/hpc/job/sweep_trial.sh" torchrun --standalone --nproc_per_node 2 x.py '--a=$HOME 1'
   run_directory=$RUN_DIRECTORY
   command_is python -u x.py '--a=$$HOME 1'
-  # One that must stay is an error that the rank's log has.
+  # A launcher that cannot be removed is an error in the rank's log.
   bash "$checkout/hpc/job/sweep_trial.sh" accelerate launch --use_fsdp x.py
   use_libraries command
   command::read "$RUN_DIRECTORY/task_1/command" words

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # the tests read these; ../helpers sets `project`
-# Run directories as jobs leave them, for the tests of experiments.sh:  source ../helpers.bash first
-# Stubs of Slurm answer with the files queue, job (scontrol) and account (sacct) of $STUB; without the first, as where
-# Slurm is down. $STUB/calls has a line for each squeue, $STUB/cancelled what scancel was given.
+# Makes run directories as jobs leave them, for the tests of experiments.sh:  source ../helpers.bash first
+# The stubs of Slurm print the files queue, job (scontrol) and account (sacct) of $STUB. Without the file queue, Slurm does not answer.
+# $STUB/calls has a line for each squeue, $STUB/cancelled the arguments of scancel.
 
 made_runs_setup() {
   local name
@@ -25,7 +25,7 @@ STUB
   PATH=$STUB:$PATH
 }
 
-# made_run NAME JOB TASKS [FACT=VALUE...]   Sets run; the later, the newer.
+# made_run NAME JOB TASKS [FACT=VALUE...]   Makes a run that is newer than all before; sets run.
 made_run() {
   local -r name=$1 job=$2 tasks=$3
   local word value
@@ -49,14 +49,15 @@ made_run() {
   touch --date='2026-01-01' -- "$run"
 }
 
-# state TASK STATE   Long ago, so that the queue of now is newer.
+# state TASK STATE   Sets it long ago, so that the queue is newer.
 state() {
   mkdir -p -- "$run/task_$1/output"
   echo "$2" >"$run/task_$1/state"
   touch --date='2026-01-01 12:00' -- "$run/task_$1/state"
 }
 
-# attempt TASK NUMBER CAUSE [LINE...]   It took ten minutes; LINEs are its part of the log. No CAUSE: nobody wrote it.
+# attempt TASK NUMBER CAUSE [LINE...]   Makes an attempt of ten minutes with LINEs as its part of the log. An empty CAUSE means that none
+# was recorded.
 attempt() {
   local -r folder=$run/task_$1
   local -r attempt=$folder/attempt_$2
@@ -71,13 +72,13 @@ attempt() {
   touch --date="2026-01-01 13:$(($2 + 1))0" -- "$folder/log.txt"
 }
 
-# failed_rank TASK ATTEMPT RANK NODE STATUS [LINE...]   The first that failed, and what it has printed.
+# failed_rank TASK ATTEMPT RANK NODE STATUS [LINE...]   Records the first rank that failed, and its output.
 failed_rank() {
   echo "$3 $4 $5" >"$run/task_$1/attempt_$2/failed_rank"
   printf '%s\n' "== attempt $2" "rank $3 of 4: node 1, $4 (10.0.0.2), local rank 0, 2 CPUs, GPUs 0" "${@:6}" >>"$run/task_$1/rank_$3.txt"
 }
 
-# queued ARRAY_OR_JOB INDEX STATE REASON [PREFIX]   A line of squeue, of the last run; INDEX: N/A or a number; PREFIX: of the
+# queued ARRAY_OR_JOB INDEX STATE REASON [PREFIX]   Adds a line of squeue for the last run. INDEX: N/A or a number; PREFIX: a prefix of the
 # job's name, such as cycle_.
 queued() {
   local -r name=${run##*/}

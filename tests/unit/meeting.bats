@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# hpc/job/meeting.py and hook/sitecustomize.py: what is taken for ranks that know each other, without a cluster.
+# hpc/job/meeting.py and hook/sitecustomize.py: which ranks count as connected. No cluster.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/made_runs.bash"
@@ -7,7 +7,7 @@ source "$BATS_TEST_DIRNAME/made_runs.bash"
 setup() {
   attempt=$BATS_TEST_TMPDIR/'attempt "0", ü'
   mkdir -p -- "$attempt/ranks" "$BATS_TEST_TMPDIR/modules/torch/distributed"
-  # A torch of a few lines: what the hook looks at.
+  # A torch of a few lines, with only what the hook uses.
   printf 'from . import nn\n' >"$BATS_TEST_TMPDIR/modules/torch/__init__.py"
   : >"$BATS_TEST_TMPDIR/modules/torch/nn.py"
   printf 'from .distributed_c10d import *\n' >"$BATS_TEST_TMPDIR/modules/torch/distributed/__init__.py"
@@ -16,18 +16,18 @@ setup() {
     >"$BATS_TEST_TMPDIR/modules/torch/distributed/distributed_c10d.py"
 }
 
-# python_of_rank RANK SIZE [WORD...]   A Python as rank.sh starts it.
+# python_of_rank RANK SIZE [WORD...]   Runs Python as rank.sh starts it.
 python_of_rank() {
   RANK=$1 WORLD_SIZE=$2 RANK_RECORD=$attempt/ranks/$1 MASTER_ADDR=node1 MASTER_PORT=29500 \
     PYTHONPATH=$checkout/hpc/job/hook:$BATS_TEST_TMPDIR/modules python3 "${@:3}"
 }
 
-# seen NODE LINE...   Words of a line by tabs.
+# seen NODE LINE...   Writes the lines with tabs between the words.
 seen() {
   printf '%s\n' "${@:2}" | tr ' ' '\t' >>"$attempt/ranks/$1.seen"
 }
 
-# noted RANK LINE...
+# noted RANK LINE...   Adds the lines to the rank's notes.
 noted() {
   printf '%s\n' "${@:2}" >>"$attempt/ranks/$1"
 }
@@ -36,14 +36,14 @@ judge() {
   python3 -I -S "$checkout/hpc/job/meeting.py" judge "$attempt"
 }
 
-# groups TEXT   The groups of the verdict, with | between them; nothing where there is none.
+# groups TEXT   The verdict must have these groups, separated by |, or none.
 groups() {
   run --separate-stderr judge
   [[ $status == 0 && -z $stderr ]]
   diff <(printf '%s\n' "$1") <(tail -n +3 <<<"$output" | paste -sd '|' || true)
 }
 
-@test "ranks of which nothing was seen are alone; those that use no framework do not count" {
+@test "ranks without any observation are alone; those that use no framework do not count" {
   groups ''
   noted 0 'uses torch'
   groups ''
@@ -55,11 +55,11 @@ groups() {
   groups '0|1|10'
 }
 
-@test "a group of torch: by its places, or by where it meets" {
+@test "a group of torch is recognized by its ranks' places, or by its address" {
   local rank
   for rank in 0 1 2 3; do noted "$rank" 'uses torch' "group 4 $rank node1:29500"; done
   groups ''
-  # The name of the head differs from rank to rank.
+  # Each rank knows the head under another name.
   for rank in 0 1 2 3; do printf 'uses torch\ngroup 4 %s node%s:29500\n' "$rank" "$rank" >"$attempt/ranks/$rank"; done
   groups ''
   # Each rank has started two processes of its own.
@@ -79,7 +79,7 @@ groups() {
   [[ $output == 'its 4 processes are 2 groups that never spoke with each other (ranks 0-1; 2-3): each may have trained alone'*$'\n0 1\n2 3' ]]
 }
 
-@test "connections count where both ends are ranks, or at the job's store; a server that all know does not" {
+@test "connections count if both ends are ranks, or at the job's store; a server that all ranks use does not count" {
   local rank
   for rank in 0 1 2; do noted "$rank" 'uses torch'; done
   seen node1 'tcp 0 0A000001:1111 08080808:01BB' 'tcp 1 0A000001:1112 08080808:01BB'
@@ -106,7 +106,7 @@ groups() {
   groups ''
 }
 
-@test "the hook notes what is imported and which group is joined, also in a child; never what is only looked for" {
+@test "the hook records imports of frameworks and groups that are joined, also in child processes, but no lookups" {
   python_of_rank 0 2 -c 'import importlib.util; assert importlib.util.find_spec("torch")'
   [[ ! -e $attempt/ranks/0 ]]
   python_of_rank 0 2 -c 'import torch.distributed as d; assert d.init_process_group("gloo") == "gloo"; assert d.init_process_group.__doc__ == "Joins."'
@@ -118,7 +118,7 @@ groups() {
   groups '0 1|2'
 }
 
-@test "the hook leaves the program as it is: the sitecustomize behind it, sys.path, an error in it, no record" {
+@test "the hook does not change the program: another sitecustomize, sys.path, an error in it, no record" {
   printf 'print("their own")\n' >"$BATS_TEST_TMPDIR/modules/sitecustomize.py"
   run -0 python_of_rank 0 2 -c 'import sys, sitecustomize; print(sitecustomize.__file__, [p for p in sys.path if "hook" in p])'
   [[ $output == $'their own\n'"$BATS_TEST_TMPDIR/modules/sitecustomize.py []" ]]
@@ -130,8 +130,8 @@ groups() {
   [[ $output == nccl ]]
 }
 
-# The processes that `watch` sees are those below rank.sh: here a stub of it, with the same arguments.
-@test "watch: connections and memory between processes of two ranks, and none within a rank or to others" {
+# `watch` looks at the processes below rank.sh; here that is a stub with the same arguments.
+@test "watch: connections and memory between processes of two ranks, but not within a rank or with others" {
   local kit=$BATS_TEST_TMPDIR/kit rank
   mkdir -p -- "$kit/hpc/job"
   printf '#!/bin/bash\npython3 "$3" "${@:4}"; :\n' >"$kit/hpc/job/rank.sh"
@@ -171,12 +171,12 @@ not_running() {
   ! pgrep -f "$BATS_TEST_TMPDIR/port" >/dev/null
 }
 
-# unconnected TASK   The verdict in its attempt 0.
+# unconnected TASK   Writes the verdict into its attempt 0.
 unconnected() {
   printf '%s\n' 'its 2 processes never spoke with each other: each may have trained alone' 'To train together, do this.' 0 1 >"$run/task_$1/attempt_0/unconnected"
 }
 
-@test "list, why and report show it, of one task and of some of several" {
+@test "list, why and report show it, for one task and for some of several" {
   made_runs_setup
   made_run one 1 1
   state 1 completed

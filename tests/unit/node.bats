@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# One task of the ranks' step: hpc/job/node.sh gives the program its environment and becomes the launcher.
+# One task of the ranks' step: hpc/job/node.sh sets the program's environment and becomes the launcher.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -10,7 +10,7 @@ setup() {
   declare -gA fact=([site]=default [launcher]=torchrun [nodes]=1 [tasks_per_node]=1 [processes_per_node]=2 [gpus]=2 [cpus]=2
     [source_dir]=$run_directory [project_directory]=$run_directory [working_directory]=. [environment]=$BATS_TEST_TMPDIR/environment
     [checkpoint_directory]=$BATS_TEST_TMPDIR/checkpoints [scratch_dir]=$BATS_TEST_TMPDIR [project_name]=p [exp_name]=e [tasks]=1)
-  # What the launcher is given, each word with a NUL, and its environment.
+  # Records the launcher's words, each ended by a NUL, and its environment.
   printf '#!/bin/sh\nprintf "%%s\\0" "$@" >"%s/argv"\nenv -0 >"%s/environ"\nulimit -S -n >"%s/files"\n' \
     "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR" >"$BATS_TEST_TMPDIR/environment/bin/python"
   chmod +x -- "$BATS_TEST_TMPDIR/environment/bin/python"
@@ -20,7 +20,7 @@ setup() {
   unset WANDB_CACHE_DIR TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR CUDA_CACHE_PATH MPLCONFIGDIR
 }
 
-# node   Runs it by the facts in `fact`.
+# node   Runs it with the facts in `fact`.
 node() {
   local name
   for name in "${!fact[@]}" stage_venv repeats sweep sweep_config offline modules container node_local_directory; do
@@ -29,13 +29,13 @@ node() {
   bash "$checkout/hpc/job/node.sh" "$run_directory" "$task/attempt_0" 3>&- 4>&-
 }
 
-# launcher_has WORD...   Each is a word that the launcher was given.
+# launcher_has WORD...   The launcher must have got each of these words.
 launcher_has() {
   local word
   for word in "$@"; do grep -zqxF -e "$word" "$BATS_TEST_TMPDIR/argv"; done
 }
 
-# variable NAME   As the launcher has it; empty where it is not set.
+# variable NAME   Prints the launcher's value; nothing if it is not set.
 variable() {
   local line
   while IFS= read -r -d '' line; do
@@ -43,13 +43,13 @@ variable() {
   done <"$BATS_TEST_TMPDIR/environ"
 }
 
-@test "torchrun on one node meets at the loopback address, whatever the node's own name stands for" {
+@test "torchrun on one node uses the loopback address, whatever the node's own name resolves to" {
   node
   launcher_has --nnodes=1 --rdzv-endpoint=127.0.0.1:0 --local-addr=127.0.0.1
   [[ -z $(variable GLOO_SOCKET_IFNAME) ]]
 }
 
-@test "on several, at the address that was chosen, and gloo by the interface to it" {
+@test "on several nodes torchrun uses the chosen address, and gloo the interface to it" {
   fact[nodes]=2
   SLURM_STEP_NUM_TASKS=2 node
   launcher_has --nnodes=2 --node-rank=0 --master-addr=127.0.0.1 --master-port=12345
@@ -59,7 +59,7 @@ variable() {
   [[ $(variable GLOO_SOCKET_IFNAME) == ib7 ]]
 }
 
-@test "what srun says of MPI to the task of a node does not reach torchrun's ranks; Slurm's own ranks keep it" {
+@test "torchrun's ranks do not get the MPI variables of the node's srun task; Slurm's own ranks keep them" {
   export PMI_RANK=1 PMI_SIZE=2 PMIX_RANK=1 PMI2_X=1
   node
   run ! grep -zq '^PMI' "$BATS_TEST_TMPDIR/environ"
@@ -69,12 +69,12 @@ variable() {
   [[ $output == *$'\n'PMIX_RANK=1* ]]
 }
 
-@test "srun's own settings stay with the kit's srun" {
+@test "srun's own settings affect only the kit's srun" {
   SLURM_OVERLAP=1 node
   [[ -z $(variable SLURM_OVERLAP) ]]
 }
 
-@test "caches lie on the node's own disk, unless they were told another place; the home is not looked at" {
+@test "caches are on the node's own disk, unless the user has set another place; the home is not read" {
   local name
   printf 'TRITON_CACHE_DIR=/somewhere\n' >"$run_directory/.env"
   rmdir -- "$HOME"
@@ -84,13 +84,13 @@ variable() {
     [[ $(variable "$name") == "$SLURM_TMPDIR/.hpc_kit/cache/"* && -d $(variable "$name") ]]
   done
   [[ $(variable TRITON_CACHE_DIR) == /somewhere ]]
-  # What W&B sends after the job.
+  # Files that W&B sends after the job.
   [[ $(variable WANDB_DATA_DIR) == "$task/"* ]]
   unset HOME
   node
 }
 
-@test "the soft limit of open files is raised to the hard one, but not beyond what programs close one by one" {
+@test "the soft limit of open files is raised to the hard one, up to the number that programs close one by one" {
   local -ri hard=$(ulimit -H -n)
   (ulimit -S -n 64 && node)
   [[ $(<"$BATS_TEST_TMPDIR/files") == $((hard > 65536 ? 65536 : hard)) ]]
@@ -98,7 +98,7 @@ variable() {
   [[ $(<"$BATS_TEST_TMPDIR/files") == 512 ]]
 }
 
-@test "GPUs are counted by whichever variable shows them; a rank that is shown its own alone is right" {
+@test "GPUs are counted with whichever variable shows them; a rank that sees only its own is correct" {
   CUDA_VISIBLE_DEVICES=0,1 node
   ROCR_VISIBLE_DEVICES=0,1 node
   ROCR_VISIBLE_DEVICES=0 fails_with 1 'error: node1 shows 1 GPUs \(0\); the run asked for 2' node
@@ -109,7 +109,7 @@ variable() {
   CUDA_VISIBLE_DEVICES=1 SLURM_GPUS_ON_NODE=2 node
 }
 
-@test "the node's own disk may be named by a variable that jobs have there" {
+@test "a variable that jobs have on the node may name its own disk" {
   unset SLURM_TMPDIR
   fact[node_local_directory]='$DISK_OF_THE_JOB'
   fails_with 1 'error: the profile default has node_local_directory=.DISK_OF_THE_JOB, and DISK_OF_THE_JOB is not set on node1' node
@@ -131,7 +131,7 @@ variable() {
   [[ $(variable OMP_NUM_THREADS) == 1 ]]
 }
 
-@test "torchrun starts in less time: a part of torch that it does not need is imported when it is asked for; where that is impossible, all of it" {
+@test "torchrun starts faster: a part of torch is imported only when it is used, or at once where that is impossible" {
   local -r torch=$BATS_TEST_TMPDIR/torch torchrun=(python3 "$checkout/hpc/job/torchrun.py" --nnodes=1 'a "b"')
   mkdir -p -- "$torch/distributed"
   : >"$torch/distributed/__init__.py"

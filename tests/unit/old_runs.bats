@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Runs that a kit from before hpc/job/ has submitted: list, why, logs, open, cancel and report go on with them. Their
-# directories and squeue's lines are what that kit (commit 7b198e5) has left on the pocket cluster, with other paths.
+# Runs of a kit from before hpc/job/: list, why, logs, open, cancel and report still work on them. Their directories and lines of squeue are
+# those that this kit (commit 7b198e5) left on the pocket cluster, with other paths.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/made_runs.bash"
@@ -13,7 +13,7 @@ setup() {
   mkdir -p -- "$outputs"
 }
 
-# old_run ID JOB NODES TASKS [FACT=VALUE...]   Sets run. Its tasks have not begun.
+# old_run ID JOB NODES TASKS [FACT=VALUE...]   Makes a run whose tasks have not started; sets run.
 old_run() {
   local -r name=${1%%_*} job=$2 nodes=$3 tasks=$4
   local word
@@ -89,8 +89,8 @@ FACTS
   done
 }
 
-# old_attempt TASK JOB ATTEMPT NODES STATUS CAUSE STATE   With its part of the log, to which the lines of standard input
-# belong; CAUSE is empty while it runs.
+# old_attempt TASK JOB ATTEMPT NODES STATUS CAUSE STATE   Makes an attempt; standard input is its part of the log. CAUSE is empty while it
+# runs.
 old_attempt() {
   local -r task=$run/task_$1 job=$2 number=$3 nodes=$4 status=$5 cause=$6
   local -r folder=$task/attempt_$number
@@ -135,7 +135,7 @@ ValueError: a label of -1
 LOG
 }
 
-# old_queue ID INDEX STATE REASON NAME   A line of squeue, of the last run.
+# old_queue ID INDEX STATE REASON NAME   Adds a line of squeue for the last run.
 old_queue() {
   printf '%s|%s|%s|%s|9:57|2026-11-28T20:37:51|%s|%s\n' "$1" "$2" "$3" "$4" "$5" "$run" >>"$STUB/queue"
 }
@@ -165,7 +165,7 @@ old_runs() {
   old_run snap_20261128-203751_27724 12 2 1
   printf 'epoch 2/20: loss 1.00\n' | old_attempt 1 12 0 'node[1-2]' '' '' running
   old_queue 12 N/A RUNNING None snap
-  # --pack-in-job: the job that packs, and the one that waits for it
+  # --pack-in-job: the packing job, and the job that waits for it
   old_run pack_20261128-204022_29604 23 1 1
   printf 'd\0' >"$run/data"
   old_queue 22 N/A PENDING Dependency pack_pack
@@ -186,7 +186,7 @@ old_runs() {
   old_queue 41 1 PENDING Resources two
 }
 
-# row NAME PATTERN   Of the table, behind the name.
+# row NAME PATTERN   The table's row of NAME must match.
 row() {
   if ! grep -qE "^[0-9,]+ +$1 +$2" <<<"$output"; then
     printf 'no row %s %s in:\n%s\n' "$1" "$2" "$output" >&2
@@ -194,7 +194,7 @@ row() {
   fi
 }
 
-# contains TEXT...   The output of `run`.
+# contains TEXT...   The output of `run` must contain each TEXT.
 contains() {
   local text
   for text in "$@"; do
@@ -205,7 +205,7 @@ contains() {
   done
 }
 
-@test "list: runs of the old kit, ended, running and waiting" {
+@test "list: runs of the old kit that have ended, run or wait" {
   old_runs
   run -0 --separate-stderr command_of list
   [[ -z $stderr && ${#lines[@]} == 10 ]]
@@ -220,7 +220,7 @@ contains() {
   row two '1 +2 enqueued, 1 running|1 +1 running, 2 enqueued'
 }
 
-@test "why, logs and open: of runs of the old kit" {
+@test "why, logs and open for runs of the old kit" {
   old_runs
   run -0 command_of why 2
   contains 'job 2 (good)' finished
@@ -258,7 +258,7 @@ contains() {
   contains 'has ended: nothing to cancel'
 }
 
-@test "report: of an experiment of the old kit" {
+@test "report for an experiment of the old kit" {
   old_runs
   run -0 command_of report many
   contains 'task_2: failed' 'validation_accuracy'

@@ -37,7 +37,7 @@ define_submitters() {
   done
 }
 
-@test "values arrive as they are written" {
+@test "values arrive unchanged" {
   define_some
   local value
   for value in 'two words' "it's" '"' '$HOME' '*' '`id`' 'a=b=c' '--not-known' '-5' 'ü' '\n' ' '; do
@@ -66,7 +66,7 @@ define_submitters() {
   fails_with 2 "unexpected argument 'yes'" options::parse --loud yes
 }
 
-@test "a list goes on to the next option, and may be repeated" {
+@test "a list ends at the next option, and may be repeated" {
   define_some
   options::parse --files a 'b c' --size 2 -f d --files=e -fg '--files=-h'
   [[ ${options_list_files[*]@Q} == "'a' 'b c' 'd' 'e' 'g' '-h'" ]]
@@ -77,7 +77,7 @@ define_submitters() {
   fails_with 2 '--files: an empty value' options::parse --files a ''
 }
 
-@test "a value that is missing" {
+@test "a missing value" {
   define_some
   fails_with 2 'error: --size needs a value: -s\|--size\|--how-large N$' options::parse --size
   fails_with 2 '--size needs a value' options::parse --size --loud
@@ -124,7 +124,7 @@ define_submitters() {
   fails_with 2 "unknown option '--' \\(see" options::parse --
 }
 
-@test "each option of sbatch is one here, or is told what says the same" {
+@test "each option of sbatch is an option here, or the message names the option to use" {
   local name wanted
   define_submitters
   use_libraries sbatch_names
@@ -159,7 +159,7 @@ NAMES
   ((known > 100))
 }
 
-@test "an unknown option of odd characters or 10 kB is told on one short line" {
+@test "a message about an unknown option with unusual characters or of 10 kB is one short line" {
   define_submitters
   fails_with 2 'unknown option' options::parse $'--gpus\nerror: x'
   fails_with 2 'unknown option' options::parse $'--\e[31m=3'
@@ -172,7 +172,7 @@ NAMES
   ((${#stderr} < 2500))
 }
 
-@test "an option comes before the environment, that before the site, that before the default" {
+@test "the order is option, environment, site, default" {
   define_some
   declare -A nothing=() profile=([size]=3 [colour]=green)
   options::complete nothing
@@ -197,7 +197,7 @@ NAMES
   [[ ${options_value[size]}${options_source[size]} == 5option ]]
 }
 
-@test "an empty variable of the environment says nothing" {
+@test "an empty variable of the environment counts as not set" {
   define_some
   declare -A profile=([size]=3)
   HPC_SIZE='' options::complete profile
@@ -220,7 +220,7 @@ NAMES
   HPC_LOUD=maybe fails_with 2 '\$HPC_LOUD: .maybe. is neither 1 nor 0' options::complete nothing
 }
 
-@test "values of the environment and of the site are checked, and told by where they come from" {
+@test "values of the environment and the site are checked, and the message names their source" {
   define_some
   declare -A nothing=() profile=([size]=many)
   HPC_COLOUR=blue fails_with 2 '\$HPC_COLOUR: .blue. is none of: red, green' options::complete nothing
@@ -246,12 +246,12 @@ NAMES
   done
 }
 
-@test "job_submitter.sh --help needs no Slurm, and no right options behind it" {
+@test "job_submitter.sh --help needs no Slurm and ignores wrong options" {
   PATH=/usr/bin:/bin run -0 --separate-stderr env -u SCRATCH bash "$checkout/hpc/job_submitter.sh" --gpus 2 -h
   [[ ${lines[0]} == 'Usage: job_submitter.sh [OPTIONS]' && $output == *'--gpus N'* && -z $stderr ]]
 }
 
-@test "no spelling belongs to two options, and every row can be filled" {
+@test "no spelling belongs to two options, and every row is complete" {
   define_submitters
   local name spelling
   local -A owners=()
@@ -272,8 +272,8 @@ NAMES
   ((${#owners[@]} > 40))
 }
 
-# The spellings of system 004, whose users come here.
-@test "the spellings of old are known" {
+# The spellings of system 004, whose users move to this kit.
+@test "the spellings of system 004 are known" {
   define_submitters
   options::parse -a acc -g 2 --cpu 4 --num_nodes 3 -t 10 -m 5G -G V100 -e name -j distributed -W script \
     -w id -d one two -s image.sif --workdir /w -C file

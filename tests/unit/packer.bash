@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# packer.bash CHECKOUT pack PLAN PATH...     Packs as the submitter does: the paths below ${SCRATCH_DIR}.
-# packer.bash CHECKOUT unpack PLAN FOLDER    Brings it all to FOLDER, as a node does.
+# packer.bash CHECKOUT pack PLAN PATH...     Packs paths below ${SCRATCH_DIR} as the submitter does.
+# packer.bash CHECKOUT unpack PLAN FOLDER    Unpacks all of it into FOLDER as a node does.
 #
-# For the tests of packing: a process of its own, as they end it in all ways. FORMAT, DAYS, MEGABYTES and
-# WAY are its options; PART_FILES and IMAGE_FILES stand for the constants, which need many files.
+# For the tests of packing, which kill this process in many ways. FORMAT, DAYS, MEGABYTES and WAY are its options. PART_FILES and
+# IMAGE_FILES replace constants that would need many files.
 set -euo pipefail
 shopt -s inherit_errexit
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The archives of --data: hpc/lib/packing.sh and staging.sh, and what unpacking.sh makes of them. No Slurm.
+# The archives of --data: hpc/lib/packing.sh and staging.sh, and how unpacking.sh unpacks them. No Slurm.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -16,18 +16,18 @@ teardown() {
   if [[ -n ${packer:-} ]]; then kill_session "$packer"; fi
 }
 
-# pack PATH...   What the submitter does with --data.
+# pack PATH...   Packs as the submitter does for --data.
 pack() {
   bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" pack "$plan" "$@" 3>&- 4>&-
 }
 
-# unpack   What a node does, in an empty folder.
+# unpack   Unpacks as a node does, into an empty folder.
 unpack() {
   rm -rf -- "$BATS_TEST_TMPDIR/node"
   bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" unpack "$plan" "$BATS_TEST_TMPDIR/node" 3>&- 4>&-
 }
 
-# arrives   What was packed is on the node as it is on scratch: all that has `data` in its first name.
+# arrives   The node must have what was packed: everything on scratch with `data` in its first name.
 arrives() {
   unpack
   diff <(inventory "$SCRATCH_DIR") <(inventory "$BATS_TEST_TMPDIR/node")
@@ -37,13 +37,13 @@ inventory() {
   python3 "$checkout/tests/cluster/programs/inventory.py" "$1"
 }
 
-# stub NAME LINE...   A program in front of the machine's own, which `"$real"` is.
+# stub NAME LINE...   Puts a program first in PATH; `"$real"` is the machine's own.
 stub() {
   printf '%s\n' '#!/bin/bash' "real=$(command -v "$1")" "${@:2}" >"$stub/$1"
   chmod +x -- "$stub/$1"
 }
 
-# formats   Of the entries of the plan, and the parts of each.
+# formats   Prints the format of the plan's entries, and the number of parts of each.
 formats() {
   local key format
   while IFS= read -r -d '' _ && IFS= read -r -d '' key && IFS= read -r -d '' format && IFS= read -r -d '' _; do
@@ -51,18 +51,18 @@ formats() {
   done <"$plan"
 }
 
-# keys   Of the plan, one a line.
+# keys   Prints the plan's keys, one a line.
 keys() {
   tr '\0' '\n' <"$plan" | awk 'NR % 4 == 2'
 }
 
-# files N FOLDER   Of little each.
+# files N FOLDER   Makes N small files.
 files() {
   mkdir -p -- "$2"
   (cd -- "$2" && seq "$1" | while read -r number; do printf '%s' "$number" >"file $number"; done)
 }
 
-# Names that are hard to hand on.
+# Names that are difficult to pass on.
 hard_names() {
   local name
   mkdir -p -- "$1"
@@ -71,7 +71,7 @@ hard_names() {
   done
 }
 
-@test "all kinds of entries and names arrive as they were, in archives of one part and of several" {
+@test "all kinds of entries and names arrive unchanged, in archives of one part and of several" {
   local -r data=$SCRATCH_DIR/'-data "1"'
   hard_names "$data"
   mkdir -p -- "$data"/{empty,closed}
@@ -106,7 +106,7 @@ hard_names() {
   [[ $(formats) == 'tar.zst 9' ]]
   arrives
 
-  # Hard links stay such, so that they are in one part.
+  # Hard links stay hard links, so they are in one part.
   chmod 700 -- "$data/closed"
   ln -- "$data/hole" "$data/closed/second name"
   FORMAT=tar PART_FILES=6 pack '-data "1"'
@@ -114,7 +114,7 @@ hard_names() {
   arrives
 }
 
-@test "unchanged data is packed once; another name, size, time or mode is other data" {
+@test "unchanged data is packed once; another name, size, time or mode makes it other data" {
   local change
   local -A seen=()
   files 5 "$SCRATCH_DIR/data"
@@ -139,7 +139,7 @@ hard_names() {
   done
 }
 
-@test "two folders, and two files, with the same names, sizes and times are not taken for each other" {
+@test "two folders, and two files, with equal names, sizes and times are not confused" {
   mkdir -p -- "$SCRATCH_DIR"/{data,'other data'}
   printf 1 >"$SCRATCH_DIR/data/labels"
   printf 2 >"$SCRATCH_DIR/other data/labels"
@@ -150,7 +150,7 @@ hard_names() {
   arrives
 }
 
-@test "of two submitters at the same time one packs, and both have the archive" {
+@test "of two submitters at the same time one packs, and both use the archive" {
   files 5 "$SCRATCH_DIR/data"
   stub tar 'echo packed >>"$PACKED"; sleep 1; "$real" "$@"'
   export PACKED=$BATS_TEST_TMPDIR/packed
@@ -170,23 +170,23 @@ hard_names() {
   done
 }
 
-# start_packer [COMMAND...]   In a session of its own, as `packer`.
+# start_packer [COMMAND...]   Starts it in its own session, as `packer`.
 start_packer() {
   setsid "$@" bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" pack "$plan" data 2>"$BATS_TEST_TMPDIR/said" 3>&- 4>&- &
   packer=$!
 }
 
-# kill_session LEADER   All that it has started, too, also what was started meanwhile.
+# kill_session LEADER   Kills all processes of the session, also those that start meanwhile.
 kill_session() {
   while pkill -KILL --session "$1"; do sleep 0.02; done
 }
 
-@test "a packer that is killed at any moment leaves no archive that is wrong and used" {
+@test "a packer that is killed at any moment leaves no wrong archive in use" {
   local -i round took
   local status
   files 1500 "$SCRATCH_DIR/data"
   head -c 20000000 /dev/urandom >"$SCRATCH_DIR/data/large"
-  # How long it takes, so that the moments are spread over that.
+  # Measure how long it takes, to spread the moments over that time.
   took=$(($(date +%s%N) / 1000))
   PART_FILES=500 FORMAT=tar pack data
   took=$(($(date +%s%N) / 1000 - took))
@@ -199,7 +199,7 @@ kill_session() {
     if ((round % 2)); then kill_session "$packer"; else kill -s KILL "$packer" 2>/dev/null || true; fi
     wait_status "$packer" 2>/dev/null
     echo "round $round: status $status, $(find "$store" -type f 2>/dev/null | wc -l) files" >&2
-    # The next one, as if nothing had been.
+    # The next packer works as if nothing had happened.
     PART_FILES=500 FORMAT=tar timeout 20 bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" pack "$plan" data 3>&- 4>&-
     [[ $(formats) == 'tar 5' ]]
     arrives
@@ -212,7 +212,7 @@ is_at_work() {
   find "$store" -name '*.partial.*' -printf '%f\n' 2>/dev/null | grep .
 }
 
-@test "what a killed packer leaves of data that changed since is removed, unless somebody is at it" {
+@test "what a killed packer left of data that changed since is removed, unless another packer uses it" {
   local key
   files 5 "$SCRATCH_DIR/data"
   stub tar 'sleep 30'
@@ -240,7 +240,7 @@ is_at_work() {
   arrives
 }
 
-@test "told to end, a packer leaves no file and no process" {
+@test "a packer that is asked to end leaves no file and no process" {
   local signal wanted
   files 5 "$SCRATCH_DIR/data"
   stub tar 'echo "$$" >"$STARTED"; sleep 20' '"$real" "$@"'
@@ -262,7 +262,7 @@ not() {
   ! "$@"
 }
 
-@test "data that changes while it is packed is refused, and no archive is left" {
+@test "data that change during packing are refused, and no archive is left" {
   files 5 "$SCRATCH_DIR/data"
   stub tar '"$real" "$@"; echo changed >"$SCRATCH_DIR/data/file 2"'
   PATH=$stub:$PATH run -1 --separate-stderr pack data
@@ -282,13 +282,13 @@ not() {
   [[ -z $(find "$store" -type f ! -name '.*.lock') ]]
 }
 
-# as_nobody COMMAND...   From folders that nobody may enter.
+# as_nobody COMMAND...   Runs it as another user.
 as_nobody() {
   ((EUID == 0)) || skip 'only root can be somebody else'
   setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all -- "$@"
 }
 
-@test "an ordinary user's data: what may not be read is named; folders closed to writing arrive" {
+@test "an ordinary user's data: unreadable files are named; read-only folders arrive" {
   ((EUID == 0)) || skip 'only root can be somebody else'
   local -r open=$(mktemp -d /tmp/hpc_kit_test.XXXXXX)
   cp -R -- "$checkout/hpc" "$open/"
@@ -333,7 +333,7 @@ as_nobody() {
     ln -sfn -- "$target" "$SCRATCH_DIR/data/sub/"$'a\nlink'
     fails_with 1 "error: --data 'data': the link .*a.nlink' leads outside the data to copy, to " pack data
   done
-  # Within, to what is not there, and to what comes along as well: these may be.
+  # Links that stay inside, that lead to nothing, or that lead to other staged data are allowed.
   ln -sfn -- '../file 1' "$SCRATCH_DIR/data/sub/"$'a\nlink'
   ln -sfn -- ../none "$SCRATCH_DIR/data/sub/to nothing"
   pack data
@@ -343,7 +343,7 @@ as_nobody() {
   [[ $(formats) == $'tar 1\ntar 1' ]]
 }
 
-@test "compression where a sample of it pays" {
+@test "data are compressed if a sample of them shrinks enough" {
   mkdir -- "$SCRATCH_DIR/data" "$SCRATCH_DIR/random data" "$SCRATCH_DIR/small data"
   seq 1000000 >"$SCRATCH_DIR/data/text"
   head -c 3000000 /dev/urandom >"$SCRATCH_DIR/random data/noise"
@@ -361,7 +361,7 @@ as_nobody() {
   [[ $stderr == *'error: no zstd on this machine: omit --data-format, or give --data-format tar'* ]]
 }
 
-@test "packers are told the CPUs of the job: by themselves they take all of the machine's" {
+@test "packers use the job's CPUs; by default they would use all of the machine" {
   files 3 "$SCRATCH_DIR/data"
   stub zstd 'printf "zstd %s\n" "$*" >>"${0%/*}/called"; exec "$real" "$@"'
   stub mksquashfs 'if [[ $1 != -help ]]; then printf "mksquashfs %s\n" "$*" >>"${0%/*}/called"; fi; exec "$real" "$@"'
@@ -372,13 +372,13 @@ as_nobody() {
   SLURM_CPUS_PER_TASK=1 PATH=$stub:$PATH FORMAT=image pack data
   SLURM_CPUS_ON_NODE=1 PATH=$stub:$PATH unpack
   [[ $(grep -coE -e '--threads=1 |-processors 1 ' "$stub/called") == 3 ]]
-  # Without a job those that this process may use, whatever is said of threads.
+  # Without a job they use the CPUs that this process may use, whatever the variables of threads say.
   rm -rf -- "$stub/called" "$store"
   OMP_NUM_THREADS=7 PATH=$stub:$PATH FORMAT=zst pack data
   grep -q -- "^zstd .*--threads=$(nproc) " "$stub/called"
 }
 
-@test "auto takes an image for many small files, where it can be made and mounted, and says so" {
+@test "auto chooses an image for many small files, where it can be made and mounted, and says so" {
   files 12 "$SCRATCH_DIR/data"
   truncate --size=60M -- "$SCRATCH_DIR/data/file 1"
   IMAGE_FILES=12 pack data
@@ -391,25 +391,25 @@ as_nobody() {
   [[ $stderr == *"packing 'data' as squashfs: 12 files"* && $(formats) == 'squashfs 1' ]]
   unsquashfs -quiet -no-progress -dest "$BATS_TEST_TMPDIR/image" "$store/$(keys).squashfs" >/dev/null
   diff --recursive "$SCRATCH_DIR/data" "$BATS_TEST_TMPDIR/image"
-  # A file is no file system.
+  # A file cannot be mounted as a file system.
   FORMAT=image pack 'data/file 2'
   [[ $(formats) == 'tar 1' ]]
-  # What is packed stays as it is.
+  # Existing archives keep their format.
   run -0 --separate-stderr pack data
   [[ $stderr == *'packed before, unchanged' && $(formats) == 'squashfs 1' ]]
 }
 
-# archives   How many there are.
+# archives   Prints how many there are.
 archives() {
   find "$store" -name '*.manifest' -printf x | wc -c
 }
 
-# unused KEY AGE
+# unused KEY AGE   Sets when the archive was last used.
 unused() {
   touch -d "$2 ago" -- "$store/$1.tar.manifest"
 }
 
-@test "archives that were not used for long, or take too much, are removed; not those of live jobs" {
+@test "archives that were not used for long, or take too much space, are removed; those of live jobs are not" {
   local -a made=()
   local number
   printf '#!/bin/sh\ncat -- "$JOBS"\n' >"$stub/squeue"
@@ -422,7 +422,7 @@ unused() {
     pack "data $number"
     made[number]=$(keys)
   done
-  # Two that old jobs name, one of them alive; and one of a job that is being sent.
+  # Two are named by old jobs, one of which is alive; one is named by a job that is being submitted.
   mkdir -p -- "$SCRATCH_DIR/hpc_outputs/"{"a run",'ended',sent.partial}
   printf 'data\0%s\0tar\0x\0' "${made[1]}" >"$SCRATCH_DIR/hpc_outputs/a run/staging"
   printf 'data\0%s\0tar\0x\0' "${made[2]}" >"$SCRATCH_DIR/hpc_outputs/ended/staging"
@@ -435,15 +435,15 @@ unused() {
   mv -- "$stub/squeue" "$stub/silent"
   ln -s -- /bin/false "$stub/squeue"
   DAYS=2 pack 'data 6'
-  (($(archives) == 6)) # Slurm says nothing
+  (($(archives) == 6)) # squeue does not answer
   mv -- "$stub/silent" "$stub/squeue"
   DAYS=2 run -0 --separate-stderr pack 'data 4'
   (($(archives) == 5))
   [[ $stderr == *"removed from $store: ${made[2]:0:8}… (3.2MB, unused for 3 days)"* && ! -e $store/${made[2]}.tar ]]
-  # The one just asked for is kept, old as it was.
+  # The archive that was just requested is kept, although it is old.
   [[ -e $store/${made[4]}.tar && -e $store/${made[1]}.tar && -e $store/${made[3]}.tar ]]
 
-  # Too much: the oldest first, and none that was used within the hour.
+  # Above the limit the oldest go first; those used within the hour stay.
   unused "${made[4]}" '2 hours'
   unused "${made[5]}" '3 hours'
   MEGABYTES=13 pack 'data 6'
@@ -454,7 +454,7 @@ unused() {
   [[ -e $store/${made[1]}.tar && -e $store/${made[3]}.tar && -e $store/${made[6]}.tar ]]
 }
 
-@test "an answer without jobs proves nothing: those of which a run says that they go on are asked for by number" {
+@test "a list without jobs proves nothing: jobs of unfinished runs are asked for by number" {
   files 3 "$SCRATCH_DIR/data"
   files 4 "$SCRATCH_DIR/other data"
   pack data
@@ -485,7 +485,7 @@ unused() {
   [[ -e $store/$first.tar && -e $store/$first.tar.manifest ]]
 }
 
-@test "on a terminal the progress is shown, and goes with its packer" {
+@test "on a terminal the progress is shown; it ends with its packer" {
   files 5 "$SCRATCH_DIR/data"
   seq 1000000 >"$SCRATCH_DIR/data/large"
   stub tar '"$real" "$@"; sleep 2'
@@ -507,7 +507,7 @@ unused() {
   arrives
 }
 
-@test "an archive that is damaged, or gone, is noticed" {
+@test "an archive that is damaged or missing is noticed" {
   files 20 "$SCRATCH_DIR/data"
   FORMAT=tar pack data
   local -r archive=$store/$(keys).tar
@@ -525,7 +525,7 @@ unused() {
   [[ $stderr == *"error: 'data': its archive "*" is gone: submit the job again" ]]
 }
 
-@test "a mismatch that goes away is brought once more, and that is all" {
+@test "a mismatch that happens once is staged once more" {
   files 5 "$SCRATCH_DIR/data"
   pack data
   stub tar 'if [[ ! -e $ONCE ]]; then touch -- "$ONCE"; exit 2; fi' 'exec "$real" "$@"'
@@ -534,7 +534,7 @@ unused() {
   [[ $stderr == *'(try 1)' && -z $output ]]
 }
 
-@test "what is there already, and still as it was packed, is not brought again" {
+@test "data that are already there, and unchanged, are not staged again" {
   files 5 "$SCRATCH_DIR/data"
   pack data
   arrives
@@ -543,7 +543,7 @@ unused() {
   }
   again
   [[ $stderr == 'entry 0 is there' ]]
-  # Half of it, or changed by a program.
+  # Half of it is missing, or a program has changed it.
   rm -- "$BATS_TEST_TMPDIR/node/data/file 1"
   again
   [[ -z $stderr ]]
@@ -553,18 +553,18 @@ unused() {
   [[ -z $stderr ]]
 }
 
-@test "space and inodes are looked at first: node, needed and free are said" {
+@test "space and inodes are checked first: the message names node, needed and free" {
   files 5 "$SCRATCH_DIR/data"
   head -c 3000000 /dev/urandom >"$SCRATCH_DIR/data/large"
   FORMAT=tar pack data
   stub df 'printf "Avail IFree Inodes\n%s\n" "$FREE"'
   PATH=$stub:$PATH
-  # A megabyte is the archive's least piece; each of 7 entries takes a block.
+  # An archive has at least a megabyte; each of 7 entries takes a block.
   FREE='3100000 7 100' fails_with 1 "error: no space on here: the data need 3.2MB in .*/node, and 3.1MB are free$" unpack
   FREE='3200000 7 100' unpack
   FREE='3200000 6 100' fails_with 1 'error: no space on here: the data are 7 files and folders, and .*/node has room for 6 \(inodes\); try --data-format image$' unpack
   FREE='3200000 0 0' unpack # a file system that counts none
-  # A broadcast archive lies beside what comes out of it.
+  # A broadcast archive takes space in addition to its content.
   WAY=sbcast FREE='3200000 7 100' fails_with 1 'the data need 6.4MB' unpack
   [[ ! -e $BATS_TEST_TMPDIR/node/data ]]
   # A hole needs no space.
@@ -573,7 +573,7 @@ unused() {
   FREE='3200000 7 100' unpack
 }
 
-@test "an environment works from another place: sys.prefix, scripts of all kinds, a path with spaces" {
+@test "an environment works from another place: sys.prefix, all kinds of scripts, a path with spaces" {
   local -r old=$BATS_TEST_TMPDIR/'an old place' new=$BATS_TEST_TMPDIR/"node's disk"
   python3 -m venv --without-pip "$old"
   printf 'value = 7\n' >"$(echo "$old"/lib/python*/site-packages)/mine.py"

@@ -1,12 +1,12 @@
 """pages.py ROOT OPTIONS
 
-The rules of the pages, checked in the *.md files of a checkout: links and anchors resolve, README.md links every page,
-no page is too long, and the commands, modules and options that a page shows exist, as do the pages that a script names.
-OPTIONS is a file with a line `PATH --option…` for each command. Prints a line `FILE:LINE: words` for each place that
-breaks a rule; exit status 1 when there is any.
+Checks the rules of the pages in the *.md files of a checkout: links and anchors resolve, README.md links every page, no
+page is too long, and the commands, modules and options that a page shows exist, as do the pages that a script names.
+OPTIONS is a file with a line `PATH --option…` for each command. Prints a line `FILE:LINE: words` for each violation;
+exit status 1 if there is any.
 
-The options of a command end at the next pipe, `;`, `&`, comment or ` -- `. An option that a page names alone, as in
-`--option`, must occur in a source.
+The options of a command end at the next pipe, `;`, `&`, comment or ` -- `. An option that a page names without a
+command, as in `--option`, must occur in a source file.
 """
 
 import re
@@ -34,7 +34,7 @@ def files(root):
 
 
 def without_code(lines):
-    """Each line with its number and whether it is code; of code, what a backslash continues is one line."""
+    """Yield each line with its number and whether it is code; continued lines of code are joined."""
     fence, held, since = False, "", 0
     for number, line in enumerate(lines, 1):
         if line.startswith("```"):
@@ -51,7 +51,7 @@ def without_code(lines):
 
 
 def anchors(path):
-    """As GitHub makes them: in lower case, blanks become hyphens, and other marks than hyphens and underscores go."""
+    """Return a heading's anchor as GitHub makes it: lower case, hyphens for blanks, no marks but - and _."""
     found = set()
     for _, line, code in without_code(path.read_text().splitlines()):
         if not code and (heading := re.match(r"#+ +(.*?) *$", line)):
@@ -66,7 +66,7 @@ def anchors(path):
 
 
 def links(page):
-    """Each link of a page: its line, the target, and the file that it leads to, or None for one to another site."""
+    """Yield each link of a page: its line, the target, and the file that it leads to, or None for another site."""
     for number, line, code in without_code(page.read_text().splitlines()):
         if not code:
             for target in LINK.findall(SPAN.sub("", line)):
@@ -109,7 +109,7 @@ def check_commands(root, page, number, text, known):
     for command, rest in COMMAND.findall(text):
         if PLACEHOLDER.search(command):
             continue
-        # `run.sh` is several, where the page does not say which.
+        # Several commands are named `run.sh`; the page may not say which one.
         named = [names for path, names in known.items() if f"/{path}".endswith(f"/{command}")]
         for option in OPTION.findall(rest.partition(" -- ")[0]) if named else ():
             if option != "--help" and not any(option in names for names in named):

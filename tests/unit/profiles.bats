@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The site profiles of hpc/clusters, and which one is chosen.
+# The site profiles of hpc/clusters, and how one is chosen.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -15,8 +15,7 @@ setup() {
   mkdir -p -- "$users"
 }
 
-# chosen CLUSTER_NAME HOST [NAME]   The profile that a login node of that name takes. `site` is printed with a
-# line for each key.
+# chosen CLUSTER_NAME HOST [NAME]   Prints the profile that a login node of that name uses, and `site` with a line for each key.
 chosen() {
   env -i PATH="$PATH" HOME="$HOME" XDG_CONFIG_HOME="$XDG_CONFIG_HOME" bash -c '
     set -euo pipefail
@@ -31,7 +30,7 @@ chosen() {
   ' site "$checkout" "$@"
 }
 
-# A Slurm that only tells its name.
+# A Slurm that answers only with its name.
 fake_slurm() {
   local -r folder=$BATS_TEST_TMPDIR/bin
   mkdir -p -- "$folder"
@@ -48,7 +47,7 @@ user_profile() {
   printf '%s\n' "${@:2}" >"$users/$1.sh"
 }
 
-# checked PROFILE   The profile as the submitter takes it: its names, its facts and the values of its options.
+# checked PROFILE   Checks the profile as the submitter does: its names, its facts and the values of its options.
 checked() {
   use_libraries common checks options option_table site
   option_table::define
@@ -58,7 +57,7 @@ checked() {
   options::complete site
 }
 
-@test "every profile of the kit loads in a bare environment, and has only facts and options with values of their kinds" {
+@test "every profile of the kit loads in an empty environment, and has only facts and options with valid values" {
   local profile name
   for profile in "$checkout"/hpc/clusters/*.sh; do
     name=${profile##*/}
@@ -74,7 +73,7 @@ checked() {
   done
 }
 
-@test "a name that nobody reads, or a value that is not of its kind: the file, the line, and what is right" {
+@test "an unknown name, or a value of the wrong kind: the message has the file, the line and what is right" {
   local line pattern
   while IFS='|' read -r line pattern; do
     user_profile mine '# a comment' "$line"
@@ -105,7 +104,7 @@ site[data]=x|site\[data\]: a list cannot be said in a profile
 LINES
 }
 
-@test "a profile that builds on one of the kit's: the line is found there, and the last counts" {
+@test "a profile that builds on one of the kit's: the message names the line there, and the last value counts" {
   user_profile mine 'source "$site_clusters/narval.sh"' 'site[max_submit]=10'
   (checked mine && site::where where max_submit && [[ $where == "$users/mine.sh:2" ]])
   (checked mine && site::where where forbidden rule && [[ $where == "$checkout/hpc/clusters/alliance.sh:"* && $rule == 'a plugin chooses the partition'* ]])
@@ -125,7 +124,7 @@ LINES
   site::expand value /mnt/bb/me && [[ $value == /mnt/bb/me ]]
 }
 
-@test "a scratch of the profile whose variable is not set: the line and the variable" {
+@test "a scratch whose variable is not set: the message has the line and the variable" {
   fake_slurm stub
   unset -v SCRATCH HBWROK
   user_profile stub '# a comment' "site[scratch]='\$HBWROK'"
@@ -135,7 +134,7 @@ LINES
   [[ $output == *"problem  scratch         neither SCRATCH is set nor HBWROK, which $users/stub.sh:2 names "* ]]
 }
 
-@test "a profile that bash cannot read to its end: one line with the file, the place, and what is right" {
+@test "a profile with a syntax error: one line with the file, the place and what is right" {
   local line pattern
   fake_slurm stub
   while IFS='|' read -r line pattern; do
@@ -152,7 +151,7 @@ site[modules]="a|line 2: unexpected EOF
 LINES
 }
 
-@test "memory and GPUs as the profile says: by nodes, CPUs or GPUs, typed or not, and the fewest that a small job may have" {
+@test "memory and GPUs as the profile says: per node, CPU or GPU, typed or not, and the fewest that a small job may have" {
   use_libraries common site node_job
   local request words option
   local -a argv asked
@@ -190,7 +189,7 @@ none|||l40s|
 GPUS
 }
 
-@test "clean_nodes.sh looks where the variable of the node says, and tells where there is none" {
+@test "clean_nodes.sh looks where the node's variable says, and reports if there is none" {
   local -r disk=$BATS_TEST_TMPDIR/disk report=$BATS_TEST_TMPDIR/report
   mkdir -p -- "$disk/$(id -un)_images"
   JOB_DISK=$disk bash "$checkout/hpc/clean_nodes/clean_node.sh" "$checkout/hpc" '$JOB_DISK' "$report" --dry-run
@@ -199,7 +198,7 @@ GPUS
   [[ $(<"$report") == '$JOB_DISK is not set on this node: correct site[node_local_directory]' ]]
 }
 
-@test "clusters/default.sh, and the table of clusters/README.md, say what the table of facts says" {
+@test "clusters/default.sh, the table of clusters/README.md and the table of facts agree" {
   use_libraries common site
   site::define_facts
   local name line
@@ -224,7 +223,7 @@ GPUS
   diff "$BATS_TEST_TMPDIR/table" <(sed -n "\|^$begin\$|,\|^$end\$|p" "$page" | sed '1d;$d')
 }
 
-@test "the profile of the pocket cluster needs that cluster's variables" {
+@test "the profile of the pocket cluster needs the variables of that cluster" {
   fails_with 2 'pocket.sh does not load .*POCKET_CLUSTER_DIR: run  eval "\$\(bash hpc/pocket_cluster.sh env\)"$' chosen pocket anywhere
   export POCKET_CLUSTER_DIR=/p
   use_libraries common site
@@ -239,7 +238,7 @@ GPUS
   done
 }
 
-@test "Slurm's name of the cluster chooses, then the host, else default" {
+@test "Slurm's cluster name chooses, then the host, else default" {
   chosen cedar nowhere | grep -qx name=cedar
   chosen oscer cedar5.cedar.computecanada.ca | grep -qx name=oscer
   chosen something cedar5.cedar.computecanada.ca | grep -qx name=cedar
@@ -248,7 +247,7 @@ GPUS
   chosen something elsewhere.example.org | grep -qx name=default
 }
 
-@test "a profile that is named wins over both" {
+@test "a named profile wins over both" {
   chosen cedar borg.cs.ubc.ca oscer | grep -qx name=oscer
   chosen cedar borg.cs.ubc.ca default | grep -qx name=default
 }
@@ -266,14 +265,14 @@ GPUS
   chosen mine elsewhere | grep -qx name=mine
 }
 
-@test "an unknown --cluster is refused with the known ones; so is a path" {
+@test "an unknown --cluster, or a path, is refused, and the message lists the known ones" {
   fake_slurm anything
   fails_with 2 "--cluster 'ceder'.* cedar .*oscer .*plai.*; your own go to $users" submitter --cluster ceder --dry-run
   fails_with 2 "--cluster '\.\./clusters/cedar'" submitter --cluster ../clusters/cedar --dry-run
   HPC_CLUSTER=nowhere fails_with 2 "'nowhere'" submitter --dry-run
 }
 
-@test "a profile's values reach sbatch, and the user's come first" {
+@test "a profile's values reach sbatch; the user's values win" {
   fake_slurm cedar
   run --separate-stderr submitter --dry-run --no-preflight
   ((status == 0))
@@ -282,7 +281,7 @@ GPUS
   [[ $output == *"--gpus-per-node=p100:1"* && $output == *"--account=def-mine"* ]]
 }
 
-@test "a QOS by the number of nodes; one that the user gives comes first" {
+@test "a QOS by the number of nodes; the user's own comes first" {
   local nodes qos
   at_site "site[qos_by_nodes]='65:huge 2:wide'"
   while read -r nodes qos; do
@@ -295,7 +294,7 @@ GPUS
   [[ $output == *--qos=mine* ]]
 }
 
-@test "what has no effect at a site is ignored, and the user is told" {
+@test "options that have no effect at a site are ignored with a message" {
   fake_slurm plai
   run --separate-stderr submitter --dry-run --no-preflight
   ((status == 0))
@@ -307,7 +306,7 @@ GPUS
   [[ $stderr == *'--gpu-type v100l is ignored'* ]]
 }
 
-@test "OSCER's own folder on the node's disk becomes SLURM_TMPDIR" {
+@test "OSCER's folder on the node's disk becomes SLURM_TMPDIR" {
   local got
   got=$(LSCRATCH=/lscratch/7 SLURM_TMPDIR=/tmp/me_7_0 bash -c 'declare -A site; source "$1"; node_setup; printenv SLURM_TMPDIR' \
     oscer "$checkout/hpc/clusters/oscer.sh")
@@ -317,7 +316,7 @@ GPUS
   [[ $got == /tmp/me_7_0 ]]
 }
 
-# at_site LINE...   The user's profile of the stub's cluster has these lines.
+# at_site LINE...   Makes these lines the user's profile of the stub's cluster.
 at_site() {
   if [[ -z ${stub:-} ]]; then
     stub_slurm
@@ -327,7 +326,7 @@ at_site() {
   user_profile stub "$@"
 }
 
-# asks WORDS OPTION...   A dry run has these WORDS, one after the other, behind --cpus-per-task.
+# asks WORDS OPTION...   A dry run must have these WORDS, one after the other, behind --cpus-per-task.
 asks() {
   local -a words=()
   local shown=''
@@ -341,7 +340,7 @@ asks() {
   [[ $shown == "$1" ]] || { printf 'asked: %s\nwanted: %s\n' "$shown" "$1" && return 1; }
 }
 
-@test "GPUs, memory, threads and the node's disk are asked for as the site wants it" {
+@test "GPUs, memory, threads and the node's disk are requested as the site requires" {
   at_site '# nothing'
   asks '4 --mem=20480M --time=0-01:00:00 --gpus-per-node=2' -g 2
   asks '4 --mem=0 --time=0-01:00:00 --gpus-per-node=2' -g 2 --mem 0
@@ -366,7 +365,7 @@ asks() {
   fails_with 2 '--gpu-type h100: at stub Slurm knows no types of GPU there' submitter -G h100
 }
 
-@test "any option can mean nothing at a site" {
+@test "a site can ignore any option" {
   local name
   at_site "site[ignored]='mem_per_gpu'"
   asks '4 --time=0-01:00:00 --gpus-per-node=2' -g 2
@@ -384,7 +383,7 @@ asks() {
   done
 }
 
-@test "a request that breaks a rule of the site: the rule in the profile's words, its file and line" {
+@test "a request that breaks a rule of the site: the message has the rule in the profile's words, its file and line" {
   local line options pattern
   local -a words
   while IFS='|' read -r line options pattern; do
@@ -411,7 +410,7 @@ site[time_maximum]='91:2:00:00 183:6:00:00 12:00:00'|-t 13:00:00 -n 200|--time 0
 RULES
 }
 
-@test "what a site's rules allow is not refused; what is billed is said" {
+@test "requests that the rules allow are not refused; what is billed is reported" {
   local line options
   local -a words
   while IFS='|' read -r line options; do

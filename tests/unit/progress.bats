@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# How far a program is, and its last loss, by what real programs print: experiments.sh list and why.
+# Progress and last loss, read from the output of real programs, in experiments.sh list and why.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/made_runs.bash"
@@ -8,7 +8,7 @@ setup() {
   made_runs_setup
 }
 
-@test "list: PROGRESS and METRIC of what programs print, with a total and without" {
+@test "list: PROGRESS and METRIC from the output of programs, with a total and without" {
   local line
   local -i number=0
   while IFS=';' read -r line _; do
@@ -35,7 +35,7 @@ PY
   [[ -z $output ]]
 }
 
-@test "why: no estimate from a bar that begins anew in each epoch; one from a bar that does not" {
+@test "why: no estimate from a bar that restarts in each epoch; an estimate from one that does not" {
   made_run anew 1 1 time=0-00:10:00
   state 1 failed
   attempt 1 0 time_limit ' 50%|#####     | 450/900 [00:10<00:10]' ' 99%|######### | 899/900 [00:20<00:00]' ' 40%|####      | 360/900 [00:08<00:12]'

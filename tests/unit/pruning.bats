@@ -1,11 +1,11 @@
 #!/usr/bin/env bats
-# What runs that have ended leave: hpc/job_submitter/pruning.sh, and that a job unpacks its sources again.
+# How the files of ended runs are removed (hpc/job_submitter/pruning.sh), and that a job unpacks its sources again.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 declare -gA fact+=() # the libraries read it
 
-# A project whose snapshot runs share; squeue prints the file by_user, or by_id where it is asked for ids.
+# A project whose runs share a snapshot; squeue prints the file by_user, or by_id if it is asked for ids.
 setup() {
   use_libraries common slurm run_directory snapshot pruning sources
   export PATH=$BATS_TEST_TMPDIR/bin:$PATH GIT_CONFIG_GLOBAL=/dev/null ANSWERS=$BATS_TEST_TMPDIR
@@ -27,7 +27,7 @@ STUB
   : >"$ANSWERS/by_id"
 }
 
-# ended NAME JOB STATE   A run whose sources are unpacked, of which nothing has changed for two hours.
+# ended NAME JOB STATE   Makes a run whose sources are unpacked and have not changed for two hours.
 ended() {
   local -r run=$outputs/$1
   mkdir -p -- "$run/task_1"
@@ -49,7 +49,7 @@ prune() {
   run -0 --separate-stderr pruning::prune "$outputs"
 }
 
-@test "a run that has ended keeps its archive alone, and unpacks again when it is started once more" {
+@test "an ended run keeps only its archive, and unpacks it again when it is restarted" {
   ended finished 7 completed
   ended failed 8 failed
   mkdir -- "$outputs/failed/source.AbCdEf" "$outputs/finished/source/__pycache__" # a killed unpacking; Python's own
@@ -60,14 +60,14 @@ prune() {
   [[ -e $project/weights && -e $project/key.pem ]]
   unpack finished
   [[ $(<"$outputs/finished/source/sub/"$'b\n.py') == 'print(1)' && -L $outputs/finished/source/weights && -L $outputs/finished/source/link ]]
-  # Not at each submission.
+  # This does not happen at each submission.
   pruning::prune "$outputs"
   : >"$ANSWERS/asked"
   pruning::prune "$outputs"
   [[ ! -s $ANSWERS/asked && -d $outputs/finished/source ]]
 }
 
-@test "no run is touched that lives, may live, or has just ended" {
+@test "a run that is live, may be live, or has just ended is not changed" {
   ended listed 7 running
   ended elsewhere 8 failed # an id that nobody has written down, in this folder
   ended hidden 9 running   # not in the answer for the user, which is empty or wrong
@@ -84,7 +84,7 @@ prune() {
   [[ $(cd -- "$outputs" && printf '%s ' */source) == "elsewhere/source hidden/source just_now/source listed/source $( ((UID != 0)) || echo of_another/source) unknown/source " ]]
   grep -q -- '--jobs=9,13 ' "$ANSWERS/asked"
   grep -q -- "--user=$(id -u) " "$ANSWERS/asked"
-  # An empty answer: the jobs whose records say that they run are asked for by their ids.
+  # The answer is empty: ask by id for the jobs whose records say that they run.
   : >"$ANSWERS/by_user"
   printf '7\n9\n' >"$ANSWERS/by_id"
   prune
@@ -94,14 +94,14 @@ prune() {
   rm -- "$ANSWERS/by_user"
   prune
   [[ -d $outputs/last/source ]]
-  # Forgotten by Slurm.
+  # Slurm has forgotten the job.
   : >"$ANSWERS/by_user"
   printf '#!/bin/sh\ncase $* in *--jobs=*) echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1 ;; esac\n' >"$BATS_TEST_TMPDIR/bin/squeue"
   prune
   [[ ! -e $outputs/last/source && ! -e $outputs/hidden/source ]]
 }
 
-@test "what the program has written there stays, and is told once; what it has removed is in the archive; an earlier kit's run stays" {
+@test "files that the program wrote there stay and are reported once; removed ones are in the archive; an older kit's run stays" {
   ended wrote 7 completed
   ended copied 8 completed
   ended changed 9 completed
@@ -119,7 +119,7 @@ prune() {
   [[ -z $stderr && -d $outputs/wrote/source ]]
 }
 
-@test "archives of sources go when no run has them; one that goes at that moment is packed anew" {
+@test "archives of sources are removed when no run uses them; one that disappears at that moment is packed again" {
   local archive
   ended one 7 completed
   archive=$(echo "$outputs/.sources"/*.tar)
@@ -136,7 +136,7 @@ prune() {
   rm -- "$BATS_TEST_TMPDIR/bin/find"
   hash -r
 
-  # Removed between the look and the link.
+  # It is removed between the check and the link.
   ended one 7 completed
   printf '#!/bin/bash\nif [[ ! -e $ANSWERS/gone ]]; then : >"$ANSWERS/gone"; rm -- "${@: -2:1}"; fi\nexec %q "$@"\n' "$(command -v ln)" >"$BATS_TEST_TMPDIR/bin/ln"
   chmod +x -- "$BATS_TEST_TMPDIR/bin/ln"
@@ -145,7 +145,7 @@ prune() {
   [[ -e $ANSWERS/gone && $(tar --list --file="$BATS_TEST_TMPDIR/source.tar" | grep -c 'a.py') == 1 ]]
 }
 
-@test "a submission does it, when its job is sent" {
+@test "a submission does this after its job is submitted" {
   make_project
   stub_slurm
   printf '#!/bin/sh\n' >"$stub/squeue"

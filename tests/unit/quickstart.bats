@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# hpc/quickstart.sh where something is missing.
+# hpc/quickstart.sh when something is missing.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
-# A project whose environment is made in seconds: it requires nothing, and so cannot prepare the digits.
+# A project whose environment takes seconds: it requires no packages, so the digits cannot be prepared.
 setup() {
   make_project
   rm -- "$project/.venv"
@@ -17,13 +17,13 @@ quickstart() {
   run -1 --separate-stderr bash "$project/hpc/quickstart.sh"
 }
 
-@test "pip that cannot install: one line says so, and nothing stays" {
+@test "pip that cannot install: a message of one line, and no files stay" {
   quickstart
   [[ -z $output && ${stderr_lines[-1]} == 'quickstart.sh: error: pip could not install scikit-learn, which has the digits: ERROR: No matching'* ]]
   [[ $stderr != *unbound* && -z $(find "$TMPDIR" "$SCRATCH" -mindepth 1) ]]
 }
 
-@test "requirements that cannot be met: the last line says that there is no environment, and nothing stays" {
+@test "requirements that cannot be met: the last line says that there is no environment, and no files stay" {
   printf './no-such-package\n' >"$project/requirements.txt"
   quickstart
   [[ -z $output && $stderr == *no-such-package* ]]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# One rank: hpc/job/rank.sh runs the command and keeps the status of the first that fails.
+# One rank: hpc/job/rank.sh runs the command and records the status of the first rank that fails.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -20,7 +20,7 @@ rank() {
   RANK=$number bash "$checkout/hpc/job/rank.sh" "$checkout" "$attempt" 3>&-
 }
 
-@test "a program in a folder of the project imports the project's packages; what PYTHONPATH has comes first" {
+@test "a program in a folder of the project imports the project's packages; the folders of PYTHONPATH come first" {
   mkdir -p -- "$source_dir"/{sub,kit} "$BATS_TEST_TMPDIR/first/kit"
   echo 'where = "sources"' | tee -- "$source_dir/only_here.py" >"$source_dir/kit/__init__.py"
   echo 'where = "first"' >"$BATS_TEST_TMPDIR/first/kit/__init__.py"
@@ -30,21 +30,21 @@ rank() {
   [[ ${lines[1]} == 'sources sources' ]]
   PYTHONPATH=$BATS_TEST_TMPDIR/first run -0 rank 0 python3 sub/main.py
   [[ ${lines[1]} == 'first sources' ]]
-  # A line that sets it adds to it; an argument of the program is none of it.
+  # A setting in the line is extended; an argument of the program is not a setting.
   run -0 rank 0 X=1 PYTHONPATH="$BATS_TEST_TMPDIR/first" python3 sub/main.py
   [[ ${lines[1]} == 'first sources' ]]
   run -0 rank 0 env printf '%s' PYTHONPATH=x
   [[ ${lines[1]} == PYTHONPATH=x ]]
 }
 
-@test "where ranks are looked at, its Python notes what it uses; the hook is nothing that the program sees" {
+@test "where meetings of ranks are recorded, the rank's Python records what it uses; the program does not see the hook" {
   mkdir -p -- "$attempt/ranks" "$BATS_TEST_TMPDIR/modules/torch"
   : >"$BATS_TEST_TMPDIR/modules/torch/nn.py"
   run -0 rank 1 PYTHONPATH="$BATS_TEST_TMPDIR/modules" python3 -c 'import sys, torch.nn; print([folder for folder in sys.path if "hook" in folder])'
   [[ ${lines[1]} == '[]' && $(<"$attempt/ranks/1") == 'uses torch' ]]
 }
 
-@test "it says who it is, and hands on arguments and output, which are in its own file, too" {
+@test "it prints who it is, and passes on arguments and output; its own file has the output, too" {
   CUDA_VISIBLE_DEVICES=0,1 run -0 rank 1 printf '<%s>' 'a  b' '' '$$' '${RANK}' "it's" '*'
   [[ ${lines[1]} == "<a  b><><\$><1><it's><*>" ]]
   [[ ${lines[0]} =~ ^rank\ 1\ of\ 2:\ node\ 0,\ .+\(127\.0\.0\.1\),\ local\ rank\ 0,\ [0-9]+\ CPUs,\ GPUs\ 0,1$ ]]
@@ -52,7 +52,7 @@ rank() {
   [[ $(<"$task/rank_1.txt") == "== attempt 0"$'\n'"$output" ]]
 }
 
-@test "the file has all of a long output, in its order, also what the next attempt adds; what stays behind is not waited for" {
+@test "the file has a long output completely and in order, also that of the next attempt; background processes are not waited for" {
   run -3 rank 0 bash -c 'for ((i = 0; i < 20000; i++)); do echo "$$i"; echo "$$i" >&2; done; exit 3'
   attempt=$task/attempt_1
   mkdir -- "$attempt"
@@ -64,26 +64,26 @@ rank() {
   [[ $(tail -n 3 "$task/rank_0.txt") == '== attempt 1'*$'\nleft' ]]
 }
 
-@test "a writer that is killed with the program: the status is kept, and said" {
+@test "a writer that is killed with the program: the status is recorded and printed" {
   run -137 rank 4 bash -c 'pkill -KILL -P "$$PPID" tee; kill -KILL "$$$$"'
   [[ $(<"$attempt/failed_rank") == *' 137' && $output == *'rank 4 on '*' failed first: exit status 137' ]]
   [[ -z $(find "$attempt" -name 'failed_rank.*') ]]
 }
 
-@test "a file that cannot be written is nothing to fail by" {
+@test "a file that cannot be written does not fail the job" {
   mkdir -- "$task/rank_0.txt"
   run -0 rank 0 echo here
   [[ ${lines[-1]} == here ]]
 }
 
-@test "of MIG slices each rank of a node gets its own, as CUDA would show all of them the first" {
+@test "each rank of a node gets its own MIG slice, because CUDA would show the first one to all" {
   export CUDA_VISIBLE_DEVICES=MIG-a,MIG-b,MIG-c
   LOCAL_WORLD_SIZE=3 LOCAL_RANK=2 run -0 rank 2 printenv CUDA_VISIBLE_DEVICES
   [[ ${lines[0]} == *'GPUs MIG-c' && ${lines[1]} == MIG-c ]]
-  # A launcher of the user's own divides them itself.
+  # A user's own launcher divides them itself.
   LOCAL_WORLD_SIZE=1 run -0 rank 0 printenv CUDA_VISIBLE_DEVICES
   [[ ${lines[1]} == MIG-a,MIG-b,MIG-c ]]
-  # Whole GPUs are all seen by all, and chosen by the local rank.
+  # Every rank sees whole GPUs and chooses one by its local rank.
   CUDA_VISIBLE_DEVICES=0,1 LOCAL_WORLD_SIZE=2 LOCAL_RANK=1 run -0 rank 1 printenv CUDA_VISIBLE_DEVICES
   [[ ${lines[1]} == 0,1 ]]
 }
@@ -100,7 +100,7 @@ rank() {
   [[ $output == *'GPUs none' ]]
 }
 
-@test "the command's status is the rank's, and is kept with its name" {
+@test "the command's status is the rank's, and is recorded with the rank" {
   local status_given
   for status_given in 1 3 127 255; do
     rm -f -- "$attempt/failed_rank"
@@ -110,20 +110,20 @@ rank() {
   done
 }
 
-@test "a command that has saved and shall go on, 75: it is kept, and to the launcher no failure" {
+@test "a command that has saved and wants a restart, 75: it is recorded, and is success for the launcher" {
   run -0 rank 5 sh -c 'exit 75'
   [[ $(<"$attempt/failed_rank") == "5 $(uname -n) 75" ]]
   [[ $output != *failed* ]]
 }
 
-@test "75 that cannot be kept is no end like any other: the launcher gets it" {
+@test "75 that cannot be recorded: the launcher gets 75" {
   command::write "$task/command" sh -c 'exit 75'
   rmdir -- "$attempt"
   RANK=5 run -75 bash "$checkout/hpc/job/rank.sh" "$checkout" "$attempt" 3>&-
   [[ $output == *'its exit status 75 cannot be written into'* ]]
 }
 
-@test "without hard links, and without any" {
+@test "without hard links, and without any links" {
   mkdir -- "$BATS_TEST_TMPDIR/stubs"
   printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/stubs/ln"
   chmod +x -- "$BATS_TEST_TMPDIR/stubs/ln"
@@ -134,12 +134,12 @@ rank() {
   [[ $(ls "$attempt") == failed_rank ]]
 }
 
-@test "a command that a signal ends has 128 and the signal's number" {
+@test "a command that a signal ends has the status 128 plus the signal's number" {
   run -137 rank 0 sh -c 'kill -KILL $$$$'
   [[ $(<"$attempt/failed_rank") == *' 137' ]]
 }
 
-@test "a command that is not there" {
+@test "a command that does not exist" {
   run -127 rank 0 no-such-program
   [[ $output == *no-such-program* ]]
   [[ $(<"$attempt/failed_rank") == *' 127' ]]
@@ -151,7 +151,7 @@ rank() {
   [[ ! -e $BATS_TEST_TMPDIR/started && $(<"$attempt/failed_rank") == *' 2' ]]
 }
 
-@test "the first to fail is kept, not those that it takes along" {
+@test "the first rank that fails is recorded, not those that fail because of it" {
   run -3 rank 1 sh -c 'exit 3'
   run -143 rank 0 sh -c 'kill -TERM $$$$'
   [[ $(<"$attempt/failed_rank") == "1 $(uname -n) 3" ]]
@@ -159,7 +159,7 @@ rank() {
   [[ -z $(find "$attempt" -name 'failed_rank.*') ]]
 }
 
-@test "of many that fail at once one is kept, whole" {
+@test "of many ranks that fail at once one is recorded, completely" {
   local -a ranks=()
   local number messages=$BATS_TEST_TMPDIR/messages
   command::write "$task/command" sh -c 'exit 4'

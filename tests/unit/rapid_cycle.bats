@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What --rapid-cycle sends, as a stub of Slurm takes it. The jobs themselves: tests/cluster/interruptions.bats.
+# The jobs that --rapid-cycle submits, as a stub of Slurm gets them. tests/cluster/interruptions.bats runs such jobs.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -10,22 +10,22 @@ setup() {
   mkdir -- "$SCRATCH"
 }
 
-# shown OPTION...   What a dry run would send, a job a line.
+# shown OPTION...   Prints the jobs that a dry run shows, one a line.
 shown() {
   run -0 --separate-stderr submitter --dry-run "$@"
 }
 
-@test "two jobs: the one of the cycles, and the training, that waits for it" {
+@test "two jobs: the cycles, and the training, which waits for them" {
   shown --rapid-cycle --exp-name zz --time 5:00:00 -p main
   ((${#lines[@]} == 2))
-  # Five cycles of 90 s, each with 120 s in which to save, and 180 s to start.
+  # Five cycles of 90 s, each with 120 s for saving and 180 s for starting.
   [[ ${lines[0]} == *"'--job-name=cycle_zz'"*"'--time=0-00:32:30'"*" 'rapid_cycle'" ]]
   [[ ${lines[0]} == *"'--partition=main'"* && ${lines[0]} != *'--signal'* && ${lines[0]} != *'--dependency'* ]]
   [[ ${lines[1]} == *"'--job-name=zz'"*"'--time=0-05:00:00'"*"'--dependency=afterok:CYCLE_JOB'"* ]]
   [[ ${lines[1]} == *"'--kill-on-invalid-dep=yes'"* && ${lines[1]} != *rapid_cycle* ]]
 }
 
-@test "cycles, partition, and what else it waits for" {
+@test "cycles, partition, and other dependencies" {
   shown --rapid-cycle 3x20 --cycle-partition short --dependency afterany:5 --grace-seconds 60
   [[ ${lines[0]} == *"'--partition=short'"* && ${lines[0]} == *"'--time=0-00:13:00'"* && ${lines[0]} == *"'--dependency=afterany:5'"* ]]
   [[ ${lines[1]} != *'--partition'* && ${lines[1]} == *"'--dependency=afterok:CYCLE_JOB,afterany:5'"* ]]
@@ -35,7 +35,7 @@ shown() {
   [[ ${lines[0]} == *"'--partition=short'"* && ${lines[0]} != *"'--partition=main'"* && ${lines[1]} == *"'--partition=main'"* ]]
 }
 
-@test "of an array, each task waits for its own cycles" {
+@test "in an array, each task waits for its own cycles" {
   experiments 'true' 'false'
   shown --rapid-cycle --dependency afterany:5
   [[ ${lines[0]} == *"'--array=1-2'"* && ${lines[1]} == *"'--dependency=aftercorr:CYCLE_JOB,afterany:5'"* ]]
@@ -49,17 +49,17 @@ shown() {
   [[ ${lines[2]} == *"'--dependency=afterok:PACK_JOB,afterok:CYCLE_JOB'"* ]]
 }
 
-@test "what cannot be" {
+@test "impossible requests" {
   fails_with 2 "--rapid-cycle: '5' is not CYCLESxSECONDS: write it like 5x90$" submitter --rapid-cycle 5
   fails_with 2 "--rapid-cycle: '0x90' is not" submitter --rapid-cycle=0x90
   fails_with 2 '--cycle-partition is about --rapid-cycle: give both$' submitter --cycle-partition short
   fails_with 2 'with --rapid-cycle all of its conditions must hold' submitter --rapid-cycle --dependency 'afterok:1?afterok:2'
-  # Slurm decides: a plugin may know a partition that sinfo does not show.
+  # Slurm decides, because a plugin may know a partition that sinfo does not show.
   printf '#!/bin/sh\ncase "$*" in *--partition=nowhere*) echo "invalid partition" >&2; exit 1 ;; esac\n' >"$stub/sbatch"
   fails_with 1 "invalid partition; --cycle-partition 'nowhere': this cluster has main urgent big short cpu$" submitter --rapid-cycle --cycle-partition nowhere
 }
 
-@test "both are sent, or none" {
+@test "both jobs are submitted, or none" {
   printf '#!/bin/sh\ncase "$*" in --test-only*) ;; *rapid_cycle) echo 4712 ;; *) echo no >&2; exit 1 ;; esac\n' >"$stub/sbatch"
   printf '#!/bin/sh\necho "$*" >"$STUB/cancelled"\n' >"$stub/scancel"
   chmod +x -- "$stub/scancel"
@@ -68,7 +68,7 @@ shown() {
   [[ -z $(compgen -G "$SCRATCH/*/hpc_outputs/refused*") ]]
 }
 
-@test "the state of a task that has not begun" {
+@test "the state of a task that has not started" {
   submit --no-snapshot
   [[ $(<"$run_directory/task_1/state") == enqueued ]]
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
-# The pages. The table of options in hpc/job_submitter/README.md is made from the option table: `UPDATE_README=1 bats
-# tests/unit/readme.bats` writes it. Links, lengths, commands and options of all pages are checked by pages.py, here on small
-# pages with one fault each and on the real ones.
+# The pages. The table of options in hpc/job_submitter/README.md is generated from the option table: `UPDATE_README=1 bats
+# tests/unit/readme.bats` writes it. pages.py checks links, lengths, commands and options of all pages, here on small pages with one fault
+# each and on the real ones.
 
 bats_require_minimum_version 1.5.0
 
@@ -39,14 +39,14 @@ table() {
   [[ $(grep -c '^| `' "$BATS_TEST_TMPDIR/readme") -gt 30 ]]
 }
 
-# page FILE LINE...   A page of a small checkout; README.md links it.
+# page FILE LINE...   Writes a page of a small checkout; README.md links it.
 page() {
   mkdir -p -- "$BATS_TEST_TMPDIR/pages/$(dirname -- "$1")"
   printf '%s\n' "${@:2}" >"$BATS_TEST_TMPDIR/pages/$1"
   if [[ $1 == *.md && $1 != README.md ]]; then printf '[a page](%s)\n' "$1" >>"$BATS_TEST_TMPDIR/pages/README.md"; fi
 }
 
-# finds LINE...   pages.py prints these lines of the small checkout, and no others.
+# finds LINE...   pages.py must print these lines for the small checkout, and no others.
 finds() {
   local wanted=''
   if (($# > 0)); then printf -v wanted '%s\n' "$@"; fi
@@ -65,7 +65,7 @@ finds() {
   finds
 }
 
-@test "links that lead nowhere, to no heading, or to a page that projects do not get; pages without a link" {
+@test "broken links, links to missing headings or to pages that projects do not get; pages without a link" {
   page README.md '# The kit' '[one](hpc/one.md) [two](#the-kit)' '[three](#the-kits)'
   page hpc/one.md '# One' '' '[up](../README.md) [itself](one.md#one) [gone](two.md) [out](../../x)'
   touch -- "$BATS_TEST_TMPDIR/x"
@@ -88,7 +88,7 @@ finds() {
   finds 'README.md:261: 261 lines; a page here has at most 260' 'hpc/README.md:321: 321 lines; a page here has at most 320'
 }
 
-@test "commands, modules, options and pages that are not there" {
+@test "commands, modules, options and pages that do not exist" {
   page README.md '# The kit' '| `bash hpc/gone.sh` | goes |' 'Give `--loudly`, or `bash hpc/greet.sh --quiet`.' '```' "bash hpc/greet.sh --loud \\" '  --soft' \
     'python -m train.gone' '```'
   page hpc/greet.sh 'echo "see hpc/greet/README.md"'
@@ -104,7 +104,7 @@ finds() {
   submitter=$(for name in "${options_order[@]}"; do options::shown_names "$name" && echo; done)
   for command in hpc/*.sh venv/create.sh singularity/build.sh tests/run.sh tests/*/run.sh tests/faults/random.sh; do
     names=$({ bash "$command" --help && bash "$command" --help all; } 2>&1 || true) # some know no more than --help
-    # These pass the submitter's options on.
+    # These commands pass options on to the submitter.
     if [[ $command == hpc/@(job_submitter|drill|sweep|train).sh ]]; then names+=$submitter; fi
     printf '%s %s\n' "$command" "$(grep -oE -- '--[a-z][a-z0-9_-]*' <<<"$names" | sort -u | paste -sd ' ')"
   done >"$BATS_TEST_TMPDIR/options"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bats
-# Where ranks meet, and by which interface: hpc/job/lib/{address,rendezvous}.sh. No python is in PATH: a node may have none.
+# Where ranks meet, and through which interface (hpc/job/lib/{address,rendezvous}.sh). PATH has no python, because a node may have none.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
 setup() {
   use_libraries common slurm address rendezvous
   mkdir -- "$BATS_TEST_TMPDIR/stubs"
-  # Nodes at the addresses of the file `addresses`, in the order of their numbers.
+  # Nodes with the addresses of the file `addresses`, in the order of their numbers.
   cat >"$BATS_TEST_TMPDIR/stubs/scontrol" <<'STUB'
 #!/bin/sh
 case $* in
@@ -19,7 +19,7 @@ STUB
   export SLURM_JOB_NODELIST=nodes SLURM_JOB_ID=4711 SLURMD_NODENAME=node1
 }
 
-# choose ATTEMPT ADDRESS...   What the ranks of a job get on nodes at these addresses, with no python3 at hand.
+# choose ATTEMPT ADDRESS...   Prints what the ranks of a job get on nodes with these addresses, without python3.
 choose() {
   printf '%s\n' "${@:2}" >"$BATS_TEST_TMPDIR/stubs/addresses"
   (
@@ -28,12 +28,12 @@ choose() {
   )
 }
 
-# port SEED   The port alone.
+# port SEED   Prints only the port.
 port() {
   address::free_port "$1"
 }
 
-# listen FAMILY ADDRESS PORT   Until the test ends.
+# listen FAMILY ADDRESS PORT   Listens until the test ends.
 listen() {
   coproc LISTENER {
     exec python3 -c '
@@ -59,7 +59,7 @@ teardown() {
   fi
 }
 
-@test "one node needs no address, and gets a port that the kernel does not hand out" {
+@test "one node needs no address, and gets a port outside of the kernel's range for clients" {
   local low attempt answer
   read -r low _ </proc/sys/net/ipv4/ip_local_port_range
   for SLURM_JOB_ID in 1 2 77 123456 4294967294; do
@@ -71,7 +71,7 @@ teardown() {
   done
 }
 
-@test "a controller that is silent for a while is asked again for the nodes' addresses" {
+@test "a controller that does not answer for a while is asked again for the nodes' addresses" {
   cat >"$BATS_TEST_TMPDIR/stubs/scontrol" <<'STUB'
 #!/bin/sh
 if [ ! -e "$0.asked" ]; then touch "$0.asked"; echo 'slurm_load_node error: Unable to contact slurm controller (connect failure)' >&2; exit 1; fi
@@ -80,7 +80,7 @@ STUB
   [[ $(rendezvous::slurm_address node1) == 10.0.0.1 ]]
 }
 
-@test "neighbouring jobs get ports far apart, and the same job the same one" {
+@test "neighbouring jobs get ports far apart, and a job always gets the same one" {
   local -A seen=()
   local seed
   for seed in 100 101 102 103 104 105; do seen[$(port "$seed")]=1; done
@@ -88,7 +88,7 @@ STUB
   [[ $(port 100) == "$(port 100)" ]]
 }
 
-@test "a port at which somebody listens is passed over, on whatever address" {
+@test "a port on which a process listens, at any address, is skipped" {
   local free now
   free=$(port 4711)
   listen AF_INET 0.0.0.0 "$free"
@@ -102,7 +102,7 @@ STUB
   [[ $(port 4711) != "$free" ]]
 }
 
-@test "so is one that is taken in IPv6 only" {
+@test "a port that is used in IPv6 only is skipped, too" {
   if [[ ! -e /proc/net/if_inet6 ]]; then skip 'no IPv6 here'; fi
   local free
   free=$(port 815)
@@ -120,18 +120,18 @@ STUB
   done
 }
 
-@test "a node that cannot be found, or not be reached, is told by its name" {
+@test "a node that cannot be resolved or reached is named in the message" {
   fails_with 1 'error: no way from node1 to no-such-node\.invalid: .*(known|resolution)' choose 0 192.0.2.1 no-such-node.invalid
-  # A link-local address without an interface leads nowhere.
+  # A link-local address without an interface cannot be reached.
   fails_with 1 'error: no way from node1 to fe80::1: ' choose 0 192.0.2.1 fe80::1
 }
 
-# own_addresses   Pairs of an interface and its address, of which one that is not loopback. Not those of pocket clusters, which come and go.
+# own_addresses   Prints pairs of an interface and its address, one of them not loopback; not those of pocket clusters, which change.
 own_addresses() {
   ip -oneline address show scope global 2>/dev/null | awk '$4 !~ /^198\.19\./ { sub("/.*", "", $4); print $2, $4 }'
 }
 
-@test "the address is the one that the way to the other node begins at; its interface is found by it" {
+@test "the address is the source address of the route to the other node, and decides the interface" {
   local interface own
   [[ -n $(own_addresses) ]] || skip 'no address but loopback here'
   while read -r interface own; do
@@ -144,7 +144,7 @@ own_addresses() {
   [[ -z $(address::interface 127.0.0.1) ]]
 }
 
-@test "the profile's interface, or its suffix of the head node's name, decides the address" {
+@test "the profile's interface, or its suffix for the head node's name, decides the address" {
   local interface own
   read -r interface own < <(own_addresses) || skip 'no address but loopback here'
   declare -A fact=([head_address]=interface=$interface)
@@ -158,14 +158,14 @@ own_addresses() {
   [[ $(rendezvous::address "${own%"${own##*.}"}" other) == "$own" ]] # a name and a suffix that make its address
 }
 
-# exported NODES   Of what address::export leaves to the program.
+# exported NODES   Prints the variables that address::export sets for the program.
 exported() {
   declare -gA fact+=([nodes]=$1)
   address::export
   printf '%s %s %s\n' "$NODE_ADDRESS" "${GLOO_SOCKET_IFNAME:--}" "${NCCL_SOCKET_IFNAME:--}"
 }
 
-@test "gloo and NCCL use the interface to the head node on several nodes, unless they are told another" {
+@test "gloo and NCCL use the interface to the head node on several nodes, unless the user has set another" {
   local interface own
   read -r interface own < <(own_addresses) || skip 'no address but loopback here'
   unset GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME

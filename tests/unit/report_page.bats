@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# experiments.sh report --html: one page that needs nothing else, in a browser of two widths.
+# experiments.sh report --html: a page that loads no other file, in a browser of two widths.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/run_directories.bash"
@@ -16,7 +16,7 @@ report() {
   [[ $stderr == "$page: "*' kB' ]]
 }
 
-# curve RUN TASK PYTHON...   metrics.jsonl of so many lines, as the expressions say: steps, and y of step x.
+# curve RUN TASK PYTHON...   Writes metrics.jsonl from these Python expressions: the number of lines, the steps, and y of step x.
 curve() {
   python3 -c '
 import json, math, sys
@@ -25,7 +25,7 @@ for x in range(1, eval(sys.argv[1]) + 1):
 ' "$3" "$4" >"$folder/hpc_outputs/$1/task_$2/output/metrics.jsonl"
 }
 
-# An experiment with names that are code to a browser, long ones, and all kinds of ends.
+# An experiment with long names, names that a browser could read as code, and all kinds of ends.
 odd_experiment() {
   local -r odd='<script>alert("1 & 2")</script> $x^2$ --data=/a/very/long/path/without/any/blank/in/it/that/goes/on/and/on/and/on/and/on'
   local number
@@ -48,8 +48,8 @@ odd_experiment() {
   curve one 4 300 'math.nan if x > 200 else 2.0'
 }
 
-# look PAGE   Opens it in frames of 1280 and of 390 pixels; leaves in `seen` a line for each: its width, that of what is in
-# it, the requests that it made, tables that scroll within their boxes; and in `console` what the browser complained of.
+# look PAGE   Opens it in frames of 1280 and 390 pixels. Writes a line for each to `seen`: its width, the width of its content, the requests
+# that it made, and the tables that scroll in their boxes. `console` gets the browser's complaints.
 look() {
   local -r looked=$BATS_TEST_TMPDIR/looked
   rm -rf -- "$looked"
@@ -61,7 +61,7 @@ text, folder = Path(sys.argv[1]).read_text(), Path(sys.argv[2])
 script = """<script>addEventListener("load", () => parent.postMessage(["seen", innerWidth,
   document.documentElement.scrollWidth, performance.getEntriesByType("resource").length,
   [...document.querySelectorAll(".box")].filter((box) => box.scrollWidth > box.clientWidth).length].join(" "), "*"))</script>"""
-# The page's own policy would refuse the script, and hide what the page asks for.
+# The page's own policy would refuse this script, and would hide requests of the page.
 policy = text[text.index('<meta http-equiv="Content-Security-Policy"') :].split(">", 1)[0] + ">"
 (folder / "copy.html").write_text(text.replace(policy, "").replace("</body>", script + "</body>"))
 frames = "".join(f'<iframe src="copy.html" width="{width}" height="900"></iframe>' for width in (1280, 390))
@@ -70,7 +70,7 @@ listener = '<script>addEventListener("message", (e) => { document.getElementById
 PYTHON
   browse --virtual-time-budget=3000 --dump-dom "file://$looked/frames.html" >"$looked/dom" 2>"$looked/errors"
   seen=$(sed -n 's/^.*\(seen [0-9 ]*\)$/\1/p' "$looked/dom" | sort -k 2n)
-  # The page as it is, with its policy.
+  # The unchanged page, with its policy.
   browse --dump-dom "file://$1" >"$looked/whole" 2>>"$looked/errors"
   console=$(grep CONSOLE "$looked/errors" || true)
 }
@@ -81,19 +81,19 @@ browse() {
     --user-data-dir="$BATS_TEST_TMPDIR/chromium" --window-size=1800,1200 "$@" </dev/null 3>&- 4>&-
 }
 
-@test "the page fits a desktop and a phone, asks for nothing, and shows names as they are" {
+@test "the page fits a desktop and a phone, loads nothing, and shows names as text" {
   odd_experiment
   report --rate-per-hour 2 seeds
   look "$page"
   printf 'seen:\n%s\nconsole:\n%s\n' "$seen" "$console" >&2
-  # Nothing beside the frame, no request; on a phone some table scrolls in its box.
+  # Nothing is wider than the frame, and there are no requests; on a phone a table scrolls in its box.
   [[ $seen =~ ^'seen 390 390 0 '[1-9][0-9]*$'\n''seen 1280 1280 0 '[0-9]+$ ]]
   [[ -z $console ]]
-  # Nothing that a browser would fetch; the names are text.
+  # There is nothing that a browser would fetch, and the names are text.
   if grep -oE '(src|href|action|data|poster)="[^#d][^"]*"|url\([^#)]*\)|@import|<(script|b|i)>' "$page"; then return 1; fi
   grep -qF '&lt;script&gt;alert(&quot;1 &amp; 2&quot;)&lt;/script&gt; $x^2$' "$page"
   grep -qF '&lt;b&gt;acc &amp; &quot;x&quot;&lt;/b&gt;' "$page"
-  # Well-formed drawings, each with a title, and a text for each kind of end.
+  # The drawings are well-formed, each has a title, and there is a text for each kind of end.
   python3 - "$page" <<'PYTHON'
 import re, sys
 import xml.etree.ElementTree as tree
@@ -130,7 +130,7 @@ assert plots.thinned([(1, y) for y in range(5000)], 520) == [(1, 0), (1, 4999)]
 PYTHON
 }
 
-@test "many tasks with many metrics: the page stays below 2 MB, and says what it leaves out" {
+@test "many tasks with many metrics: the page stays below 2 MB and says what it omits" {
   local number
   for ((number = 1; number <= 70; number++)); do
     task one "$number" "task_1_seed_$number" "seed $number: train" completed '{"loss": 1}'
@@ -151,7 +151,7 @@ PYTHON
   grep -qF '>Not drawn: metric_24, metric_25<' "$page"
 }
 
-@test "without matplotlib, or where the page cannot be written" {
+@test "without matplotlib, or if the page cannot be written" {
   task one 1 task_1 train completed '{"loss": 1}'
   local -r bin=$BATS_TEST_TMPDIR/bin
   mkdir -- "$bin"
@@ -159,13 +159,13 @@ PYTHON
   chmod +x -- "$bin/python3"
   rm -- "$project/.venv"
   PATH=$bin:$PATH fails_with 1 'matplotlib.*venv/create.sh$' bash "$project/hpc/experiments.sh" report seeds --html "$page"
-  # With the environment of the project: what to call.
+  # The project's environment has it: the message names the command to use.
   local environment
   environment=$(bash -c 'source "$1/hpc/lib/common.sh"; source "$1/venv/environment.sh"; environment::path "$1" cpu' - "$project")
   mkdir -p -- "$environment/bin"
   cp -- "$bin/python3" "$environment/bin/python"
   PATH=$bin:$PATH fails_with 1 "'/bin/python -m pip install matplotlib" bash "$project/hpc/experiments.sh" report seeds --html "$page"
-  # And it is taken where it has it.
+  # It is used where the environment has it.
   printf '#!/bin/sh\nexec "%s" "$@"\n' "$(type -P python3)" >"$environment/bin/python"
   PATH=$bin:$PATH report seeds
   run -1 --separate-stderr bash "$project/hpc/experiments.sh" report seeds --html "$BATS_TEST_TMPDIR/none/page.html"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Requests that are wrong, or that the cluster cannot meet: one clear line, before anything is queued or written.
-# What right ones become is in golden.bats.
+# Requests that are wrong or that the cluster cannot meet: a message of one line before anything is queued or written. golden.bats tests
+# correct requests.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -65,7 +65,7 @@ REQUESTS
   refuses <<<"2|-g 1|no configuration file "
 }
 
-# test_only_refuses LINE...   What sbatch --test-only says; a job that is sent all the same is taken.
+# test_only_refuses LINE...   Sets what sbatch --test-only prints; a job that is submitted nevertheless is accepted.
 test_only_refuses() {
   printf '%s\n' "$@" >"$stub/refusal"
   cat >"$stub/sbatch" <<'STUB'
@@ -76,7 +76,7 @@ echo 4711
 STUB
 }
 
-@test "requests that the cluster cannot meet: Slurm's words, and what it offers" {
+@test "requests that the cluster cannot meet: Slurm's message, and what the cluster offers" {
   test_only_refuses 'sbatch: error: invalid partition specified'
   refuses <<'REQUESTS'
 1|-p nowhere|invalid partition specified; --partition 'nowhere': this cluster has main urgent big short cpu
@@ -96,7 +96,7 @@ REQUESTS
   refuses <<<'1|-g 1|Slurm does not answer: .*Socket timed out'
 }
 
-@test "a time above the partition's is said: sbatch may take it and let it wait for ever" {
+@test "a time above the partition's limit is reported, because sbatch may accept it and let it wait forever" {
   run -0 --separate-stderr submitter --dry-run -p short -t 61
   [[ $stderr == 'job_submitter.sh: warning: --time 0-01:01:00: partition short allows 0-01:00:00 at most: unless '* ]]
   for options in '-p short -t 60' '-p main -t 9-0' '-p short,cpu -t 61'; do
@@ -106,7 +106,7 @@ REQUESTS
   done
 }
 
-@test "what sinfo shows is not a refusal where a plugin routes jobs" {
+@test "a mismatch with sinfo is not refused where a plugin routes jobs" {
   sed -i -e 's/\*//' -e 's/v100l:4/v100l:1/' "$stub/partitions"
   run -0 --separate-stderr submitter --dry-run -g 4 -n 9 -a def-theirs
   [[ -z $stderr ]]
@@ -126,20 +126,20 @@ REQUESTS
   refuses <<<'1|-p main|no partition shows GPUs: where they come with a partition or a constraint, a profile says so: site.gpu_request.$'
 }
 
-@test "what would mend a refusal: the partitions with GPUs, how memory is asked for" {
+@test "hints after a refusal: the partitions with GPUs, how to request memory" {
   test_only_refuses 'allocation failure: Requested node configuration is not available'
   refuses <<<'1|-p cpu|; GPUs are in: main urgent big short$'
   test_only_refuses 'sbatch: error: --mem is not allowed here'
   refuses <<<'1|-p main|not allowed here; partition main has .*a profile says so: site.memory_request.$'
 }
 
-# states LINE...   What sinfo says of the nodes, NUMBER|STATE.
+# states LINE...   Sets what sinfo says about the nodes, NUMBER|STATE.
 states() {
   printf '%s\n' "$@" >"$stub/states"
   printf '#!/bin/sh\ncase $* in *--all*--partition*) exit 1 ;; *%%T*) cat -- "$STUB/states" ;; *) cat -- "$STUB/partitions" ;; esac\n' >"$stub/sinfo"
 }
 
-@test "a refusal for the QOS: those that the partition allows, and the option" {
+@test "a refusal because of the QOS: the partition's QOS, and the option" {
   printf '#!/bin/sh\necho "PartitionName=main AllowQos=normal,wide State=UP"\n' >"$stub/scontrol"
   test_only_refuses 'sbatch: error: QOSMaxNodePerJobLimit'
   refuses <<<'1|-n 2|QOSMaxNodePerJobLimit; .*; partition main allows the QOS: normal wide: say which by --qos, or in a profile: site.qos.$'
@@ -147,7 +147,7 @@ states() {
   refuses <<<'1|-p big --qos x|Invalid qos specification; .*; partition big allows the QOS: normal wide: say which by --qos'
 }
 
-@test "nodes that are drained: the job is queued, and that is said; what no node could do is not" {
+@test "drained nodes: the job is queued with a message; a request that no node could meet is refused" {
   test_only_refuses 'allocation failure: Requested node configuration is not available'
   states '3|drained' '1|down*'
   run -0 --separate-stderr submitter --dry-run -n 4
@@ -160,7 +160,7 @@ states() {
   refuses <<<'1|-n 2|would refuse the job: .*Invalid feature'
 }
 
-@test "several nodes of a partition with several GPU types, and no type asked: the types are said" {
+@test "several nodes of a partition with several GPU types, without a type: the message lists the types" {
   local line
   run -0 --separate-stderr submitter --dry-run -p big -n 2
   [[ $stderr =~ ^'job_submitter.sh: warning: partition big has GPUs of several types: '(a100 A40|A40 a100)'; the 2 nodes may get different ones: say which by --gpu-type'$ ]]
@@ -171,7 +171,7 @@ states() {
   done
 }
 
-@test "options of sbatch that are the kit's: in every form that sbatch takes" {
+@test "options of sbatch that the kit sets are refused in each form that sbatch accepts" {
   refuses <<'REQUESTS'
 2|--sbatch-arg=--gpu-bind=single:1|'--gpu-bind=single:1': the kit gives each process its GPU
 2|--sbatch-arg=--gpu-b=single:1|to sbatch, --gpu-b may be --gpu-bind, and the kit gives each process its GPU
@@ -197,7 +197,7 @@ REQUESTS
   done
 }
 
-@test "variables that look like options, and are none, are told" {
+@test "variables that look like options and are none are reported" {
   HPC_PARTITON=x run -0 --separate-stderr submitter --dry-run
   [[ $stderr == 'job_submitter.sh: warning: HPC_PARTITON of the environment is no option of this command, and has no effect: did you mean HPC_PARTITION?' ]]
   HPC_DATA=x HPC_USAGE_SECONDS=1 run -0 --separate-stderr submitter --dry-run
@@ -207,7 +207,7 @@ REQUESTS
   [[ $stderr == *'HPC_TIMME of the environment '*'did you mean HPC_TIME?' ]]
 }
 
-@test "the job that packs has a time of its own, as long as its partition allows, and Slurm is asked for it" {
+@test "the packing job has its own time, up to its partition's limit, and is tested with Slurm" {
   mkdir -p -- "$SCRATCH/${project##*/}/data"
   run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short -t 2:00:00
   [[ ${lines[0]} == *"'--time=0-01:00:00' '--partition=short'"* && ${lines[1]} == *"'--time=0-02:00:00'"* ]]
@@ -221,7 +221,7 @@ REQUESTS
   fails_with 1 'would refuse the job that packs \(--pack-in-job\): no packing here; partition cpu has [^;]*; another partition for it, .*: --pack-partition$' submitter --data data --pack-in-job --pack-partition cpu
 }
 
-@test "the job that packs, and that of the cycles, ask for memory as the site wants it; a refusal says whose it is" {
+@test "the packing job and the job of cycles request memory as the site requires; a refusal says which job it concerns" {
   mkdir -p -- "$SCRATCH/${project##*/}/data"
   export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
   local -r profile=$XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh
@@ -246,7 +246,7 @@ HOW
   fails_with 1 'would refuse the job of the cycles \(--rapid-cycle\): not here; .*: --cycle-partition$' submitter --rapid-cycle
 }
 
-@test "requests that it can just meet" {
+@test "requests that it can just meet are accepted" {
   local options
   for options in '-g 4 -n 4 -c 16 --mem 64000M' '-p cpu -g 0 -n 8 -c 32' '-p big -n 3 -g 4 -c 64 --mem 250G' \
     '-p big -G a100 -g 8 -n 2 -t 7-0' '-G V100L' '-a OURS' '-p short -t 60' '-p main,urgent -n 4'; do
@@ -258,7 +258,7 @@ HOW
   nothing_is_left
 }
 
-@test "a partition that is not up is said" {
+@test "a partition that is not up is reported" {
   sed -i '/^urgent/s/up$/drain/' "$stub/partitions"
   run -0 --separate-stderr submitter --dry-run -p urgent
   [[ $stderr == 'job_submitter.sh: warning: partition urgent is drain: the job will wait until it is up' ]]
@@ -272,19 +272,19 @@ HOW
   [[ $(submitter --dry-run -p main) == *"'--partition=main'"* ]]
 }
 
-@test "Slurm's own refusals are handed on in one line" {
+@test "Slurm's own refusals are passed on in one line" {
   printf '#!/bin/sh\necho "sbatch: error: It is\nsbatch: error: not possible" >&2\nexit 1\n' >"$stub/sbatch"
   refuses <<<'1|-g 1|Slurm would refuse the job: It is; not possible; partition main has 4 nodes'
   run -1 --separate-stderr submitter --no-preflight --no-snapshot
   [[ -z $output && $stderr == *'error: Slurm refused the job: It is; not possible' ]]
 }
 
-@test "a Slurm that answers something else than a job's number" {
+@test "a Slurm that prints no job number" {
   printf '#!/bin/sh\n[ "$1" = --test-only ] || echo "Usage: sbatch"\n' >"$stub/sbatch"
   fails_with 1 'sbatch did not print a job id \(Usage: sbatch\), and squeue shows no job of .*: the run directory stays' submitter
 }
 
-@test "SCRATCH: not set, or no folder to write in" {
+@test "SCRATCH is not set, or is no folder to write in" {
   mkdir -- "$BATS_TEST_TMPDIR/folder"
   local -r where=$SCRATCH
   unset SCRATCH
@@ -299,10 +299,10 @@ HOW
   refuses <<<'1|-g 1|no virtual environment for .*/venv/requirements.txt: make it once with  bash .*/venv/create.sh$'
 }
 
-@test "no Slurm on this machine, and one that does not answer" {
+@test "no Slurm on this machine, and a Slurm that does not answer" {
   printf '#!/bin/sh\necho "no connection" >&2\nexit 1\n' >"$stub/scontrol"
   refuses <<<'1|-g 1|Slurm does not answer \(no connection\): is the cluster up\?'
-  # A dry run shows what would be sent.
+  # A dry run shows what would be submitted.
   run -0 --separate-stderr submitter --dry-run
   [[ $output == "'sbatch' "* && $stderr == 'note: the request is not compared with the cluster. Slurm does not answer (no connection)'* ]]
   rm -- "$stub/sbatch"
@@ -311,18 +311,18 @@ HOW
   fi
 }
 
-@test "--time 24:00 is 24 minutes, and that is said" {
+@test "--time 24:00 is 24 minutes, and the submitter says so" {
   run -0 --separate-stderr submitter --dry-run --time 24:00
   [[ $output == *"'--time=0-00:24:00'"* ]]
   [[ $stderr == 'note: to Slurm, --time 24:00 is 24 minutes; the same in hours is 24:00:00' ]]
 }
 
-@test "a preflight that is left out is said" {
+@test "a skipped preflight is reported" {
   run -0 --separate-stderr submitter --dry-run --no-preflight -g 9
   [[ $output == *"'--gpus-per-node=9'"* && $stderr == 'note: the request is not compared with the cluster (--no-preflight)' ]]
 }
 
-@test "a job that is sent: its number alone on standard output, the run on the other" {
+@test "a submitted job: only its number on standard output, the run on standard error" {
   run -0 --separate-stderr submitter -g 2 -n 2
   [[ $output == 4711 ]]
   [[ $stderr == "job 4711 (${project##*/}): 2 x 2 processes; $SCRATCH/${project##*/}/hpc_outputs/${project##*/}_"* ]]
@@ -331,13 +331,13 @@ HOW
   cmp -- "$RECORD" "$run_directory/sbatch_argv"
 }
 
-# answer TEXT OPTION...   The submitter on a terminal, where somebody types TEXT.
+# answer TEXT OPTION...   Runs the submitter on a terminal where the user types TEXT.
 answer() {
   python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' \
     bash "$project/hpc/job_submitter.sh" "${@:2}" <<<"$1" 3>&-
 }
 
-@test "--confirm shows the request, and sends nothing without a yes" {
+@test "--confirm shows the request, and submits nothing without a yes" {
   run -1 --separate-stderr submitter --confirm </dev/null
   [[ -z $output && $stderr == *'error: --confirm asks on a terminal, and there is none' ]]
   run -1 answer n --confirm

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # project and SCRATCH are the tests'
-# Run directories as batch.sh leaves them, of the experiment `seeds`. source ../helpers.bash first
+# Run directories of the experiment `seeds`, as batch.sh leaves them. Source ../helpers.bash first.
 
-# run_directories   To be called in setup, after make_project. Slurm does not answer, but where there is the file $QUEUE.
+# run_directories   Call it in setup, after make_project. Slurm answers only if the file $QUEUE exists.
 run_directories() {
   mkdir -- "$BATS_TEST_TMPDIR/slurm"
   export QUEUE=$BATS_TEST_TMPDIR/slurm/queue
@@ -23,7 +23,7 @@ task() {
   if [[ -n ${6:-} ]]; then printf '%s\n' "$6" >"$directory/task_$2/output/result.json"; fi
 }
 
-# request RUN JOB GPU_TYPE NAME=VALUE...   What was asked for: 2 nodes of 2 GPUs, 8 cores, 20 GiB and an hour, or other facts.
+# request RUN JOB GPU_TYPE NAME=VALUE...   Records the request: 2 nodes of 2 GPUs, 8 cores, 20 GiB and an hour, or other facts.
 request() {
   local -r directory=$folder/hpc_outputs/$1
   local name
@@ -34,7 +34,7 @@ request() {
   printf '%s\0' sbatch --parsable "--gpus-per-node=$3:${fact[gpus]}" --partition=main --time=60 batch.sh >"$directory/sbatch_argv"
 }
 
-# attempt RUN TASK NUMBER CAUSE BEGAN ENDED   An empty CAUSE or ENDED is none.
+# attempt RUN TASK NUMBER CAUSE BEGAN ENDED   Makes an attempt; an empty CAUSE or ENDED is not recorded.
 attempt() {
   local -r directory=$folder/hpc_outputs/$1/task_$2/attempt_$3
   mkdir -- "$directory"
@@ -43,7 +43,7 @@ attempt() {
   if [[ -n $4 ]]; then printf '%s\n' "$4" >"$directory/cause"; fi
 }
 
-# usage RUN TASK ATTEMPT NODE LINE...   Words: time, CPU seconds, bytes, GPU use, GPU memory; - for none.
+# usage RUN TASK ATTEMPT NODE LINE...   Writes samples. A line has time, CPU seconds, bytes, GPU use and GPU memory; - for none.
 usage() {
   local -r file=$folder/hpc_outputs/$1/task_$2/attempt_$3/usage_$4.tsv
   local line
@@ -54,7 +54,7 @@ usage() {
   done
 }
 
-# drawing_path   Puts a python3 with matplotlib in front: that of tests/run.sh.
+# drawing_path   Puts a python3 with matplotlib first in PATH: the one of tests/run.sh.
 drawing_path() {
   local python
   for python in "$checkout"/.venv/tests-*/bin/python3; do

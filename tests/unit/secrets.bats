@@ -17,7 +17,7 @@ take() {
   taken+=("$1=$2")
 }
 
-# reads TEXT NAME=VALUE...   A file with this text must give these, and no warning.
+# reads TEXT NAME=VALUE...   A file with this text must set these variables, without a warning.
 reads() {
   printf '%s' "$1" >"$folder/.env"
   shift
@@ -30,7 +30,7 @@ reads() {
   fi
 }
 
-# warns 'N N ' TEXT NAME=VALUE...   The same, with a warning of each of these lines, and of no other, that does not show what it says.
+# warns 'N N ' TEXT NAME=VALUE...   The same, with a warning for each of these lines and no other; no warning may show the line's content.
 warns() {
   local -r lines=$1
   reads "${@:2}" && return 1
@@ -50,7 +50,7 @@ warns() {
   reads ''
 }
 
-@test "nothing is executed or replaced" {
+@test "nothing is executed or expanded" {
   cd -- "$BATS_TEST_TMPDIR" || return
   warns '1 2 3 4 8 ' $'A=$(touch canary)\nB=`touch canary`\nC="$(touch canary) $HOME"\nD=${HOME}\nE=a;touch canary\nF=*\nG=\\n\nH=a[$(touch canary)]\n' \
     'A=$(touch canary)' 'B=`touch canary`' 'C=$(touch canary) $HOME' 'D=${HOME}' 'E=a;touch canary' 'F=*' 'G=\n' \
@@ -59,7 +59,7 @@ warns() {
   [[ $A == '$(touch canary)' && $F == '*' && ! -e canary && ! -e "$folder/canary" ]]
 }
 
-@test "a line that is none is told by its number, never by what it says" {
+@test "an invalid line is reported by its number, never by its content" {
   printf 'A=1\nsk-SECRET\n9B=SECRET\nC D=SECRET\n=SECRET\nunset A SECRET\n$(SECRET)=1\nE=2\n' >"$folder/.env"
   dotenv::each "$folder/.env" take 2>"$BATS_TEST_TMPDIR/messages"
   [[ ${taken[*]} == 'A=1 E=2' ]]
@@ -67,22 +67,22 @@ warns() {
   run ! grep -q SECRET "$BATS_TEST_TMPDIR/messages"
 }
 
-@test "what others read otherwise is told by its line: names to be replaced, quotes within quotes, values over several lines" {
+@test "lines that other readers read otherwise are reported by number: names to expand, quotes within quotes, values over several lines" {
   warns '1 3 4 ' $'A=${SCRATCH}/SECRET\nB=\'${SCRATCH} a\\b\'\nC="$HOME SECRET"\nD="C:\\SECRET"\nE=C:\\x\nF=a$1$\n' \
     'A=${SCRATCH}/SECRET' 'B=${SCRATCH} a\b' 'C=$HOME SECRET' 'D=C:\SECRET' 'E=C:\x' 'F=a$1$'
   warns '1 2 3 ' $'K="a\\"SECRET"\nL="a" SECRET\nM=\'SECRET\nN=1' N=1
-  # The middle of a key must not become a variable of its own.
+  # The middle of a key must not become a variable.
   warns '2-5 ' $'A=1\nPEM="-----BEGIN SECRET\nSECRETbase64==\nB=SECRET\n-----END-----"\nC=\'it\'' A=1 C=it
   warns '1 3-4 ' $'A=\'SECRET\nB=1\nC="\n"' B=1
 }
 
-@test "no file is no error" {
+@test "a missing file is no error" {
   dotenv::each "$folder/.env" take
   secrets::export "$folder"
   ((${#taken[@]} == 0))
 }
 
-@test "a node that cannot read the project, or has no HOME: said, and no end" {
+@test "a node that cannot read the project, or has no HOME: a message, and the job continues" {
   unset HOME
   run -0 --separate-stderr secrets::export "$folder/none"
   [[ $stderr == *' cannot read '*', and so not its .env: export'* ]]
@@ -90,7 +90,7 @@ warns() {
   [[ -z $stderr ]]
 }
 
-@test "what the environment has already comes first, empty or not" {
+@test "a variable that the environment already has wins, empty or not" {
   export A=mine B=
   unset C
   printf 'A=file\nB=file\nC=file\n' >"$folder/.env"
@@ -99,7 +99,7 @@ warns() {
   [[ $(printenv C) == file ]]
 }
 
-@test "names that the reader itself uses, and one that is the kit's: not lost without a word, not taken over" {
+@test "names that the reader itself uses are set, or reported; a name of the kit's is not set" {
   kit=/kit/of/the/run
   printf '%s=11\n' name value line file command number end kit >"$folder/.env"
   run --separate-stderr reached
@@ -113,7 +113,7 @@ reached() {
   echo "name=$(printenv name) value=$(printenv value) line=$(printenv line) file=$(printenv file) command=$(printenv command) number=$(printenv number) end=$(printenv end) kit=$kit"
 }
 
-@test "a name that the shell holds read-only harms nothing" {
+@test "a name that is read-only in the shell does no harm" {
   printf 'BASHPID=1\nUID=0\nEUID=0\nSHELLOPTS=x\nPPID=1\nBASHOPTS=x\nAFTER=1\n' >"$folder/.env"
   run -0 --separate-stderr bash -c '
     set -euo pipefail
@@ -126,7 +126,7 @@ reached() {
   [[ $output == 1 ]]
 }
 
-@test "the key of wandb_credentials.txt" {
+@test "the key in wandb_credentials.txt" {
   local -r key=0123456789abcdef0123456789abcdef01234567
   printf '%s\n' "$key" >"$HOME/wandb_credentials.txt"
   secrets::export "$folder"
@@ -148,7 +148,7 @@ reached() {
   [[ $WANDB_API_KEY == "$key" ]]
 }
 
-@test "a file that begins with no key is ignored, and not shown" {
+@test "a file that does not start with a key is ignored and not shown" {
   printf 'my SECRET key is\n' >"$HOME/wandb_credentials.txt"
   run -0 --separate-stderr secrets::export "$folder"
   [[ $stderr == *'wandb_credentials.txt does not begin with a W&B key'* && $stderr != *SECRET* ]]
@@ -157,7 +157,7 @@ reached() {
   [[ $stderr == *'does not begin with'* ]]
 }
 
-@test "of .env the submitter takes SCRATCH and HPC_ only" {
+@test "the submitter takes only SCRATCH and HPC_ variables from .env" {
   make_project
   mkdir -- "$BATS_TEST_TMPDIR/bin" "$BATS_TEST_TMPDIR/scratch"
   printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/sbatch"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# --backend sky: the task for SkyPilot, for its schemas and its parser, and a rehearsal of what its machines do. No cloud.
+# --backend sky: the task for SkyPilot, its schemas and its parser, and a rehearsal of what its machines do. No cloud.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/../cluster/reports.bash"
@@ -10,7 +10,7 @@ setup() {
   export SCRATCH=$BATS_TEST_TMPDIR/scratch HOME=$BATS_TEST_TMPDIR/home
   mkdir -p -- "$HOME" "$SCRATCH/${project##*/}/data sets/d"
   unset CHECKPOINT_URL WANDB_API_KEY
-  # Neither Slurm nor SkyPilot is needed.
+  # The tests need neither Slurm nor SkyPilot.
   PATH=$BATS_TEST_TMPDIR/bin:$PATH
   mkdir -- "$BATS_TEST_TMPDIR/bin"
 }
@@ -20,7 +20,7 @@ task() {
   submitter --backend sky --dry-run "$@" 2>/dev/null
 }
 
-# field EXPRESSION   Of the YAML on standard input, as `t`.
+# field EXPRESSION   Prints a value of the YAML on standard input, named `t`.
 field() {
   "$kit/bin/python" -c 'import json, sys, yaml; t = yaml.safe_load(sys.stdin); print(json.dumps(eval(sys.argv[1]), sort_keys=True))' "$1"
 }
@@ -30,7 +30,7 @@ setup_file() {
   export kit
 }
 
-# python_with MODULE   Prints the Python of an environment of the tests, or of this machine, that has it. Status 1: none.
+# python_with MODULE   Prints a Python that has it, from an environment of the tests or this machine. Status 1: there is none.
 python_with() {
   local python
   for python in "$checkout"/.venv/*/bin/python python3; do
@@ -42,7 +42,7 @@ python_with() {
   return 1
 }
 
-# Tasks of three kinds, as task_N.yaml.
+# Make tasks of three kinds, as task_N.yaml.
 make_tasks() {
   export CHECKPOINT_URL=gs://bucket/runs OTHER=x
   task --gpus 0 --on-demand >"$BATS_TEST_TMPDIR/task_0.yaml"
@@ -50,7 +50,7 @@ make_tasks() {
   task -G A100 -g 8 -n 4 --infra aws/us-east-1 --disk-size 512G >"$BATS_TEST_TMPDIR/task_2.yaml"
 }
 
-@test "the task: machines, folders, secrets by name, and what they run" {
+@test "the task: machines, folders, secrets by name, and the commands that it runs" {
   printf '%s\n' 'CHECKPOINT_URL=gs://bucket/runs' 'HPC_GPU_TYPE=A100' 'HF_TOKEN="hidden one"' >"$project/.env"
   export WANDB_API_KEY=hidden_two_of_twenty_letters OTHER=hidden_three
   local text
@@ -65,7 +65,7 @@ make_tasks() {
   [[ $(field '[t["num_nodes"], t["resources"]["use_spot"], t["file_mounts"]["~/hpc_run/checkpoints"]["mode"]]' <<<"$text") == '[3, false, "MOUNT"]' ]]
 }
 
-@test "the tasks are what the schemas of SkyPilot 0.14.1 ask for" {
+@test "the tasks follow the schemas of SkyPilot 0.14.1" {
   local python
   python=$(python_with jsonschema) || { echo "no jsonschema: bash tests/run.sh lint" && return 1; }
   make_tasks
@@ -74,7 +74,7 @@ make_tasks() {
   run ! "$python" "$BATS_TEST_DIRNAME/sky_schema.py" "$BATS_TEST_TMPDIR"/task_*.yaml
 }
 
-@test "SkyPilot's own parser takes the tasks (where an environment has SkyPilot)" {
+@test "SkyPilot's own parser accepts the tasks (if an environment has SkyPilot)" {
   local python
   python=$(python_with sky) || skip 'no SkyPilot: python3 -m venv .venv/sky && .venv/sky/bin/python -m pip install skypilot==0.14.1'
   make_tasks
@@ -84,14 +84,14 @@ make_tasks() {
   [[ ${lines[1]} == "1 True {'L4': 2} 256 "* && ${lines[2]} == "4 True {'A100': 8} 512 "* ]]
 }
 
-@test "an .isc file goes there as well" {
+@test "an .isc file works, too" {
   printf '%s\n' 'experiment_name = "x"' 'gpus = 16' 'output_path = "/nowhere"' 'compute_mode = "burst"' 'command = "train.py"' >"$project/x.isc"
   export CHECKPOINT_URL=gs://bucket/runs
   : >"$project/train.py"
   [[ $(task --isc "$project/x.isc" -G H100 | field '[t["num_nodes"], t["resources"]["accelerators"]]') == '[2, "H100:8"]' ]]
 }
 
-@test "what cannot be is refused" {
+@test "impossible requests are refused" {
   export CHECKPOINT_URL=gs://bucket/runs
   fails_with 2 'needs --gpu-type, such as L4' submitter --backend sky
   fails_with 2 '--partition means nothing with --backend sky: leave it out$' submitter --backend sky --gpus 0 -p main
@@ -108,7 +108,7 @@ make_tasks() {
   fails_with 2 '--infra is about --backend sky: give both$' submitter --infra gcp
 }
 
-# A stand-in for sky: keeps its arguments and the environment.
+# A stand-in for sky that records its arguments and environment.
 stub_sky() {
   cat >"$BATS_TEST_TMPDIR/bin/sky" <<'STUB'
 #!/bin/sh
@@ -119,7 +119,7 @@ STUB
   chmod +x -- "$BATS_TEST_TMPDIR/bin/sky"
 }
 
-@test "the launch: the job's id alone on standard output, secrets by the environment" {
+@test "the launch: only the job's id on standard output, secrets through the environment" {
   stub_sky
   printf '%s\n' 'CHECKPOINT_URL=gs://bucket/runs' 'HF_TOKEN=hf_never_to_be_seen' >"$project/.env"
   run -0 --separate-stderr submitter --backend sky --gpus 0 --exp-name zz
@@ -133,8 +133,8 @@ STUB
   [[ -z $output && $stderr == *'sky jobs launch ended with status 3; the task is '*/task.yaml ]]
 }
 
-# machine NAME   A new machine as SkyPilot makes it of the task, and the task's setup there; its environment is the
-# checkout's, not made anew.
+# machine NAME   Makes a new machine as SkyPilot makes it from the task, and runs the task's setup there. It uses the checkout's environment
+# instead of making one.
 machine() {
   local -r task=$run_directory/task.yaml
   export HOME=$BATS_TEST_TMPDIR/$1
@@ -152,13 +152,13 @@ PYTHON
   (cd -- "$HOME" && bash setup.sh >/dev/null)
 }
 
-# run_machine   Runs the task there, as SkyPilot would; sets status and output.
+# run_machine   Runs the task there as SkyPilot would; sets status and output.
 run_machine() {
   run env CHECKPOINT_URL="$CHECKPOINT_URL" SKYPILOT_NODE_IPS=127.0.0.1 SKYPILOT_NODE_RANK=0 SKYPILOT_NUM_GPUS_PER_NODE=2 \
     SPOT_NOTICES=gcp bash -c 'cd && bash run.sh'
 }
 
-@test "rehearsal without a cloud: a notice, the save in the bucket, and another machine that goes on from it, two processes each" {
+@test "rehearsal without a cloud: a notice, the save in the bucket, another machine that continues from it, two processes each" {
   local -r bucket=$BATS_TEST_TMPDIR/bucket
   stub_sky
   export CHECKPOINT_URL=file://$bucket
@@ -177,6 +177,6 @@ run_machine() {
   NOTICE=FALSE
   run_machine
   [[ $status == 0 && $output == *'bringing '*" from file://$bucket/"* && $output == *'epoch 2/2'* ]]
-  # Only its place has moved: what it wrote is there.
+  # Only its place has changed; its content is there.
   [[ -n $(find "$bucket" -path '*/output/node_0/*' -type f) ]]
 }

@@ -1,4 +1,4 @@
-"""What SkyPilot's own parser makes of task files: a line for each.
+"""Prints how SkyPilot's own parser reads task files, a line for each.
 
 sky_parser.py FILE...   with a Python that has SkyPilot
 """

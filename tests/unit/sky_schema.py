@@ -1,7 +1,7 @@
-"""Whether task files are what SkyPilot takes, by the schemas of its parser (sky_schema.json). Prints what is wrong.
+"""Checks task files against the schemas of SkyPilot's parser (sky_schema.json). Prints the errors.
 
 sky_schema.py FILE...         with a Python that has jsonschema and PyYAML
-sky_schema.py --dump >FILE    with one that has SkyPilot: writes the schemas anew
+sky_schema.py --dump >FILE    with a Python that has SkyPilot: writes the schemas again
 """
 
 import json

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# hpc/lib/slurm.sh: questions to a controller that answers, refuses, is silent or slow; and what sbatch prints.
+# hpc/lib/slurm.sh: questions to a controller that answers, refuses, does not answer or is slow; and the output of sbatch.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -10,14 +10,14 @@ setup() {
   mkdir -- "$BATS_TEST_TMPDIR/stubs"
 }
 
-# controller LINE...   What the stub of squeue does; it counts its calls in tries.
+# controller LINE...   Sets what the stub of squeue does; it counts its calls in `tries`.
 controller() {
   printf '%s\n' '#!/bin/bash' "echo >>$tries" "${@}" >"$BATS_TEST_TMPDIR/stubs/squeue"
   chmod +x -- "$BATS_TEST_TMPDIR/stubs/squeue"
   rm -f -- "$tries"
 }
 
-# gives STATUS ANSWER TRIES SECONDS   Of slurm::ask with that time. The variables have the names of the function's own.
+# gives STATUS ANSWER TRIES SECONDS   slurm::ask must end like this within this time. The variables have the names of the function's own.
 gives() {
   local words=none status=0 got=0
   local -r begin=$SECONDS
@@ -29,7 +29,7 @@ gives() {
   ((SECONDS - begin <= $4 + $(patience 2)))
 }
 
-@test "an answer: all of its lines, without what is said on standard error" {
+@test "an answer: all of its lines, without standard error" {
   controller 'printf "%s|" "$@"; echo; echo " two  "; echo; echo "sbatch: a warning" >&2'
   gives 0 $'a b|*|\n two  ' 1 5
   controller 'exit 0'
@@ -39,14 +39,14 @@ gives() {
   [[ -z $status ]]
 }
 
-@test "a refusal is not asked again: the last line of what is said" {
+@test "a refusal is not tried again: the last line of its message" {
   controller 'echo half; echo "some banner" >&2; echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1'
   gives 1 'slurm_load_jobs error: Invalid job id specified' 1 9
   controller 'exit 3'
   gives 1 '' 1 9
 }
 
-@test "silence is asked again until there is an answer" {
+@test "without an answer the question is repeated until there is one" {
   controller "if ((\$(wc -l <$tries) < 3)); then echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1; fi" 'echo 7'
   gives 0 7 3 9
   controller "if ((\$(wc -l <$tries) < 2)); then echo 'squeue: error: Socket timed out on send/recv operation' >&2; exit 1; fi" \
@@ -54,7 +54,7 @@ gives() {
   gives 1 'Invalid job id specified' 2 9
 }
 
-@test "silence until the time is over: no answer, not a no" {
+@test "no answer before the time-out: no answer, not a refusal" {
   controller 'echo "Unable to contact slurm controller" >&2; exit 1'
   gives 2 'Unable to contact slurm controller' 2 3
   gives 2 'Unable to contact slurm controller' 3 0 # once, when no time is given
@@ -62,7 +62,7 @@ gives() {
   gives 2 'no answer for 1 s' 1 1
 }
 
-@test "asked in a trap, while another question is open: its own status" {
+@test "a question in a trap, while another is waiting, has its own status" {
   controller 'exec sleep 5'
   cat >"$BATS_TEST_TMPDIR/script" <<SCRIPT
 set -euo pipefail
@@ -76,7 +76,7 @@ SCRIPT
   [[ $status == 130 && $output == cancelled ]]
 }
 
-@test "the id in what sbatch prints" {
+@test "the id in the output of sbatch" {
   [[ $(slurm::job_id 4711) == 4711 ]]
   [[ $(slurm::job_id '4711;pocket') == 4711 ]]
   [[ $(slurm::job_id 'Submitted batch job 4711') == 4711 ]]
@@ -93,7 +93,7 @@ SCRIPT
   done
 }
 
-@test "sbatch hides the id: the job is found by its folder, a task of an array by its index too, as others are sent beside it" {
+@test "sbatch prints no id: the job is found by its folder, and a task of an array by its index, too, because others are submitted beside it" {
   use_libraries common sending
   local -r run=$BATS_TEST_TMPDIR/run
   local id status=0

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The copy of the sources: hpc/job_submitter/snapshot.sh.
+# The copy of the sources (hpc/job_submitter/snapshot.sh).
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -33,7 +33,7 @@ pack() {
   snapshot::pack "$project" "$store" "$packed"
 }
 
-# The names in the archive, and those left out, sorted, in one line.
+# Print the names in the archive and the excluded ones, sorted, in one line.
 names() {
   tar --list --quoting-style=shell --file="$packed" | LC_ALL=C sort | tr '\n' ' '
 }
@@ -42,7 +42,7 @@ left_out() {
   LC_ALL=C sort -z "$packed.ignored" | tr '\0' ' '
 }
 
-@test "tracked, changed and untracked files; not deleted or ignored ones" {
+@test "tracked, changed and untracked files are packed; deleted and ignored ones are not" {
   make_repository
   printf 'two\n' >"$project/changed.py"
   printf 'staged\n' >"$project/staged.py"
@@ -58,7 +58,7 @@ left_out() {
   [[ -z $(find "$BATS_TEST_TMPDIR" -maxdepth 1 -name 'source.tar.*' ! -name source.tar.ignored) ]]
 }
 
-@test "secrets are never inside" {
+@test "secrets are never packed" {
   make_repository
   local file
   printf 'x\n' >"$project/.gitignore"
@@ -66,7 +66,7 @@ left_out() {
   pack
   run ! grep -qa SECRET "$packed"
   run ! grep -qaE 'env|credentials|netrc' "$packed.ignored"
-  # not when they are ignored, not when somebody tracks them, not in a folder that is no repository
+  # They are not packed if they are ignored, tracked, or in a folder that is no repository.
   printf '.env\nwandb_credentials.txt\n.netrc\n' >"$project/.gitignore"
   pack
   run ! grep -qa SECRET "$packed"
@@ -80,7 +80,7 @@ left_out() {
   [[ $(names) == *tracked.py* ]]
 }
 
-@test "keys are never copied, at any depth, tracked or not, with git and without: the job finds them by a link" {
+@test "keys are never copied, at any depth, tracked or not, with git and without; the job finds them through a link" {
   make_repository
   local file
   mkdir -p -- "$project/config/deep"
@@ -102,7 +102,7 @@ hold_no_keys() {
   [[ $stderr == 'linked, not copied into the snapshot, as they may be keys: '*' and '[67]' more' ]]
   run ! grep -qa SECRET "$packed"
   [[ $(tar --extract --to-stdout --file="$packed" | grep -c PLAIN) == 8 ]]
-  # What the job makes of it.
+  # The links that the job makes.
   rm -rf -- "$BATS_TEST_TMPDIR/run"
   mkdir -- "$BATS_TEST_TMPDIR/run"
   cp -- "$packed" "$packed.ignored" "$BATS_TEST_TMPDIR/run/"
@@ -115,7 +115,7 @@ hold_no_keys() {
   run ! grep -rqa SECRET "$BATS_TEST_TMPDIR/run/source"
 }
 
-@test "a repository that git cannot read stops: a broken worktree, a damaged one, no git, one that is too old or is killed" {
+@test "a repository that git cannot read is an error: a broken worktree, a damaged one, no git, an old git, a killed git" {
   make_repository
   git -C "$project" worktree add --quiet "$BATS_TEST_TMPDIR/tree" 2>/dev/null
   cp -- "$project/.gitignore" "$BATS_TEST_TMPDIR/tree/"
@@ -138,7 +138,7 @@ hold_no_keys() {
   PATH=$stubs:$PATH run -1 --separate-stderr snapshot::pack "$project" "$store" "$packed"
   [[ $stderr == *'error: git could not list the files of '* && ! -e $packed ]]
   PATH=$(path_without git) stops 'git: command not found' "$project"
-  # Where there is no repository nobody needs git.
+  # A folder that is no repository needs no git.
   mkdir -- "$BATS_TEST_TMPDIR/plain"
   touch -- "$BATS_TEST_TMPDIR/plain/a.py"
   PATH=$(path_without git) run -0 snapshot::pack "$BATS_TEST_TMPDIR/plain" "$store" "$packed"
@@ -148,13 +148,13 @@ hold_no_keys() {
   stops 'not a git repository' "$project"
 }
 
-# stops WORDS PROJECT
+# stops WORDS PROJECT   Packing must fail with these words and leave no file.
 stops() {
   run -1 --separate-stderr snapshot::pack "$2" "$store" "$packed"
   [[ $stderr == *'git cannot read the repository '*"$1"*'--no-snapshot' && -z $(find "$store" -type f 2>/dev/null) ]]
 }
 
-@test "a repository of another user's: read as any other, and only the project's own" {
+@test "another user's repository is read like any other, but only the project's own" {
   ((UID == 0)) || skip 'only root gives files away'
   make_repository
   mkdir -p -- "$project/data"
@@ -164,14 +164,14 @@ stops() {
   run -128 git -C "$project" status
   pack
   [[ $(names) == '.gitignore changed.py deleted.py sub/module.py tracked.py ' && $(snapshot::commit "$project") =~ ^[0-9a-f]{40}$ ]]
-  # One around it may be anybody's: its configuration names programs that git would run.
+  # A repository around it may belong to anybody: its configuration names programs that git would run.
   mkdir -- "$project/inner"
   touch -- "$project/inner/a.py"
   rm -r -- "$store"
   stops 'dubious ownership' "$project/inner"
 }
 
-@test "odd names, links, modes" {
+@test "unusual names, links, modes" {
   make_repository
   local name
   mv -T -- "$project" "$project"'\n'
@@ -191,7 +191,7 @@ stops() {
   [[ -x $BATS_TEST_TMPDIR/copy/tool && $(readlink "$BATS_TEST_TMPDIR/copy/dangling") == nowhere ]]
 }
 
-@test "a folder that is no repository: all but its environment and caches" {
+@test "a folder that is no repository: everything but its environment and caches" {
   mkdir -p -- "$project"/{data,.venv,.git,sub/__pycache__}
   touch -- "$project"/{a.py,sub/b.py,data/c,.venv/d,.git/f,sub/__pycache__/e.pyc,.hidden}
   pack
@@ -199,7 +199,7 @@ stops() {
   [[ -z $(left_out) ]]
 }
 
-@test "a project inside of a repository is packed without its surroundings" {
+@test "a project inside of a repository is packed without the rest of the repository" {
   local -r outer=$BATS_TEST_TMPDIR/outer
   mkdir -p -- "$outer"
   mv -- "$project" "$outer/"
@@ -212,7 +212,7 @@ stops() {
   [[ $(names) == 'a.py c.py ' ]]
 }
 
-@test "a project that a repository around it ignores is packed as none" {
+@test "a project that a repository around it ignores is packed like a folder without a repository" {
   touch -- "$project/a.py" "$project/sub/b.py"
   git -C "$BATS_TEST_TMPDIR" init --quiet
   printf '*\n' >"$BATS_TEST_TMPDIR/.gitignore"
@@ -220,7 +220,7 @@ stops() {
   [[ $(names) == 'a.py sub/b.py ' && -z $(left_out) ]]
 }
 
-@test "a repository inside of the project: its files, without its keys; and nothing else to pack" {
+@test "a repository inside of the project: its files without its keys; it also works as the only content" {
   make_repository
   git -C "$project" init --quiet 'two words'
   git -C "$project" init --quiet sub/inner
@@ -256,7 +256,7 @@ stops() {
   [[ -z $(snapshot::commit "$BATS_TEST_TMPDIR") ]]
 }
 
-@test "the same state is packed once, another one anew" {
+@test "unchanged sources are packed once, changed ones again" {
   make_repository
   pack
   local -r first=$(stat -c %i -- "$packed")
@@ -273,7 +273,7 @@ stops() {
   [[ $(find "$store" -type f | wc -l) == 5 ]]
 }
 
-@test "too large: what is heavy, and what to do" {
+@test "too large: the message names large files and what to do" {
   make_repository
   truncate --size=300M -- "$project/weights of it.bin"
   truncate --size=5M -- "$project/small.bin"
@@ -284,14 +284,14 @@ stops() {
   [[ ! -e $store && ! -e $packed ]]
 }
 
-@test "too many files: the folder that has them" {
+@test "too many files: the message names the folder that has them" {
   mkdir -- "$project/images"
   (cd -- "$project/images" && seq 20001 | xargs touch)
   run -1 --separate-stderr snapshot::pack "$project" "$store" "$packed"
   [[ $stderr == *'the sources are 20001 files of 0 MB'* && $stderr == *'  20001 files  images/'* ]]
 }
 
-@test "an archive that could not be finished is not taken for one" {
+@test "an incomplete archive is never used" {
   make_repository
   # shellcheck disable=SC2317 # snapshot::pack calls it
   tar() {
@@ -304,7 +304,7 @@ stops() {
   pack
 }
 
-@test "many sources are announced on a terminal, and nowhere else" {
+@test "packing many sources is announced on a terminal, and nowhere else" {
   make_repository
   touch -- "$project"/file_{1..2001}
   run -0 --separate-stderr pack

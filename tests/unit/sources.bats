@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# The run's own copy of the sources: folders that stay (--keep-folders), and what the program has written beside them
-# (hpc/job/lib/sources.sh), told at the job's end, by --resume and by why.
+# The run's own copy of the sources: folders that stay (--keep-folders), and files that the program has written beside the sources
+# (hpc/job/lib/sources.sh), which the job's end, --resume and why report.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -20,7 +20,7 @@ setup() {
   printf 'out/\0ignored/\0' >"$run_directory/source.tar.ignored"
 }
 
-@test "what the program writes into its copy is counted and named; what it was given, caches and links are not" {
+@test "files that the program writes into its copy are counted and named; given files, caches and links are not" {
   sources::unpack "$run_directory"
   local -r source=$run_directory/source
   mkdir -- "$source/src/__pycache__"
@@ -38,7 +38,7 @@ setup() {
   [[ $(tr '\0' ' ' <"$run_directory/written") == 'copy of x.py runs/events snapshot.pt tracked/log ' ]]
 }
 
-@test "folders that stay: the next run finds in them what this one has saved, whatever the project has of that name" {
+@test "kept folders: the next run finds what this one has saved in them, whatever the project has under that name" {
   fact[keep_folders]=out,tracked/,new/inner
   sources::unpack "$run_directory"
   local -r source=$run_directory/source kept=$BATS_TEST_TMPDIR/checkpoints
@@ -53,7 +53,7 @@ setup() {
   [[ $(cat -- "$source"/{out/ckpt.pt,tracked/log,new/inner/a}) == $'saved\nsaved\nsaved' ]]
 }
 
-@test "folders that stay: from where the command runs; never inside of the project's own" {
+@test "kept folders are relative to the folder of the command; they are never inside of the project itself" {
   fact[keep_folders]=out fact[working_directory]=src
   sources::unpack "$run_directory"
   [[ $run_directory/source/src/out -ef $BATS_TEST_TMPDIR/checkpoints/out && $run_directory/source/out -ef $project/out ]]
@@ -63,7 +63,7 @@ setup() {
   [[ $output == *"--keep-folders 'ignored/data': git ignores the folder that it is in"* && -f $project/ignored/data ]]
 }
 
-@test "--keep-folders: what cannot be" {
+@test "--keep-folders: invalid values" {
   make_project
   stub_slurm
   export SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default
@@ -80,7 +80,7 @@ setup() {
   [[ $stderr == *'all of the 2 tasks write into the same folders'* ]]
 }
 
-@test "--resume and why name what the last run has written beside itself" {
+@test "--resume and why name what the last run has written into its copy" {
   made_runs_setup
   stub_slurm
   export HPC_CLUSTER=default

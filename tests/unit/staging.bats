@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What may be given to --data and its kin, and what the submitter makes of it: hpc/lib/staging.sh. No Slurm.
+# Allowed values of --data and related options, and what the submitter makes of them (hpc/lib/staging.sh). No Slurm.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -17,13 +17,13 @@ nothing_is_sent() {
   [[ ! -e $RECORD && ! -e $scratch/hpc_outputs && ! -e $scratch/.staging ]]
 }
 
-# refused STATUS PATTERN OPTION...   In one line, before anything is written.
+# refused STATUS PATTERN OPTION...   The submitter must refuse it in one line and write nothing.
 refused() {
   fails_with "$1" "^job_submitter.sh: error: .*$2" submitter "${@:3}"
   nothing_is_sent
 }
 
-# plan   The last run's entries, a line for each, without their keys.
+# plan   Prints the entries of the last run, a line for each, without their keys.
 plan() {
   local kind format path
   while IFS= read -r -d '' kind && IFS= read -r -d '' _ && IFS= read -r -d '' format && IFS= read -r -d '' path; do
@@ -31,7 +31,7 @@ plan() {
   done <"$run_directory/staging"
 }
 
-# sent OPTION...   Must be accepted; leaves run_directory and stderr.
+# sent OPTION...   The request must be accepted; sets run_directory and stderr.
 sent() {
   run -0 --separate-stderr submitter --no-snapshot "$@"
   [[ $output == 4711 ]]
@@ -40,7 +40,7 @@ sent() {
   run_directory=${runs[0]%/}
 }
 
-@test "paths that are not there, absolute, lead upwards or are the kit's own" {
+@test "paths that do not exist, are absolute, lead upwards or belong to the kit" {
   refused 1 "--data 'none': there is no 'none' in '.*scratch/.*'$" --data none
   refused 1 "--data 'data/none': there is no 'data/none'" --data data data/none
   refused 1 "--data 'data/sub/file/x': there is no 'data/sub/file/x'" --data data/sub/file/x
@@ -58,7 +58,7 @@ sent() {
   refused 2 '--data needs a value' --data --gpus 1
 }
 
-@test "links: to what is inside they may lead, not out of it, nor to nothing; no pipes and the like" {
+@test "links may lead inside, not outside and not to nothing; no pipes or similar files" {
   ln -s -- "$SCRATCH/other" "$scratch/out"
   ln -s -- ../other "$scratch/relative"
   ln -s -- "$scratch/.." "$scratch/up"
@@ -79,7 +79,7 @@ sent() {
   [[ $(plan) == "data tar 'inside'"$'\n'"data tar 'data'" ]]
 }
 
-@test "what an ordinary user may not read" {
+@test "files that an ordinary user may not read" {
   ((EUID == 0)) || skip 'only root can be somebody else'
   use_libraries common staging data
   declare -A fact=([scratch_dir]=$(mktemp -d /tmp/hpc_kit_test.XXXXXX))
@@ -107,7 +107,7 @@ CHECK
   rm -rf -- "${fact[scratch_dir]}"
 }
 
-@test "the same path twice, and one within another, come once" {
+@test "the same path twice, and one within another, are staged once" {
   sent --data data ./data data// ./data/./ data/sub --data data/sub/file
   [[ $(plan) == "data tar 'data'" ]]
   (($(grep -c "^note: --data: 'data/sub\(/file\)\?' is in 'data'$" <<<"$stderr") == 2))
@@ -116,7 +116,7 @@ CHECK
   [[ $(plan) == "data tar 'data2'"$'\n'"data tar 'data'" ]]
 }
 
-@test "names with spaces, quotes, newlines, dashes, backslashes and bytes that are no text" {
+@test "names with spaces, quotes, newlines, dashes, backslashes and bytes that are no UTF-8" {
   local name
   local -a options=() names=('a b' "it's" '"' $'new\nline' $'ends\n' -dash --data "\\" '\n' '*' '$(touch canary)' $'\xff\xfe' ' ' ü '[a]')
   for name in "${names[@]}"; do
@@ -147,7 +147,7 @@ CHECK
   refused 2 "--collect 'a/..': give a pattern below" --collect a/..
   refused 2 "--staging-days: '0' is not a whole number from 1 up" --data data --staging-days 0
   refused 2 "--staging-limit: 'much' is not an amount" --data data --staging-limit much
-  # Defaults of a person or a site are no contradiction.
+  # Defaults of a user or a site do not contradict.
   HPC_BROADCAST=read HPC_DATA_FORMAT=tar run -0 submitter --dry-run
 }
 
@@ -163,13 +163,13 @@ CHECK
   printf '#!/bin/sh\n[ "$1" != --test-only ] || { echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1; }\n' >"$stub/sbatch"
   refused 1 'Slurm would refuse the job: invalid partition specified: nowhere' --data data -p nowhere
   [[ ! -e $scratch/.staging ]]
-  # When Slurm refuses the job itself, the archive is there for the next try, and the run is not.
+  # If Slurm refuses the job itself, the archive stays for the next try, and the run does not.
   printf '#!/bin/sh\n[ "$1" = --test-only ] || { echo no >&2; exit 1; }\n' >"$stub/sbatch"
   run -1 --separate-stderr submitter --no-snapshot --data data
   [[ $stderr == *'Slurm refused the job: no' && -z $(find "$scratch/hpc_outputs" -mindepth 1 -maxdepth 1 ! -name '.*') ]]
 }
 
-@test "a job that packs: what it is given, what waits for it, what becomes of both when one is refused" {
+@test "a packing job: what it gets, what waits for it, what happens to both when one is refused" {
   mkdir -p -- "$scratch/-a"$'\n'"b"
   sent --data data "--data=-a"$'\n'"b" --pack-in-job --pack-partition cpu --account mine --dependency afterany:5 --time 30
   [[ ! -e $run_directory/staging && ! -e $scratch/.staging ]]
@@ -179,15 +179,15 @@ CHECK
   local -r said=" ${words[*]} "
   [[ $said == *' --job-name=pack_'*' --nodes=1 --ntasks=1 '*' --partition=cpu --account=mine --dependency=afterany:5 '*"/hpc/job/pack.sh $run_directory sbatch "* ]]
   [[ ${said##*pack.sh} == *' --dependency=afterok:4711,afterany:5 '* && ${said##*pack.sh} == *' --kill-on-invalid-dep=yes '* ]]
-  # Its log is where it can be opened: Slurm replaces the % of this path.
+  # Its log is where it can be opened, because Slurm replaces the % of this path.
   [[ $said == *' --output=/dev/null '*pack.sh* && $stderr == *"job 4711 packs the data first; its log: $run_directory/pack_log.txt"* ]]
 
-  # As Slurm runs it.
+  # Run it as Slurm does.
   SLURM_JOB_ID=4711 bash "$project/hpc/job/pack.sh" "$run_directory"
   [[ $(plan) == "data tar 'data'"$'\n'"data tar "$'$\'-a\\nb\'' ]]
   grep '^== job 4711 packs, on ' "$run_directory/pack_log.txt"
 
-  # The environment alone is not all of the scratch folder.
+  # The environment alone does not mean the whole scratch folder.
   rm -- "$project/.venv"
   mkdir -- "$BATS_TEST_TMPDIR/environment" "$BATS_TEST_TMPDIR/environment/bin"
   ln -s -- "$(command -v python3)" "$BATS_TEST_TMPDIR/environment/bin/python"
@@ -198,20 +198,20 @@ CHECK
   SLURM_JOB_ID=4711 bash "$project/hpc/job/pack.sh" "$run_directory"
   [[ $(plan) == "environment tar '$BATS_TEST_TMPDIR/environment'" ]]
 
-  # The second is refused: the first is taken back.
+  # The second job is refused, so the first is cancelled.
   printf '#!/bin/sh\ncase "$*" in --test-only*) ;; *pack.sh*) echo 4712 ;; *) echo no >&2; exit 1 ;; esac\n' >"$stub/sbatch"
   printf '#!/bin/sh\necho "$*" >"$STUB/cancelled"\n' >"$stub/scancel"
   chmod +x -- "$stub/scancel"
   run -1 --separate-stderr submitter --no-snapshot --data data --pack-in-job --exp-name refused
   [[ $stderr == *'Slurm refused the job: no' && $(<"$stub/cancelled") == 4712 ]]
   [[ -z $(compgen -G "$scratch/hpc_outputs/refused*") ]]
-  # The first is.
+  # The first job is refused.
   printf '#!/bin/sh\ncase "$*" in --test-only*) ;; *) echo no >&2; exit 1 ;; esac\n' >"$stub/sbatch"
   run -1 --separate-stderr submitter --no-snapshot --data data --pack-in-job --exp-name refused
   [[ $stderr == *'Slurm refused the job that packs (--pack-in-job): no; another partition for it: --pack-partition' && -z $(compgen -G "$scratch/hpc_outputs/refused*") ]]
 }
 
-@test "patterns of --collect come as they are" {
+@test "patterns of --collect arrive unchanged" {
   sent --collect 'results/**' $'a\nb' --collect=-x
   mapfile -d '' words <"$run_directory/collect"
   [[ ${#words[@]} == 3 && ${words[0]} == 'results/**' && ${words[1]} == $'a\nb' && ${words[2]} == -x ]]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The points of a sweep, listed without W&B (hpc/sweep/sweep.py, hpc/sweep/sweep_points.py), and what the agent's wrapper writes down.
+# The points of a sweep, listed without W&B (hpc/sweep/sweep.py, hpc/sweep/sweep_points.py), and what the agent's wrapper records.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -17,12 +17,12 @@ sweep() {
   "$kit_environment/bin/python" "$checkout/hpc/sweep/sweep.py" "$@" 3>&-
 }
 
-# yaml LINE...   The file s.yaml, with a program.
+# yaml LINE...   Writes the file s.yaml, with a program.
 yaml() {
   printf '%s\n' 'program: train.py' "$@" >s.yaml
 }
 
-# listed [OPTION...]   The points of s.yaml go into run/, with folders for 40.
+# listed [OPTION...]   Writes the points of s.yaml into run/, with folders for 40.
 listed() {
   local -i task
   rm -rf -- run
@@ -30,12 +30,12 @@ listed() {
   sweep write s.yaml run "$@"
 }
 
-# words FILE   A line for each word.
+# words FILE   Prints an argv file, one word a line.
 words() {
   tr '\n\0' ' \n' <"$1"
 }
 
-# The engine of W&B, as a Python environment of its own, for it wants an old numpy; made once.
+# W&B's engine needs an old numpy, so it has its own Python environment, which is made once.
 engine() {
   local -ra requirements=('sweeps==0.3.0' 'numpy<2')
   local key environment lock
@@ -53,7 +53,7 @@ engine() {
   printf '%s\n' "$environment"
 }
 
-@test "2,000 generated grids, and each distribution, as W&B's own engine has them" {
+@test "2,000 generated grids, and each distribution, equal those of W&B's own engine" {
   local environment
   environment=$(engine)
   run -0 --separate-stderr "$environment/bin/python" "$checkout/tests/unit/sweep_oracle.py" 2000
@@ -72,19 +72,19 @@ engine() {
   yaml 'method: random' 'run_cap: 20' 'parameters: {a: {min: 0.0, max: 1.0}}'
   run -0 sweep count s.yaml --runs 30
   [[ $output == 20 ]]
-  # counted, not listed
+  # They are counted, not listed.
   yaml 'method: grid' 'parameters: {a: {min: 1, max: 3000}, b: {min: 1, max: 3000}, c: {min: 1, max: 3000}}'
   run -0 sweep count s.yaml
   [[ $output == 27000000000 ]]
 }
 
-# refused PATTERN LINE...   A file that is refused, in one line.
+# refused PATTERN LINE...   The file must be refused in one line.
 refused() {
   yaml "${@:2}"
   fails_with 2 "$1" sweep count s.yaml
 }
 
-@test "what is wrong in a file is told in one line" {
+@test "each error in a file gives a message of one line" {
   fails_with 2 'none.yaml: No such file' sweep count none.yaml
   printf '[' >s.yaml
   fails_with 2 's.yaml is no YAML' sweep count s.yaml
@@ -131,7 +131,7 @@ refused() {
   [[ ! -e run/task_3/command ]]
 }
 
-@test "the command's macros are W&B's own" {
+@test "the command's macros are those of W&B" {
   local -a macros=(args args_no_hyphens args_no_equals args_no_boolean_flags args_append_hydra args_override_hydra args_json)
   yaml 'method: grid' 'parameters: {b: {value: true}, c: {value: false}, x: {value: -1.5}, y: {value: a b}, z: {value: null}}' \
     "command: ['\${env}', '\${interpreter}', '\${program}'$(printf ", '\${%s}', --" "${macros[@]}")]"
@@ -149,7 +149,7 @@ PYTHON
   diff ours theirs
 }
 
-@test "dollars: names are replaced on the rank, all else is text; a file of the arguments" {
+@test "dollars: names are replaced on the rank, everything else is text; a file of the arguments" {
   yaml 'method: grid' 'parameters: {x: {value: "$5 ${scratch_dir} $$ ${1}"}}' \
     'command: [run, "--a=${scratch_dir}/x", "$HOME", "${envvar:USER}", "${args}", "${args_json_file}"]'
   listed
@@ -168,7 +168,7 @@ PYTHON
   done
 }
 
-@test "ids and order stay when the file is written otherwise" {
+@test "ids and order do not change when the file is written in another order" {
   yaml 'method: grid' 'parameters: {lr: {values: [0.1, 2.0]}, net: {parameters: {b: {values: [x, y]}, a: {value: 1}}}}'
   listed
   cp -- run/tasks before
@@ -177,14 +177,14 @@ PYTHON
   listed
   diff <(cut -f 1,2 before) <(cut -f 1,2 run/tasks)
   [[ $(cut -f 2 run/tasks | sort -u | wc -l) == 4 ]]
-  # The run of W&B is one of the experiment's own, when that has a name.
+  # The W&B run belongs to the experiment if that has a name.
   words run/task_1/environment >unnamed
   listed --experiment mine
   diff <(cut -f 1,2 before) <(cut -f 1,2 run/tasks)
   run -1 diff -q unnamed <(words run/task_1/environment)
 }
 
-@test "random points: of the seed alone, and the same however many are asked for" {
+@test "random points depend only on the seed, and not on their number" {
   yaml 'method: random' 'parameters: {lr: {distribution: log_uniform_values, min: 1.0e-4, max: 1}, n: {min: 1, max: 3}, k: {values: [a, b]}}'
   listed --runs 10 --seed 7
   cp -- run/tasks ten
@@ -193,13 +193,13 @@ PYTHON
   [[ $(cut -f 2 run/tasks | sort -u | wc -l) == 40 ]]
   listed --runs 10 --seed 8
   run -1 diff -q ten run/tasks
-  # Points that are equal are two runs.
+  # Two equal points are two runs.
   yaml 'method: random' 'parameters: {k: {values: [a, b]}}'
   listed --runs 40
   [[ $(cut -f 2 run/tasks | sort -u | wc -l) == 40 && $(cut -f 3 run/tasks | sort -u | wc -l) == 2 ]]
 }
 
-@test "the template is a sweep, and its commands are commands of train" {
+@test "the template is a valid sweep, and its commands are commands of train" {
   run -0 sweep count "$checkout/hpc/sweeper.yml"
   [[ $output == 12 ]]
   mkdir -p -- run/task_{1..12}

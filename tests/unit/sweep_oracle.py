@@ -1,6 +1,6 @@
 """Compares hpc/sweep/sweep_points.py with W&B's own engine, the package `sweeps`, in whose environment this runs.
 
-sweep_oracle.py [GRIDS]     that many generated grids, and every distribution; status 1 at the first difference
+sweep_oracle.py [GRIDS]     GRIDS generated grids, and every distribution; status 1 at the first difference
 """
 
 import json

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What the tasks of a run are, and the arrays in which they are sent, as a stub of Slurm takes them.
+# The tasks of a run, and the arrays that submit them, as a stub of Slurm gets them.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -8,7 +8,7 @@ declare -ga tasks_lists tasks_offsets # of tasks.sh
 
 setup() {
   make_project
-  mv -- "$project" "$BATS_TEST_TMPDIR/project" # Slurm would not open a log below a folder with a %
+  mv -- "$project" "$BATS_TEST_TMPDIR/project" # # Slurm opens no log below a folder with a %
   project=$BATS_TEST_TMPDIR/project
   stub_slurm
   export SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default
@@ -16,7 +16,7 @@ setup() {
   outputs=$SCRATCH/${project##*/}/hpc_outputs
 }
 
-# sent OPTION...   Leaves the words of each sbatch in its own element of `calls`, and the newest run directory.
+# sent OPTION...   Submits; puts the words of each sbatch into its own element of `calls`; sets the newest run directory.
 sent() {
   local word
   rm -f -- "$RECORD"
@@ -32,14 +32,14 @@ sent() {
   run_directory=${run_directory#* }
 }
 
-# finish TASK...   As batch.sh does when they have completed.
+# finish TASK...   Records that these tasks have completed, as batch.sh does.
 finish() {
   local task
   for task in "$@"; do echo completed >"$run_directory/task_$task/state"; done
   rm -- "$SCRATCH/${project##*/}"/*/.job
 }
 
-@test "repeats: each line with each seed, which the environment and {seed} have" {
+@test "repeats: each line with each seed, in the environment and as {seed}" {
   experiments 'train --seed {seed} "{seed}" '"'{seed}'"' a' 'train b'
   sent --repeat 3 --seed-base 7
   [[ ${#calls[@]} == 1 && ${calls[0]} == *' --array=1-6 --output=task_%a/log.txt '* ]]
@@ -53,11 +53,11 @@ finish() {
   [[ $stderr == *'task 4  task_2_seed_7  seed 7: train b'* ]]
 }
 
-@test "a line with {seed} that is not repeated has one" {
+@test "a line with {seed} and without repeats gets a seed" {
   experiments 'train {seed}'
   sent
   [[ ${calls[0]} != *--array* && $(tr '\0' '\n' <"$run_directory/task_1/environment") == SEED=0 ]]
-  # Text, and a SEED of the user's own, are none.
+  # Text, and the user's own SEED, are not seeds of the kit.
   experiments "train '{seed}'"
   sent
   [[ ! -e $run_directory/task_1/environment ]]
@@ -66,7 +66,7 @@ finish() {
   [[ ! -e $run_directory/task_1/environment ]]
 }
 
-@test "more tasks than an array can have: several, and each task keeps its number" {
+@test "more tasks than an array can have: several arrays, and each task keeps its number" {
   sed -i 's/MaxArraySize            = 1001/MaxArraySize = 5/' "$stub/scontrol"
   sent --repeat 10
   ((${#calls[@]} == 3))
@@ -77,18 +77,18 @@ finish() {
   echo told >"$run_directory/offset_8/task_2/log.txt"
   [[ $(<"$run_directory/task_10/log.txt") == told ]]
   ((${#calls[@]} == $(find "$run_directory" -maxdepth 1 -name 'sbatch_argv*' | wc -l)))
-  # No more at the same time than are allowed in one.
+  # The limit of tasks at a time holds for all arrays together.
   sent --repeat 6 --max-parallel 2
   [[ ${calls[0]} == *' --array=1-4%2 '* && ${calls[0]} != *--dependency* && ${calls[1]} == *' --dependency=afterany:4711 '*' --array=1-2%2 '* ]]
 }
 
-@test "a limit of the user's jobs is one of an array, too" {
+@test "a limit of the user's jobs limits an array, too" {
   printf '#!/bin/sh\ncase "$*" in *format=maxsubmit*) echo 300; echo ;; *) echo mine ;; esac\n' >"$stub/sacctmgr"
   sent --repeat 700
   [[ ${#calls[@]} == 3 && ${calls[0]} == *' --array=1-300 '* && ${calls[2]} == *' --array=1-100 '* ]]
 }
 
-@test "a cluster that takes some of the arrays: they stay, and what is missing is said" {
+@test "a cluster that accepts only some of the arrays: they stay, and the message says which are missing" {
   sed -i 's/MaxArraySize            = 1001/MaxArraySize = 5/' "$stub/scontrol"
   printf '#!/bin/sh\ncase "$*" in --test-only*) ;; *offset=8*) echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1 ;; *) echo 4711 ;; esac\n' >"$stub/sbatch"
   run -1 --separate-stderr submitter --no-snapshot --repeat 10 --exp-name many
@@ -96,7 +96,7 @@ finish() {
   [[ $stderr == *"error: Slurm takes no more of your jobs: QOSMaxSubmitJobPerUserLimit. Tasks from 9 on are not sent: later, with --exp-name 'many' --only-missing" ]]
 }
 
-# room JOBS   A Slurm in which the user may have so many jobs more; its words are those of 22.05.
+# room JOBS   Makes a Slurm that accepts JOBS more jobs of the user, with the messages of 22.05.
 room() {
   printf '%s\n' "$1" >"$stub/room"
   cat >"$stub/sbatch" <<'STUB'
@@ -122,21 +122,21 @@ echo 4711
 STUB
 }
 
-@test "some of the user's jobs are queued already: a smaller array is sent, and the rest is said" {
+@test "the user already has queued jobs: a smaller array is submitted, and the message names the rest" {
   room 7
   run -1 --separate-stderr submitter --no-snapshot --repeat 10 --exp-name many
   [[ $output == 4711 && $(<"$stub/calls") == *' --array=1-7 '* && $(<"$stub/room") == 0 ]]
   [[ $stderr == *"error: Slurm takes no more of your jobs: QOSMaxSubmitJobPerUserLimit; "*". Tasks from 8 on are not sent: later, with --exp-name 'many' --only-missing" ]]
   [[ $(tail -n +1 "$SCRATCH"/*/hpc_outputs/many_*/sbatch_argv | tr '\0' '\n') == *--array=1-7* ]]
-  # No room at all, and another refusal.
+  # No more jobs are allowed, and another refusal.
   fails_with 1 'would refuse the job: QOSMaxSubmitJobPerUserLimit' submitter --no-snapshot --repeat 10
-  # A dry run says it, too.
+  # A dry run says so, too.
   room 3
   run -0 --separate-stderr submitter --dry-run --repeat 10
   [[ $output == *"'--array=1-3'"* && $stderr == *'Tasks from 4 on are not sent'* ]]
 }
 
-@test "with --rapid-cycle each task is two jobs; a job that packs is one more; of a second array, what there is room for" {
+@test "with --rapid-cycle each task is two jobs; a packing job is one more; a second array gets the remaining room" {
   room 7
   run -1 --separate-stderr submitter --no-snapshot --repeat 10 --exp-name cycles --rapid-cycle
   mapfile -t calls <"$stub/calls"
@@ -160,7 +160,7 @@ STUB
   [[ $output == *"'--array=1-4'"* ]]
 }
 
-@test "--only-missing: what no run has completed, and nothing twice" {
+@test "--only-missing: only tasks that no run has completed, each once" {
   experiments 'a' 'b'
   sent --repeat 3 --exp-name half
   finish 2 3 6
@@ -177,11 +177,11 @@ STUB
   sent --repeat 4 --exp-name half --only-missing
   [[ ${#calls[@]} == 0 && -z $output && $stderr == *'nothing is missing: all tasks of half have completed'* ]]
   [[ -z $(find "$outputs" -name '*.partial') ]]
-  # One that has completed with another command is another one.
+  # A task that completed with another command is another task.
   experiments 'a' 'B'
   run -2 --separate-stderr submitter --no-snapshot --repeat 3 --exp-name half --only-missing
   [[ $stderr == *'--only-missing: task_2_seed_0 has completed with another command'* ]]
-  # An argument of a task that has failed may be mended.
+  # An argument of a failed task may be corrected.
   sent --exp-name mended
   rm -- "$SCRATCH/${project##*/}"/*/.job
   experiments 'a' 'C'
@@ -198,7 +198,7 @@ STUB
   [[ ${calls[0]} == *' --array=2 '*' offset=4 ' && ${calls[1]} == *' --array=2-4 '*' offset=8 ' ]]
 }
 
-@test "arrays of any tasks are the shortest, and name each once" {
+@test "the arrays of any set of tasks are as short as possible, and name each task once" {
   use_libraries common tasks
   local -A fact=([tasks]=1000)
   local -i trial size number
@@ -221,20 +221,20 @@ STUB
   done
 }
 
-@test "a sweep of the configuration wins over the option" {
+@test "a sweep in the configuration wins over the option" {
   experiments 'wandb agent --count 1 me/project/abc123'
   sent --no-preflight --sweep-runs 3 --wandb-sweepid other99
   [[ $stderr == *"warning: the configuration's sweep me/project/abc123 is run, not other99 of --wandb-sweepid"* ]]
   [[ ${calls[0]} == *' --array=1-3 '* && $(cut -f 3 "$run_directory/tasks" | uniq) == 'a run of sweep me/project/abc123' ]]
   [[ ! -e $run_directory/task_1/command ]]
-  # Each of its runs has checkpoints of its own, also in a second submission.
+  # Each of its runs has its own checkpoints, also in a second submission.
   [[ $(cut -f 2 "$run_directory/tasks" | head -n 1) == "${run_directory##*/}_1" ]]
   rm -- "$project/experiment_configurations.txt"
   sent --no-preflight --sweep-runs 1 -w abc123
   [[ ${calls[0]} != *--array* ]]
 }
 
-@test "runs of a sweep that have begun go on with --only-missing, and the rest are new" {
+@test "with --only-missing, started runs of a sweep continue, and the rest are new" {
   sent --no-preflight -w abc123 --sweep-runs 4 --exp-name search
   local task
   for task in 1 2 3; do
@@ -252,8 +252,8 @@ STUB
   [[ $(cut -f 2 "$run_directory/tasks") == "${before##*/}_1"$'\n'"${before##*/}_3"$'\n'"${run_directory##*/}_3" ]]
 }
 
-# Its python tells what it is asked, and answers as sweep.py does.
-@test "a sweep is read in the environment that is chosen, by an option or the profile, also where the project has none" {
+# The stub of python records its arguments and answers like sweep.py.
+@test "a sweep is read in the environment of the option or the profile, also if the project has none" {
   local -r environment=$BATS_TEST_TMPDIR/chosen
   rm -- "$project/.venv"
   mkdir -p -- "$environment/bin"
@@ -271,14 +271,14 @@ STUB
   export HPC_CLUSTER=other
   sent --no-preflight -w abc123
   [[ ${calls[0]} == *' --array=1-3 '* && $(wc -l <"$BATS_TEST_TMPDIR/asked") == 2 ]]
-  # Before there is a sweep.
+  # Before a sweep exists.
   run -0 --separate-stderr bash "$project/hpc/sweep.sh" "$project/hpc/sweeper.yml" --no-preflight --no-snapshot
   [[ $stderr == *'sweep me/project/new1;'* ]]
   HPC_CLUSTER=default run -0 --separate-stderr bash "$project/hpc/sweep.sh" "$project/hpc/sweeper.yml" --environment="$environment" --no-preflight --no-snapshot
   [[ $(grep -c ' create ' "$BATS_TEST_TMPDIR/asked") == 2 ]]
 }
 
-@test "what cannot be" {
+@test "impossible requests" {
   fails_with 2 '--sweep-runs is about a sweep: give --wandb-sweepid or --sweep-config too$' submitter --sweep-runs 3
   fails_with 2 '--repeat is for the lines of a configuration: make the seed a parameter of the sweep$' submitter -w abc --repeat 3
   fails_with 2 '--sweep-config lists the points without a server: add --offline; with one:  bash hpc/sweep.sh .x.yml.$' submitter --sweep-config x.yml

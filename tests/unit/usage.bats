@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# hpc/job/lib/usage.sh and hpc/job/usage.py: what a job uses, written down beside it.
+# hpc/job/lib/usage.sh and hpc/job/usage.py record what a job uses.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -16,7 +16,7 @@ teardown() {
   wait_until 10 is_over
 }
 
-# begin COMMAND...   What node.sh does: starts the sampler, and becomes the program. In the background, its id in node.
+# begin COMMAND...   Does what node.sh does: starts the sampler and becomes the program. It runs in the background as $node.
 begin() {
   bash -c '
     set -euo pipefail
@@ -29,7 +29,7 @@ begin() {
   node=$!
 }
 
-# The samplers that write to this test's folder.
+# Prints the samplers that write to this test's folder.
 samplers() {
   grep -lsaF -- "$attempt" /proc/[0-9]*/cmdline | while read -r file; do
     if grep -qsaF usage.py "$file"; then printf '%s\n' "${file%/cmdline}"; fi
@@ -40,23 +40,23 @@ is_over() {
   [[ -z $(samplers) ]]
 }
 
-# has_lines NUMBER   Besides the header.
+# has_lines NUMBER   The record must have more lines than that, with the header.
 has_lines() {
   [[ -e $record ]] && (($(wc -l <"$record") > $1))
 }
 
-# column NUMBER   Of all lines.
+# column NUMBER   Prints this column of all lines.
 column() {
   tail -n +2 -- "$record" | cut -f "$1"
 }
 
-# has_used SECONDS   By the last line.
+# has_used SECONDS   The last line must have as much CPU time.
 has_used() {
   [[ -e $record ]] && awk -v seconds="$1" 'END { exit !(NR > 1 && $2 >= seconds) }' "$record"
 }
 
-@test "a line at the start, one each interval and one at the end; the CPU of children that have ended counts" {
-  # A second in all, in children of which none is seen for long.
+@test "a line at the start, one each interval and one at the end; the CPU time of ended children counts" {
+  # The children use a second in total; none of them lives long enough to be sampled.
   begin python3 -c '
 import os, subprocess, sys, time
 x = bytearray(100_000_000)
@@ -76,7 +76,7 @@ while not os.path.exists(sys.argv[1]): time.sleep(0.1)' "$BATS_TEST_TMPDIR/enoug
   [[ -z $(column 4 | tr -d '\n') ]]
 }
 
-@test "it ends with a program that is killed, heeds no signal before, and holds nothing open" {
+@test "the sampler ends with a killed program, ignores signals before that, and holds no file open" {
   begin sleep 600
   wait_until 20 has_lines 2
   local sampler
@@ -96,7 +96,7 @@ has_two_lines() {
   (($(wc -l <"$1") == 2))
 }
 
-# pythons   Those of this machine, of each version from 3.6 on one.
+# pythons   Prints one Python of this machine for each version from 3.6 on.
 pythons() {
   local python
   for python in $(compgen -c python3. | grep -xE 'python3[.][0-9]+') "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3; do
@@ -104,7 +104,7 @@ pythons() {
   done | sort -u -k 1,1 | cut -d ' ' -f 2-
 }
 
-@test "any Python from 3.6 on measures; where the machine's is missing or older, the environment's does" {
+@test "any Python from 3.6 on measures; if the machine's is missing or older, the environment's is used" {
   local python path
   local -i tried=0
   path=$(path_without python3)
@@ -121,7 +121,7 @@ pythons() {
   ((tried > 0))
 }
 
-@test "a python3 that is a script, as pyenv's, starts a hundred processes: it comes last" {
+@test "a python3 that is a script, like pyenv's, starts a hundred processes, so it is the last choice" {
   local path plain
   plain=$(python3 -c 'import sys; print(sys.executable)')
   path=$BATS_TEST_TMPDIR/scripts:$BATS_TEST_TMPDIR/programs:$(path_without python3)
@@ -135,7 +135,7 @@ pythons() {
   [[ "$(PATH=$path && common::own_python 6 2>&1)" == "$BATS_TEST_TMPDIR/programs/python3" ]]
 }
 
-@test "only the first process of a node samples; what it cannot do is nothing for a job to fail by" {
+@test "only the first process of a node samples; errors of the sampler do not fail the job" {
   SLURM_LOCALID=1 begin true
   wait_status "$node"
   ((status == 0))
@@ -151,7 +151,7 @@ pythons() {
   wait_until 10 is_over
   rm -- "$record"
 
-  # No python3; one that is older than 3.6. It is said, in one line.
+  # No python3, or one older than 3.6: a message of one line.
   local path
   path=$(path_without python3)
   mkdir -- "$BATS_TEST_TMPDIR/bin"
@@ -168,7 +168,7 @@ pythons() {
   [[ $(sort -u "$BATS_TEST_TMPDIR/said") == 'here: no python3 of 3.6 or later here: the use of CPU, memory and GPUs is not measured' ]]
   [[ ! -e $record ]]
 
-  # No folder; no number.
+  # No folder; an invalid number.
   rmdir -- "$attempt"
   begin true
   wait_status "$node"
@@ -179,7 +179,7 @@ pythons() {
   ((status == 0))
 }
 
-@test "GPUs: the mean of their use and the sum of their memory, of those of the job, by one nvidia-smi" {
+@test "GPUs: the mean of their use and the sum of their memory, only the job's GPUs, with one nvidia-smi" {
   local -r bin=$BATS_TEST_TMPDIR/bin
   mkdir -- "$bin"
   cat >"$bin/nvidia-smi" <<'STUB'
@@ -208,7 +208,7 @@ nothing_runs() {
   ! grep -lsaF -- "$1" /proc/[0-9]*/cmdline
 }
 
-@test "the job's control group of either version; none of its own, and /proc is read" {
+@test "the job's control group of either version; without one, /proc is read" {
   local -r root=$BATS_TEST_TMPDIR/cgroup
   mkdir -p -- "$root"/{slurm/job_4711,memory/slurm/uid_0/job_4711,cpuacct/slurm/uid_0/job_4711,memory/slurm/uid_0/job_47}
   printf 'usage_usec 2500000\nuser_usec 1\n' >"$root/slurm/job_4711/cpu.stat"

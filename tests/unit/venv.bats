@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# The virtual environment: venv/environment.sh, create.sh and run.sh.
+# The virtual environment (venv/environment.sh, create.sh and run.sh).
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
-# A project of which the environment is made in seconds, and without a registry: nothing is required.
+# A project whose environment takes seconds and needs no registry, because it requires nothing.
 setup() {
   use_libraries common
   source "$checkout/venv/environment.sh"
@@ -18,8 +18,8 @@ create() {
   bash "$project/venv/create.sh" "$@" 3>&-
 }
 
-# begin_create NAME   create.sh in the background, in a process group of its own, until it is at work. What it
-# prints goes to the files NAME.output and NAME.messages.
+# begin_create NAME   Starts create.sh in the background, in its own process group, and waits until it works. Its output goes to the files
+# NAME.output and NAME.messages.
 begin_create() {
   local -r name=$BATS_TEST_TMPDIR/$1
   : >"$name.messages"
@@ -33,14 +33,14 @@ folder_is_there() {
   compgen -G "$project/.venv/cpu-*.??????/pyvenv.cfg" >/dev/null
 }
 
-# stub NAME LINE   First in PATH.
+# stub NAME LINE   Puts a program first in PATH.
 stub() {
   mkdir -p -- "$BATS_TEST_TMPDIR/stubs"
   printf '#!/bin/sh\n%s\n' "$2" >"$BATS_TEST_TMPDIR/stubs/$1"
   chmod +x -- "$BATS_TEST_TMPDIR/stubs/$1"
 }
 
-@test "without an argument: by what Slurm has, and not when it is silent" {
+@test "without an argument Slurm decides, but not if it does not answer" {
   PATH=$BATS_TEST_TMPDIR/stubs:$(path_without nvidia-smi)
   unset POCKET_CLUSTER_DIR
   stub sinfo 'echo gpu:a100:4'
@@ -51,13 +51,13 @@ stub() {
   fails_with 1 'Slurm does not answer whether it has GPUs .*create.sh gpu' create
 }
 
-@test "a file system without locks: made all the same, with a warning" {
+@test "a file system without locks: the environment is made, with a warning" {
   stub flock 'exit 69'
   PATH=$BATS_TEST_TMPDIR/stubs:$PATH run -0 --separate-stderr create cpu
   [[ -x $output/bin/python && $stderr == *'has no locks'* ]]
 }
 
-@test "Pipfile, else requirements.txt, else the kit's" {
+@test "Pipfile, else requirements.txt, else the kit's own" {
   [[ $(environment::requirements "$project") == "$project/requirements.txt" ]]
   touch -- "$project/Pipfile"
   [[ $(environment::requirements "$project") == "$project/Pipfile" ]]
@@ -67,7 +67,7 @@ stub() {
   fails_with 1 'no Pipfile, requirements.txt or venv/requirements.txt in ' environment::requirements "$project"
 }
 
-@test "the name follows from what is required, and from nothing else" {
+@test "the name depends on the requirements, and on nothing else" {
   local cpu gpu
   cpu=$(environment::path "$project" cpu)
   gpu=$(environment::path "$project" gpu)
@@ -89,7 +89,7 @@ stub() {
   [[ $(environment::path "$project" gpu) != "$gpu" ]]
 }
 
-@test "the environment that is there is found, the one for GPUs first" {
+@test "an existing environment is found, the one for GPUs first" {
   run -1 environment::find "$project"
   local flavour path
   for flavour in cpu gpu; do
@@ -102,7 +102,7 @@ stub() {
   run -1 environment::find "$project"
 }
 
-@test "a home that other machines share: each kind has its own; that of an earlier kit is found where it works, else made anew" {
+@test "a home that several machines share: each kind has its own environment; an older kit's is used where it works, else made again" {
   local here old
   PATH=$BATS_TEST_TMPDIR/stubs:$PATH
   here=$(create cpu)
@@ -121,7 +121,7 @@ stub() {
   hash -r
   [[ $(environment::find "$project") == "$here" ]]
 
-  # As an earlier kit has named it.
+  # The name that an older kit gave it.
   old=$(cat -- "$project/requirements.txt" "$project/venv/constraints-cpu.txt" | sha256sum)
   old=$project/.venv/cpu-${old:0:12}
   mv -T -- "$(realpath -- "$here")" "$old.a_zA_Z"
@@ -140,7 +140,7 @@ stub() {
   [[ -x $old/bin/mine ]]
 }
 
-@test "run.sh: a conda environment as \`conda activate\` leaves it, also where the login shell has another one" {
+@test "run.sh: a conda environment as \`conda activate\` sets it, also if the login shell has another one" {
   local -r base=$BATS_TEST_TMPDIR/"mini conda" hooks=etc/conda/activate.d
   local -r prefix=$base/envs/mine
   local python
@@ -166,7 +166,7 @@ PYTHON
   [[ $output == "CONDA_DEFAULT_ENV='mine' CONDA_SHLVL='1' CONDA_PREFIX_1=None CONDA_PROMPT_MODIFIER=None VIRTUAL_ENV=None \
 HOOK_ARGUMENTS='0' LAST='1' BASE_HOOK=None FROM_PACKAGE='ü' BOTH='the user\\n' GONE=None \
 CONDA_PREFIX='$prefix' HOOK='$prefix' HOOK_2='$prefix/2' ['$prefix/bin', '$base/condabin'] 2 False" ]]
-  # The base; and one that lies somewhere. A command that fails still tells its status.
+  # The base, and an environment at another place. A command that fails keeps its status.
   VIRTUAL_ENV_DIRECTORY=$base run -0 --separate-stderr bash "$project/venv/run.sh" python shown.py CONDA_DEFAULT_ENV BASE_HOOK
   [[ $output == "CONDA_DEFAULT_ENV='base' BASE_HOOK='1' "* ]]
   mv -- "$prefix" here
@@ -177,18 +177,18 @@ CONDA_PREFIX='$prefix' HOOK='$prefix' HOOK_2='$prefix/2' ['$prefix/bin', '$base/
   [[ $stderr == *'warning: the variables of '*'cannot be read'* ]]
 }
 
-@test "two at once make it once, and what was interrupted harms nothing" {
+@test "two at once make it once, and an interrupted one does no harm" {
   local path first second
   path=$(environment::path "$project" cpu)
 
-  # told to end: nothing is left
+  # Asked to end: nothing is left.
   begin_create one
   kill -s TERM -- "-$creating"
   wait_status "$creating"
   [[ $status == 143 && ! -s $BATS_TEST_TMPDIR/one.output ]]
   [[ -z $(find "$project/.venv" -mindepth 1 ! -name '*.lock') ]]
 
-  # killed: what is left is taken for nothing
+  # Killed: what is left is ignored.
   begin_create two
   kill -s KILL -- "-$creating"
   wait_status "$creating"
@@ -204,16 +204,16 @@ CONDA_PREFIX='$prefix' HOOK='$prefix' HOOK_2='$prefix/2' ['$prefix/bin', '$base/
   [[ $(<"$BATS_TEST_TMPDIR/four.messages") == 'another create.sh is making this environment: waiting for it' ]]
   [[ $(find "$project/.venv" -mindepth 1 -maxdepth 1 -type d | wc -l) == 1 && -L $path ]]
 
-  # again: only its name
+  # The second time it only prints the name.
   run -0 --separate-stderr create cpu
   [[ $output == "$path" && -z $stderr ]]
 
-  # and run.sh runs inside of it
+  # run.sh runs inside of it.
   run -0 --separate-stderr bash "$project/venv/run.sh" python -c 'import sys; print(sys.prefix)'
   [[ $output == "$path"* ]]
 }
 
-@test "requirements that cannot be met leave nothing, and are told" {
+@test "requirements that cannot be met leave nothing, and are reported" {
   printf './no-such-package\n' >"$project/requirements.txt"
   run --separate-stderr create cpu
   [[ $status != 0 && -z $output && $stderr == *no-such-package* ]]
@@ -231,7 +231,7 @@ case $1 in venv) for folder; do :; done; mkdir -p "$folder/bin" && ln -s "$(comm
   [[ $(tail -n 1 "$BATS_TEST_TMPDIR/calls") == 'pip install --python '* ]]
 }
 
-@test "wrong arguments, no python, one that is too old" {
+@test "wrong arguments, no python, an old python" {
   fails_with 2 "unknown argument 'tpu': venv/create.sh \[cpu\|gpu\]" create tpu
   fails_with 2 'too many arguments' create cpu gpu
   PYTHON=no-such-python fails_with 1 "no 'no-such-python' here: install Python 3.9 or later, or name one in PYTHON" create cpu
@@ -242,7 +242,7 @@ case $1 in venv) for folder; do :; done; mkdir -p "$folder/bin" && ln -s "$(comm
   [[ ${lines[0]} == 'Usage: venv/create.sh [cpu|gpu]' ]]
 }
 
-@test "run.sh: the program's own arguments and status, in the environment that is named" {
+@test "run.sh: the program's own arguments and status, in the named environment" {
   local -r environment=$BATS_TEST_TMPDIR/"an environment"
   mkdir -p -- "$environment/bin"
   ln -s -- "$(command -v python3)" "$environment/bin/python"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# experiments.sh why: the cause, the rank and the remedy of many ends, over run directories as jobs leave them.
+# experiments.sh why: the cause, the rank and the remedy of many ends, on run directories as jobs leave them.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 source "$BATS_TEST_DIRNAME/made_runs.bash"
@@ -8,7 +8,7 @@ setup() {
   made_runs_setup
 }
 
-# why_of NAME TEXT...   Each TEXT must be in what it says.
+# why_of NAME TEXT...   Its answer must contain each TEXT.
 why_of() {
   local text
   run -0 command_of why "$1"
@@ -20,7 +20,7 @@ why_of() {
   done
 }
 
-# fails CAUSE STATUS LINE...   A run, made of its first failing rank's last lines; of another rank that was taken along.
+# fails CAUSE STATUS LINE...   Makes a run from the last lines of its first failing rank, and another rank that failed because of it.
 fails() {
   made_run "$1" "$((made + 1))" 1
   state 1 failed
@@ -28,7 +28,7 @@ fails() {
   failed_rank 1 0 1 node2 "$2" "${@:3}"
 }
 
-@test "what the first failing rank says, not those that it took along" {
+@test "the message of the first failing rank, not those of the ranks that failed because of it" {
   fails raises 1 'Traceback (most recent call last):' '  File "train.py", line 3, in <module>' 'ValueError: a first one' \
     'During handling of the above exception, another exception occurred:' 'my.own.StrangeError: the second one'
   why_of raises 'job 1 (raises): exception: rank 1 on node2 raised my.own.StrangeError: the second one' \
@@ -78,7 +78,7 @@ fails() {
   why_of loopback 'loopback address: gloo listened at 127.0.1.1' 'site[interface]' GLOO_SOCKET_IFNAME
 }
 
-@test "the system's word decides before the library's, and NCCL's last line before its name" {
+@test "the system's message decides before the library's, and NCCL's last line before its name" {
   local number=0 word line
   while IFS='|' read -r word line; do
     ((number += 1))
@@ -105,7 +105,7 @@ ENDS
   why_of tmp '/tmp of node2' TORCHINDUCTOR_CACHE_DIR
 }
 
-@test "nodes are named whole, whatever is in their names" {
+@test "nodes are named completely, whatever characters their names have" {
   local nodes
   made_run lost 1 1
   state 1 running
@@ -117,7 +117,7 @@ ENDS
   done
 }
 
-@test "a save that failed and was survived is a note, not the cause" {
+@test "a save that failed without ending the job is a note, not the cause" {
   fails later 1 'step 5 was not saved: it needs 3 MB' 'OSError: No space left on device: NOT saved' 'KeyError: 7'
   why_of later 'exception: rank 1 on node2 raised KeyError: 7' $'\nnote: disk full: 2 checkpoints could not be saved; make room'
   made_run mended 2 1
@@ -126,7 +126,7 @@ ENDS
   why_of mended 'finished: it has finished, in 00:10:00' 'note: damaged checkpoint: 1 were skipped'
 }
 
-@test "data that did not come; other ends before the ranks'" {
+@test "data that did not arrive; other ends before the ranks started" {
   made_run staging 1 1
   state 1 failed
   attempt 1 0 'failed 1 - -' 'keep_node.sh: error: no space on node1: the data need 5 GB in /tmp, and 1 GB are free'
@@ -137,7 +137,7 @@ ENDS
   why_of nodes 'bad request: Slurm gave 1 nodes; the run asked for 2'
 }
 
-@test "out of memory: the peak of the samples, of Slurm's words, of its accounting; what to ask for" {
+@test "out of memory: the peak of the samples, of Slurm's message, of its accounting; what to request" {
   made_run sampled 1 1
   state 1 failed
   attempt 1 0 out_of_memory 'srun: error: node2: task 3: Out Of Memory'
@@ -146,7 +146,7 @@ ENDS
   printf 'time\tcpu_seconds\tmemory_bytes\tgpu_percent\tgpu_memory_mib\n1\t2\t4294967296\t\t\n' >"$run/task_1/attempt_0/usage_node1.tsv"
   why_of sampled 'out of memory: rank 3 on node2 took more memory than the 4G a node that were asked for; the most that was measured is 5G' \
     'to do: bash hpc/experiments.sh resubmit 1 --mem 8G '
-  # Slurm 26.05 names neither node nor task: by what was measured.
+  # Slurm 26.05 names neither node nor task, so the samples decide.
   made_run nameless 4 1
   state 1 failed
   attempt 1 0 out_of_memory '[2026-11-28T19:08:52.427] error: Detected 1 oom_kill event in StepId=4.0. Some of the step tasks have been OOM Killed.'
@@ -167,12 +167,12 @@ ENDS
   why_of accounted 'a rank took more memory than the 4G a node that were asked for'$'\n'
 }
 
-# used NODE MEGABYTES   In the first attempt of the run's only task.
+# used NODE MEGABYTES   Writes a sample into the first attempt of the run's only task.
 used() {
   printf 'time\tcpu_seconds\tmemory_bytes\tgpu_percent\tgpu_memory_mib\n1\t2\t%s\t\t\n' "$(($2 << 20))" >"$run/task_1/attempt_0/usage_$1.tsv"
 }
 
-@test "out of memory in the words of Slurm 26.05, which name no node: what was measured does, or nothing" {
+@test "out of memory in the message of Slurm 26.05, which names no node: the samples name it, or nothing does" {
   local -a words=('[2026-11-29T12:48:50.026] error: StepId=1.0 exceeded memory limit (4479367936 > 4294967296), being killed'
     '[2026-11-29T12:48:50.126] error: *** STEP 1.0 ON node1 CANCELLED AT 2026-11-29T12:48:50 DUE to SIGNAL Killed ***'
     'srun: error: node2: task 1: Killed' 'srun: error: node1: task 0: Killed')
@@ -185,10 +185,10 @@ used() {
   used node1 900
   used node2 3900
   why_of measured 'out of memory: rank 1 on node2 took more memory than the 4G a node'
-  # Both may have been it.
+  # It may have been both.
   used node1 3000
   why_of measured 'out of memory: a rank took more memory than the 4G a node'
-  # The growth of a second is in no sample.
+  # No sample has the growth of the last second.
   used node1 900
   used node2 950
   why_of measured 'out of memory: a rank took more memory than the 4G a node'
@@ -201,7 +201,7 @@ used() {
   why_of alone 'out of memory: rank 0 on node1 took more memory'
 }
 
-@test "the time limit: how fast it was, and the time that it needs" {
+@test "the time limit: how fast the program was, and the time that it needs" {
   made_run slow 1 1 time=0-00:10:00
   state 1 failed
   attempt 1 0 time_limit 'epoch 3/20: loss 1' 'epoch 4/20: loss 1'
@@ -213,7 +213,7 @@ used() {
   why_of unknown 'how fast it was is not known' '--time 00:20:00'
 }
 
-@test "interruptions: preempted N times, hung, deaf, no restarts left, cancelled, a node that died" {
+@test "interruptions: preempted N times, hung, ignored the stop, no restarts left, cancelled, a node that died" {
   made_run often 1 1
   state 1 completed
   attempt 1 0 preempted
@@ -250,7 +250,7 @@ used() {
   why_of died 'node failure: a node died under it (node[1-2])'
 }
 
-@test "an end that nobody could write down: what Slurm, or its accounting, says" {
+@test "an end that nothing recorded: Slurm's state, or its accounting's" {
   made_run lost 1 1
   state 1 running
   attempt 1 0 ''
@@ -265,7 +265,7 @@ used() {
   why_of lost 'lost: its batch script on node1 was killed before it could record why'$'\n'
 }
 
-@test "a batch script that ended before its first attempt: Slurm's word, and its log" {
+@test "a batch script that ended before its first attempt: Slurm's state, and its log" {
   made_run broken 1 1
   echo '/var/spool/slurm/job1/slurm_script: line 30: /run/facts: No such file or directory' >"$run/task_1/log.txt"
   echo 'JobId=1 JobName=x JobState=FAILED Reason=NonZeroExitCode ' >"$STUB/job"
@@ -275,7 +275,7 @@ used() {
   why_of broken 'bad request: it has no such thing'
   echo 'tar: x: Cannot write: No space left on device' >"$run/task_1/log.txt"
   why_of broken 'disk full: '
-  # The second start of its batch script; the log does not tell.
+  # The second start of its batch script; the log does not show it.
   made_run restarted 2 1
   state 1 paused
   attempt 1 0 preempted
@@ -296,7 +296,7 @@ used() {
   why_of doubtful $'\nSlurm did not answer when this ended: scontrol: no answer for 120 s'
 }
 
-@test "what runs and what waits; Slurm's reason, explained" {
+@test "jobs that run and jobs that wait; Slurm's reason, explained" {
   local reason text
   made_run going 1 1
   state 1 running
@@ -330,7 +330,7 @@ REASONS
   why_of waits 'paused: it waits to go on, after: preempted'
 }
 
-@test "of several tasks, those that ended alike together; one by its number" {
+@test "several tasks: those with the same end together; one task by its number" {
   local task
   made_run many 9 5
   for task in 1 2 4; do state "$task" completed; done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# experiments.sh why over the ends of tests/why, as programs print them; and over a long log, in time.
+# Runs experiments.sh why on the ends of tests/why, as programs print them, and on a long log, with a time limit.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
 
@@ -13,7 +13,7 @@ setup() {
   PATH=$BATS_TEST_TMPDIR/bin:$PATH
 }
 
-@test "why over the ends of tests/why: at least 95 of 100 causes; rank, exception, place and remedy of all; nothing to resubmit that fails again" {
+@test "why on the ends of tests/why: at least 95 of 100 causes are right; rank, exception, place and remedy of all are; no advice to resubmit what would fail again" {
   run -0 python3 "$checkout/tests/unit/why_corpus.py" "$checkout/hpc/experiments" "$checkout/tests/why" "$BATS_TEST_TMPDIR"
   printf '# %s\n' "${lines[-1]}" >&3
   local -r counted='^([0-9]+) of ([0-9]+) causes'
@@ -21,7 +21,7 @@ setup() {
   ((BASH_REMATCH[2] >= 100))
 }
 
-@test "the measure itself: a cause, a rank, a place and a remedy that are not as they must be are counted" {
+@test "the measure counts a wrong cause, a wrong rank, a wrong place and a wrong remedy" {
   local -r end=$BATS_TEST_TMPDIR/ends/torchrun_key.txt
   sed -e 's/^# want: .*/# want: disk full/; s/^# rank: 1/# rank: 3/; s/^# where: .*/# where: train.py, line 1/; s/^# remedy: .*/# remedy: quota/' \
     -- "$checkout/tests/why/torchrun_key.txt" >"$end"
