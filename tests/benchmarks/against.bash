@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# --against COMMIT of run.sh, which sources this: the kit as it was at COMMIT, beside today's.
+# Implements --against COMMIT for run.sh, which sources this file: measures the kit at COMMIT beside today's kit.
 
 declare -g here checkout work project against base other # run.sh's
 declare -g against_first=''                              # which of the two came first in the last pair
 declare -gA against_cannot=()                            # names of rows that COMMIT's build cannot do
 
-# Makes the other build's project, in which today's environment has the name that its own has there.
+# Makes the project of the other build; a link gives it today's environment under the name that its own would have.
 against::prepare() {
   local environment path
   environment=$(bash "$checkout/venv/create.sh" cpu)
@@ -20,7 +20,7 @@ against::prepare() {
   export AGAINST=$against # table.py
 }
 
-# against::time NAME COMMAND...   Both, by turns who is first; a command that is none of the kit's once.
+# against::time NAME COMMAND...   Runs both builds, in alternating order. A command that is not the kit's runs once.
 against::time() {
   local -a theirs=("${@/#"$project/"/"$other/"}")
   theirs=("${theirs[@]/#"$checkout/hpc/"/"$other/hpc/"}")
@@ -33,7 +33,7 @@ against::time() {
   if [[ $against_first == theirs ]]; then bench::time_one "$@"; fi
 }
 
-# against::each COMMAND...   A benchmark that prints its own table: today's, then the other build's.
+# against::each COMMAND...   Runs a benchmark that prints its own table: today's, then the other build's.
 against::each() {
   local -a theirs=("${@/#"$here/"/"$other/tests/benchmarks/"}")
   "$@"

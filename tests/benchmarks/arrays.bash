@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The table `arrays` of run.sh, which sources this: 1,000 tasks where an array ends at 99, sent as repeats, as the points of
-# a sweep, and after they are cancelled once more with --only-missing; beside eleven bare sbatch of arrays.
+# The table `arrays` of run.sh, which sources this file. It submits 1,000 tasks with MaxArraySize 100: as repeats, as the points of a sweep,
+# and once more with --only-missing after they were cancelled. The peer is eleven plain sbatch calls for arrays.
 
 declare -g here checkout work other project results rounds # run.sh's
 

@@ -2,10 +2,10 @@
 
     python cifar.py --rounds N --folder DIRECTORY [--images N]
 
-Same network, batches of 4, float32, SGD. The tutorial's way (https://pytorch.org/tutorials/beginner/blitz/
-cifar10_tutorial.html): an image at a time through ToTensor and Normalize, in two worker processes; without Pillow and
-torchvision, whose share is so left out. Each trains in a process of its own for one pass over the images, a tenth of
-CIFAR's by default; starting, reading and evaluating are not counted.
+Both use the same network, batches of 4, float32 and SGD. The tutorial's way
+(https://pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html): single images go through ToTensor and Normalize in
+two worker processes. It runs without Pillow and torchvision, so their cost is not measured. Each trains in its own
+process for one pass over the images, by default a tenth of CIFAR's. Start-up, reading and evaluation are not measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FULL = 50_000
 
 
 def plain(folder: Path) -> float:
-    """Seconds for each image."""
+    """Return the seconds for each image."""
     import numpy as np
     import torch
     from torch import nn
@@ -70,7 +70,7 @@ def plain(folder: Path) -> float:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9)
     running_loss, begun = 0.0, 0.0
     for number, (inputs, labels) in enumerate(loader):
-        begun = begun or time.monotonic()  # The workers are there.
+        begun = begun or time.monotonic()  # the workers have started
         optimizer.zero_grad()
         loss = criterion(net(inputs), labels)
         loss.backward()
@@ -82,7 +82,7 @@ def plain(folder: Path) -> float:
 
 
 def kit(folder: Path, **environment: str) -> float:
-    """Seconds for each image."""
+    """Return the seconds for each image."""
     outputs = folder / "outputs"
     command = [sys.executable, "-m", "train", "cifar10", "--epochs=1", "--cpu", "--no-wandb", f"--data-dir={folder}"]
     places = {"OUTPUT_PATH": str(outputs), "CHECKPOINT_DIRECTORY": str(folder / "checkpoints")}

@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154 # run.sh sets work, project, rounds, checkout and here
 # The benchmark `containers` of run.sh.
 
-# From the start of the batch script to rank 0's first line, one node of 2 ranks, in the virtual environment and in a
-# container of the same packages; and what run.sh of each takes for a command that does nothing.
+# Measures the time from the start of the batch script to rank 0's first line, on one node with 2 ranks, in the virtual environment and in a
+# container with the same packages. Also the time that run.sh of each needs for a command that does nothing.
 bench::containers() {
   local folder image environment round launcher
   folder=$(bash "$checkout/tests/install_apptainer.sh")

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The table `controller` of run.sh, which sources this: what one job asks of Slurm's controller over its life, from the submission
-# to the last look, by the kit with --follow, and by sbatch of a script with one srun and `squeue` each 30 seconds.
+# The table `controller` of run.sh, which sources this file: the requests of one job to Slurm's controller from submission to the last look,
+# by the kit with --follow, and by sbatch of a script with one srun and a `squeue` every 30 seconds.
 
 declare -g here work project rounds # run.sh's
 
@@ -18,7 +18,7 @@ bench::controller() {
   python3 "$here/controller_table.py" "$counts"
 }
 
-# bench::count_calls NAME COMMAND...   The controller's own counters, from before until all of the job is over.
+# bench::count_calls NAME COMMAND...   Counts with the controller's own counters, until the job has ended completely.
 bench::count_calls() {
   local sort number
   sdiag --reset >/dev/null

@@ -1,7 +1,7 @@
 """controller_table.py COUNTS   Prints the table `controller` of controller.bash, in Markdown, and the kinds of calls.
 
-COUNTS holds lines `kit_SECONDS|bare_SECONDS KIND NUMBER`. What the nodes' daemons say by themselves, and sdiag's own
-calls, are left out.
+COUNTS holds lines `kit_SECONDS|bare_SECONDS KIND NUMBER`. Requests that the nodes' daemons make by themselves, and
+those of sdiag, are excluded.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""data.py [--rounds N] [--folder FOLDER]   Samples per second beside readers like torchvision's. Markdown.
+"""data.py [--rounds N] [--folder FOLDER]   Samples per second beside readers like torchvision's, as Markdown.
 
 CIFAR: 10,000 images of 32 x 32, cropped, mirrored and normalised, in batches of 512. Class folders: JPEG of 500 x 375,
-of ImageNet's sizes, a random part of each resized to 224 x 224, mirrored and normalised, in batches of 64. The peers do
-it as torchvision's data sets, transforms and `default_collate` do, with Pillow: one sample after the other.
+like ImageNet's; a random part of each is resized to 224 x 224, mirrored and normalised, in batches of 64. The peers
+work like torchvision's data sets, transforms and `default_collate`, with Pillow: one sample after the other.
 
-Each round takes every reader once, in turn; a ratio is the median of the rounds' own.
+Each round runs every reader once, in turn. A ratio is the median of the ratios of the rounds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CIFAR_IMAGES, JPEGS = 10_000, 2_048
 
 
 def to_float(image: Image.Image) -> torch.Tensor:
-    """ToTensor and Normalize."""
+    """Like ToTensor and Normalize."""
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
     return tensor.sub_(MEAN).div_(DEVIATION)
 
@@ -53,7 +53,7 @@ def mirrored(image: Image.Image) -> Image.Image:
 
 
 class PeerCifar(Dataset):
-    """CIFAR10 with RandomCrop(32, padding=4), RandomHorizontalFlip, ToTensor and Normalize."""
+    """Like CIFAR10 with RandomCrop(32, padding=4), RandomHorizontalFlip, ToTensor and Normalize."""
 
     def __init__(self, folder: Path) -> None:
         parts, self.labels = [], []
@@ -76,7 +76,7 @@ class PeerCifar(Dataset):
 
 
 class PeerFolders(Dataset):
-    """ImageFolder with RandomResizedCrop(224), RandomHorizontalFlip, ToTensor and Normalize."""
+    """Like ImageFolder with RandomResizedCrop(224), RandomHorizontalFlip, ToTensor and Normalize."""
 
     def __init__(self, folder: Path) -> None:
         self.crop = RandomResizedCrop(224)
@@ -118,7 +118,7 @@ def peer(data: Dataset, batch_size: int, workers: int) -> Iterable[torch.Tensor]
 
 
 def write_jpegs(folder: Path) -> None:
-    """Smooth noise, which makes files of about ImageNet's size."""
+    """Make smooth noise, whose files have about ImageNet's size."""
     draws = np.random.default_rng(0)
     for index in range(JPEGS):
         path = folder / f"class{index % 8}" / f"{index}.JPEG"
@@ -130,7 +130,7 @@ def write_jpegs(folder: Path) -> None:
 def measure(
     rounds: int, readers: dict[str, tuple[int, Callable[[], Iterable[torch.Tensor]]]]
 ) -> dict[str, list[float]]:
-    """Samples per second, the reading of the files included."""
+    """Return the samples per second, including the reading of the files."""
     speeds: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         for name, (count, reader) in readers.items():
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
-    torch.set_num_threads(1)  # As in a worker. Threads that wait for each other on a busy machine would be measured.
+    torch.set_num_threads(1)  # as in a worker; on a busy machine, several threads would measure their waiting
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         real_formats.write_cifar10(folder, per_batch=CIFAR_IMAGES // 5)

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The table `experiments` of run.sh, which sources this: experiments.sh over 2,000 run directories, beside `find` over them.
+# The table `experiments` of run.sh, which sources this file: experiments.sh on 2,000 run directories, beside `find` on them.
 
 declare -g here other project results rounds # run.sh's
 

@@ -1,6 +1,6 @@
-"""`python -m train digits`, which notes when each attempt has done its first step.
+"""Runs `python -m train digits` and records when each attempt has done its first step.
 
-A line `TIME ATTEMPT` in OUTPUT_PATH/steps.
+It adds a line `TIME ATTEMPT` to OUTPUT_PATH/steps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-if "gc.disable()" in Path("train/__main__.py").read_text():  # As `python -m train` of that build begins.
+if "gc.disable()" in Path("train/__main__.py").read_text():  # `python -m train` of that build starts like this
     gc.disable()
 
 from train import loop
@@ -30,7 +30,7 @@ class Noting(Interruption):
             with STEPS.open("a") as file:
                 print(f"{time.time():.3f} {os.environ['ATTEMPT']}", file=file)
         if os.environ["ATTEMPT"] == "0":
-            time.sleep(0.2)  # The first waits to be interrupted.
+            time.sleep(0.2)  # the first attempt waits to be interrupted
         return super().agreed()
 
 

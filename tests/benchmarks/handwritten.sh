@@ -1,7 +1,7 @@
 #!/bin/bash
 # handwritten.sh ENVIRONMENT PROGRAM
 #
-# The peer of the start-up benchmark: a batch script as people write it, after the OSCER tutorial's.
+# The peer of the start-up benchmark: a batch script as people write it, following the OSCER tutorial.
 # shellcheck source=/dev/null
 source "$1/bin/activate"
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The table `here` of run.sh, which sources this: from the command to the first line of rank 0, 2 nodes of 2 ranks each, through an
-# empty queue, and inside an allocation of salloc (--here).
+# The table `here` of run.sh, which sources this file: the time from the command to the first line of rank 0, on 2 nodes with 2 ranks each,
+# through an empty queue and inside an allocation of salloc (--here).
 
 declare -g here work project rounds results other # run.sh's
 

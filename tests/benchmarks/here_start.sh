@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # here_start.sh PROJECT
 #
-# In the shell of salloc, for here.bash: prints the time, and becomes the submitter.
+# Runs in the shell of salloc for here.bash: prints the time and becomes the submitter.
 set -euo pipefail
 
 date +%s.%N

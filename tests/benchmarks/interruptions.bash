@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The table `recovery` of run.sh, which sources this: a training of 2 nodes of 2 ranks (interruptions_steps.py) is
-# interrupted by a stop file, and by the end of a node, which nobody has announced.
+# The table `recovery` of run.sh, which sources this file. A training on 2 nodes with 2 ranks each (interruptions_steps.py) is interrupted
+# by a stop file, and by the unannounced end of a node.
 
 declare -g here checkout base work project results rounds # run.sh's
 
@@ -19,8 +19,8 @@ bench::recovery() {
   python3 "$here/interruptions_table.py" "$results"
 }
 
-# bench::recover noticed|died   Adds to the results: the kind, and the seconds of the notice, of the end of the attempt,
-# and of the next one's start; then the last step, and the next one's first with its seconds.
+# bench::recover noticed|died   Adds to the results: the kind; the seconds of the notice, of the end of the attempt and of the start of the
+# next; its last step; the next one's first step, and the seconds of that step.
 bench::recover() {
   local job run steps noticed
   local -i last

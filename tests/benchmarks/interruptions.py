@@ -1,11 +1,12 @@
-"""interruptions.py [--rounds N] [--folder FOLDER]   What being interruptible costs a training program. Prints Markdown.
+"""interruptions.py [--rounds N] [--folder FOLDER]   The cost of being interruptible for a training program, as
+Markdown.
 
-Checkpoints: a training of 41.7 million parameters with Adam, 500 MB of state, on the CPU. Each round takes the
-same number of steps with a checkpoint saved by train/checkpoint.py, and with one saved by torch.save, in turn. A
-pause is how long the training's own thread waits.
+Checkpoints: a training with 41.7 million parameters and Adam, 500 MB of state, on the CPU. Each round does the same
+number of steps with a checkpoint saved by train/checkpoint.py and with one saved by torch.save, in turn. A pause is the
+time for which the training's own thread waits.
 
-Check: two ranks that step every 2 ms ask train/interruption.py, and in another run start an all-reduce at each
-step and read it at the next.
+Check: two ranks with steps of 2 ms ask train/interruption.py. In another run they start an all-reduce at each step and
+read it at the next.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ STEPS = 3
 
 
 class Timed(Checkpoints):
-    """Adds up for how long the optimizer's steps waited."""
+    """Adds up how long the optimizer's steps waited."""
 
     waited = 0.0
 
@@ -69,7 +70,7 @@ def checkpoints(rounds: int, folder: Path) -> None:
             os.fsync(file.fileno())
 
     def steps(save: object, number: int) -> tuple[float, float]:
-        """Seconds held up, and seconds of all steps, until what is written in the background is there."""
+        """Return the seconds of waiting and the seconds of all steps, up to the end of the write in the background."""
         started, saver.waited = time.perf_counter(), 0.0
         for index in range(STEPS):
             step()
@@ -80,7 +81,7 @@ def checkpoints(rounds: int, folder: Path) -> None:
         saver.wait()
         return held + saver.waited, time.perf_counter() - started
 
-    for number in range(2):  # What the first time allocates.
+    for number in range(2):  # allocations of the first time
         step()
         saver.save(number + 1)
     results: dict[str, list[tuple[float, float]]] = {}
@@ -94,7 +95,7 @@ def checkpoints(rounds: int, folder: Path) -> None:
     for turn in range(rounds):
         order = order[1:] + order[:1]
         for place, name in enumerate(order):
-            save, number = modes[name], 10 + turn * len(order) + place  # A step is saved once.
+            save, number = modes[name], 10 + turn * len(order) + place  # a step is saved only once
             saver.wait()
             results.setdefault(name, []).append(steps(save, number))
             assert name not in ("kit", "copy") or (folder / "checkpoints" / f"step_{number:08d}").is_dir()
@@ -116,7 +117,7 @@ def checkpoints(rounds: int, folder: Path) -> None:
 
 
 def check(count: int) -> None:
-    """One of two ranks. Rank 0 prints."""
+    """Run one of two ranks. Rank 0 prints."""
     environment = JobEnvironment.from_environment()
     with process_group(environment, torch.device("cpu")):
         asked, reduced = [], []

@@ -1,6 +1,6 @@
-"""Steps of 50 ms, four ranks or any number, with a checkpoint (12 MB) every 100; ends 20 steps after a restart.
+"""Does steps of 50 ms on any number of ranks, with a checkpoint (12 MB) every 100; ends 20 steps after a restart.
 
-Rank 0 notes each step in OUTPUT_PATH/steps, a line `TIME ATTEMPT STEP`.
+Rank 0 adds a line `TIME ATTEMPT STEP` to OUTPUT_PATH/steps for each step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """interruptions_table.py RESULTS   Prints the table `recovery` of interruptions.bash, in Markdown.
 
-RESULTS holds a line for each interruption: its kind; when it was noticed, when the attempt had ended, when the next one
-began; the last step of the one, the first of the other, and when that one was done.
+RESULTS holds a line for each interruption: its kind; the times of the notice, of the end of the attempt and of the
+start of the next; the last step of the first attempt, the first step of the next, and the time of that step.
 """
 
 import sys

@@ -1,4 +1,6 @@
-"""make_runs.py OUTPUTS COUNT   Makes run directories as jobs leave them: one task, one attempt, 20 epochs, a result."""
+"""make_runs.py OUTPUTS COUNT   Makes run directories as jobs leave them, with one task, one attempt, 20 epochs and a
+result.
+"""
 
 import json
 import sys

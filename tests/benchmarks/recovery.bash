@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The table `recovery` of run.sh with --base: the digits of train/, as the kit and as another build of it start them again after a
-# stop file, one after the other.
+# The table `recovery` of run.sh with --base: how the kit and another build of it restart a training on the digits of train/ after a stop
+# file, one after the other.
 
 declare -g here checkout base other work project results rounds # run.sh's
 
@@ -32,7 +32,7 @@ bench::recovery_beside() {
   done
 }
 
-# bench::restart NAME PROJECT LAUNCHER   From when the controller gives the job its nodes for the second time.
+# bench::restart NAME PROJECT LAUNCHER   Measures from the moment at which the controller gives the job its nodes for the second time.
 bench::restart() {
   local job run began first
   job=$(bash "$2/hpc/job_submitter.sh" --num-nodes 1 --gpus 2 -W "$3" --time 10 --mem-per-gpu 2G 2>"$work/error") ||
@@ -47,7 +47,7 @@ bench::restart() {
     cat -- "$run/log.txt" >&2
     common::die "job $job was not interrupted once, or did not end well"
   }
-  # Where the time goes: until the batch script has begun, until node.sh has (its sampler makes the file), until the first step.
+  # The parts of that time: until the start of the batch script, of node.sh (its sampler makes the file), and until the first step.
   awk -v name="$1" -v began="$(date -d "$began" +%s.%3N)" -v batch="$(stat --format=%.3Y "$run/attempt_1/nodes")" \
     -v node="$(stat --format=%.3W "$run/attempt_1"/usage_*.tsv)" -v first="$first" -v results="$results" 'BEGIN {
       printf "%s %.3f\n", name, first - began >>results

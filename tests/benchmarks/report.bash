@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The table `report` of run.sh, which sources this: a report of a task with 100,000 lines of metrics, as text and as a page,
-# the page's size, and what the sampler of a node costs. Needs no cluster, and the matplotlib of tests/run.sh.
+# The table `report` of run.sh, which sources this file: a report of a task with 100,000 lines of metrics, as text and as a page; the page's
+# size; and the cost of a node's sampler. Needs no cluster, but the matplotlib of tests/run.sh.
 
 declare -g here checkout work results rounds # run.sh's
 
@@ -33,7 +33,7 @@ for step in range(1, 100_001):
 ' >"$1/task_1/output/metrics.jsonl"
 }
 
-# Every 50 ms in place of 10 s, for 300 lines: an hour has 360.
+# Sample every 50 ms in place of 10 s, for 300 lines; an hour has 360.
 bench::sampler() {
   local -r record=$work/usage_node.tsv
   local node sampler begun

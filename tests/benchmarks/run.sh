@@ -1,24 +1,23 @@
 #!/usr/bin/env bash
 # tests/benchmarks/run.sh [--rounds N] [--base FOLDER] [--against COMMIT] [NAME]...
 #
-# Measures the kit beside its peers, on a pocket cluster of its own, and prints a table for each benchmark:
-# the median and the spread of each command, and its ratio to a peer. Each round runs every command once, so
-# that whatever else the machine does falls on all alike; a ratio is the median of the rounds' own ratios.
-# Run by people; needs what the pocket cluster needs, and the network once, for submitit.
+# Measures the kit beside its peers on its own pocket cluster and prints a table for each benchmark: the median and the spread of each
+# command, and its ratio to a peer. Each round runs every command once, so that other load on the machine affects all of them; a ratio is
+# the median of the ratios of the rounds. Run by people. It needs what the pocket cluster needs, and the network once, for submitit.
 #
-# --against COMMIT runs each command of the kit as it was at COMMIT too, in turn with today's, and prints the ratios of the two: today's
-# time divided by the other's in the same round. A row that the other build cannot do is left out, and said. (controller: today's
-# alone. Of those that need no cluster, data, cifar, step and interruptions print COMMIT's own table below today's.)
+# --against COMMIT also runs each command of the kit as it was at COMMIT, in turn with today's, and prints the ratios: today's time divided
+# by the other's in the same round. A row that the other build cannot do is omitted with a message. (controller measures only today's kit.
+# Of those that need no cluster, data, cifar, step and interruptions print COMMIT's own table below today's.)
 #
-#   submission   wall of job_submitter.sh, of submitit and of bare sbatch, for the same job (20 rounds)
-#   startup      from the start of the batch script to the program's first line, 2 nodes of 2 ranks each:
+#   submission   wall time of job_submitter.sh, of submitit and of plain sbatch, for the same job (20 rounds)
+#   startup      from the start of the batch script to the program's first line, 2 nodes with 2 ranks each:
 #                the kit, and a batch script as people write it (7 rounds)
 #   here         from the command to the program's first line: through the empty queue, and in an allocation of salloc (7 rounds)
-#   containers   the same way in a container and in the virtual environment (10 rounds); needs root, or Apptainer
-#   staging      data to the nodes' own disks: packing, and bringing them to 1, 2 and 4 nodes (3 rounds; about
+#   containers   the same in a container and in the virtual environment (10 rounds); needs root, or Apptainer
+#   staging      data to the nodes' own disks: packing, and staging on 1, 2 and 4 nodes (3 rounds; about
 #                15 minutes and 25 GB of disk): staging.sh
-#   interruptions  what a checkpoint and the check at each step cost a training (3 rounds; needs no cluster)
-#   arrays       1,000 tasks where an array ends at 99: repeats, points of a sweep, --only-missing (10 rounds)
+#   interruptions  the cost of a checkpoint and of the check at each step for a training (3 rounds; needs no cluster)
+#   arrays       1,000 tasks with MaxArraySize 100: repeats, points of a sweep, --only-missing (10 rounds)
 #   report       a report of 100,000 lines of metrics, as text and as a page; the sampler of a node (5 rounds; needs no cluster)
 #   experiments  the table of 2,000 experiments (10 rounds)
 #   data         samples per second of train/data, beside readers like torchvision's (3 rounds; needs no cluster)
@@ -26,7 +25,7 @@
 #   step         a step of the kit's loop beside a bare DDP loop's, 2 ranks (7 rounds; needs no cluster)
 #   recovery     from a notice to the exit, and from there to the next step; steps lost (5 rounds, 4 minutes). With --base FOLDER,
 #                another build of the kit: from the second start of a training to its first step, by both
-#   controller   what a job of 40 s (with --rounds, of 3 minutes too) asks of the controller: the kit, and sbatch with squeue
+#   controller   requests of a job of 40 s (with --rounds, of 3 minutes too) to the controller: the kit, and sbatch with squeue
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -138,7 +137,7 @@ bench::submission() {
     'submitit_call=submitit 1.5.4, submit() alone, imported before'
 }
 
-# bench::make_project_of N PROJECT   A repository of N files of 4 kB, in folders of 50, the kit's own among them.
+# bench::make_project_of N PROJECT   Makes a repository of N files of 4 kB in folders of 50; the kit's own files are among them.
 bench::make_project_of() {
   local -i i have
   git -C "$2" init --quiet
@@ -152,12 +151,12 @@ bench::make_project_of() {
   touch -- "$2/files/1/1.py"
 }
 
-# bench::time NAME COMMAND...   With --against also the other build's, as NAME@other.
+# bench::time NAME COMMAND...   With --against, also times the other build's command, as NAME@other.
 bench::time() {
   if [[ -n $other ]]; then against::time "$@"; else bench::time_one "$@"; fi
 }
 
-# bench::time_one NAME COMMAND...   Status 1, with a word, when the other build's fails.
+# bench::time_one NAME COMMAND...   Status 1, with a message, when the other build's command fails.
 bench::time_one() {
   local -r name=$1
   local begun ended

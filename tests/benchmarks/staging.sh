@@ -1,13 +1,12 @@
 # shellcheck shell=bash
-# The table `staging` of run.sh, which sources this: what --data costs, at submission and on the nodes. The
-# sets are 50,000 files of 10.7 kB in 500 folders (small), a file of 2 GB in a folder (big), and both.
-# Each node's disk is an ext4 file system of its own: in the pocket cluster's own folder the nodes would share
-# one, and an ext4 without a journal, as some virtual machines have, takes a millisecond to make a file within
-# the five minutes in which many were removed (it tries every inode that was in use lately).
+# The table `staging` of run.sh, which sources this file: the cost of --data, at submission and on the nodes. The sets are 50,000 files of
+# 10.7 kB in 500 folders (small), a file of 2 GB in a folder (big), and both. Each node's disk is its own ext4 file system; in the pocket
+# cluster's own folder the nodes would share one. An ext4 without a journal, as some virtual machines have, takes a millisecond to make a
+# file if many were removed within the last five minutes, because it tries every inode that was used recently.
 #   packing      the archives of small and big, beside `tar -cf`
-#   unchanged    the second submission's part for data that are packed already, beside `find | sha256sum`
-#   bringing     from the start of the staging until 1, 2 and 4 nodes have all: staging_job.sh
-#   shared side  what of it was opened and read meanwhile, in runs of their own under strace
+#   unchanged    the second submission's work for data that is already packed, beside `find | sha256sum`
+#   bringing     from the start of staging until 1, 2 and 4 nodes have all data: staging_job.sh
+#   shared side  what was opened and read on the shared side meanwhile, in separate runs under strace
 # Needs root, bench::time of run.sh, rsync, squashfs-tools, squashfuse and strace.
 
 declare -g here work project results rounds # run.sh's
@@ -36,7 +35,7 @@ bench::staging_require() {
   done
 }
 
-# They go when the cluster is taken down, with the nodes that see them.
+# They are unmounted when the cluster stops, together with the nodes that see them.
 bench::staging_make_disks() {
   local node process device
   for ((node = 1; node <= staging_nodes[-1]; node++)); do
@@ -64,8 +63,8 @@ bench::staging_make_data() {
   head -c "$staging_big_bytes" /dev/urandom >"$data/big/file"
 }
 
-# The kit flushes what it has packed, and looks at the tree before and after. `tar -cf` does neither. The first
-# round, in which this machine touches its memory, is not counted.
+# The kit flushes what it has packed, and checks the tree before and after; `tar -cf` does neither. The first round, in which this machine
+# touches its memory, is not counted.
 bench::staging_packing() {
   local -r store=$work/store
   local set format round
@@ -97,7 +96,7 @@ bench::staging_clear() {
   sync
 }
 
-# bench::staging_pack STORE FORMAT SET   As job_submitter.sh packs, without its checks of the request.
+# bench::staging_pack STORE FORMAT SET   Packs as job_submitter.sh does, without its checks of the request.
 bench::staging_pack() (
   source "$project/hpc/lib/files.sh"
   source "$project/hpc/lib/packing.sh"
@@ -130,7 +129,7 @@ bench::staging_unchanged() {
   : >"$results"
 }
 
-# bench::staging_prepare SET   What job_submitter.sh does for --data SET.
+# bench::staging_prepare SET   Does what job_submitter.sh does for --data SET.
 bench::staging_prepare() (
   local -A fact=([scratch_dir]=$data [data_format]=auto [stage_venv]='' [staging_days]=30 [staging_megabytes]=512000)
   source "$project/hpc/lib/files.sh"
@@ -147,14 +146,14 @@ bench::staging_find_and_sum() {
   (cd -- "$data" && find "$1" -printf '%p %s %T@\0') | sha256sum
 }
 
-# bench::staging_submit FORMAT SET...   A job that does not begin; its run directory has the plan.
+# bench::staging_submit FORMAT SET...   Submits a job that does not start; its run directory has the plan.
 bench::staging_submit() {
   local -r format=$1
   shift
   bash "$project/hpc/job_submitter.sh" --no-snapshot --no-preflight --begin now+1hour --num-nodes 4 --data-format "$format" --data "$@"
 }
 
-# A run directory of each set and format, as the submitter makes it: $work/plans/SET_FORMAT. And the peer's archives.
+# Make a run directory of each set and format, as the submitter does, $work/plans/SET_FORMAT, and the peer's archives.
 bench::staging_plan() {
   local set format job
   local -a sets
@@ -170,7 +169,7 @@ bench::staging_plan() {
   scancel --user="$(id -un)"
 }
 
-# bench::staging_allocate NODES time|count SET...   staging_job.sh in a job of its own; its lines go to results.
+# bench::staging_allocate NODES time|count SET...   Runs staging_job.sh in its own job; its lines go to results.
 bench::staging_allocate() {
   salloc --quiet --nodes="$1" --ntasks-per-node=1 --cpus-per-task=4 --mem=20480M --time=60 \
     bash "$here/staging_job.sh" "$project" "$data" "$work/plans" "$work/counts" "${@:2}" >"$work/output" 2>"$work/error" ||
@@ -178,7 +177,7 @@ bench::staging_allocate() {
   cat -- "$work/output" >>"$results"
 }
 
-# All nodes take both as well: that is also the round that is not counted, as above.
+# All nodes also stage both sets; that is the round that is not counted, as above.
 bench::staging_bringing() {
   local round nodes
   bench::staging_allocate "${staging_nodes[-1]}" time both

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # staging_job.sh PROJECT DATA PLANS COUNTS time|count SET...
 #
-# Brings each SET from DATA to the own disks of all nodes of the job that this runs in (salloc), once in each way:
-# by the kit, as batch.sh does it, and as people write it in job scripts. Run by staging.sh. Prints lines of
-#   time    SET METHOD NODES SECONDS       from the start until all nodes are ready. With each, the launch of a
-#                                          step is part of it; with the kit, also that all is verified
+# Copies each SET from DATA to the own disks of all nodes of its job (salloc), once with each method: by the kit, as batch.sh does it, and
+# as people write it in job scripts. Run by staging.sh. Prints lines of
+#   time    SET METHOD NODES SECONDS       from the start until all nodes are ready. Every method includes the
+#                                          launch of a step; the kit's also includes the verification
 #   count   SET METHOD NODES OPENS BYTES   below DATA, as strace saw them; COUNTS is for its files
-# Untimed, before each: the source is read, so that the page cache has it; what was brought before is removed.
+# Before each, untimed: the source is read, so that the page cache has it, and the earlier copy is removed.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -17,7 +17,7 @@ source "$project/hpc/lib/common.sh"
 source "$project/hpc/job/lib/keeper.sh"
 source "$here/tracing.sh"
 
-# One task on each node, with all of the job's CPUs, like the kit's own step.
+# One task on each node with all of the job's CPUs, like the kit's own step.
 on_nodes=(srun --nodes="${SLURM_NNODES:?}" --ntasks="$SLURM_NNODES" --ntasks-per-node=1
   --cpus-per-task="${SLURM_CPUS_PER_TASK:?}" --mem=0 bash "$here/staging_node.sh")
 
@@ -84,7 +84,7 @@ job::tell() {
   fi
 }
 
-# In the place of Slurm's, for keeper.sh: it runs here, not on the nodes.
+# Replaces Slurm's own for keeper.sh, which runs here and not on the nodes.
 sbcast() {
   if [[ $what == count ]]; then tracing::run "$counts/sbcast" sbcast "$@"; else command sbcast "$@"; fi
 }

@@ -2,8 +2,8 @@
 # staging_node.sh METHOD [FOLDER NAME...]
 # staging_node.sh trace FILES METHOD [FOLDER NAME...]
 #
-# One node's part of staging_job.sh: brings FOLDER/NAME… to SLURM_TMPDIR as people do it in job scripts.
-#   METHOD   cp: `cp -r`; rsync: `rsync -a`; tar: `tar -xf` of FOLDER/plain/NAME.tar; clear: removes all there
+# One node's part of staging_job.sh: copies FOLDER/NAME… to SLURM_TMPDIR as people do it in job scripts.
+#   METHOD   cp: `cp -r`; rsync: `rsync -a`; tar: `tar -xf` of FOLDER/plain/NAME.tar; clear: remove everything there
 set -euo pipefail
 shopt -s inherit_errexit
 

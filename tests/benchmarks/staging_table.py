@@ -1,7 +1,7 @@
 """staging_table.py time|count RESULTS NODES...   Prints a table of staging_job.sh's lines, in Markdown.
 
-Seconds are the median over the rounds, the fastest and the slowest; the ratio is the median over the rounds of
-a method's time divided by that of the fastest of the three peers in the same round and with as many nodes.
+Seconds are the median over the rounds, the fastest and the slowest. A ratio is the median over the rounds of a method's
+time divided by the time of the fastest of the three peers in the same round and on the same number of nodes.
 """
 
 import sys

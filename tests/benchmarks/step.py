@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 step.py --rounds N --folder DIRECTORY
 
-Both take their batches out of tensors in memory, and step AdamW along a cosine. The bare loop has nothing else: no
-loader, no metrics, no notices, no place to resume from. In each round both run, on the same ranks.
+Both take their batches from tensors in memory and use AdamW with a cosine schedule. The bare loop has no loader, no
+metrics, no notices and no resuming. Each round runs both, on the same ranks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Task(Classification[TrainingConfig]):
 
 
 def bare(task: Task) -> float:
-    """Seconds for each step."""
+    """Return the seconds for each step."""
     config, environment = task.config, task.environment
     model = DistributedDataParallel(task.model())
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
@@ -68,12 +68,12 @@ def bare(task: Task) -> float:
 
 
 def kit(task: Task) -> float:
-    """Seconds for each step."""
+    """Return the seconds for each step."""
     metrics = task.environment.output_directory / "metrics.jsonl"
     if task.environment.rank == 0:
         metrics.unlink(missing_ok=True)
     sum_over_ranks(torch.zeros(1))
-    # The line of the epoch is the only one that it prints.
+    # It prints only the line of the epoch.
     standard, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
         assert fit(task, task.environment, CPU) == 0
@@ -87,7 +87,7 @@ def kit(task: Task) -> float:
 
 
 def perceptron() -> nn.Module:
-    """10 to 20 ms a step of 2 x 64 samples on a core each."""
+    """A step of 2 x 64 samples takes 10 to 20 ms on one core for each rank."""
     return nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10))
 
 

@@ -1,8 +1,8 @@
 """table.py TITLE SCALE PEER RESULTS NAME=DESCRIPTION...   Prints the table of a benchmark, in Markdown.
 
-RESULTS holds lines of NAME SECONDS, as many of each name as there were rounds. A ratio is the median over
-the rounds of NAME's time divided by PEER's in the same round. Where there are times of NAME@other, of the
-build of the commit AGAINST, a second table has its ratios in the same way.
+RESULTS holds lines of NAME SECONDS, one for each name and round. A ratio is the median over the rounds of NAME's time
+divided by PEER's in the same round. If there are times of NAME@other, from the build of the commit AGAINST, a second
+table has their ratios in the same way.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""Runs one check of run.sh, or says whether this Python can.
+"""Runs one check of run.sh, or says whether this Python can run them.
 
     python check.py NAME --device cpu|cuda --folder DIRECTORY --rows FILE [--small]
     python check.py probe --device cpu|cuda
 
-A check adds its rows to FILE as it goes: STATE, NAME, WHAT and FIGURES, separated by tabs. Exit status: 0, also when
-rows failed; 1 when the check itself broke, or this Python cannot run the checks.
+A check adds its rows to FILE as it runs: STATE, NAME, WHAT and FIGURES, separated by tabs. Exit status: 0, also when
+rows failed; 1 when the check itself broke or this Python cannot run the checks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MODULES = {
 
 
 def probe(device: str) -> int:
-    """Print what is here, or what is missing."""
+    """Print the versions of what the checks need, or what is missing."""
     missing = [name for name in ("torch", "numpy") if importlib.util.find_spec(name) is None]
     if missing:
         print(f"has no {' and no '.join(missing)}")
@@ -72,7 +72,7 @@ def main() -> int:
     check = Check(options.name, options.device, options.folder, options.rows, options.small)
     try:
         getattr(import_module(MODULES[options.name]), options.name)(check)
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is a row)
+    except Exception as error:  # noqa: BLE001  (any error becomes a row)
         traceback.print_exc()
         text = str(error).strip().splitlines() or [""]
         check.row("failed", "the check broke", f"{type(error).__name__}: {text[0][:200]}")

@@ -17,10 +17,10 @@ LOSS_MAY_DIFFER = 0.1
 
 
 def nccl(check: Check) -> None:
-    """The group of one rank as train/ makes it, and each kind of collective that DDP, FSDP2 and checkpoints use."""
+    """Test the group of one rank as train/ makes it, and each collective that DDP, FSDP2 and checkpoints use."""
     if not check.cuda:
         check.row("skipped", "NCCL, one rank", "NCCL needs a GPU")
-    warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has newer names, which 2.6 has not.
+    warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has newer names, which 2.6 lacks
     environment = OneOfSeveral.from_environment({})
     with process_group(environment, check.device):
         backend = str(dist.get_backend_config())
@@ -46,7 +46,7 @@ def nccl(check: Check) -> None:
 
 
 def collectives(value: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What each gives of one rank's `value`: the same."""
+    """Return the result of each collective for one rank's `value`: the value itself."""
     results = {name: value.clone() for name in ("all-reduce", "broadcast", "all-gather", "reduce-scatter")}
     dist.all_reduce(results["all-reduce"])
     dist.broadcast(results["broadcast"], 0)
@@ -64,7 +64,7 @@ def ddp(check: Check) -> None:
 
 
 def fsdp(check: Check) -> None:
-    """Units of 1,000 parameters or more, so that there are several in the small network too."""
+    """Shard units of 1,000 parameters or more, so that the small network has several, too."""
     alone = of_one_process(check)
     flags = check.flags("--epochs=2", "--parallelism=fsdp", "--shard-above=1000")
     trained(check, "one rank in a group", check.train("fsdp", flags, GROUP_OF_ONE), alone)
@@ -78,7 +78,7 @@ def fsdp(check: Check) -> None:
 
 
 def of_one_process(check: Check) -> Run:
-    """The same training as `python -m train` alone does it: once for both checks."""
+    """Return the same training by `python -m train` without a group; it runs once for both checks."""
     flags = check.flags("--epochs=2")
     folder = check.folder / "alone"
     if (folder / "checkpoints/final.pt").exists():
@@ -90,7 +90,7 @@ def of_one_process(check: Check) -> Run:
 
 
 def trained(check: Check, what: str, run: Run, alone: Run) -> None:
-    """It ended well, with a loss that is near that of one process after an epoch, and lower after two."""
+    """The run must end well, with a loss close to that of one process after one epoch, and lower after two."""
     what = f"bfloat16, {what}"
     if run.status != 0 or len(run.epochs) != 2 or len(alone.epochs) != 2:
         check.expect(False, what, f"status {run.status}, {len(run.epochs)} epochs", run)

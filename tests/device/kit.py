@@ -1,4 +1,4 @@
-"""What the checks share: rows of the table, sizes, and trainings in processes of their own."""
+"""Common parts of the checks: rows of the table, sizes, and trainings in their own processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TWO_RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
 
 
 class Sizes(NamedTuple):
-    """Of a training of CIFAR-10's residual network."""
+    """Sizes of a training of CIFAR-10's residual network."""
 
     images: int
     """A multiple of `batch`, and of 50."""
@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
-        """The rows of its metrics."""
+        """Return the rows of its metrics."""
         file = self.folder / "outputs/metrics.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -61,24 +61,24 @@ class Run(NamedTuple):
 
 
 class Check:
-    """One check, its settings, and its rows."""
+    """One check, with its settings and rows."""
 
     def __init__(self, name: str, device: str, folder: Path, rows: Path, small: bool) -> None:
         self.name, self.folder, self.rows, self.small = name, folder, rows, small
         self.device = torch.device(device)
         self.cuda = device == "cuda"
         if not self.cuda:
-            torch.set_num_threads(1)  # Several spin for each other where the machine is busy.
+            torch.set_num_threads(1)  # on a busy machine, several threads spin while they wait for each other
         self.sizes = CUDA if self.cuda else SMALL if small else CPU
 
     def row(self, state: str, what: str, figures: str = "") -> None:
-        """`state` is ok, failed or skipped."""
+        """Add a row; `state` is ok, failed or skipped."""
         print(f"{state}: {self.name}: {what}{': ' if figures else ''}{figures}", flush=True)
         with self.rows.open("a", encoding="utf-8") as file:
             file.write("\t".join((state, self.name, what, " ".join(figures.split()))) + "\n")
 
     def expect(self, sound: bool, what: str, figures: str = "", run: Run | None = None) -> bool:
-        """A row by `sound`. After a failure the end of what `run` printed."""
+        """Add a row that is ok if `sound`. After a failure, print the end of the output of `run`."""
         self.row("ok" if sound else "failed", what, figures)
         if not sound and run is not None:
             print(*(f"    {line}" for line in run.lines[-15:]), sep="\n", flush=True)
@@ -89,7 +89,7 @@ class Check:
             torch.cuda.synchronize()
 
     def data(self) -> Path:
-        """CIFAR-10's format, made once for all checks."""
+        """Return data in CIFAR-10's format, made once for all checks."""
         folder = self.folder / "data"
         if not (folder / "whole").exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ class Check:
         return folder
 
     def flags(self, *more: str) -> list[str]:
-        """Of `python -m train`: the residual network in bfloat16."""
+        """Return the flags of `python -m train` for the residual network in bfloat16."""
         sizes = self.sizes
         flags = ["cifar10", "--model=resnet", "--precision=bfloat16", f"--device={self.device.type}", "--no-wandb"]
         flags += [f"--width={sizes.width}", f"--batch-size={sizes.batch}", "--test-batch-size=500"]
@@ -116,7 +116,7 @@ class Check:
     ) -> Run:
         """Train in the folder `place`. Call `act` once, when a line begins with `at`.
 
-        It is ended after `seconds`, three times as many on a CPU.
+        The training is killed after `seconds`, on a CPU after three times as long.
         """
         seconds *= 1 if self.cuda else 3
         folder = self.folder / place
@@ -137,7 +137,7 @@ class Check:
             stderr=subprocess.STDOUT,
             text=True,
         ) as process:
-            # A launcher ends its ranks at SIGTERM; what does not end is killed.
+            # A launcher ends its ranks at SIGTERM; kill it if it does not end.
             timers = [threading.Timer(seconds, process.terminate), threading.Timer(seconds + 15, process.kill)]
             for timer in timers:
                 timer.daemon = True
@@ -157,7 +157,7 @@ class Check:
 
 
 def compare(run: Run, other: Run) -> str:
-    """Empty if the weights are the same bits, else where they differ."""
+    """Return nothing if the weights are identical, bit by bit; otherwise where they differ."""
     mine, theirs = run.weights, other.weights
     if mine.keys() != theirs.keys():
         return f"other names: {', '.join(sorted(mine.keys() ^ theirs.keys())[:3])}"

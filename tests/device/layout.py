@@ -1,4 +1,4 @@
-"""Check of the order of memory in which convolutions are fastest, channels_last."""
+"""Check of channels_last, the memory layout in which convolutions are fastest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.parallel import Parallelism
 
 
 def channels_last(check: Check) -> None:
-    """The layout is in parameters, gradients and activations, and stays there after a resume."""
+    """Parameters, gradients and activations must have the layout, also after a resume."""
     task = task_of(check, Timed, "--epochs=1")
     parallelism = Parallelism.of(task.config)
     times = {}
@@ -55,7 +55,7 @@ def channels_last(check: Check) -> None:
 
 
 def watched(model: nn.Module) -> tuple[list[torch.Tensor], list[Any]]:
-    """What the convolutions give from now on, and the hooks that see it."""
+    """Record the output of the convolutions from now on; return the record and the hooks."""
     outputs: list[torch.Tensor] = []
     hooks = [part.register_forward_hook(lambda *values: outputs.append(values[2])) for part in convolutions(model)]
     return outputs, hooks

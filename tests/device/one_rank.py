@@ -1,9 +1,10 @@
-"""`python -m train TASK FLAGS...` as the only rank of a process group, and by deterministic kernels.
+"""Runs `python -m train TASK FLAGS...` as the only rank of a process group, with deterministic kernels.
 
     [PROCESS_GROUP=0] [DETERMINISTIC=1] python one_rank.py TASK FLAGS...
 
-A run of one process needs no group, and train/ makes none. Here it says that it is one of several: so a machine with
-one GPU runs NCCL, DistributedDataParallel, FSDP2 and sharded checkpoints, with the code that several ranks run.
+A run of one process needs no group, and train/ makes none. Here the process says that it is one of several, so that a
+machine with one GPU tests NCCL, DistributedDataParallel, FSDP2 and sharded checkpoints with the code that several ranks
+run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Mapping
 
 if os.environ.get("DETERMINISTIC"):
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Before CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
 
 import torch
 
@@ -24,7 +25,7 @@ from train.environment import JobEnvironment
 
 
 class OneOfSeveral(JobEnvironment):
-    """Rank 0 of 1, with a process group."""
+    """Return the environment of rank 0 of 1, with a process group."""
 
     several = True
 
@@ -39,7 +40,7 @@ class OneOfSeveral(JobEnvironment):
 
 def main() -> int:
     if os.environ.get("DETERMINISTIC"):
-        # Of ResNet9 only the pooling of whole images has no deterministic kernel; each of its outputs adds one value.
+        # In ResNet9 only the pooling of whole images has no deterministic kernel; each of its outputs adds one value.
         torch.use_deterministic_algorithms(True, warn_only=True)
     if os.environ.get("PROCESS_GROUP") != "0":
         vars(program)["JobEnvironment"] = OneOfSeveral

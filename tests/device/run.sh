@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # tests/device/run.sh [--device cuda|cpu] [--only CHECK,...] [--seconds N] [--small]
 #
-# Tries on one GPU what the other tests cannot, as they have none: a machine with one, no Slurm, nothing to download, 10 minutes.
-# Prints each result as it comes, then a table and `N passed, N failed, N skipped`; exit status 0 when none failed. The table is
-# also in $OUT/device.md (OUT: a folder; without it a new one, which is named), brought up to date after each check.
+# Tests on one GPU what the other tests cannot, because they have none. It needs a machine with a GPU, no Slurm, no downloads and 10
+# minutes. Prints each result as it comes, then a table and `N passed, N failed, N skipped`; exit status 0 when none failed. The table is
+# also in $OUT/device.md, updated after each check (OUT: a folder; by default a new one, whose name is printed).
 #   nccl           a group of one rank, the collectives
-#   ddp, fsdp      the residual network in bfloat16: one rank in a group, two ranks by torchrun where one device can serve them
-#   checkpoint     state to and from the device, the stall of a save, a training that is killed and resumed
-#   interruption   STOP_FILE and SIGTERM: saved, resumed with the bits of a training in one piece
-#   usage          what hpc/job/usage.py sees of the GPU, by nvidia-smi
-#   channels_last  the order of memory, and what it gains
+#   ddp, fsdp      the residual network in bfloat16: one rank in a group, two ranks with torchrun if one device can run them
+#   checkpoint     state to and from the device, the pause of a save, a training that is killed and resumed
+#   interruption   STOP_FILE and SIGTERM: saved, and resumed with the same bits as an uninterrupted training
+#   usage          what hpc/job/usage.py sees of the GPU, through nvidia-smi
+#   channels_last  the memory layout, and how much it gains
 #   resnet         a step of the loop in bfloat16 beside a bare compiled loop
 #   compile        python -m train --compile: alone, DDP, FSDP2
-# --device cpu does all of it on a CPU, by Gloo and in smaller sizes; what a CPU lacks is skipped. --small: smaller still.
-# --seconds is for all checks together (570; on a CPU 1710); those that it leaves no time for have failed.
-# The Python is $PYTHON, else the first that can of .venv's, python3 and python: it needs torch (for a GPU, a CUDA build) and numpy.
+# --device cpu runs everything on a CPU, with Gloo and smaller sizes; checks that need a GPU are skipped. --small: still smaller.
+# --seconds is the time for all checks together (570; on a CPU 1710); checks that get no time fail.
+# The Python is $PYTHON, or else the first usable one of .venv's, python3 and python. It needs torch (for a GPU, a CUDA build) and numpy.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -25,7 +25,7 @@ source "$checkout/hpc/lib/help.sh"
 source "$checkout/venv/environment.sh"
 
 checks=(nccl ddp fsdp checkpoint interruption usage channels_last resnet compile)
-# Seconds after which a check is ended; three times as many on a CPU.
+# Seconds after which a check is killed; on a CPU three times as many.
 declare -A limit=([nccl]=60 [ddp]=120 [fsdp]=120 [checkpoint]=180 [interruption]=180 [usage]=60 [channels_last]=60 [resnet]=200 [compile]=240)
 device=cuda seconds='' small='' python='' about='' process=''
 slower=1 # a CPU, in whole times
@@ -77,7 +77,7 @@ run::names() {
   printf '%s\n' "${!limit[@]}" | sort | paste -s -d ' '
 }
 
-# Sets `python` and `about`. What each lacks is said when none will do.
+# Sets `python` and `about`. If no Python is usable, prints what each lacks.
 run::find_python() {
   local -a candidates=() lacks=()
   local candidate
@@ -98,7 +98,7 @@ run::find_python() {
   common::die "no Python here can run the checks on the device ${device@Q}; set PYTHON to one with torch and numpy: $(printf '\n  %s' "${lacks[@]}")"
 }
 
-# run::check NAME   In a process group of its own; its rows are in $work/rows.
+# run::check NAME   Runs it in its own process group; its rows are in $work/rows.
 run::check() {
   local -i status=0 begun=$SECONDS left=$((seconds - SECONDS))
   local -i bound=$((limit[$1] * slower < left ? limit[$1] * slower : left))
@@ -141,7 +141,7 @@ run::table() {
 
 run::leave() {
   trap '' INT TERM
-  # timeout hands it on to all that the check has started.
+  # timeout passes it on to all processes of the check.
   if [[ -n $process ]] && kill -- "$process" 2>/dev/null; then common::wait "$process" || true; fi
   rm -rf -- "$work"
 }

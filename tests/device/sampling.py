@@ -1,4 +1,4 @@
-"""Check of what hpc/job/usage.py, the sampler of a node, sees of this process and its GPU."""
+"""Check of hpc/job/usage.py, the sampler of a node: what it records of this process and its GPU."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SAMPLER = REPOSITORY / "hpc/job/usage.py"
 
 
 def usage(check: Check) -> None:
-    """Half of the seconds busy, by products of matrices; then its lines, as node.sh's are."""
+    """Multiply matrices for half of the seconds, then compare the lines with those of node.sh's sampler."""
     file, seconds = check.folder / "usage.tsv", 6.0 if check.cuda else 3.0
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0")}
     held = 8 << 30 if check.cuda else 200 << 20
-    # The job's processes are the descendants of this one's parent, and it ends with this one.
+    # The job's processes are the descendants of this one's parent; the sampler ends with this process.
     command = [sys.executable, "-I", "-S", str(SAMPLER), str(file), str(os.getpid()), str(os.getppid()), "0", "1"]
     sampler = subprocess.Popen(command, env=environment)
     try:
@@ -31,7 +31,7 @@ def usage(check: Check) -> None:
             matrix = torch.nn.functional.normalize(matrix @ matrix)
             check.synchronize()
         spent = time.process_time() - spent
-        time.sleep(1.5)  # For a look at the end.
+        time.sleep(1.5)  # for a sample at the end
     finally:
         sampler.terminate()
         sampler.wait()

@@ -31,7 +31,7 @@ GOAL = 0.98
 
 
 class Timed(cifar10.Task):
-    """Notes for how long the steps of each epoch take, the device having done all of them."""
+    """Records how long the steps of each epoch take until the device has done all of them."""
 
     check: Check
 
@@ -86,7 +86,7 @@ def quiet() -> Iterator[None]:
 
 
 def kit(task: Timed) -> list[float]:
-    """Seconds for each step, of each epoch but the first, which compiles."""
+    """Return the seconds of a step for each epoch but the first, which compiles."""
     task.begin()
     shutil.rmtree(task.environment.checkpoint_directory, ignore_errors=True)
     with quiet():
@@ -95,7 +95,7 @@ def kit(task: Timed) -> list[float]:
 
 
 def bare(task: Timed) -> list[float]:
-    """The same of a loop that has nothing else: the same network, batches, augmentation and optimizer."""
+    """Return the same for a bare loop with the same network, batches, augmentation and optimizer."""
     config, device = task.config, task.device
     torch.manual_seed(0)
     model = laid_out(task.model().to(device), config)
@@ -157,13 +157,13 @@ def waits(check: Check) -> None:
     places = [f"{Path(one.filename).name}:{one.lineno}" for one in caught if "synchronizing CUDA" in str(one.message)]
     steps = check.sizes.images // check.sizes.batch
     most = max(set(places), key=places.count, default="")
-    # One look at the clock's sums, or at the end, is none of each step.
+    # A few waits, such as a look at the clock's sums or the end of the epoch, do not belong to each step.
     sound = len(places) <= steps // 10
     check.expect(sound, what, f"{len(places)} waits in {steps} steps{', most at ' if most else ''}{most}")
 
 
 def compiler_is_there(check: Check, what: str) -> bool:
-    """Inductor needs a C++ compiler on a CPU; Triton one of C for its launchers."""
+    """On a CPU, Inductor needs a C++ compiler; on a GPU, Triton needs a C compiler for its launchers."""
     names = ("cc", "gcc", "clang") if check.cuda else ("g++", "c++", "clang++")
     if os.environ.get("CC" if check.cuda else "CXX") or any(map(shutil.which, names)):
         return True
@@ -172,7 +172,7 @@ def compiler_is_there(check: Check, what: str) -> bool:
 
 
 def compile(check: Check) -> None:  # noqa: A001  (the check's name)
-    """The product's --compile: the loss stays that of eager, alone and in a group."""
+    """Test train's --compile: the loss must stay that of eager mode, without a group, with DDP and with FSDP2."""
     if not compiler_is_there(check, "python -m train --compile"):
         return
     eager = check.train("eager", check.flags("--epochs=2"), TRAIN)

@@ -1,4 +1,4 @@
-"""Checks of checkpoints to and from a device, and of trainings that are interrupted and go on."""
+"""Checks of checkpoints to and from a device, and of trainings that are interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def checkpoint(check: Check) -> None:
     inputs = torch.randn(64, WIDTH[check.cuda], device=check.device)
     saver = Timed(environment, {"model": model, "optimizer": optimizer}, keep_last=1)
     with saver:
-        # In the same breath as the next steps, which a copy that comes too late would see.
+        # The next steps follow at once: a copy that comes too late would contain them.
         step(model, optimizer, inputs)
         kept = cloned(model, optimizer)
         saver.save(1)
@@ -55,7 +55,7 @@ def checkpoint(check: Check) -> None:
 
 
 def stall(check: Check, saver: Timed, model: nn.Module, optimizer: torch.optim.Optimizer, inputs: torch.Tensor) -> None:
-    """For how long a save holds up the training's thread, beside torch.save into memory and into a file."""
+    """Measure how long a save pauses the training's thread, beside torch.save into memory and into a file."""
 
     def kit(number: int) -> float:
         saver.waited = 0.0
@@ -79,7 +79,7 @@ def stall(check: Check, saver: Timed, model: nn.Module, optimizer: torch.optim.O
             saver.wait()
             check.synchronize()
             measured[name] = kit(10 + round_) if name == "kit" else torch_save(file if name == "file" else io.BytesIO())
-        if round_:  # The first allocates the memory for the copies.
+        if round_:  # the first save allocates the memory for the copies
             for name, seconds in measured.items():
                 times[name].append(seconds)
     saver.wait()
@@ -96,7 +96,7 @@ def goal(check: Check, words: str) -> str:
 
 
 def made(check: Check, seed: int) -> tuple[nn.Sequential, torch.optim.Optimizer]:
-    """2 GB with Adam on a GPU."""
+    """The model with Adam has 2 GB on a GPU."""
     torch.manual_seed(seed)
     width, layers = WIDTH[check.cuda], 10 if check.cuda else 4
     model = nn.Sequential(*(nn.Linear(width, width) for _ in range(layers))).to(check.device)
@@ -136,7 +136,7 @@ def interruption(check: Check) -> None:
 def resumed(
     check: Check, what: str, place: str, flags: list[str], act: Act, status: int, **environment: object
 ) -> None:
-    """A training that `act` ends early, and one that goes on from its checkpoint, have the bits of one in one piece."""
+    """A training that `act` ends early and that is then resumed must have the same bits as an uninterrupted one."""
     flags, noted = check.flags(*flags), []
 
     def acting(process: subprocess.Popen[str]) -> None:
@@ -145,7 +145,7 @@ def resumed(
 
     environment["DETERMINISTIC"] = 1
     whole = in_one_piece(check, flags, environment)
-    # At that line the second save has begun: so the first is there.
+    # At that line the second save has started, so the first one is complete.
     every = check.sizes.save_every
     saving = [*flags, f"--save-every={every}"] if status == -9 else flags
     first = check.train(place, saving, GROUP_OF_ONE, at=f"step {3 * every} of ", act=acting, environment=environment)
@@ -168,7 +168,7 @@ def resumed(
 
 
 def in_one_piece(check: Check, flags: list[str], environment: dict[str, object]) -> Run:
-    """Once for all that have the same flags."""
+    """Return the uninterrupted training, which runs once for all checks with the same flags."""
     place = f"whole_{zlib.crc32(repr((flags, environment.get('PROCESS_GROUP'))).encode())}"
     values = {name: value for name, value in environment.items() if name != "STOP_FILE"}
     if (check.folder / place / "checkpoints/final.pt").exists():

@@ -1,4 +1,4 @@
-"""A program of the ISC: it saves at each step, may be killed at any, and knows of no notice.
+"""A program of an ISC user: it saves at each step, may be killed at any step, and handles no notice.
 
 save_often.py --steps N
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # keep_node.sh RUN_DIRECTORY COUNTS read|sbcast
 #
-# Stands in the place of the kit's own where staging_job.sh counts: runs that one under strace.
+# Replaces the kit's own script where staging_job.sh counts: runs the original under strace.
 set -euo pipefail
 shopt -s inherit_errexit
 
