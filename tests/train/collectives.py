@@ -1,4 +1,4 @@
-"""Run by test_distributed.py under torchrun: each rank checks, and says on standard output what it saw."""
+"""test_distributed.py runs it under torchrun: each rank checks collectives and prints what it saw."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ with process_group(environment, choose_device("auto", environment)):
     assert not failed_anywhere(None, environment)
     failed = failed_anywhere(f"rank {environment.rank} has no data" if environment.rank else None, environment)
 
-    # No rank leaves before the message is out, however long that takes.
+    # No rank may leave before the message is out, however long that takes.
     distributed.print = lambda *values, **options: (time.sleep(1), print(*values, **options))
     started = time.monotonic()
     assert failed_anywhere("nobody has data", environment)
@@ -68,8 +68,8 @@ with process_group(environment, choose_device("auto", environment)):
     assert problem == broadcast(problem) or environment.rank
     assert broadcast(problem) == "rank 0 waited 0.5 s at the end of the test; these of 3 ranks did not come: 1, 2"
 
-# Gloo's threads must be gone, or they now and then abort the process while Python shuts down.
+# End gloo's threads; otherwise they sometimes abort the process while Python shuts down.
 threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 gloo = [name for name in threads if "gloo" in name]
-# One write, so that the ranks' lines do not mix.
+# Write once, so that the ranks' lines do not mix.
 sys.stdout.write(f"rank {environment.rank}: {gradient.tolist()} {total.tolist()} {failed} {gloo}\n")

@@ -1,4 +1,6 @@
-"""A copy of the project in a folder with an awkward name, the digits, and ways to run `python -m train` there."""
+"""Fixtures: a copy of the project in a folder with a difficult name, the digits, and ways to run `python -m train`
+there.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +12,20 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
-import ranks  # noqa: F401  (which says what the server of ranks loads)
+import ranks  # noqa: F401  (a fixture that loads the server of ranks)
 import torch
 from runner import LAUNCHER_VARIABLES, REPOSITORY, Runner
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Several spin for each other where the machine is busy: a hundred times as slow, seen with a load of 20."""
+    """Limit torch to one thread: on a busy machine several threads spin, a hundred times slower at a load of 20."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_key() -> Iterator[None]:
-    """Nor may a test log to the W&B of whoever runs them. Ranks are forked from a server that is started here."""
+    """Keep the user's W&B settings away from the tests. The server from which ranks are forked is started here."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
@@ -34,7 +36,7 @@ def _no_key() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may do so inside a job."""
+    """Remove the launchers' variables, because the tests may run inside a job."""
     for name in [name for name in os.environ if name.startswith(LAUNCHER_VARIABLES)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -42,7 +44,7 @@ def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def scikit_learn() -> Path:
-    """The folder that holds scikit-learn's package, which tests/run.sh installs without its dependencies."""
+    """Return the folder of scikit-learn's package, which tests/run.sh installs without its dependencies."""
     spec = find_spec("sklearn")
     installed = [Path(folder).parent for folder in (spec.submodule_search_locations or [])] if spec else []
     for folder in [*installed, Path(os.environ.get("SCIKIT_LEARN_DIRECTORY", "/nonexistent"))]:
@@ -69,7 +71,7 @@ def python(project: Path, tmp_path: Path) -> Runner:
 
 @pytest.fixture(scope="session")
 def digits(project: Path, scikit_learn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits as `python -m train.prepare` makes them."""
+    """Return the digits as `python -m train.prepare` makes them."""
     work = tmp_path_factory.mktemp("the data")
     destination = work / "data sets" / "digits"
     path = os.pathsep.join((str(project), str(scikit_learn)))

@@ -1,4 +1,4 @@
-"""For test_crash.py, and run by it under torchrun as `crashing.py KIND`: the last rank crashes in its third step."""
+"""test_crash.py runs `crashing.py KIND` under torchrun: the last rank crashes in its third step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task with repeated blocks and samples of unequal weight, and its losses step by step."""
+"""A task with repeated blocks and samples of unequal weight, which records its loss at each step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class Toy(AnyTask[Config]):
-    """Next tokens of sequences, of which each has another number that counts."""
+    """Predicts the next tokens of sequences; in each sequence another number of tokens counts."""
 
     name, headline, weighs_samples = "toy", "validation_loss", False
 
@@ -82,7 +82,7 @@ class Toy(AnyTask[Config]):
 
 
 def train(environment: JobEnvironment, settings: dict[str, Any]) -> dict[str, Any]:
-    """The loss of each step, as rank 0 told it, and all it said."""
+    """Return the loss of each step, as rank 0 printed it, and all of its output."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         status = loop.run(Toy, Config(**settings), environment, torch.device("cpu"))
@@ -91,7 +91,7 @@ def train(environment: JobEnvironment, settings: dict[str, Any]) -> dict[str, An
 
 
 def evaluate_with_norm(environment: JobEnvironment) -> float:
-    """The running mean of a norm under FSDP after an evaluation; before it is the rank's number + 1."""
+    """Return a norm's running mean under FSDP after an evaluation; before, it is the rank's number + 1."""
     task = Toy(Config(), environment, torch.device("cpu"))
     bare = nn.Sequential(task.model(), nn.Flatten(0, 1), nn.BatchNorm1d(11), nn.Unflatten(0, (-1, 9)))
     model = Parallelism(kind="fsdp", shard_above=100).apply(bare, environment, torch.device("cpu"))
@@ -101,7 +101,7 @@ def evaluate_with_norm(environment: JobEnvironment) -> float:
 
 
 def step_with_norm(environment: JobEnvironment) -> list[str]:
-    """Under FSDP in bfloat16 with such a norm: the types of parameters and gradients, and of the output."""
+    """Return the types of parameters, gradients and output for such a norm under FSDP in bfloat16."""
     parallelism, device = Parallelism(kind="fsdp", precision="bfloat16", shard_above=1), torch.device("cpu")
     model = parallelism.apply(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), environment, device)
     with parallelism.autocast(device):

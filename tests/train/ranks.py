@@ -1,4 +1,4 @@
-"""Runs a function as several ranks of one run: real processes, forked from a server that has imported torch."""
+"""Runs a function as several ranks of one run: processes that are forked from a server that has imported torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ context.set_forkserver_preload(
 
 
 class Ranks:
-    """The processes of one run. `folder` gets what they print and return."""
+    """The processes of one run. `folder` gets their output and results."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Ranks:
             self.processes.append(process)
 
     def wait(self, seconds: float = 60) -> list[int]:
-        """Exit statuses. The ranks are killed when the time, on a machine that is idle, is over."""
+        """Return the exit statuses. Kill the ranks after the time-out, which is longer on a busy machine."""
         started = time.monotonic()
         for process in self.processes:
             while process.is_alive() and time.monotonic() - started < patience(seconds):
@@ -70,7 +70,7 @@ class Ranks:
         return "".join((self.folder / f"stderr_{rank}").read_text() for rank in range(len(self.processes)))
 
     def results(self, seconds: float = 60) -> list[Any]:
-        """What each rank has returned; all must have."""
+        """Return the result of each rank; every rank must have one."""
         statuses = self.wait(seconds)
         assert statuses == [0] * len(statuses), self.errors()
         return [pickle.loads((self.folder / f"result_{rank}").read_bytes()) for rank in range(len(self.processes))]
@@ -81,7 +81,7 @@ def _main(folder: Path, environ: dict[str, str], function: Callable[..., Any], a
 
     from train.distributed import process_group
 
-    # Daemons, so that they end with the tests; but a loader's workers are their children.
+    # The ranks are daemons, so that they end with the tests; a loader's workers must still be their children.
     multiprocessing.current_process()._config["daemon"] = False
     rank = environ["RANK"]
     os.dup2(os.open(folder / f"stderr_{rank}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)

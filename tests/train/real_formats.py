@@ -1,6 +1,6 @@
-"""Small data sets, byte for byte in the formats of the public ones, which no test can download.
+"""Makes small data sets in the exact formats of the public ones, which tests cannot download.
 
-Images show their class: a pattern of its own under noise. So a network learns something in a few steps.
+Each class has its own pattern under noise, so that a network learns something in a few steps.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ CIFAR100_COARSE_NAMES = _words(
 )
 AG_NEWS_NAMES = ["World", "Sports", "Business", "Sci/Tech"]
 IMAGENET_FOLDERS = ["n01440764", "n01443537", "n01484850", "n01491361", "n01494475", "n01496331"]
-# As in COCO, the identifiers have gaps.
+# Identifiers have gaps, as in COCO.
 COCO_CATEGORIES = {1: "person", 3: "car", 18: "dog", 90: "toothbrush"}
 COCO_COLOURS = {1: (220, 40, 40), 3: (40, 220, 40), 18: (40, 40, 220), 90: (220, 220, 40)}
 
 
 def images_of(labels: Sequence[int], shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """uint8 images of `shape` each: two thirds their class's pattern, one third noise."""
+    """Return uint8 images of `shape` each: two thirds the pattern of the class, one third noise."""
     noise = np.random.default_rng(seed)
     patterns = {label: np.random.default_rng(1000 + label).integers(0, 256, shape) for label in set(labels)}
     images = [patterns[label] * 2 // 3 + noise.integers(0, 86, shape) for label in labels]
@@ -55,7 +55,7 @@ def images_of(labels: Sequence[int], shape: tuple[int, ...], seed: int = 0) -> n
 
 
 def write_mnist(folder: Path, train: int = 64, test: int = 32, size: int = 28, compressed: bool = False) -> Path:
-    """The four files of MNIST (or Fashion-MNIST), `size` x `size` pixels, 10 classes. Returns `folder`."""
+    """Write the four files of MNIST (or Fashion-MNIST): `size` x `size` pixels, 10 classes. Return `folder`."""
     import gzip
 
     for seed, (split, count) in enumerate((("train", train), ("t10k", test))):
@@ -71,7 +71,7 @@ def write_mnist(folder: Path, train: int = 64, test: int = 32, size: int = 28, c
 
 
 class _Python2Pickle:
-    """Protocol 2 as Python 2's cPickle writes it: str as strings of bytes, numpy's names of its 1.x."""
+    """Pickle with protocol 2 as Python 2's cPickle does: str as byte strings, and the names of numpy 1.x."""
 
     def __init__(self) -> None:
         self.out = bytearray(b"\x80\x02")
@@ -146,7 +146,7 @@ def python2_pickle(value: object) -> bytes:
 
 
 def _cifar_rows(labels: Sequence[int], seed: int) -> np.ndarray:
-    """A row an image: 1,024 bytes of red, of green and of blue."""
+    """Return one row for each image: 1,024 bytes of red, of green and of blue."""
     return images_of(labels, (3, 32, 32), seed).reshape(-1, 3072)
 
 
@@ -166,7 +166,9 @@ def _write_members(folder: Path, name: str, archive: str, members: dict[str, byt
 
 
 def write_cifar10(folder: Path, per_batch: int = 20, test: int = 20, compressed: bool = False) -> Path:
-    """Five batches and the test batch in `folder`/cifar-10-batches-py, or in the published .tar.gz: its path."""
+    """Write five batches and the test batch into `folder`/cifar-10-batches-py, or into the published .tar.gz; return
+    its path.
+    """
     members = {}
     for number in range(6):
         count, name = (test, "test_batch") if number == 5 else (per_batch, f"data_batch_{number + 1}")
@@ -184,7 +186,7 @@ def write_cifar10(folder: Path, per_batch: int = 20, test: int = 20, compressed:
 
 
 def write_cifar100(folder: Path, train: int = 200, test: int = 100, compressed: bool = False) -> Path:
-    """`folder`/cifar-100-python with train, test and meta, or the published .tar.gz: its path."""
+    """Write `folder`/cifar-100-python with train, test and meta, or the published .tar.gz; return its path."""
     members = {}
     for seed, (name, count) in enumerate((("train", train), ("test", test))):
         labels = [index % 100 for index in range(count)]
@@ -204,14 +206,14 @@ def write_cifar100(folder: Path, train: int = 200, test: int = 100, compressed: 
 
 
 def write_class_folders(folder: Path, classes: int = 3, train: int = 8, val: int = 4, size: int = 40) -> Path:
-    """train/n01440764/n01440764_0.JPEG and so on, `train` and `val` images a class. Returns `folder`."""
+    """Write train/n01440764/n01440764_0.JPEG and so on, `train` and `val` images for each class. Return `folder`."""
     from PIL import Image
 
     for split, count in (("train", train), ("val", val)):
         for label, name in enumerate(IMAGENET_FOLDERS[:classes]):
             (folder / split / name).mkdir(parents=True, exist_ok=True)
             for index, cells in enumerate(images_of([label] * count, (4, 5, 3), 100 * label + (split == "val"))):
-                # Wide cells, which JPEG keeps.
+                # Use wide cells, which JPEG keeps.
                 image = Image.fromarray(cells).resize((size * 5 // 4, size), Image.Resampling.NEAREST)
                 image.save(folder / split / name / f"{name}_{index}.JPEG", quality=90)
     return folder
@@ -231,7 +233,7 @@ def _sentence(label: int, index: int, words: int) -> str:
 
 
 def write_ag_news(folder: Path, train: int = 64, test: int = 32) -> Path:
-    """train.csv and test.csv as AG News has them, every field quoted, and classes.txt. Returns `folder`."""
+    """Write train.csv and test.csv as AG News has them, with every field quoted, and classes.txt. Return `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("\n".join(AG_NEWS_NAMES) + "\n", encoding="utf-8")
     for split, count, first in (("train", train, 0), ("test", test, 500)):
@@ -247,7 +249,7 @@ def write_ag_news(folder: Path, train: int = 64, test: int = 32) -> Path:
 
 
 def write_jsonl(folder: Path, train: int = 64, test: int = 32, names: bool = False) -> Path:
-    """train.jsonl and test.jsonl; a label is a number, or with `names` a name. Returns `folder`."""
+    """Write train.jsonl and test.jsonl; a label is a number, or with `names` a name. Return `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, count, first in (("train", train, 0), ("test", test, 500)):
         lines = [
@@ -266,9 +268,10 @@ def write_jsonl(folder: Path, train: int = 64, test: int = 32, names: bool = Fal
 def write_tokens(
     folder: Path, train: int = 4096, val: int = 1024, vocabulary: int = 64, suffix: str = ".bin", dtype: str = "uint16"
 ) -> Path:
-    """train and val, tokens as nanoGPT's prepare.py writes them (.bin) or by numpy.save (.npy). Returns `folder`.
+    """Write train and val: tokens as nanoGPT's prepare.py writes them (.bin) or as numpy.save does (.npy). Return
+    `folder`.
 
-    Each token says the next one but for every eighth, so that there is something to learn.
+    A token determines the next one, except for every eighth, so that there is something to learn.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (split, count) in enumerate((("train", train), ("val", val))):
@@ -285,7 +288,7 @@ def write_tokens(
 
 
 def compressed_rle(counts: Sequence[int]) -> str:
-    """Run lengths as pycocotools writes them: differences to the one before the last, five bits a character."""
+    """Encode run lengths as pycocotools does: differences to the one before the last, five bits in each character."""
     text = ""
     for place, count in enumerate(counts):
         value = count - counts[place - 2] if place > 2 else count
@@ -299,7 +302,7 @@ def compressed_rle(counts: Sequence[int]) -> str:
 
 
 def run_lengths(mask_HW: np.ndarray) -> list[int]:
-    """COCO's: down the columns, beginning with a run of zeros, which may be of length 0."""
+    """Return COCO's run lengths: down the columns, starting with a run of zeros, which may have length 0."""
     values = [0, *mask_HW.T.reshape(-1).tolist()]
     changes = [place for place in range(1, len(values)) if values[place] != values[place - 1]]
     edges = [1, *changes, len(values)]
@@ -307,10 +310,10 @@ def run_lengths(mask_HW: np.ndarray) -> list[int]:
 
 
 def write_coco(folder: Path, train: int = 8, val: int = 4, width: int = 64, height: int = 48) -> Path:
-    """annotations/instances_train2017.json and train2017/000000000001.jpg, and so for val2017. Returns `folder`.
+    """Write annotations/instances_train2017.json, train2017/000000000001.jpg and so on, and val2017. Return `folder`.
 
-    An image has one to three rectangles in the colour of their class, outlined by polygons. Every fourth has a
-    crowd in run lengths besides, and every fifth image has nothing.
+    An image has one to three rectangles in the colour of their class, outlined by polygons. Every fourth image also has
+    a crowd as run lengths, and every fifth image has no objects.
     """
     from PIL import Image
 

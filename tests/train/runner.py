@@ -1,4 +1,4 @@
-"""Runs Python programs as a user would: in a process of their own, in a folder with an awkward name."""
+"""Runs Python programs as a user would: in their own process, in a folder with a difficult name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LAUNCHER_VARIABLES = (
 
 
 def patience(seconds: float) -> float:
-    """How long that takes now: with N times the processes that its cores can run, a machine gets N times, up to 6."""
-    load, _, _, running, _ = Path("/proc/loadavg").read_text().split()  # Of the last minute, and now.
+    """Return a time-out adapted to the load: with N times more processes than cores, N times as long, at most 6."""
+    load, _, _, running, _ = Path("/proc/loadavg").read_text().split()  # of the last minute, and now
     busy = max(float(load), int(running.partition("/")[0])) // (os.cpu_count() or 1)
     return seconds * min(max(busy, 1), 6)
 
 
 class Runner:
-    """Runs Python in `project` with `work`, a folder of the test's own, for outputs."""
+    """Runs Python in `project`; `work` is the test's own folder for outputs."""
 
     def __init__(self, project: Path, work: Path) -> None:
         self.work = work

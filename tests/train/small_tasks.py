@@ -1,10 +1,10 @@
-"""All tasks, each small enough to be trained in seconds on a CPU, on data in its real format; and how to interrupt one.
+"""All tasks on small data in its real format, so that each trains in seconds on a CPU; and a way to interrupt one.
 
-    python small_tasks.py write FOLDER             the data of all tasks
+    python small_tasks.py write FOLDER             writes the data of all tasks
     python small_tasks.py train DATA RESULTS [STOP]
 
-`train` runs on each rank of a launcher: all tasks one after the other. With STOP each is interrupted at about that
-step in its first attempt. Exit status: the worst of the tasks'; 75 when one was interrupted.
+`train` runs on each rank of a launcher and runs all tasks, one after the other. With STOP each task is interrupted at
+about that step in its first attempt. Exit status: the worst of the tasks'; 75 when one was interrupted.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def write_digits(folder: Path) -> None:
     for split, count in (("train", 42), ("t10k", 13)):
         labels = torch.arange(count, dtype=torch.uint8) % 10
         images = torch.randint(0, 60, (count, 8, 8), generator=generator, dtype=torch.uint8)
-        images[torch.arange(count), labels.long() % 8] += 180  # A bright row for each label.
+        images[torch.arange(count), labels.long() % 8] += 180  # a bright row for each label
         idx.write(folder / f"{split}-images-idx3-ubyte", images)
         idx.write(folder / f"{split}-labels-idx1-ubyte", labels)
 
 
 def write_texts(folder: Path) -> None:
-    """Of two lengths, some of them prompts with a completion."""
+    """Texts of two lengths, some of them prompts with a completion."""
     for split, count in (("train", 42), ("test", 13)):
         lines = []
         for index in range(count):
@@ -88,7 +88,7 @@ SMALL = {
 
 
 class StopsAt(train.interruption.Interruption):
-    """Asks for a stop at a step, and lets no rank go on before all have heard of it."""
+    """Requests a stop at a step, and lets no rank continue before all have received it."""
 
     stop_at = 0
 
@@ -104,7 +104,7 @@ class StopsAt(train.interruption.Interruption):
 
 @contextmanager
 def interrupted_at(step: int):
-    """Each training in the block is asked to stop at `step` of its own: 0 for never."""
+    """Request a stop of each training in the block at its own step `step`; 0 means never."""
     before, StopsAt.stop_at = train.loop.Interruption, step
     train.loop.Interruption = StopsAt
     try:
@@ -114,7 +114,7 @@ def interrupted_at(step: int):
 
 
 def place(environment: JobEnvironment, results: Path, name: str, attempt: int) -> JobEnvironment:
-    """Folders of a task's own."""
+    """Return an environment with folders for one task."""
     folder = results / name
     return dataclasses.replace(
         environment,
@@ -126,7 +126,7 @@ def place(environment: JobEnvironment, results: Path, name: str, attempt: int) -
 
 
 def run(name: str, data: Path, environment: JobEnvironment) -> int:
-    """One training in the process group that is there."""
+    """Run one training in the existing process group."""
     module = importlib.import_module(f"train.tasks.{name}")
     config: TrainingConfig = parse(module.Config, [*SMALL[name].flags, f"--data-dir={data / name}"], name)
     environment.output_directory.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ def test_mixup() -> None:
     shares = []
     for seed in range(30):
         mixed, targets = mixup(images, torch.arange(6), 6, generator(seed), alpha=0.5)
-        # Image i is the i-th unit vector, so the images themselves say what went into them.
+        # Image i is the i-th unit vector, so the mixed images show their sources.
         torch.testing.assert_close(mixed.view(6, 6), targets)
         torch.testing.assert_close(targets.sum(1), torch.ones(6))
         shares.append(float(targets.diagonal().min()))
@@ -101,8 +101,8 @@ def test_soft_targets_are_mixed_too() -> None:
 def test_shares_are_of_the_beta_distribution() -> None:
     images = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
     draws = [mixup(images, torch.arange(2), 2, generator(seed), alpha=2.0)[1].max().item() for seed in range(400)]
-    mixed = [draw for draw in draws if draw < 1]  # A sample may get itself as its partner.
-    # max(s, 1 - s) of Beta(2, 2): mean 11/16.
+    mixed = [draw for draw in draws if draw < 1]  # a sample may be its own partner
+    # The mean of max(s, 1 - s) for Beta(2, 2) is 11/16.
     assert abs(sum(mixed) / len(mixed) - 11 / 16) < 0.05
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints on disks and buckets that fail: what is loaded is always whole, and the newest that is."""
+"""Checkpoints on disks and buckets that fail: a loaded checkpoint is always complete, and the newest complete one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def save(folder: Path, *steps: int, force: tuple[int, ...] = (), keep_last: int 
 
 
 def resumed(folder: Path, **values: object) -> int:
-    """The step that is loaded, by what it says and by the weights."""
+    """Return the step that is loaded, according to its number and to the weights."""
     model = filled(-1)
     step = Checkpoints(environment_of(folder, **values), {"model": model}).resume()
     assert model.weight.unique().tolist() == [step or -1]
@@ -92,7 +92,7 @@ def test_the_newest_valid_one_is_loaded(tmp_path: Path, capsys: pytest.CaptureFi
     assert said.startswith(f"train.checkpoint: skipped {folder}/step_00000003: ")
     assert message in said
     assert said.count("\n") == 1
-    # The bad one stays until there is a good one of more steps, and is no obstacle to one of as many.
+    # The bad one stays until a good one with more steps exists, and does not block a good one with the same steps.
     model = filled(-1)
     with Checkpoints(environment_of(folder), {"model": model}, keep_last=2) as checkpoints:
         assert checkpoints.resume() == 2
@@ -109,7 +109,7 @@ def test_which_are_kept(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     (tmp_path / "elsewhere").mkdir()
     folder.mkdir()
-    (folder / "latest").symlink_to(tmp_path / "gone")  # Of an earlier system, say.
+    (folder / "latest").symlink_to(tmp_path / "gone")  # for example from an earlier system
     (folder / "final.pt").write_bytes(b"the user's")
     save(folder, 1, 2, 3, 4, force=(2,), keep_last=1)
     assert names(folder) == ["final.pt", "latest", "step_00000002", "step_00000004"]
@@ -130,13 +130,13 @@ def test_the_same_step_is_saved_once(tmp_path: Path) -> None:
     assert names(tmp_path) == ["latest", "step_00000001", "step_00000001_1"]
     with Checkpoints(environment_of(tmp_path), {"model": filled(1)}, keep_last=1) as checkpoints:
         assert checkpoints.resume() == 1
-        checkpoints.save(1)  # As at a notice right after the start.
+        checkpoints.save(1)  # as at a notice right after the start
         checkpoints.save(2)
     assert names(tmp_path) == ["latest", "step_00000001_1", "step_00000002"]
 
 
 def test_what_changes_after_a_save_is_not_saved(tmp_path: Path) -> None:
-    """Neither by the optimizer's next step, which waits, nor a buffer by the forward pass, which does not."""
+    """Not by the optimizer's next step, which waits, and not by the forward pass's buffer, which does not wait."""
     model = nn.Sequential(nn.Linear(2000, 2000), nn.BatchNorm1d(2000), nn.Linear(2000, 2000))
     optimizer = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9)
     model(torch.randn(2, 2000)).sum().backward()
@@ -210,7 +210,7 @@ def test_the_run_of_wandb_is_noted(tmp_path: Path) -> None:
     assert checkpoints.notes == {"wandb_run_id": run.id}
 
 
-# Killed at any moment.
+# Processes killed at any moment.
 
 SAVER = """
 import sys, torch
@@ -236,7 +236,7 @@ def fill(environment, report):
 
 @pytest.fixture
 def saver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
-    """A function for Ranks that saves as often as it can."""
+    """Return a function for Ranks that saves as often as it can."""
     (tmp_path / "a_saver.py").write_text(SAVER)
     monkeypatch.syspath_prepend(tmp_path)
     import a_saver
@@ -247,9 +247,9 @@ def saver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
 
 @pytest.mark.parametrize(("world_size", "kills", "mirrored"), [(1, 10, False), (2, 5, False), (1, 5, True)])
 def test_killed_at_random_moments(tmp_path: Path, saver: Callable, world_size: int, kills: int, mirrored: bool) -> None:
-    """By kill -9, with keep_last=1: nothing that was whole is ever lost, and what is loaded was saved so.
+    """Kill with SIGKILL and keep_last=1: no complete checkpoint is ever lost, and a loaded one was saved completely.
 
-    Mirrored: each attempt is on a machine with an empty disk, and the kill may cut an upload in half.
+    Mirrored: each attempt is on a machine with an empty disk, and the kill may interrupt an upload.
     """
     generator = random.Random(5)
     values = {"CHECKPOINT_URL": f"file://{tmp_path}/bucket"} if mirrored else {}
@@ -260,7 +260,7 @@ def test_killed_at_random_moments(tmp_path: Path, saver: Callable, world_size: i
         report.unlink(missing_ok=True)
         ranks = Ranks(world_size, saver, report, folder=folder, **values)
         limit = time.monotonic() + 60
-        told = 1 + generator.randrange(3)  # the start, and up to two that are whole, however slow the machine
+        told = 1 + generator.randrange(3)  # the start, and up to two complete ones, however slow the machine is
         while not (report.exists() and report.read_text().count("\n") >= told):
             assert time.monotonic() < limit, ranks.errors()
             assert all(process.is_alive() for process in ranks.processes), ranks.errors()
@@ -275,7 +275,7 @@ def test_killed_at_random_moments(tmp_path: Path, saver: Callable, world_size: i
 
 
 def killed_at(environment: JobEnvironment, event: int) -> int:
-    """Kills itself by kill -9 at one of the second save's calls of the file system, and counts them."""
+    """Kill this process at one of the file system calls of the second save, and count these calls."""
     model, count, counting = filled(1), 0, False
 
     def hook(name: str, _: tuple) -> None:
@@ -297,7 +297,7 @@ def killed_at(environment: JobEnvironment, event: int) -> int:
 
 
 def test_killed_at_each_call_of_the_file_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Also of an upload: neither the disk nor the bucket ever shows a checkpoint that is not whole, or none."""
+    """The same for an upload: the disk and the bucket always show a complete checkpoint."""
 
     def ranks(event: int) -> Ranks:
         folder = tmp_path / str(event)
@@ -333,7 +333,7 @@ def told_to_stop(environment: JobEnvironment) -> int:
 
 
 def test_signals_during_a_save(tmp_path: Path) -> None:
-    """To one of two ranks, again and again while it saves: what is saved at the end is whole."""
+    """Send signals to one of two ranks while it saves: the last checkpoint is complete."""
     ranks = Ranks(2, told_to_stop, folder=tmp_path)
     limit = time.monotonic() + 40
     while not (tmp_path / "begun").exists():
@@ -365,14 +365,14 @@ def test_half_an_upload_is_never_loaded(tmp_path: Path, capsys: pytest.CaptureFi
     assert names(tmp_path / "b") == ["latest", "step_00000001"]
     (newest / "manifest.json").unlink()
     assert resumed(tmp_path / "c", CHECKPOINT_URL=url) == 1
-    # A local one of as many steps comes first, and one that is not whole is brought anew.
+    # A local one with the same steps comes first, and an incomplete one is downloaded again.
     truncate(tmp_path / "c" / "step_00000001")
     assert resumed(tmp_path / "c", CHECKPOINT_URL=url) == 1
     assert resumed(tmp_path / "c") == 1
 
 
 def test_what_the_mirror_keeps(tmp_path: Path) -> None:
-    """In memory, as any back-end of fsspec would do."""
+    """The mirror is in memory; any back-end of fsspec would behave the same."""
     import fsspec
 
     url = "memory://a-bucket/of/mine"
@@ -397,11 +397,11 @@ def test_a_failed_upload_harms_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     assert resumed(tmp_path / "a") == 1
 
 
-# Disks that are full.
+# Full disks.
 
 
 def limited(environment: JobEnvironment, limited_rank: int) -> list[bool]:
-    """Three saves, of which a limit on the size of files makes the second fail on one rank."""
+    """Save three times; a limit on the size of files makes the second save fail on one rank."""
     model = filled(1, size=600)
     with Checkpoints(environment, {"model": model}, keep_last=1) as checkpoints:
         checkpoints.save(1)
@@ -420,7 +420,7 @@ def limited(environment: JobEnvironment, limited_rank: int) -> list[bool]:
 
 @pytest.mark.parametrize(("world_size", "limited_rank"), [(1, 0), (2, 0), (2, 1)])
 def test_a_disk_that_takes_no_more(tmp_path: Path, world_size: int, limited_rank: int) -> None:
-    """All ranks hear of one rank's failure, the last checkpoint is unharmed, and the next save works."""
+    """All ranks learn of one rank's failure, the last checkpoint is unharmed, and the next save works."""
     ranks = Ranks(world_size, limited, limited_rank, folder=tmp_path)
     for answers in ranks.results():
         assert answers == [True, False, True, ["latest", "step_00000001"]]

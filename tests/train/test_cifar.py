@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_files_are_written_as_the_published_ones(folder: Path) -> None:
-    """The only published files whose whole content is known here: their MD5 is that of the originals."""
+    """These are the only published files whose complete content is known here: their MD5 is that of the originals."""
     for path, md5 in (
         (real_formats.write_cifar10(folder) / "batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
         (real_formats.write_cifar100(folder) / "meta", "7973b15100ade9c7d40fb424638fde48"),
@@ -35,7 +35,7 @@ def test_what_the_published_recipe_gives(folder: Path, compressed: bool) -> None
     expected = []
     for number in range(1, 6):
         with (plain / f"data_batch_{number}").open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy 2 warns of its old module's name.
+            warnings.simplefilter("ignore")  # numpy 2 warns about the old name of its module
             expected.append(pickle.load(file, encoding="bytes"))
     path = real_formats.write_cifar10(folder / "x", per_batch=12, compressed=True) if compressed else plain
     for place in (path, path.parent):
@@ -62,7 +62,7 @@ def test_cifar100(folder: Path, compressed: bool) -> None:
 
 
 def test_a_large_batch_and_one_saved_by_rows_of_memory(folder: Path) -> None:
-    """More than 1,000 labels come in several pieces; Fortran's order is allowed by the format."""
+    """More than 1,000 labels are stored in several pieces, and the format allows Fortran order."""
     real_formats.write_cifar10(folder, per_batch=1100)
     assert cifar.read_cifar10(folder, "train")[1].tolist() == 5 * [index % 10 for index in range(1100)]
     batch = {b"data": np.arange(6144).astype(np.uint8).reshape(2, 3072, order="F"), b"labels": [3, 4]}
@@ -110,7 +110,7 @@ def test_wrong_content(folder: Path, monkeypatch: pytest.MonkeyPatch, value: obj
 
 
 def test_truncated_anywhere(folder: Path) -> None:
-    """No place to cut the file gives anything but an error with the file and an offset within it."""
+    """A file that is truncated at any place gives an error with the file and an offset within it."""
     path = real_formats.write_cifar10(folder, test=2) / "test_batch"
     content = path.read_bytes()
     for length in [*range(0, 200, 3), 3000, len(content) // 2, *range(len(content) - 90, len(content))]:
@@ -126,14 +126,14 @@ def test_truncated_anywhere(folder: Path) -> None:
 
 
 def test_damaged_anywhere(folder: Path) -> None:
-    """Random bytes: an error of the reader's own, or data that passes all checks, but no other exception."""
+    """Random bytes give an error of the reader's own, or data that passes all checks, but no other exception."""
     path = real_formats.write_cifar10(folder, test=2) / "test_batch"
     content = path.read_bytes()
     draws = np.random.default_rng(0)
     refused = 0
     for _ in range(300):
         damaged = bytearray(content)
-        place = int(draws.integers(0, 300)) - 100  # The ends: between them are pixels.
+        place = int(draws.integers(0, 300)) - 100  # the ends: between them are pixels
         damaged[place] = int(draws.integers(0, 256))
         path.write_bytes(damaged)
         try:

@@ -64,9 +64,9 @@ def test_masks(folder: Path) -> None:
     for index in range(8):
         mask, (pixels, target) = data.mask(index), data[index]
         assert (mask.shape, mask.dtype) == ((48, 64), torch.int64)
-        # The objects have the colours of their classes in the image, which JPEG changes a little.
+        # In the image the objects have the colours of their classes, which JPEG changes a little.
         for label, colour in enumerate(real_formats.COCO_COLOURS.values()):
-            # Where objects overlap the mask has the smaller in front, the picture the later.
+            # Where objects overlap, the mask has the smaller one in front, the picture the later one.
             of_colour = ((pixels.int() - torch.tensor(colour).view(3, 1, 1)).abs().amax(0) < 60) & (mask != 255)
             if len(target.labels_M) == 1:
                 assert ((mask == label + 1) != of_colour).sum() < 40
@@ -140,9 +140,9 @@ def test_polygons_by_their_pixels() -> None:
         [1, 0, 0, 0],
         [0, 0, 0, 0],
     ]
-    # Beyond the image, and turned the other way round.
+    # It extends beyond the image, and has the other orientation.
     assert fill_polygon([-5, 9, 9, 9, 9, -5, -5, -5], 3, 2).all()
-    # The area of any polygon, to within its edge.
+    # The area is that of any polygon, up to its edge.
     angles = np.linspace(0, 2 * np.pi, 50, endpoint=False)
     points = np.stack([100 + 60 * np.cos(angles), 90 + 40 * np.sin(angles)], 1)
     area = 0.5 * 50 * 60 * 40 * np.sin(2 * np.pi / 50)

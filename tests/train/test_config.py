@@ -139,7 +139,7 @@ def test_flags_as_a_sweep_s_agent_writes_them() -> None:
 
 
 def test_the_flags_of_the_boilerplate(tmp_path: Path) -> None:
-    """All of system 003's."""
+    """All flags of system 003 are known."""
     flags = "--batch-size 64 --test-batch-size 1000 --epochs 14 --dry-run --seed 1 --cpu --backend gloo --no-wandb"
     more = f"--wandb-project p --wandb-group g --wandb-all-processes --sweep --sweep-config {tmp_path}/s.yml"
     config = parse(Config, f"{flags} {more}".split(), "train")

@@ -1,4 +1,4 @@
-"""A crash of one rank ends all, non-zero, within 30 s of it; not after 10 minutes, the time-out of a collective."""
+"""A crash of one rank ends all ranks with a failure within 30 s, not after the time-out of a collective, 10 minutes."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ FINAL = re.compile(r"validation accuracy ([01]\.\d{4}) \((\d+) of 360\), \d+\.\d
 
 
 def check(outputs: Path, checkpoints: Path, stdout: str, epochs: int, world_size: int) -> float:
-    """The validation accuracy of a finished run, after a look at all it printed and wrote."""
+    """Check the output and files of a finished run; return its validation accuracy."""
     *progress, final = stdout.splitlines()
     assert [PROGRESS.fullmatch(line)[1] for line in progress] == [str(epoch + 1) for epoch in range(epochs)]
     accuracy, right = FINAL.fullmatch(final).groups()
@@ -53,7 +53,7 @@ def test_four_ranks_of_torchrun(python: Runner, digits: Path) -> None:
 
 
 def test_two_tasks_of_srun_twice(python: Runner, digits: Path) -> None:
-    """Without a launcher's variables: what srun sets, and MASTER_ADDR and MASTER_PORT."""
+    """Without a launcher's variables: only what srun sets, and MASTER_ADDR and MASTER_PORT."""
     weights = []
     for _ in range(2):
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -141,7 +141,7 @@ def test_each_epoch_has_an_order_of_its_own(
 def test_losses_of_steps_are_told_when_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of each step, and their mean is the epoch's."""
+    """Each step has a loss, and their mean is the epoch's."""
     monkeypatch.chdir(tmp_path)
     config = task.Config(epochs=1, log_every=1, data_dir=digits)
     assert loop.run(task.Task, config, JobEnvironment.from_environment({}), torch.device("cpu")) == 0

@@ -42,7 +42,7 @@ def fake_devices(monkeypatch: pytest.MonkeyPatch, cuda: int = 0, mps: bool = Fal
     [
         ("auto", 0, False, 1, 4, "cpu"),
         ("auto", 4, False, 3, 4, "cuda:3"),
-        ("auto", 1, False, 3, 4, "cuda:0"),  # Slurm shows each task its own GPU alone.
+        ("auto", 1, False, 3, 4, "cuda:0"),  # Slurm shows each task only its own GPU
         ("auto", 0, True, 0, 1, "mps"),
         ("auto", 0, True, 0, 2, "cpu"),
         ("cpu", 4, True, 1, 4, "cpu"),
@@ -57,7 +57,7 @@ def test_device(
     monkeypatch: pytest.MonkeyPatch, name: str, cuda: int, mps: bool, rank: int, world_size: int, expected: str
 ) -> None:
     fake_devices(monkeypatch, cuda, mps)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # As on the pocket cluster, which has no CUDA.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # as on the pocket cluster, which has no CUDA
     if " " in expected:
         with pytest.raises(DeviceError, match=expected):
             choose_device(name, environment(rank, world_size))
@@ -147,7 +147,7 @@ def test_a_crash_ends_the_run_and_is_blamed_on_its_rank(python: Runner, project:
 
 
 def test_several_processes_without_numpy(python: Runner, tmp_path: Path) -> None:
-    """One sentence, before they look for each other; a single process does without."""
+    """They print one sentence before they connect to each other; a single process prints none."""
     (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy')")
     path = f"{tmp_path}{os.pathsep}{python.environment['PYTHONPATH']}"
     place = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}

@@ -1,4 +1,4 @@
-"""The real client of W&B, and tests/wandb_server.py: a stand-in, which does not show what W&B's own server answers."""
+"""The real client of W&B with tests/wandb_server.py, a stand-in that cannot show what W&B's own server answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["server"]
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No key of whoever runs the tests."""
+    """Remove the user's W&B key."""
     for name in ("API_KEY", "MODE", "DISABLED", "IDENTITY_TOKEN_FILE", "RUN_ID", "PROJECT", "RUN_GROUP", "BASE_URL"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     monkeypatch.delenv("NETRC", raising=False)
@@ -109,7 +109,7 @@ def test_off_is_a_no_op(
         for use in (lambda: wandb.sweep({}), lambda: wandb.agent("s", lambda: None)):
             with pytest.raises(DistributedWandbError, match=f"a sweep needs W&B, which is off: .*{reason}"):
                 use()
-    # Said where it may be by mistake, once.
+    # Printed once where it may be a mistake.
     assert capsys.readouterr().err.count("\n") == (reason == "no key")
 
 
@@ -144,7 +144,7 @@ def test_where_a_key_is_found(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     (home / ".netrc").write_text(netrc)
-    module.teardown()  # It reads the environment once.
+    module.teardown()  # the client reads the environment only once
     wandb = DistributedWandb(ALONE)
     assert wandb.setup() is on
     assert (wandb.Image is module.Image) is on

@@ -15,7 +15,7 @@ from train.environment import JobEnvironment, JobEnvironmentError
 PLACE = ("rank", "local_rank", "world_size", "local_world_size", "node_rank", "node_count")
 MASTER = {"MASTER_ADDR": "node1", "MASTER_PORT": "20001"}
 
-TORCHRUN = {  # As `torchrun --nnodes 2 --nproc-per-node 2` sets them for its last worker.
+TORCHRUN = {  # as `torchrun --nnodes 2 --nproc-per-node 2` sets them for its last worker
     "RANK": "3",
     "LOCAL_RANK": "1",
     "WORLD_SIZE": "4",
@@ -27,7 +27,7 @@ TORCHRUN = {  # As `torchrun --nnodes 2 --nproc-per-node 2` sets them for its la
     "TORCHELASTIC_RESTART_COUNT": "0",
     **MASTER,
 }
-# What a batch script, or a shell made by salloc, sees of `--nodes 2 --ntasks-per-node 2 --gpus-per-node a100:4`.
+# What a batch script, or a shell of salloc, sees for `--nodes 2 --ntasks-per-node 2 --gpus-per-node a100:4`.
 BATCH = {
     "SLURM_JOB_ID": "7",
     "SLURM_PROCID": "0",
@@ -40,7 +40,7 @@ BATCH = {
     "SLURM_GPUS_PER_NODE": "a100:4",
     "SLURM_JOB_GPUS": "0,1",
 }
-SRUN = {  # A task of `srun --ntasks 5` on nodes that took 2, 2 and 1.
+SRUN = {  # a task of `srun --ntasks 5` on nodes with 2, 2 and 1 tasks
     **BATCH,
     "SLURM_STEP_ID": "0",
     "SLURM_STEP_NUM_TASKS": "5",
@@ -51,7 +51,7 @@ SRUN = {  # A task of `srun --ntasks 5` on nodes that took 2, 2 and 1.
     "SLURM_NODEID": "1",
     **MASTER,
 }
-# Of what LightningEnvironment starts.
+# What processes that LightningEnvironment starts see.
 LIGHTNING = {"NODE_RANK": "0", "LOCAL_RANK": "1", "WORLD_SIZE": "2", **MASTER}
 KIT = {"NNODES": "2", "NODE_RANK": "1", "N_PROC": "2", "ATTEMPT": "3"}
 ALONE = (0, 0, 1, 1, 0, 1)

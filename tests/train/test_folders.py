@@ -56,7 +56,7 @@ def test_a_test_set_has_the_training_set_s_labels(folder: Path) -> None:
 def test_augmentation_depends_on_seed_epoch_and_sample_alone(folder: Path) -> None:
     data = ClassFolders(folder / "train", RandomResizedCrop(24), seed=3)
     first = [data[index][0] for index in range(24)]
-    # A resumed run: other processes, samples in another order.
+    # A resumed run has other processes and another order of samples.
     again = ClassFolders(folder / "train", RandomResizedCrop(24), seed=3)
     assert all(torch.equal(again[index][0], first[index]) for index in reversed(range(24)))
     assert torch.equal(torch.cat([batch for batch, _ in DataLoader(data, 5, num_workers=2)]), torch.stack(first))
@@ -172,14 +172,14 @@ def test_random_crops_are_as_asked() -> None:
     assert 0.18 < min(areas) < 0.22
     assert 0.4 < max(areas) < 0.52
     assert len(lefts) > 30
-    # Nothing fits: the centre.
+    # No box fits: it takes the centre.
     assert RandomResizedCrop(8)._box(1000, 10, [0.99] * 40) == (493, 0, 506, 10)
     assert RandomResizedCrop(8, scale=(1.0, 1.0), ratio=(1.0, 1.0))._box(10, 1000, [0.99] * 40) == (0, 495, 10, 505)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 90, 60), (10, 5, 70, 55), (40, 20, 52, 29), (0, 0, 89, 2)])
 def test_resized_as_pillow_does(box: tuple[int, int, int, int]) -> None:
-    """Smaller and larger."""
+    """Test smaller and larger images."""
     draws = torch.randint(0, 256, (60, 90, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     part = Image.fromarray(draws.numpy()).crop(box)
     by_pillow = to_tensor(part.resize((32, 32), Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-"""What is progress, and what is none: the file is touched for the one, and not for the other."""
+"""Which events are progress: the heartbeat file is touched for them, and for no others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def beats(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The threads in which there was a beat, one entry for each."""
+    """Return the threads that sent a heartbeat, one entry for each heartbeat."""
     told: list[str] = []
     beat = Heartbeat.beat
     monkeypatch.setattr(Heartbeat, "beat", lambda self: (told.append(threading.current_thread().name), beat(self)))
@@ -85,7 +85,7 @@ def test_patience_has_an_end(tmp_path: Path) -> None:
     heart = Heartbeat(environment_of(HEARTBEAT_FILE=beat))
     with heart.patience(1.0):
         forget(beat)
-        until(lambda: touched(beat))  # Nobody called beat.
+        until(lambda: touched(beat))  # no call of beat
 
         def silent() -> bool:
             forget(beat)
@@ -94,12 +94,12 @@ def test_patience_has_an_end(tmp_path: Path) -> None:
         until(silent)
         heart.beat()
         forget(beat)
-        until(lambda: touched(beat))  # It counts from the last beat.
+        until(lambda: touched(beat))  # it counts from the last heartbeat
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_each_part_of_a_save_and_of_a_load(tmp_path: Path, beats: list[str], mirrored: bool) -> None:
-    """At least one for each tensor and each file, in the thread that does it; more for larger files."""
+    """At least one heartbeat for each tensor and each file, in the thread that does it; more for larger files."""
     url = {"CHECKPOINT_URL": f"file://{tmp_path}/bucket"} if mirrored else {}
     model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(20)])
     with Checkpoints(environment_of(CHECKPOINT_DIRECTORY=tmp_path / "a", **url), {"model": model}) as checkpoints:
@@ -154,7 +154,7 @@ class Config(loop_toy.Config):
 
 
 class Watched(loop_toy.Toy):
-    """Each batch of the evaluation but the first waits for a touch since the one before."""
+    """Each batch of the evaluation but the first waits for a touch since the previous batch."""
 
     batches = 0
 
@@ -182,7 +182,7 @@ def test_each_batch_of_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("quick")
 def test_a_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a step and of an evaluation, each of which makes no call until it is over. Later ones compile nothing."""
+    """A compilation of a step or an evaluation makes no call until it has ended. Later ones compile nothing."""
     beat, modes, patient = tmp_path / "beat", [], []
     patience = Heartbeat.patience
 

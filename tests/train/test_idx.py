@@ -12,7 +12,7 @@ import torch
 from train.data import idx
 from train.files import replaced
 
-# The first bytes of the real train-images-idx3-ubyte and train-labels-idx1-ubyte of MNIST.
+# The first bytes of MNIST's real train-images-idx3-ubyte and train-labels-idx1-ubyte.
 MNIST_IMAGES_HEADER = bytes.fromhex("00000803 0000ea60 0000001c 0000001c")
 MNIST_LABELS_HEADER = bytes.fromhex("00000801 0000ea60")
 IMAGES = struct.pack(">HBBIII", 0, 8, 3, 2, 2, 3) + bytes(range(12))

@@ -1,6 +1,6 @@
-"""The tasks with images: their networks, their settings, that they learn, and what they say of wrong data and flags.
+"""The tasks with images: their networks and settings, that they learn, and their messages for wrong data and flags.
 
-That each trains, and resumes with the same bits, is tested for all tasks in test_tasks.py.
+test_tasks.py tests for all tasks that they train, and that they resume with the same bits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALONE = JobEnvironment.from_environment({})
 @pytest.mark.parametrize(
     ("make", "shape", "classes", "parameters"),
     [
-        # The counts are the published ones.
+        # These are the published numbers of parameters.
         (mnist.network, (1, 28, 28), 10, 1_199_882),
         (lambda: fashion_mnist.network(0.2), (1, 28, 28), 10, 34_740),
         (cifar10.cifarnet, (3, 32, 32), 10, 62_006),
@@ -61,7 +61,7 @@ def test_neither_norms_nor_biases_are_decayed() -> None:
 
 
 def test_lamb_by_hand() -> None:
-    """Two steps of a matrix of one element, of a vector, and of a matrix of zeros."""
+    """Two steps of a matrix with one element, of a vector, and of a matrix of zeros."""
     matrix, vector, zeros = (nn.Parameter(torch.tensor(value)) for value in ([[2.0]], [2.0], [[0.0]]))
     optimizer = Lamb([matrix, vector, zeros], 0.1, betas=(0.5, 0.75), eps=0.0, weight_decay=0.25)
     for gradient in (1.0, -3.0):
@@ -70,14 +70,14 @@ def test_lamb_by_hand() -> None:
         optimizer.step()
         optimizer.zero_grad()
     # Step 1: moments 1 / 2 and 1 / 4, corrected 1 and 1; the update is 1 + 0.25 * 2 = 1.5.
-    # The matrix is moved by its own length, 2, times the rate; of one element that is all there is to it.
+    # The matrix moves by its own length, 2, times the rate; it has only one element.
     # Step 2: moments 0.25 - 1.5 = -1.25, corrected by 1 - 0.25, and 0.1875 + 2.25 = 2.4375, corrected by 1 - 0.5625.
     ratio = (-1.25 / 0.75) / math.sqrt(2.4375 / 0.4375)
-    assert ratio + 0.25 * 1.8 < 0  # The sign with which the second step of the matrix goes.
+    assert ratio + 0.25 * 1.8 < 0  # the sign of the matrix's second step
     assert matrix.item() == pytest.approx(1.8 + 0.1 * 1.8)
     first = 2 - 0.1 * 1.5
     assert vector.item() == pytest.approx(first - 0.1 * (ratio + 0.25 * first))
-    # Zeros have no length: stepped as by AdamW, to -0.1, and then by that length times the rate.
+    # Zeros have no length: AdamW steps them to -0.1, and then they move by that length times the rate.
     assert zeros.item() == pytest.approx(-0.1 + 0.1 * 0.1)
 
 
@@ -189,7 +189,7 @@ def test_learns_patterns_under_noise(
     config = module.Config(data_dir=tmp_path / "data", no_wandb=True, **flags)
     assert train.loop.run(module.Task, config, ALONE, CPU) == 0
     final = capsys.readouterr().out.splitlines()[-1]
-    assert float(final.split()[2]) >= 0.5, final  # By chance 0.1.
+    assert float(final.split()[2]) >= 0.5, final  # 0.1 by chance
 
 
 def test_images_are_moved_and_mirrored_for_resnet_alone(tmp_path: Path) -> None:

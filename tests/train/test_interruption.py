@@ -33,7 +33,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 @pytest.fixture(autouse=True)
 def _signal() -> Iterator[None]:
-    """A process that is told to stop keeps its handler until it is gone; this one stays."""
+    """Restore the handler. A process that is asked to stop keeps its handler until it ends, but this one continues."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
@@ -65,7 +65,7 @@ def test_one_process_and_sigterm(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.agreed()
         assert interruption.reason == "SIGTERM"
-    # A launcher that hurries may send another: the status shall be the program's own.
+    # An impatient launcher may send another signal: the status must still be the program's own.
     assert signal.getsignal(signal.SIGTERM) == interruption._on_signal
     assert list(tmp_path.iterdir()) == []
 
@@ -73,7 +73,7 @@ def test_one_process_and_sigterm(tmp_path: Path) -> None:
 def steps(
     environment: JobEnvironment, count: int, notice: tuple[str, int, int], synchronous: bool
 ) -> tuple[int, bool, str | None]:
-    """Some steps of uneven length; at one of them one rank gets a notice. Where it ended, and why."""
+    """Do steps of uneven length; one rank gets a notice at one of them. Return where it ended and why."""
     kind, whose, when = notice
     generator = random.Random(environment.rank)
     module.POLL_SECONDS = 0.05
@@ -103,7 +103,7 @@ def steps(
     ],
 )
 def test_all_ranks_stop_at_the_same_step(tmp_path: Path, notice: tuple[str, int, int], synchronous: bool) -> None:
-    """Where steps hold the ranks together, and where they do not."""
+    """With steps that synchronize the ranks, and with steps that do not."""
     results = Ranks(3, steps, 150, notice, synchronous, folder=tmp_path, STOP_FILE=tmp_path / "stop").results()
     assert len(set(results)) == 1
     step, stopped, reason = results[0]
@@ -116,7 +116,7 @@ def test_all_ranks_stop_at_the_same_step(tmp_path: Path, notice: tuple[str, int,
 
 
 def ends(environment: JobEnvironment, rounds: int) -> list[tuple[int, bool, str | None]]:
-    """Runs of a few steps, with a notice near their end."""
+    """Run a few steps several times, with a notice near their end."""
     generator, results = random.Random(7), []
     for _ in range(rounds):
         count = generator.randint(1, 12)
@@ -160,7 +160,7 @@ def test_the_check_costs_little() -> None:
         started = time.perf_counter()
         for _ in range(10_000):
             interruption.agreed()
-        assert (time.perf_counter() - started) / 10_000 < 50e-6  # A tenth of a percent of 50 ms.
+        assert (time.perf_counter() - started) / 10_000 < 50e-6  # a tenth of a percent of 50 ms
 
 
 def test_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for progress in (interruption.agreed, interruption.alive):
             os.utime(beat, (0, 0))
             time.sleep(0.4)
-            assert beat.stat().st_mtime == 0  # No step, no beat.
+            assert beat.stat().st_mtime == 0  # without a step there is no heartbeat
             progress()
             until(lambda: beat.stat().st_mtime > 0, 3)
             time.sleep(0.2)
@@ -183,7 +183,7 @@ def test_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not interruption.agreed()
 
 
-# Clouds. Their metadata services are stood in for by a server here: there is no other way to see their notices.
+# Clouds. A server here replaces their metadata services, because there is no other way to get their notices.
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
@@ -236,7 +236,7 @@ def test_gcp_notice_from_a_mocked_metadata_server(metadata: type[Metadata]) -> N
 
 def test_aws_notice_from_a_mocked_metadata_server(metadata: type[Metadata]) -> None:
     (source,) = notices.sources(["aws"], metadata.address)
-    assert source() is None  # No token.
+    assert source() is None  # no token
     metadata.answers["PUT /latest/api/token"] = (200, "first")
     assert source() is None
     assert metadata.asked[-2][2]["x-aws-ec2-metadata-token-ttl-seconds"] == "21600"
@@ -244,7 +244,7 @@ def test_aws_notice_from_a_mocked_metadata_server(metadata: type[Metadata]) -> N
     assert metadata.asked[-1][2]["x-aws-ec2-metadata-token"] == "first"
     metadata.answers["PUT /latest/api/token"] = (200, "second")
     metadata.answers["GET /latest/meta-data/spot/instance-action"] = (401, "")
-    assert source() is None  # The token had run out: a new one was asked for.
+    assert source() is None  # the token had expired: a new one was requested
     assert metadata.asked[-1][2]["x-aws-ec2-metadata-token"] == "second"
     metadata.answers["GET /latest/meta-data/spot/instance-action"] = (200, '{"action": "terminate"}')
     assert source() == 'AWS takes this machine: {"action": "terminate"}'
@@ -272,7 +272,7 @@ def test_azure_notice_from_a_mocked_metadata_server(metadata: type[Metadata]) ->
 
 
 def test_polling_a_mocked_metadata_server(metadata: type[Metadata], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nonsense and silence are no notices, and hold nothing up."""
+    """Invalid answers and time-outs are no notices and delay nothing."""
     monkeypatch.setattr(notices, "TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(notices, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(notices.poll, "__defaults__", (0.05,))
@@ -292,7 +292,7 @@ def test_polling_a_mocked_metadata_server(metadata: type[Metadata], monkeypatch:
         until(interruption.agreed, 5)
         assert interruption.reason == "GCP preempts this machine"
     assert not any(thread.is_alive() for thread in interruption._threads)
-    time.sleep(0.6)  # The server may still be at a request that was given up.
+    time.sleep(0.6)  # the server may still work on a request that was given up
     count = len(metadata.asked)
     time.sleep(0.3)
     assert len(metadata.asked) == count
@@ -340,7 +340,7 @@ def finish(process: object) -> tuple[int, str, str]:
 
 
 def kept(runner: Runner) -> tuple[bytes, list[dict]]:
-    """Weights and metrics, without what depends on the time and the attempt."""
+    """Return weights and metrics, without what depends on the time and the attempt."""
     lines = [json.loads(line) for line in (runner.outputs / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         del line["samples_per_second"], line["attempt"]
@@ -348,7 +348,7 @@ def kept(runner: Runner) -> tuple[bytes, list[dict]]:
 
 
 def test_interrupted_digits_end_with_the_same_weights(project: Path, python: Runner, digits: Path) -> None:
-    """By kill -9, SIGTERM and the stop file, in an epoch each; the lines of metrics are those of one run."""
+    """Interrupt with SIGKILL, SIGTERM and the stop file, one in each epoch; the metrics are those of one run."""
     whole = Runner(project, python.work / "whole")
     whole.work.mkdir()
     flags = ("-m", "train", "--data-dir", digits, "--epochs", "5")

@@ -16,8 +16,8 @@ BATCHES = (5, 2, 3)
 
 
 def uneven(environment: JobEnvironment, crash: str = "") -> tuple[int, list[float], float]:
-    """Each rank has its own number of batches; rank 1 may crash in its second."""
-    from torch.distributed.optim import ZeroRedundancyOptimizer  # Imports what is deprecated.
+    """Each rank has its own number of batches; rank 1 may crash in its second batch."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # it imports deprecated modules
 
     torch.manual_seed(0)
     model = data_parallel(nn.Linear(3, 1, bias=False), environment)
@@ -54,7 +54,7 @@ def test_each_rank_does_its_batches_and_all_have_the_same_weights(tmp_path: Path
 
 @pytest.mark.parametrize("crash", ["raised", "caught", "kill"])
 def test_a_crash_is_no_end_of_the_data(tmp_path: Path, crash: str) -> None:
-    """In system 003 the peers of a rank that had crashed reported success."""
+    """In system 003 the other ranks reported success after one rank had crashed."""
     ranks = Ranks(3, uneven, crash, folder=tmp_path)
     statuses = ranks.wait(30)
     assert statuses == [1, -9 if crash == "kill" else 1, 1], ranks.errors()

@@ -1,4 +1,4 @@
-"""Which part of train/ may import which, and where torch's private names stand: read from the sources."""
+"""Reads from the sources which part of train/ may import which, and where private names of torch are used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNDOCUMENTED = {"torch.distributed.distributed_c10d", "torch.distributed.nn"}
 
 
 def imports(tree: ast.AST, package: str = "train.tasks") -> Iterator[str]:
-    """What a module of the package imports, in functions too, as full names: `from a import b` is a.b."""
+    """Return the full names that a module of the package imports, also in functions: `from a import b` is a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -32,7 +32,7 @@ def imports(tree: ast.AST, package: str = "train.tasks") -> Iterator[str]:
 
 
 def modules(name: str) -> set[str]:
-    """The modules of train/ that the module imports."""
+    """Return the modules of train/ that the module imports."""
     found = set()
     package = name if FILES[name].stem == "__init__" else name.rpartition(".")[0]
     for imported in imports(ast.parse(FILES[name].read_text()), package):
@@ -43,14 +43,14 @@ def modules(name: str) -> set[str]:
 
 
 def part(name: str) -> str:
-    """core, command, data, models or tasks."""
+    """Return its part: core, command, data, models or tasks."""
     if name in COMMANDS:
         return "command"
     folder = FILES[name].parent.name
     return "core" if folder == "train" else folder
 
 
-# Parts, and modules of the core.
+# Parts of train/, and modules of the core.
 MAY_IMPORT = {
     "core": {"core"},
     "data": {"data", "train.environment", "train.files"},
@@ -69,7 +69,7 @@ def test_who_imports_whom() -> None:
     ]
     assert wrong == []
     assert {"core", "data", "models", "tasks", "command"} == set(map(part, FILES))
-    assert modules("train.loop") >= {"train.checkpoint", "train.task"}  # The graph is no empty one.
+    assert modules("train.loop") >= {"train.checkpoint", "train.task"}  # the graph is not empty
     assert "train.data.tokenizer" in modules("train.models.pretrained")
 
 
@@ -82,7 +82,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 
 def private(source: str) -> list[str]:
-    """The names of torch in a module that begin with an underscore, or are in a module without documentation."""
+    """Return the names of torch in a module that begin with an underscore or belong to an undocumented module."""
     tree = ast.parse(source)
     found = list(imports(tree))
 
@@ -140,7 +140,7 @@ def test_a_public_one_is_none() -> None:
 
 
 def test_a_torch_without_such_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name and what needs it are told; the modules are imported all the same."""
+    """The message has the missing name and what needs it; the modules are imported nevertheless."""
     module = importlib.import_module("torch.distributed.distributed_c10d")
     monkeypatch.delattr(module, "_get_default_store")
     with pytest.raises(torch_private.PrivateNameError, match=r"_get_default_store, which a run of several ranks needs"):

@@ -22,7 +22,7 @@ def train(world_size: int, folder: Path, **settings: object) -> dict:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """The losses of one process that takes each batch in one piece."""
+    """Return the losses of one process that takes each batch in one piece."""
     done = train(1, tmp_path_factory.mktemp("alone"))
     assert done["status"] == 0
     assert len(done["losses"]) == 6
@@ -48,7 +48,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
 def test_the_same_losses_in_each_way(
     tmp_path: Path, alone: list[float], world_size: int, settings: dict, tolerance: float
 ) -> None:
-    """Of the same global batches, whose samples have unequal weights; relative tolerance."""
+    """All have the same global batches, whose samples have unequal weights; the tolerance is relative."""
     done = train(world_size, tmp_path, **settings)
     assert done["status"] == 0
     assert done["losses"] == pytest.approx(alone, rel=tolerance)
@@ -64,7 +64,7 @@ def test_norms_with_statistics_under_fsdp_in_bfloat16(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(3, 3), nn.ReLU()), loop_toy.Block(3)])
 def test_a_model_is_compiled(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:
-    """By the eager back-end, for inductor takes half a minute."""
+    """Use the eager back-end, because inductor takes half a minute."""
     compiled = functools.partial(torch.compile, backend="eager")
     monkeypatch.setattr(torch, "compile", compiled)
     torch._dynamo.reset()
@@ -118,7 +118,7 @@ def test_the_cost_of_a_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 5, 7])
 def test_evaluation_counts_each_sample_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Over 1 to 5 ranks, by hand: all take as many forward passes, and the sums are those of a single process."""
+    """Simulate 1 to 5 ranks: all do the same number of forward passes, and the sums are those of a single process."""
     config, cpu = loop_toy.Config(test_batch_size=2), torch.device("cpu")
     task = loop_toy.Toy(config, JobEnvironment.from_environment({}), cpu)
     task.test_data = loop_toy.Tensors(*task.test_data[:count])
@@ -145,7 +145,7 @@ def test_evaluation_counts_each_sample_once(monkeypatch: pytest.MonkeyPatch, cou
 
 
 def test_units_of_fsdp_by_their_size() -> None:
-    blocks = nn.Sequential(*[loop_toy.Block(16) for _ in range(2)])  # 1,104 parameters each.
+    blocks = nn.Sequential(*[loop_toy.Block(16) for _ in range(2)])  # 1,104 parameters each
     model = nn.ModuleDict({"blocks": blocks, "head": nn.Linear(16, 11)})
     assert units_by_size(model, 1000) == list(blocks)
     assert units_by_size(model, 2000) == [blocks]
@@ -176,7 +176,7 @@ def test_a_loss_that_is_no_number(tmp_path: Path, capfd: pytest.CaptureFixture[s
 
 
 class Augmented(loop_toy.Toy):
-    """What its generators draw: that of the augmentation, and the process's own."""
+    """Records the numbers of its generators: the augmentation's and the process's own."""
 
     drawn: list[tuple[float, float]]
 
@@ -186,7 +186,7 @@ class Augmented(loop_toy.Toy):
 
 
 def test_any_seed_of_64_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its own numbers, also where two differ in their higher bits alone."""
+    """Each seed gives other numbers, also if two seeds differ only in their higher bits."""
     monkeypatch.chdir(tmp_path)
     drawn, orders = [], []
     for seed in (0, 1, 2**24, 20261121, 2**32, 2**32 + 1, 2**63, 2**64 - 1):
@@ -194,7 +194,7 @@ def test_any_seed_of_64_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         config = loop_toy.Config(seed=seed, epochs=1)
         environment = JobEnvironment.from_environment({"CHECKPOINT_DIRECTORY": str(tmp_path / str(seed))})
         assert loop.run(Augmented, config, environment, torch.device("cpu")) == 0
-        assert len(set(Augmented.drawn)) == 3  # Each step too.
+        assert len(set(Augmented.drawn)) == 3  # and each step has others
         drawn += Augmented.drawn
         orders.append((tmp_path / str(seed) / "final.pt").read_bytes())
     assert len({augmented for augmented, _ in drawn}) == len({own for _, own in drawn}) == len(drawn)

@@ -68,7 +68,7 @@ def test_a_resumed_run_s_lines_are_those_of_one_run(tmp_path: Path) -> None:
     metrics = Metrics(environment)
     metrics.log({"epoch": 1})
     state = metrics.state_dict()
-    metrics.log({"epoch": 2})  # Lost: the checkpoint is older.
+    metrics.log({"epoch": 2})  # lost, because the checkpoint is older
     for folder in ("out", "another machine"):
         again = Metrics(JobEnvironment.from_environment({"OUTPUT_PATH": str(tmp_path / folder)}))
         again.load_state_dict(state)
@@ -85,7 +85,7 @@ def test_steps_are_those_given_or_the_lines(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         metrics.log({"a": float("nan")})
     assert len(metrics.lines) == 4
-    # Of a checkpoint without steps.
+    # From a checkpoint without steps.
     metrics.load_state_dict({"lines": metrics.lines[:2]})
     assert metrics.state_dict()["steps"] == [0, 1]
 
@@ -104,7 +104,7 @@ def test_after_the_end_and_without_wandb_the_rows_and_the_run_are_kept(tmp_path:
 
 
 def events(folder: Path) -> list[tuple[int, float]]:
-    """As TensorBoard itself reads them."""
+    """Read them with TensorBoard itself."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     accumulator = EventAccumulator(str(folder / "tensorboard"))
@@ -128,7 +128,7 @@ def test_a_killed_run_goes_on_as_one_history_at_the_stand_in(tmp_path: Path, ser
     assert events(folder / "outputs") == history(run, "value")
     assert len((folder / "outputs/metrics.jsonl").read_text().splitlines()) == 7
 
-    # On another machine, with the checkpoint alone, and rows that W&B has already.
+    # On another machine, with only the checkpoint, and with rows that W&B already has.
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "outputs").mkdir(parents=True)
     (elsewhere / "outputs/state").write_bytes((folder / "outputs/state").read_bytes())

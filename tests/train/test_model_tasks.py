@@ -1,4 +1,4 @@
-"""The tasks whose models come from transformers: what they learn, leave and refuse. Resuming: test_tasks.py."""
+"""The tasks with models from transformers: what they learn, write and refuse. test_tasks.py tests their resuming."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def train(name: str, data: Path, *flags: str) -> dict:
-    """The result of a run in the working folder."""
+    """Return the result of a run in the working folder."""
     assert main([name, f"--data-dir={data}", *SMALL[name].flags, *flags]) == 0
     return json.loads(Path("outputs/result.json").read_text())
 
@@ -42,7 +42,7 @@ def epochs() -> list[dict]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a run that ends with status 1 says, in one line."""
+    """Return the message of one line of a run that ends with status 1."""
     capsys.readouterr()
     assert main(list(arguments)) == 1
     said = capsys.readouterr().err
@@ -53,7 +53,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_words() -> None:
     words = Words(["The cat, the dog.", "the cat"], 7)
     assert (words.size, words.pad, words.begin, words.end) == (7, 0, [2], [3])
-    assert words.pieces("The CAT and the dog,") == [4, 5, 1, 4, 1, 6]  # Of those seen once, the comma comes first.
+    assert words.pieces("The CAT and the dog,") == [4, 5, 1, 4, 1, 6]  # of those that occur once, the comma is first
     assert words.encode("the the the the", 4) == [2, 4, 4, 3]
 
 
@@ -61,7 +61,7 @@ def test_words() -> None:
 
 
 def test_adapters_are_all_that_is_trained_and_kept(work: Path) -> None:
-    """And peft loads them: the model with them is the one that was trained."""
+    """peft loads them: the model with them is the trained one."""
     from peft import PeftModel
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -72,7 +72,7 @@ def test_adapters_are_all_that_is_trained_and_kept(work: Path) -> None:
     assert result["validation_perplexity"] == pytest.approx(math.exp(result["validation_loss"]))
 
     kept = torch.load("checkpoints/final.pt", weights_only=True)
-    assert len(kept) == 28  # Two layers of seven, each of two matrices.
+    assert len(kept) == 28  # two of seven layers, each with two matrices
     assert all(".lora_" in name for name in kept)
     task = language_model_lora.Task(
         language_model_lora.Config(data_dir=work, model_size="tiny"), small_tasks.JobEnvironment.from_environment({}),
@@ -89,7 +89,7 @@ def test_adapters_are_all_that_is_trained_and_kept(work: Path) -> None:
     logits_BTV = loaded.eval()(torch.arange(8)[None]).logits
     assert torch.equal(logits_BTV, trained.eval()(torch.arange(8)[None]).logits)
     assert not torch.allclose(logits_BTV, plain_BTV, atol=1e-3)
-    # The optimizer's two moments of each weight and the weight; the frozen model is five times as large.
+    # For each weight, the optimizer's two moments and the weight itself; the frozen model is five times as large.
     adapters = sum(value.numel() for value in kept.values()) * 4
     files = [*Path("checkpoints").glob("step_*/*.distcp")]
     assert files
@@ -106,7 +106,7 @@ def test_prompts_and_filling_are_not_learned() -> None:
 
 
 def test_a_language_model_and_its_tokenizer_from_a_folder(work: Path) -> None:
-    """On texts, and on tokens in one long file."""
+    """Train on texts, and on tokens in one long file."""
     model = work / "a model"
     write_llama(model)
     (work / "texts").mkdir()
@@ -140,7 +140,7 @@ def write_llama(folder: Path) -> None:
 def test_a_probe_is_trained_once_and_its_backbone_stays(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also when all that is left is the copies in the bucket."""
+    """It also works when only the copies in the bucket are left."""
     small = SMALL["linear_probe_finetune"]
     small.write(work)
     monkeypatch.setenv("CHECKPOINT_URL", f"file://{work}/bucket")
@@ -162,7 +162,7 @@ def test_a_probe_is_trained_once_and_its_backbone_stays(
     final = torch.load("checkpoints/finetune/final.pt", weights_only=True)
     assert any(name.startswith("backbone.encoder") for name in final)
 
-    # Only the fine-tuning's second half is trained again.
+    # Only the second half of the fine-tuning is trained again.
     for folder in ("checkpoints", "outputs"):
         shutil.rmtree(folder)
     capsys.readouterr()
@@ -175,7 +175,7 @@ def test_a_probe_is_trained_once_and_its_backbone_stays(
             result.pop(name)
     assert again == whole
 
-    # And where the probe's results are there, it is not even evaluated again.
+    # When the probe's results exist, it is not even evaluated again.
     train("linear_probe_finetune", work, "--save-every=4")
     assert len(begun) == 5
 
@@ -211,7 +211,7 @@ def test_the_probe_of_class_folders_and_a_model_from_a_folder(work: Path) -> Non
 
 
 def test_texts_are_sorted_better_than_by_chance(work: Path) -> None:
-    """The classes by their names, and a BERT from a folder whose head is of other classes."""
+    """Classes are given by name, and the BERT comes from a folder whose head has other classes."""
     real_formats.write_jsonl(work / "named", 96, 32, names=True)
     result = train("text_classification", work / "named", "--learning-rate=1e-2", "--epochs=3")
     assert result["validation_accuracy"] > 0.6
@@ -237,7 +237,7 @@ def test_confusion_and_mean_iou_by_hand() -> None:
     told = torch.tensor([[[0, 1, 1], [0, 1, 0]]])
     counts = segmentation.confusion(masks, told, 3)
     assert counts.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
-    assert segmentation.mean_iou(counts.double()) == pytest.approx((2 / 4 + 1 / 3) / 2)  # The third is nowhere.
+    assert segmentation.mean_iou(counts.double()) == pytest.approx((2 / 4 + 1 / 3) / 2)  # the third exists nowhere
 
 
 def test_segmentation_learns(work: Path) -> None:
@@ -265,7 +265,7 @@ def one_image(boxes: list, labels: list[int], crowds: list = (), crowd_labels: l
 
 
 def test_detections_by_hand() -> None:
-    """The better of two on one object, one of the other class, one in a crowd, one beside all."""
+    """The better of two detections on one object, one of the other class, one in a crowd, one beside all objects."""
     scores = torch.tensor([[0.7, 0.1], [0.9, 0.0], [0.2, 0.6], [0.5, 0.3], [0.4, 0.0]])
     boxes = torch.tensor(
         [[0.2, 0.2, 0.2, 0.2], [0.21, 0.2, 0.2, 0.2], [0.2, 0.2, 0.2, 0.2], [0.8, 0.8, 0.1, 0.1], [0.2, 0.8, 0.1, 0.1]]
@@ -281,7 +281,7 @@ def test_detections_by_hand() -> None:
 
 
 def test_average_precision_is_that_of_ranked_detections() -> None:
-    """Held against the definition, detection by detection, with scores that share no bin."""
+    """Compare with the definition, detection by detection, with scores in separate bins."""
     generator = np.random.default_rng(0)
     bins = generator.permutation(detection.BINS)[:40]
     hits = generator.random(40) < 0.6
@@ -298,7 +298,7 @@ def test_average_precision_is_that_of_ranked_detections() -> None:
 
 
 def test_the_loss_is_a_sum_over_images() -> None:
-    """However a batch is dealt out; and an image without objects has a loss too."""
+    """The loss does not depend on how a batch is split; an image without objects has a loss, too."""
     from transformers import DetrConfig
 
     config = DetrConfig(use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, num_labels=3)
@@ -353,7 +353,7 @@ def test_detection_learns_from_a_model_in_a_folder(work: Path) -> None:
     assert losses[-1] < losses[0]
 
 
-# What they refuse.
+# Wrong data and flags that they refuse.
 
 
 @pytest.mark.parametrize(

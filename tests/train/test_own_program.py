@@ -1,4 +1,4 @@
-"""The example of train/README.md, before and after: the diff is the real one, and the program survives."""
+"""The example of train/README.md, before and after: the diff is the real one, and the program can be resumed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_program_ends_as_if_nothing_had_happened(python: Runner, tmp_path: P
 
 
 class Trainer:
-    """What the callback asks of Lightning's."""
+    """A stand-in with the parts of Lightning's trainer that the callback uses."""
 
     is_global_zero = True
     global_step = 0
@@ -53,7 +53,7 @@ class Trainer:
         return self
 
     def barrier(self) -> None:
-        """One rank."""
+        """There is only one rank."""
 
     def save_checkpoint(self, path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ def batches_from(survive: object, trainer: Trainer, step: int) -> None:
 
 
 def test_the_callback_of_lightning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """By a stand-in for Lightning, which is in an environment of its own."""
+    """Use a stand-in, because Lightning is installed in another environment."""
     module = types.ModuleType("lightning.pytorch")
     module.Callback = object
     monkeypatch.setitem(sys.modules, "lightning", types.ModuleType("lightning"))
@@ -81,12 +81,12 @@ def test_the_callback_of_lightning(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for begun in (0, 1):
         survive = survive_class(environment)
         assert (survive.newest() is None) is (begun == 0)
-        survive.on_validation_batch_start(trainer, None, None, 0)  # Lightning's sanity check.
+        survive.on_validation_batch_start(trainer, None, None, 0)  # Lightning's sanity check
         survive.on_train_start(trainer, None)
         beats = survive._interruption._beat
         survive.on_validation_batch_start(trainer, None, None, 0)
         assert survive._interruption._beat == beats + 1
-        survive.on_train_batch_start(trainer, None, None, 0)  # No stop before there is a step.
+        survive.on_train_batch_start(trainer, None, None, 0)  # no stop before the first step
         with pytest.raises(SystemExit) as ended:
             batches_from(survive, trainer, 100 * begun)
         assert ended.value.code == 75

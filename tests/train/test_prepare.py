@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[start:end])
 
     def log_message(self, *arguments: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def small_cifar(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """A small archive that the tables take for the published one, and that the server has."""
+    """Return a small archive that the tables list as the published one, and that the server has."""
     content = real_formats.write_cifar10(tmp_path / "made", compressed=True).read_bytes()
     files = {"cifar-10-python.tar.gz": hashlib.md5(content).hexdigest()}
     monkeypatch.setitem(published.CIFAR10_MD5, "cifar-10-python.tar.gz", files["cifar-10-python.tar.gz"])
@@ -185,7 +185,7 @@ def test_fetched_once_and_verified(
     assert prepare.main(["cifar10", str(folder), "--verify"]) == 0
     assert capsys.readouterr().err == 2 * "cifar10: already there: cifar-10-python.tar.gz known by MD5\n"
     assert len(server.asked) == 1
-    # What the user has is not replaced.
+    # The user's own files are not replaced.
     (folder / "cifar-10-python.tar.gz").write_bytes(small_cifar[:-1])
     assert prepare.main(["cifar10", str(folder)]) == 1
     assert "cifar-10-python.tar.gz: has the MD5 " in capsys.readouterr().err
@@ -290,7 +290,7 @@ def test_mnist_by_structure_and_by_md5(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_cifar_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     folder = real_formats.write_cifar100(tmp_path)
-    for name in ("train", "test"):  # The third is the published one.
+    for name in ("train", "test"):  # the third is the published one
         monkeypatch.setitem(published.CIFAR100_MD5, name, hashlib.md5((folder / name).read_bytes()).hexdigest())
     assert prepare.main(["cifar100", str(tmp_path), "--verify"]) == 0
     assert capsys.readouterr().err == "cifar100: already there: 3 files known by MD5\n"

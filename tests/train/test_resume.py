@@ -1,4 +1,4 @@
-"""Interrupted runs end as if nothing had happened: real ranks over gloo, each attempt in new processes."""
+"""Interrupted runs end as if they had not been interrupted: real ranks over gloo, each attempt in new processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(world_size: int, folder: Path, *arguments: object, **environment: object
     ("kind", "world_size", "workers"), [("plain", 1, 2), ("ddp", 3, 0), ("fsdp", 3, 0)], ids=["one", "ddp", "fsdp2"]
 )
 def test_two_interruptions_in_one_epoch_change_no_bit(tmp_path: Path, kind: str, world_size: int, workers: int) -> None:
-    """Of three ranks: with two the order in which gradients are added never shows."""
+    """Use three ranks: with two, the order in which gradients are added has no effect."""
     whole = run(world_size, tmp_path / "whole", kind, 0, workers)
     parts = [run(world_size, tmp_path / "parts", kind, stop, workers) for stop in (2, 1, 3, 0)]
     assert [[rank["begun"] for rank in part] for part in parts] == [[begun] * world_size for begun in (0, 2, 3, 6)]
@@ -41,15 +41,15 @@ def test_another_number_of_ranks(tmp_path: Path, kind: str, before: int, after: 
     """The weights are those that were saved, and every sample of the epoch is used exactly once."""
     first = run(before, tmp_path, kind, 2)
     second = run(after, tmp_path, "plain" if after == 1 else kind)
-    for rank in range(after):  # Each rank has batch statistics of its own; a new rank begins with the first's.
+    for rank in range(after):  # each rank has its own batch statistics; a new rank starts with the first rank's
         assert second[rank]["start"] == first[rank if rank < before and kind == "fsdp" else 0]["end"]
     seen = [sample for part in (first, second) for rank in part for sample in rank["seen"]]
     epoch_0 = [index for epoch, index in seen if epoch == 0]
     assert sorted(set(epoch_0)) == list(range(toy.COUNT))
     left = toy.COUNT - 2 * toy.GLOBAL_BATCH
-    assert len(epoch_0) - toy.COUNT == math.ceil(left / after) * after - left  # The stated padding alone.
+    assert len(epoch_0) - toy.COUNT == math.ceil(left / after) * after - left  # only the documented padding
     noise = [tuple(rank["noise"]) for rank in second]
-    assert len(set(noise)) == after  # Each rank has random numbers of its own, new ranks too.
+    assert len(set(noise)) == after  # each rank has its own random numbers, new ranks too
 
 
 def test_new_ranks_get_the_same_random_numbers_each_time(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_new_ranks_get_the_same_random_numbers_each_time(tmp_path: Path) -> None
 
 
 def test_resume_from_the_url_alone(tmp_path: Path) -> None:
-    """On machines with empty disks, of another number of ranks."""
+    """Use machines with empty disks and another number of ranks."""
     url = f"file://{tmp_path}/a bucket/run"
     first = run(2, tmp_path / "machine 1", "fsdp", 2, CHECKPOINT_URL=url)
     second = run(3, tmp_path / "machine 2", "ddp", 1, CHECKPOINT_URL=url)
@@ -71,7 +71,7 @@ def test_resume_from_the_url_alone(tmp_path: Path) -> None:
 
 
 def test_places_without_an_answer(tmp_path: Path) -> None:
-    """A URL that cannot be used ends the run before it trains."""
+    """An unusable URL ends the run before it trains."""
     from train.checkpoint import CheckpointError, Checkpoints
 
     for url, message in (("nosuch://bucket", "Protocol not known"), ("gs://bucket", "gcsfs")):

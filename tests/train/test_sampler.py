@@ -1,4 +1,4 @@
-"""Samplers, by hand: ranks that come and go, at random places, over the whole epoch."""
+"""Samplers with simulated ranks that come and go, at random places, over the whole epoch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ranks(world_size: int) -> list[JobEnvironment]:
 
 
 def walk(make: Callable, worlds: list[int], stops: random.Random, epoch: int = 0) -> list:
-    """Everything that all ranks use in one epoch, which is interrupted before each further world size."""
+    """Return everything that all ranks use in one epoch, which is interrupted before each further world size."""
     used, state = [], None
     for attempt, world_size in enumerate(worlds):
         samplers = [make(environment) for environment in ranks(world_size)]
@@ -138,7 +138,7 @@ def test_the_order_is_torch_s_and_new_in_each_epoch() -> None:
 
 
 def test_what_is_prefetched_is_not_used() -> None:
-    """Two workers run ahead by eight batches; after three steps the place is three batches on."""
+    """Two workers are eight batches ahead; after three steps the place is three batches on."""
     sampler = ResumableSampler(40, ranks(1)[0], seed=1)
     with sampler.in_epoch(0):
         order = list(sampler)

@@ -17,7 +17,7 @@ from train.save_clock import SaveClock
 
 
 def steps(environment: JobEnvironment, minutes: float, seconds: list[float], weighed: bool = False) -> dict[str, list]:
-    """The steps at which a save is due and those at which the ranks speak, if steps take so many seconds.
+    """Return the steps at which a save is due and at which the ranks communicate, for steps of this duration.
 
     The clock of every other rank is wrong.
     """
@@ -42,7 +42,7 @@ def steps(environment: JobEnvironment, minutes: float, seconds: list[float], wei
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> JobEnvironment:
-    """Puts back what `steps` changes in a rank of its own."""
+    """Restore what `steps` changes in a rank."""
     monkeypatch.setattr(save_clock, "time", save_clock.time)
     monkeypatch.setattr(save_clock, "sum_over_ranks", sum_over_ranks)
     return JobEnvironment.from_environment({})
@@ -52,7 +52,7 @@ def test_a_save_every_so_many_minutes(alone: JobEnvironment) -> None:
     done = steps(alone, 15, [0.1] * 30_000)
     assert len(done["due"]) == 3
     for number, step in enumerate(done["due"], 1):
-        assert 9000 * number <= step <= 9000 * number + number * 100  # Ten seconds late at most.
+        assert 9000 * number <= step <= 9000 * number + number * 100  # ten seconds late at most
     assert len(done["spoken"]) < 3000 / save_clock.LOOK_SECONDS + 10
 
 
@@ -61,7 +61,7 @@ def test_none_by_the_clock(alone: JobEnvironment) -> None:
 
 
 def test_steps_that_become_slow(alone: JobEnvironment) -> None:
-    """The next look was planned for fast ones. From then on each is one."""
+    """The next check was planned for fast steps. From then on each step checks."""
     done = steps(alone, 1, [0.1] * 500 + [30.0] * 200)
     *_, before, last = done["due"]
     assert done["due"][0] <= 700
@@ -83,7 +83,7 @@ def test_not_while_one_is_being_saved(alone: JobEnvironment, monkeypatch: pytest
 
 @pytest.mark.parametrize("weighed", [False, True])
 def test_all_ranks_save_at_the_same_steps(tmp_path: Path, weighed: bool) -> None:
-    """By rank 0's clock; where they have something to sum in each step, without another word."""
+    """Rank 0's clock decides; if the ranks sum something in each step, this needs no further communication."""
     seconds = [2.0 + step % 3 for step in range(200)]
     first, second = Ranks(2, steps, 1, seconds, weighed, folder=tmp_path).results()
     assert first == second
@@ -96,7 +96,7 @@ def test_all_ranks_save_at_the_same_steps(tmp_path: Path, weighed: bool) -> None
 
 @pytest.mark.parametrize(("minutes", "kept"), [(15.0, False), (0.0, False), (1e-9, True)])
 def test_a_training_is_saved_by_the_clock(tmp_path: Path, minutes: float, kept: bool) -> None:
-    """By default every 15 minutes: not in a run of seconds."""
+    """The default is every 15 minutes, so not in a run of seconds."""
     assert loop_toy.Config().save_minutes == 15
     settings = {"save_minutes": minutes}
     assert Ranks(2, loop_toy.train, settings, folder=tmp_path).results()[0]["status"] == 0
@@ -110,4 +110,4 @@ def test_asking_costs_little() -> None:
     started = time.perf_counter()
     for step in range(1, 10_001):
         clock.due(step)
-    assert (time.perf_counter() - started) / 10_000 < 50e-6  # A tenth of a percent of 50 ms.
+    assert (time.perf_counter() - started) / 10_000 < 50e-6  # a tenth of a percent of 50 ms

@@ -1,4 +1,4 @@
-"""A stop in an evaluation, and what may end with 75: only what a restart can go on from."""
+"""A stop during an evaluation, and the status 75: only for ends from which a restart can continue."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Config(loop_toy.Config):
 
 
 class Drawing(loop_toy.Toy):
-    """The evaluation draws random numbers, which are in its result; its weights get some at each step, too.
+    """The evaluation draws random numbers for its result; the training weights change randomly at each step, too.
 
-    At `stop_at`, a number of batches evaluated, rank 0 makes the stop file, and all ranks wait until they know of it.
+    At `stop_at`, a number of evaluated batches, rank 0 makes the stop file, and all ranks wait until they know of it.
     """
 
     stop_at = 0
@@ -64,13 +64,13 @@ class Noticing(Interruption):
         Noticing.made = self
 
     def wait(self) -> None:
-        """Until this rank does not pass its next boundary without an answer."""
+        """Wait until this rank must wait for an answer at its next boundary."""
         while self._bound == sys.maxsize if self._store else not self._notice:
             time.sleep(0.005)
 
 
 def train(environment: JobEnvironment, stop_at: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """In a process of its own."""
+    """Train in a process of its own."""
     interruption.POLL_SECONDS = 0.05
     loop.Interruption, Drawing.stop_at = Noticing, stop_at
     status = loop.run(Drawing, Config(**settings), environment, torch.device("cpu"))
@@ -79,7 +79,7 @@ def train(environment: JobEnvironment, stop_at: int, settings: dict[str, Any]) -
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    """Metrics, without what depends on the time and the attempt."""
+    """Return the metrics, without what depends on the time and the attempt."""
     file = folder / "outputs" / "metrics.jsonl"
     found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     for line in found:
@@ -99,7 +99,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_a_stop_in_an_evaluation(tmp_path: Path, world_size: int, stop_at: int, settings: dict) -> None:
-    """It is saved before the evaluation is over, and after a restart all is as if nothing had happened."""
+    """It saves before the end of the evaluation, and after a restart all results are those of one run."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert {part["status"] for part in Ranks(world_size, train, 0, settings, folder=whole).results()} == {0}
     an_epoch = -(-7 // world_size)
@@ -119,11 +119,11 @@ def test_a_stop_in_an_evaluation(tmp_path: Path, world_size: int, stop_at: int, 
     assert (parts / "checkpoints/final.pt").read_bytes() == (whole / "checkpoints/final.pt").read_bytes()
 
 
-# What cannot be saved.
+# Stops that cannot be saved.
 
 
 def test_a_stop_that_cannot_be_saved_is_a_failure(tmp_path: Path) -> None:
-    """On all ranks, and the error says so."""
+    """All ranks fail, and the error says so."""
     (tmp_path / "checkpoints").write_text("a file in the way")
     ranks = Ranks(2, stopped, folder=tmp_path, STOP_FILE=tmp_path / "stop")
     assert [part["status"] for part in ranks.results()] == [1, 1]
@@ -148,7 +148,7 @@ def environment_of(folder: Path) -> JobEnvironment:
 
 
 def status_of(folder: Path, steps: Callable[[Checkpoints], object]) -> int:
-    """Of a program that resumes, does `steps`, and asks to be run again."""
+    """Return the status of a program that resumes, does `steps`, and asks for a restart."""
 
     def program() -> None:
         with Checkpoints(environment_of(folder), {"model": nn.Linear(2, 2)}) as made:
@@ -179,7 +179,7 @@ def test_a_program_may_ask_to_be_run_again_if_that_leads_anywhere(
     assert status_of(tmp_path, lambda made: failing(made, 1)) == 1
     assert capsys.readouterr().err.endswith(said)
     assert status_of(tmp_path, lambda made: made.save(2)) == 75
-    assert status_of(tmp_path, lambda _: None) == 75  # Stopped before there was anything new.
+    assert status_of(tmp_path, lambda _: None) == 75  # stopped before there was anything new
     assert capsys.readouterr().err == ""
     assert status_of(tmp_path, lambda made: failing(made, 3)) == 1
     # An earlier save of the same attempt is progress.
@@ -229,7 +229,7 @@ def test_where_no_folder_can_be_renamed(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def dies_at(environment: JobEnvironment, event: int) -> int:
-    """Saves twice, and dies at one of the second's moves of files; how many there are."""
+    """Save twice and die at one of the second save's moves of files; return the number of moves."""
     moves, counting, replace = 0, False, os.replace
     os.rename = refusing(os.rename)
 
@@ -252,7 +252,7 @@ def dies_at(environment: JobEnvironment, event: int) -> int:
 
 
 def test_killed_where_no_folder_can_be_renamed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """At each move of a file. What is left over goes with the next save."""
+    """Kill it at each move of a file. The next save removes what was left."""
     (moves,) = Ranks(1, dies_at, 0, folder=tmp_path / "0").results()
     found = []
     for event in range(1, moves + 1):
@@ -270,7 +270,7 @@ def test_killed_where_no_folder_can_be_renamed(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_move_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither half a checkpoint nor its files elsewhere; and 75 is not what it ends with."""
+    """Neither half a checkpoint nor its files elsewhere are left, and the status is not 75."""
     model = nn.Linear(2, 2)
     with Checkpoints(environment_of(tmp_path), {"model": model}) as made:
         made.save(1)

@@ -1,4 +1,4 @@
-"""Streams, by hand: ranks and workers that come and go, at random places, over the whole epoch."""
+"""Streams with simulated ranks and workers that come and go, at random places, over the whole epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from test_sampler import ranks  # isort: skip
 
 
 class Lines:
-    """A source that can only be read along."""
+    """A source that can only be read from the start on."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -34,7 +34,7 @@ class Sequences(Lines):
 
 
 def in_worker(stream: ShardedStream, worker: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The batches that a worker of a DataLoader would make, without the process."""
+    """Yield the batches that a worker of a DataLoader would make, without the process."""
     information = type("Information", (), {"id": worker, "num_workers": workers})
     monkeypatch.setattr("train.data.stream.get_worker_info", lambda: information if workers else None)
     samples = list(stream)
@@ -42,7 +42,7 @@ def in_worker(stream: ShardedStream, worker: int, workers: int, monkeypatch: pyt
 
 
 def batches_of(stream: ShardedStream, workers: int, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The batches in the order in which a DataLoader gives them: its workers' in turn."""
+    """Yield the batches in a DataLoader's order: one from each worker in turn."""
     parts = [in_worker(stream, worker, workers, monkeypatch) for worker in range(max(1, workers))]
     return [batch for row in zip_longest(*parts) for batch in row if batch is not None]
 
@@ -77,7 +77,7 @@ def test_every_sample_once_however_ranks_and_workers_change(
                     used.update(batch)
                     stream.advance(len(batch))
                 states.append(stream.state_dict())
-        assert len(shapes) == 1  # All ranks take the same steps.
+        assert len(shapes) == 1  # all ranks do the same number of steps
         assert all(other == states[0] for other in states)
         state = states[0]
     assert sorted(used) == list(range(count))
@@ -116,7 +116,7 @@ def test_single_samples_are_dealt_by_their_number(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_real_loader(workers: int) -> None:
-    """Workers that run ahead, an interruption, a second epoch, all by processes."""
+    """Workers that read ahead, an interruption and a second epoch, with real processes."""
     environment = ranks(2)[1]
     expected = [[1 + 2 * (4 * batch + place) for place in range(4)] for batch in range(5)] + [[41, 1]]
     stream = ShardedStream(Lines(43), 4, environment, length=43, transform=float)
@@ -136,7 +136,7 @@ def test_a_real_loader(workers: int) -> None:
         for batch in loader:
             rest.append(batch.tolist())
             again.advance(len(batch))
-    # Rank 1 has no 44th sample: it repeats the first of the source.
+    # Rank 1 has no 44th sample, so it repeats the first of the source.
     assert rest == [*expected[2:5], [41, 0]]
     assert again.epoch == 1
     with again.in_epoch(1):
@@ -157,7 +157,8 @@ def test_an_unknown_length() -> None:
             for batch in loader:
                 stream.advance(len(batch))
         assert stream.epoch == epoch + 1
-    # Interrupted after the last batch, before the loader said that it was: nothing is left, and the epoch is over.
+    # The interruption comes after the last batch and before the loader reports the end: nothing is left, the epoch is
+    # over.
     with stream.in_epoch(2):
         for number, batch in enumerate(loader):
             stream.advance(len(batch))
@@ -210,7 +211,7 @@ def test_misuse() -> None:
 
 
 def test_its_random_numbers_are_not_the_model_s() -> None:
-    """A resumed run begins its loader once more than one that went on: dropout must not see it."""
+    """A resumed run starts its loader once more than an uninterrupted one: dropout must not depend on it."""
     import torch
 
     stream = ShardedStream(Lines(4), 2, ranks(1)[0])

@@ -1,4 +1,4 @@
-"""Every task trains on small data in its real format, and one that is interrupted ends as one that was not."""
+"""Every task trains on small data in its real format, and an interrupted run ends like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_one_process_interrupted_in_an_epoch(tmp_path: Path, capsys: pytest.Capt
 
 
 def results(outputs: Path) -> tuple[dict, list[dict]]:
-    """All that a run wrote but how long it took."""
+    """Return everything that a run wrote, except durations."""
     result = json.loads((outputs / "result.json").read_text())
     lines = [json.loads(line) for line in (outputs / "metrics.jsonl").read_text().splitlines()]
     for record in (result, *lines):

@@ -16,7 +16,7 @@ def test_batches_come_in_one_piece() -> None:
     batches = list(DataLoader(data, batch_size=4, sampler=[9, 0, 3, 3, 1], collate_fn=collate))
     assert [batch[1].tolist() for batch in batches] == [[9, 0, 3, 3], [1]]
     assert torch.equal(batches[0][0], images[[9, 0, 3, 3]])
-    batches[0][0].zero_()  # A copy: the data stays.
+    batches[0][0].zero_()  # a copy, so the data does not change
     assert images[9, 0, 0] == 54
 
 

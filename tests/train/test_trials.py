@@ -1,4 +1,4 @@
-"""A sweep within one job: the real client of W&B, and tests/wandb_server.py, a stand-in for its server."""
+"""A sweep within one job, with the real client of W&B and tests/wandb_server.py, a stand-in for its server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training program of everything that has a state, small enough to be run many times."""
+"""A training program with all kinds of state, small enough to run many times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from train.environment import JobEnvironment
 from train.metrics import MetricsTracker
 from train.sampler import ResumableSampler
 
-COUNT, EPOCHS, GLOBAL_BATCH = 53, 3, 12  # No rank's last batch is of one sample, which BatchNorm refuses.
+COUNT, EPOCHS, GLOBAL_BATCH = 53, 3, 12  # no rank's last batch has a single sample, which BatchNorm refuses
 
 
 def model_of(kind: str, environment: JobEnvironment) -> nn.Module:
@@ -35,14 +35,14 @@ def model_of(kind: str, environment: JobEnvironment) -> nn.Module:
 
 
 def digest(model: nn.Module) -> str:
-    """Of all parameters and buffers, put together from their shards."""
+    """Return a digest of all parameters and buffers, put together from their shards."""
     state = {name: v.full_tensor() if hasattr(v, "full_tensor") else v for name, v in model.state_dict().items()}
     content = b"".join(value.detach().numpy().tobytes() for value in state.values())
     return hashlib.sha256(content).hexdigest()
 
 
 def train(environment: JobEnvironment, kind: str, stop_after: int = 0, workers: int = 0) -> dict[str, Any]:
-    """Train, from the newest checkpoint on, to the end or for `stop_after` steps."""
+    """Train from the newest checkpoint to the end, or for `stop_after` steps."""
     model = model_of(kind, environment)
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 15)
@@ -63,7 +63,7 @@ def train(environment: JobEnvironment, kind: str, stop_after: int = 0, workers: 
             options = (
                 {"num_workers": workers, "multiprocessing_context": "fork", "prefetch_factor": 4} if workers else {}
             )
-            # A generator of its own: a loader draws a number each time that it is begun, so once more after a resume.
+            # Use a separate generator: a loader draws a number at each start, so once more after a resume.
             options["generator"] = torch.Generator()
             for x_BF, index_B in DataLoader(data, GLOBAL_BATCH // environment.world_size, sampler=sampler, **options):
                 noise.append(random.random() + numpy.random.rand())

@@ -1,4 +1,4 @@
-"""Ranks that log to W&B, for test_distributed_wandb.py and test_metrics.py: the functions of their processes."""
+"""Ranks that log to W&B: the functions of the processes of test_distributed_wandb.py and test_metrics.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY = "0123456789" * 4
 
 
 class Server:
-    """../wandb_server.py, which is no more than a stand-in for W&B's."""
+    """Start ../wandb_server.py, a stand-in for W&B's server."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -37,7 +37,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a client."""
+        """Return the environment of a client."""
         while not (self.folder / "url").exists():
             assert self.process.poll() is None
         url = (self.folder / "url").read_text()
@@ -58,7 +58,7 @@ def history(run: Mapping[str, Any], name: str) -> list[tuple[int, float]]:
 
 
 def kill_client() -> None:
-    """As Slurm's SIGTERM does, which goes to all processes of a step."""
+    """Send SIGTERM to W&B's process: Slurm sends it to all processes of a step."""
     children = subprocess.check_output(["ps", "-ww", "-o", "pid,args", "--ppid", str(os.getpid())], text=True)
     core = [line.split()[0] for line in children.splitlines() if "wandb-core" in line]
     assert len(core) == 1, children
@@ -66,7 +66,7 @@ def kill_client() -> None:
 
 
 def one_run(environment: JobEnvironment, client: dict[str, str]) -> dict[str, Any]:
-    """Each rank gives another configuration, and logs."""
+    """Each rank passes another configuration, and logs."""
     os.environ.update(client)
     wandb = DistributedWandb(environment, project="digits", job_type="test")
     with wandb.init(config={"lr": 0.1 + environment.rank}) as run:
@@ -97,7 +97,7 @@ def each_its_run(environment: JobEnvironment, client: dict[str, str]) -> str | N
 
 
 def sweep(environment: JobEnvironment, client: dict[str, str], failing: int | None) -> list[Any]:
-    """A sweep of two trials. In the first `failing` fails, while the others wait for it."""
+    """Run a sweep of two trials. In the first, rank `failing` fails while the others wait for it."""
     os.environ.update(client)
     wandb = DistributedWandb(environment, project="swept")
     if wandb.setup():
