@@ -190,7 +190,7 @@ run::side_by_side() {
   done | awk '!seen[$0]++' >"$reports/queue"
   chmod 711 -- "$reports" "$memory" # for jobs of other users
   trap 'exit 130' INT TERM
-  set -m # process groups, to be ended with all that they have started
+  set -m # process groups, so that their children can be ended, too
   for ((worker = 1; worker <= most; worker++)); do
     run::work "$worker" &
     workers+=("$!")
@@ -223,7 +223,7 @@ run::work() {
         ;;
       tests/unit*) TMPDIR=$memory bats --tap --timing "$item" ;;
       *)
-        bash hpc/pocket_cluster.sh up >&2 # or repairs what the file before has broken
+        bash hpc/pocket_cluster.sh up >&2 # or repairs what the previous file has broken
         (run::empty_cluster)
         TMPDIR=$memory bats --tap --timing "$item"
         ;;

@@ -12,7 +12,7 @@ against::prepare() {
   other=$work/other
   mkdir -p -- "$other/.venv"
   git -C "$checkout" archive "$against" | tar --extract --directory="$other"
-  rm -rf -- "$other"/{README.md,.ci,.gitignore} # as today's project, which has the kit alone
+  rm -rf -- "$other"/{README.md,.ci,.gitignore} # today's project has only the kit, too
   path=$(bash -c 'source "$1/hpc/lib/common.sh"; source "$1/venv/environment.sh"; environment::path "$1" cpu' - "$other")
   ln -s -- "$(realpath -- "$environment")" "$path"
   mv -- "$other/tests" "$work/other_tests"

@@ -35,7 +35,7 @@ bench::recover() {
     : >"$run/attempt_0/stop"
   else
     kill -KILL "$(cut -d ' ' -f 1 "$POCKET_CLUSTER_DIR/pids/node2")"
-    bash "$checkout/hpc/pocket_cluster.sh" up 2>"$work/error" # tells the controller
+    bash "$checkout/hpc/pocket_cluster.sh" up 2>"$work/error" # informs the controller
   fi
   until [[ $(scontrol --oneliner show job "$job") =~ JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT) ]]; do sleep 0.3; done
   [[ ${BASH_REMATCH[1]} == COMPLETED && -s $run/attempt_1/cause ]] || {

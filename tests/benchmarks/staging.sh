@@ -47,7 +47,7 @@ bench::staging_make_disks() {
       losetup --detach "$device"
       common::die "cannot give node$node a disk"
     }
-    losetup --detach "$device" # when nobody has it mounted
+    losetup --detach "$device" # when it is not mounted
   done
 }
 

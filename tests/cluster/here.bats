@@ -116,7 +116,7 @@ state_of() {
   use_programs 'steps.py 3'
   here --exp-name named
   ((status == 0))
-  here --exp-name named --fresh # the experiment is not held by the job, which goes on
+  here --exp-name named --fresh # the job continues but does not block the experiment
   ((status == 0))
   [[ $run_directory != "$first" ]]
   run -0 --separate-stderr bash "$project/hpc/experiments.sh" why "$held"

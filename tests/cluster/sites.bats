@@ -163,7 +163,7 @@ forbidden() {
   export SBATCH_ACCOUNT=budget
   forbidden 'knows no types of GPU' --gpus 1 --gpu-type a100
   all_of 4 '--gpus 1' --gpus 2 --num-nodes 2
-  if [[ -z ${SITES_DIGITS:-} ]]; then digits_job --gpus 2 --num-nodes 2; fi # all_of has sent it
+  if [[ -z ${SITES_DIGITS:-} ]]; then digits_job --gpus 2 --num-nodes 2; fi # all_of has submitted it
 }
 
 @test "quanta-and-disk: shares of a node, a disk by gres" {

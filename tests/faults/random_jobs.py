@@ -555,7 +555,7 @@ KINDS = {
     "stop": Kind(20, at_its_moment(stop_file), NOTICE),
     "signal": Kind(8, at_its_moment(signal_ranks), {SAVED: "notice signal"}),
     "fail": Kind(14, nothing, {KILLED: r"failed \d+ \d node\d"}, goes_on=False, words="fail=6,STATUS,RANK"),
-    # When a signal ends one rank, srun sends it to the others, too; these may save.
+    # When a signal ends one rank, srun sends it to the others, too; they may save.
     "kill_rank": Kind(
         14,
         kill("rank", signal.SIGKILL, signal.SIGHUP, signal.SIGINT),
@@ -611,7 +611,7 @@ def main() -> int:
                 return
             try:
                 trial.run()
-            except Exception as error:  # noqa: BLE001 of this script; the others go on
+            except Exception as error:  # noqa: BLE001 (an error of this script; the other jobs continue)
                 trial.lost.append(f"{type(error).__name__}: {error}")
             say(f"{trial.name} {trial.controller_fault} {' '.join(trial.struck)}: {trial.verdict or 'right'}")
 

@@ -90,11 +90,11 @@ SAID
 @test "an upgrade replaces unchanged files and keeps changed ones; the new version lies beside a changed one" {
   adopt "$program" >/dev/null
   echo mine >"$program/venv/requirements.txt" # changed here and upstream
-  echo mine >"$program/hpc/clusters/plai.sh"  # changed here alone
-  echo mine >"$program/hpc/clusters/own.sh"   # of the user alone
+  echo mine >"$program/hpc/clusters/plai.sh"  # changed only here
+  echo mine >"$program/hpc/clusters/own.sh"   # only the user has it
   echo mine >"$program/hpc/old/one.sh"        # changed here, gone upstream
   echo mine >"$program/experiment_configurations.txt"
-  rm -- "$program/singularity/run.sh" # lost; its folder is there
+  rm -- "$program/singularity/run.sh" # lost, but its folder exists
   upstream venv/requirements.txt
   upstream hpc/job/batch.sh
   upstream hpc/README.md
@@ -599,7 +599,7 @@ queue() {
   queue 12 R batch.sh source_dir="$BATS_TEST_TMPDIR/link" # --no-snapshot
   queue 12 PD batch.sh source_dir="$BATS_TEST_TMPDIR/link"
   queue 9 PD pack.sh
-  queue 30 R pack.sh # it has all that it needs
+  queue 30 R pack.sh # it has everything that it needs
   queue 31 R batch.sh
   queue 32 R batch.sh # git ignores hpc/
   printf 'data/\0hpc/\0' >"$BATS_TEST_TMPDIR/it's mine/hpc_outputs/run_32/source.tar.ignored"

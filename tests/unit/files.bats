@@ -107,7 +107,7 @@ one_of_many() {
 
 @test "folders of other users on a shared scratch: one line says whose it is and what to do" {
   ((UID == 0)) || skip 'only root is two users'
-  local shared # not in the folder of bats, which is closed to others
+  local shared # other users cannot enter the folder of bats
   shared=$(mktemp -d)
   chmod 2775 -- "$shared"
   mkdir -p -- theirs/deep "$shared/theirs"

@@ -10,7 +10,7 @@ setup() {
   export SCRATCH=$BATS_TEST_TMPDIR/scratch HPC_CLUSTER=default
   mkdir -- "$SCRATCH"
   file=$project/file.isc
-  touch -- "$project"/{train,a}.py # a program that is not there is refused
+  touch -- "$project"/{train,a}.py # a program that does not exist is refused
 }
 
 # isc LINE...   Writes the file; adds a command unless one of the lines has it.

@@ -112,7 +112,7 @@ same() {
   command_of list >"$BATS_TEST_TMPDIR/second"
   diff "$BATS_TEST_TMPDIR/first" "$BATS_TEST_TMPDIR/second"
   rm -f -- "$outputs"/.table_*
-  local shared # not in the folder of bats, which is closed to others
+  local shared # other users cannot enter the folder of bats
   shared=$(mktemp -d)
   cp -a -- "$outputs" "$checkout/hpc/experiments" "$STUB/squeue" "$shared/"
   chmod -R a+rX,go-w -- "$shared"

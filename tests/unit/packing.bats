@@ -222,7 +222,7 @@ is_at_work() {
   wait_status "$packer" 2>/dev/null
   key=$(is_at_work)
   key=${key%%.*}
-  : >"$store/$key.tar" # it was as far as that
+  : >"$store/$key.tar" # it had come this far
   printf more >"$SCRATCH_DIR/data/file 1"
   pack data
   is_at_work # perhaps it is, on another machine

@@ -69,8 +69,8 @@ prune() {
 
 @test "a run that is live, may be live, or has just ended is not changed" {
   ended listed 7 running
-  ended elsewhere 8 failed # an id that nobody has written down, in this folder
-  ended hidden 9 running   # not in the answer for the user, which is empty or wrong
+  ended elsewhere 8 failed # a job of this folder whose id was not recorded
+  ended hidden 9 running   # missing in the answer for the user, which is empty or wrong
   ended unknown 10 completed
   ended just_now 11 completed
   ended of_another 12 completed

@@ -103,7 +103,7 @@ finds() {
   option_table::define
   submitter=$(for name in "${options_order[@]}"; do options::shown_names "$name" && echo; done)
   for command in hpc/*.sh venv/create.sh singularity/build.sh tests/run.sh tests/*/run.sh tests/faults/random.sh; do
-    names=$({ bash "$command" --help && bash "$command" --help all; } 2>&1 || true) # some know no more than --help
+    names=$({ bash "$command" --help && bash "$command" --help all; } 2>&1 || true) # some have only --help
     # These commands pass options on to the submitter.
     if [[ $command == hpc/@(job_submitter|drill|sweep|train).sh ]]; then names+=$submitter; fi
     printf '%s %s\n' "$command" "$(grep -oE -- '--[a-z][a-z0-9_-]*' <<<"$names" | sort -u | paste -sd ' ')"

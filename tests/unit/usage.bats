@@ -145,7 +145,7 @@ pythons() {
   ln -s /dev/full "$record"
   begin sleep 3
   sleep 1.5
-  [[ -n $(samplers) ]] # it goes on, and so does the job
+  [[ -n $(samplers) ]] # the sampler and the job continue
   wait_status "$node"
   ((status == 0))
   wait_until 10 is_over
