@@ -158,7 +158,7 @@ drill::wait_for_end() {
       if [[ $(<"$run_directory/job_id") == "$job" ]]; then break; fi
       job=$(<"$run_directory/job_id")
     fi
-    sleep 1
+    sleep "$((SECONDS < 120 ? 1 : 15))" # the job may wait in the queue for hours
   done
   if [[ -z $states && -e $run_directory/task_1/exit_status ]]; then # forgotten by Slurm
     states="exit status $(<"$run_directory/task_1/exit_status")"

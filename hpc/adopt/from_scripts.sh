@@ -67,12 +67,19 @@ from_scripts::know() {
 
 # Sets the caller's `base` to the line that sources the profile of this site, if there is one. The new profiles begin with it.
 from_scripts::find_base() {
-  local -r users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
-  local name
+  local -a folders=()
+  local name folder
   if common::has_command sbatch; then site::query name || true; fi
-  site::name name "$users" "$kit/hpc/clusters"
+  site::folders folders "$kit/hpc"
+  site::name name "${folders[@]}"
   if [[ $name == default ]]; then return; fi
-  if [[ -r $users/$name.sh ]]; then printf -v base 'source %q' "$users/$name.sh"; else base="source \"\$site_clusters/$name.sh\""; fi
+  base="source \"\$site_clusters/$name.sh\""
+  for folder in "${folders[@]::${#folders[@]}-1}"; do
+    if [[ -r $folder/$name.sh ]]; then
+      printf -v base 'source %q' "$folder/$name.sh"
+      return
+    fi
+  done
 }
 
 # Handles one script, the caller's `file`.

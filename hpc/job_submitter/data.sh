@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Checks the paths of --data.
 
-declare -gA options_source+=() fact+=()
+declare -gA options_source+=() options_value+=() fact+=()
 declare -ga options_list_data+=() staging_paths+=()
 
 # data::check   Checks that each path of --data exists and can be staged. Sets staging_paths to the paths as the program will
@@ -33,14 +33,16 @@ data::check() {
   data::leave_out_inner
 }
 
-# Some options have no effect without --data.
+# Some options have no effect without --data. Those of the profile and the environment are for the jobs that have data.
 data::check_alone() {
   local name
+  if staging::is_wanted; then return; fi
   for name in pack_in_job data_format broadcast; do
-    if [[ ${options_source[$name]} == option ]] && ! staging::is_wanted; then
+    if [[ ${options_source[$name]} == option ]]; then
       common::die_usage "--${name//_/-} is about --data, --stage-venv and containers: give one of them"
     fi
   done
+  options_value[pack_in_job]='' # else a job with nothing to pack would run first
 }
 
 # `a/b` is staged as a part of `a`.

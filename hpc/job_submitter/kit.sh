@@ -6,11 +6,12 @@
 declare -gA fact+=()
 
 # kit::link RUN_DIRECTORY   Makes the link RUN_DIRECTORY/kit for the kit of this file, and the copy that it points to, unless it
-# exists. Copies the user's own profile into the run.
+# exists. Copies the profile into the run if it is not the kit's own.
 kit::link() {
   local -r run_directory=$1 project=${BASH_SOURCE[0]%/hpc/job_submitter/kit.sh}
-  local -r store=${fact[scratch_dir]}/hpc_outputs/.kits users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
-  local key='' listed known=''
+  local -r store=${fact[scratch_dir]}/hpc_outputs/.kits
+  local -a folders=()
+  local folder key='' listed known=''
   listed=$(kit::with_files "$project" stat --format='%a %s %.9Y %n' 2>/dev/null) || true # ignores files that do not exist
   # If no file has changed since the last submission, the version is known without reading the files.
   if [[ -r $store/last ]]; then
@@ -25,8 +26,11 @@ kit::link() {
     printf '%s\n' "$key" "$listed" | common::write_atomically "$store/last"
   fi
   ln -s -- "../.kits/$key" "$run_directory/kit" 2>/dev/null || cp -R -- "$store/$key" "$run_directory/kit" # the file system has no links
-  # The user's own profile wins over the kit's (site::load).
-  if [[ -r $users/${fact[site]}.sh && ! -e $run_directory/profile.sh ]]; then cp -- "$users/${fact[site]}.sh" "$run_directory/profile.sh"; fi
+  # The same order as in site::load; the kit's own profiles, in the last folder, are in the copy.
+  site::folders folders "$project/hpc"
+  for folder in "${folders[@]::${#folders[@]}-1}"; do
+    if [[ -r $folder/${fact[site]}.sh && ! -e $run_directory/profile.sh ]]; then cp -- "$folder/${fact[site]}.sh" "$run_directory/profile.sh"; fi
+  done
 }
 
 # kit::with_files PROJECT COMMAND...   Runs COMMAND in PROJECT; the files that run on nodes are its last arguments.

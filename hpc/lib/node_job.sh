@@ -82,7 +82,7 @@ node_job::poll() {
   local answer report ids state silent=''
   node_job_states=()
   if ((${#node_job_id[@]} == 0)); then return 1; fi
-  sleep "$((SECONDS < 15 ? 0 : 2)).3"
+  sleep "$((SECONDS < 15 ? 0 : SECONDS < 120 ? 2 : 15)).3" # a busy node may answer hours later
   printf -v ids '%s,' "${node_job_id[@]}"
   if ! slurm::ask answer 0 squeue --all --noheader --jobs="${ids%,}" --format='%A|%T|%r' && [[ $answer != *'Invalid job id'* ]]; then silent=1; fi
   for report in "${!node_job_id[@]}"; do

@@ -7,7 +7,7 @@
 
 declare -gA packing_tree+=()
 
-declare -g packing_part_files=20000 packing_most_parts=8
+declare -g packing_part_files=20000 packing_most_parts=8 packing_login_processors=4
 declare -g packing_sample_files=256 packing_sample_bytes=131072 packing_least_gain=20 # percent
 
 # packing::open STORE   Sets packing_store, and packing_list, which is the list of the tree described last.
@@ -161,13 +161,13 @@ packing::fill() {
   return "$failed"
 }
 
-# Prints the number of processors of the job, or else those that this process may use. By default zstd and squashfs-tools use all processors
-# of the machine.
+# Prints the number of processors to use: those of the job; outside a job at most four, because others work on the login node. By default
+# zstd and squashfs-tools use all processors of the machine.
 packing::processors() {
-  local -r job=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-}}
+  local -r most=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-$packing_login_processors}}
   local usable
   usable=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
-  if [[ -n $job ]] && ((job < usable)); then usable=$job; fi
+  if ((most < usable)); then usable=$most; fi
   printf '%s\n' "$usable"
 }
 

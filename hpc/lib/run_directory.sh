@@ -2,8 +2,8 @@
 # The record of a run. It is written at submission and read by all later steps:
 #
 #   facts               fact[NAME]='value', one a line
-#   kit                 the files of the kit that it runs (job_submitter/kit.sh; its version is fact[kit_version]); profile.sh, the user's
-#                       own profile of the site
+#   kit                 the files of the kit that it runs (job_submitter/kit.sh; its version is fact[kit_version]); profile.sh, the
+#                       profile of the site if it is not the kit's
 #   source.tar          the project at submission, unpacked into source/ when the job starts (unpacked: the time of that). source/ is
 #                       removed after the run ends (job_submitter/pruning.sh), unless source.kept says that the program has
 #                       written there (written: the files)

@@ -79,24 +79,36 @@ site::query() {
   done
 }
 
+# site::folders ARRAY HPC_FOLDER   Sets ARRAY to the folders of profiles; the first that has a profile wins. They are the user's own, those
+# of the site's administrators (/etc/xdg, or what XDG_CONFIG_DIRS lists), and last the kit's.
+site::folders() {
+  local -n site_list=$1
+  local -a site_theirs=()
+  IFS=: read -ra site_theirs <<<"${XDG_CONFIG_DIRS:-/etc/xdg}"
+  site_list=("${XDG_CONFIG_HOME:-$HOME/.config}" "${site_theirs[@]}")
+  site_list=("${site_list[@]/%//hpc_kit/clusters}" "$2/clusters")
+}
+
 # site::load HPC_FOLDER [NAME]   Loads the default profile, then that of this site, which sets only the differences. NAME chooses the
-# profile, else Slurm's name of the cluster, else the profile whose hosts match this one. A profile of the user comes
-# before the kit's.
+# profile, else Slurm's name of the cluster, else the profile whose hosts match this one.
 site::load() {
-  local -r kits=$1/clusters users=${XDG_CONFIG_HOME:-$HOME/.config}/hpc_kit/clusters
-  local name=${2:-} profile
-  if [[ -z $name ]]; then site::name name "$users" "$kits"; fi
+  local -a folders=()
+  local name=${2:-} folder profile
+  site::folders folders "$1"
+  if [[ -z $name ]]; then site::name name "${folders[@]}"; fi
   site[name]=$name
-  for profile in "$users/$name.sh" "$kits/$name.sh"; do
-    if [[ $name == */* || ! -r $profile ]]; then continue; fi
-    site::load_from "$1" "$profile"
+  for folder in "${folders[@]}"; do
+    if [[ $name == */* || ! -r $folder/$name.sh ]]; then continue; fi
+    site::load_from "$1" "$folder/$name.sh"
     return
   done
   local known=''
-  for profile in "$kits"/*.sh "$users"/*.sh; do
-    if [[ -r $profile ]]; then profile=${profile##*/} known+=" ${profile%.sh}"; fi
+  for folder in "${folders[@]:${#folders[@]}-1}" "${folders[@]::${#folders[@]}-1}"; do
+    for profile in "$folder"/*.sh; do
+      if [[ -r $profile ]]; then profile=${profile##*/} known+=" ${profile%.sh}"; fi
+    done
   done
-  common::die_usage "--cluster ${name@Q}: no such profile: there are$known; your own go to $users"
+  common::die_usage "--cluster ${name@Q}: no such profile: there are$known; your own go to ${folders[0]}"
 }
 
 # site::load_from HPC_FOLDER PROFILE   Loads the default profile, then PROFILE.
@@ -293,13 +305,16 @@ site::gpu_option() {
   esac
 }
 
-# site::name VARIABLE USERS KITS   Sets VARIABLE to the name of this site's profile, chosen from the two folders.
+# site::name VARIABLE FOLDER...   Sets VARIABLE to the name of this site's profile, chosen from the folders.
 site::name() {
   local -r site_cluster=${slurm[ClusterName]:-}
-  local site_host site_file site_line site_pattern
-  local -a site_patterns
+  local site_folder site_host site_file site_line site_pattern
+  local -a site_files=() site_patterns
   printf -v "$1" '%s' "$site_cluster"
-  if [[ -n $site_cluster && (-r $2/$site_cluster.sh || -r $3/$site_cluster.sh) ]]; then return; fi
+  for site_folder in "${@:2}"; do
+    if [[ -n $site_cluster && -r $site_folder/$site_cluster.sh ]]; then return; fi
+    site_files+=("$site_folder"/*.sh)
+  done
   site_host=$(uname -n)
   while LC_ALL=C IFS= read -r -d '' site_file && IFS= read -r site_line; do
     read -ra site_patterns <<<"${site_line#'# hosts: '}"
@@ -310,7 +325,7 @@ site::name() {
         return
       fi
     done
-  done < <(grep -sZH '^# hosts: ' -- "$2"/*.sh "$3"/*.sh)
+  done < <(grep -sZH '^# hosts: ' -- "${site_files[@]}")
   printf -v "$1" default
 }
 

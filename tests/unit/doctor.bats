@@ -324,6 +324,14 @@ small_jobs() {
   node_job::poll states
   [[ ${states[two]} == 'gone|' && ${#states[@]} == 1 ]]
   if node_job::poll states; then return 1; fi
+  # Slurm is asked seldom where the answer takes long.
+  (
+    sleep() { pause=$1; }
+    node_job_id=([six]=4711) SECONDS=30
+    node_job::poll states && [[ $pause == 2.3 ]]
+    SECONDS=300
+    node_job::poll states && [[ $pause == 15.3 ]]
+  )
   stub sbatch 4715
   node_job::send job five '' script
   node_job::close

@@ -251,3 +251,17 @@ PLAN
   [[ ! -e $RECORD && -z $(ls -A -- "$SCRATCH") ]]
   [[ $(bash "$project/hpc/drill.sh" --help) == *'drill.sh [--tolerance T]'*'--at N'* ]]
 }
+
+@test "Slurm is asked seldom while a job waits for long" {
+  local -a pauses=()
+  local work=$BATS_TEST_TMPDIR run_directory=$BATS_TEST_TMPDIR job=7 states
+  # shellcheck source=/dev/null
+  source <(sed -n '/^drill::wait_for_end() {$/,/^}$/p' "$BATS_TEST_DIRNAME/../../hpc/drill.sh")
+  follow::states() { echo PENDING; }
+  follow::is_live() { ((${#pauses[@]} < 2)); }
+  sleep() { pauses+=("$1") SECONDS=300; }
+  echo 7 >"$run_directory/job_id"
+  SECONDS=0
+  drill::wait_for_end
+  [[ ${pauses[*]} == '1 15' && $states == PENDING ]]
+}

@@ -59,6 +59,12 @@ sent() {
     node_setup::run "$run_directory/kit/hpc" "$run_directory"
     [[ $MINE == 1 ]]
   )
+  # Administrators' profiles may be on login nodes only.
+  export XDG_CONFIG_DIRS=$BATS_TEST_TMPDIR/etc
+  mkdir -p -- "$XDG_CONFIG_DIRS/hpc_kit/clusters"
+  printf 'site[scratch]=\nnode_setup() { export THEIRS=1; }\n' >"$XDG_CONFIG_DIRS/hpc_kit/clusters/ours.sh"
+  sent --cluster ours
+  grep -q 'THEIRS=1' -- "$run_directory/profile.sh"
   # A profile of this name that the user makes later does not affect a run that uses the kit's profile.
   sent --cluster default
   [[ ! -e $run_directory/profile.sh ]]

@@ -361,7 +361,7 @@ as_nobody() {
   [[ $stderr == *'error: no zstd on this machine: omit --data-format, or give --data-format tar'* ]]
 }
 
-@test "packers use the job's CPUs; by default they would use all of the machine" {
+@test "packers use the job's CPUs, and at most four of a login node; by default they would use all of the machine" {
   files 3 "$SCRATCH_DIR/data"
   stub zstd 'printf "zstd %s\n" "$*" >>"${0%/*}/called"; exec "$real" "$@"'
   stub mksquashfs 'if [[ $1 != -help ]]; then printf "mksquashfs %s\n" "$*" >>"${0%/*}/called"; fi; exec "$real" "$@"'
@@ -372,10 +372,14 @@ as_nobody() {
   SLURM_CPUS_PER_TASK=1 PATH=$stub:$PATH FORMAT=image pack data
   SLURM_CPUS_ON_NODE=1 PATH=$stub:$PATH unpack
   [[ $(grep -coE -e '--threads=1 |-processors 1 ' "$stub/called") == 3 ]]
-  # Without a job they use the CPUs that this process may use, whatever the variables of threads say.
-  rm -rf -- "$stub/called" "$store"
-  OMP_NUM_THREADS=7 PATH=$stub:$PATH FORMAT=zst pack data
-  grep -q -- "^zstd .*--threads=$(nproc) " "$stub/called"
+  # Without a job they use the CPUs that this process may use, but not all of a login node, whatever the variables of threads say.
+  local number
+  for number in 3 64; do
+    rm -rf -- "$stub/called" "$store"
+    stub nproc "echo $number"
+    OMP_NUM_THREADS=7 PATH=$stub:$PATH FORMAT=zst pack data
+    grep -q -- "^zstd .*--threads=$((number < 4 ? number : 4)) " "$stub/called"
+  done
 }
 
 @test "auto chooses an image for many small files, where it can be made and mounted, and says so" {

@@ -17,7 +17,7 @@ setup() {
 
 # chosen CLUSTER_NAME HOST [NAME]   Prints the profile that a login node of that name uses, and `site` with a line for each key.
 chosen() {
-  env -i PATH="$PATH" HOME="$HOME" XDG_CONFIG_HOME="$XDG_CONFIG_HOME" bash -c '
+  env -i PATH="$PATH" HOME="$HOME" XDG_CONFIG_HOME="$XDG_CONFIG_HOME" XDG_CONFIG_DIRS="${XDG_CONFIG_DIRS:-}" bash -c '
     set -euo pipefail
     shopt -s inherit_errexit
     source "$1/hpc/lib/common.sh"
@@ -102,6 +102,19 @@ site[internet]=maybe|'maybe' is none of: yes, no, proxy
 site[launcher]=slurm|site\[launcher\]: 'slurm' is none of: torchrun
 site[data]=x|site\[data\]: a list cannot be said in a profile
 LINES
+}
+
+@test "administrators' profiles are for all users: after the user's own, before the kit's" {
+  local -r everyone="$BATS_TEST_TMPDIR/etc of all"
+  export XDG_CONFIG_DIRS=/nowhere:$everyone
+  mkdir -p -- "$everyone/hpc_kit/clusters"
+  printf '# hosts: front-*\nsite[account]=theirs\n' >"$everyone/hpc_kit/clusters/narval.sh"
+  chosen narval any >"$BATS_TEST_TMPDIR/site" && grep -qx account=theirs "$BATS_TEST_TMPDIR/site"
+  chosen '' front-1 >"$BATS_TEST_TMPDIR/site" && grep -qx account=theirs "$BATS_TEST_TMPDIR/site"
+  user_profile narval 'site[account]=mine'
+  chosen narval any >"$BATS_TEST_TMPDIR/site" && grep -qx account=mine "$BATS_TEST_TMPDIR/site"
+  printf 'site[account]=theirs\n' >"$everyone/hpc_kit/clusters/ours.sh"
+  fails_with 2 "no such profile: there are .* narval .* ours; your own go to $users" chosen '' any oours
 }
 
 @test "a profile that builds on one of the kit's: the message names the line there, and the last value counts" {

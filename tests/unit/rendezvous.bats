@@ -80,6 +80,11 @@ STUB
   [[ $(rendezvous::slurm_address node1) == 10.0.0.1 ]]
 }
 
+@test "where users may not ask for nodes (PrivateData), their names are their addresses" {
+  printf '#!/bin/sh\necho "slurm_load_node error: Access/permission denied" >&2; exit 1\n' >"$BATS_TEST_TMPDIR/stubs/scontrol"
+  [[ $(rendezvous::slurm_address node1) == node1 ]]
+}
+
 @test "neighbouring jobs get ports far apart, and a job always gets the same one" {
   local -A seen=()
   local seed

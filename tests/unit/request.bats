@@ -221,6 +221,17 @@ REQUESTS
   fails_with 1 'would refuse the job that packs \(--pack-in-job\): no packing here; partition cpu has [^;]*; another partition for it, .*: --pack-partition$' submitter --data data --pack-in-job --pack-partition cpu
 }
 
+@test "a site where data are packed in a job: a submission without data sends no such job" {
+  mkdir -p -- "$SCRATCH/${project##*/}/data"
+  export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  echo 'site[pack_in_job]=1' >"$XDG_CONFIG_HOME/hpc_kit/clusters/stub.sh"
+  run -0 --separate-stderr submitter --dry-run
+  [[ ${#lines[@]} == 1 && $output != *pack_* ]]
+  run -0 --separate-stderr submitter --dry-run --data data
+  [[ ${#lines[@]} == 2 && ${lines[0]} == *--job-name=pack_* ]]
+}
+
 @test "the packing job and the job of cycles request memory as the site requires; a refusal says which job it concerns" {
   mkdir -p -- "$SCRATCH/${project##*/}/data"
   export XDG_CONFIG_HOME=$BATS_TEST_TMPDIR/config

@@ -40,11 +40,15 @@ rendezvous::address() {
   printf '%s\n' "$address"
 }
 
-# Prints the address by which Slurm itself reaches a node; Slurm knows no other address that must work.
+# Prints the address by which Slurm itself reaches a node; Slurm knows no other address that must work. Where users may not ask
+# (PrivateData=nodes), it is the node's name, which is what NodeAddr is by default.
 rendezvous::slurm_address() {
-  local answer
-  if ! slurm::ask answer 600 scontrol --oneliner show node "$1" || [[ ! $answer =~ [[:space:]]NodeAddr=([^[:space:]]+) ]]; then
-    common::die "Slurm tells no address of node $1 ($answer)"
+  local answer status=0
+  slurm::ask answer 600 scontrol --oneliner show node "$1" || status=$?
+  ((status != 2)) || common::die "Slurm tells no address of node $1 ($answer)"
+  if ((status == 0)) && [[ $answer =~ [[:space:]]NodeAddr=([^[:space:]]+) ]]; then
+    printf '%s\n' "${BASH_REMATCH[1]}"
+  else
+    printf '%s\n' "$1"
   fi
-  printf '%s\n' "${BASH_REMATCH[1]}"
 }
