@@ -179,11 +179,11 @@ run::lint() {
   run::check mypy "$tools/bin/python" -m mypy train
 }
 
-# run::side_by_side ITEM...   Runs the items, the longest first, on four workers (two on a single core), each with its own cluster. A test
-# of jobs mostly waits.
+# run::side_by_side ITEM...   Runs the items, the longest first, on one worker more than there are cores (at most four), each with its own
+# cluster. A test of jobs waits half of its time.
 run::side_by_side() {
   local item worker seconds=$SECONDS
-  local -ir most=$(($(nproc) < 2 ? 2 : 4))
+  local -ir most=$(($(nproc) < 4 ? $(nproc) + 1 : 4))
   local -a workers=()
   for item in "${run_longest[@]}" "$@"; do
     if [[ " $* " == *" $item "* ]]; then printf '%s\n' "$item"; fi
