@@ -119,6 +119,6 @@ if __name__ == "__main__":
     faults = [word for word in sys.argv[1:] if word.partition("=")[0] in FAULTS]
     expect(faults)
     loop.Checkpoints, loop.Interruption, loop.ResumableSampler = Resumed, Disturbed, Noted
-    # On a busy machine the test comes to a job that holds only after the ten minutes that the other ranks wait by default.
+    # On a busy machine a rank may hold for longer than the ten minutes that the others wait by default.
     program.process_group = functools.partial(program.process_group, timeout=timedelta(hours=1))
     sys.exit(program.main(["digits", *(word for word in sys.argv[1:] if word not in faults)]))
