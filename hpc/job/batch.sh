@@ -81,7 +81,7 @@ main() {
 
 # Runs one attempt, from the choice of a port to the record of the cause; sets `status` and `cause`.
 batch::attempt() {
-  local rendezvous spare='' pause
+  local rendezvous verdict='' pause
   status=0 cause='' ending='' step=''
   ATTEMPT=$(interruption::next_attempt "$task_directory")
   export ATTEMPT
@@ -93,7 +93,7 @@ batch::attempt() {
   rendezvous=$(rendezvous::choose "$ATTEMPT")
   export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
 
-  trap batch::end_step TERM INT HUP
+  trap batch::handle_end TERM INT HUP
   trap batch::handle_warning USR1
   trap batch::end_hung_step USR2
   trap batch::end_cycle RTMIN+1 # not HUP: a daemon that nohup started passes on that HUP is ignored
@@ -103,9 +103,9 @@ batch::attempt() {
     guard=$!
   fi
   keeper::start "$kit" "$run_directory" "$attempt_directory"
-  sweep::take_trial spare "$kit" "$run_directory" "$attempt_directory"
-  if [[ -n $spare ]]; then
-    status=${spare%% *} cause=${spare#* }
+  sweep::take_trial verdict "$kit" "$run_directory" "$attempt_directory"
+  if [[ -n $verdict ]]; then
+    status=${verdict%% *} cause=${verdict#* }
     batch::conclude
     return
   fi
@@ -131,13 +131,13 @@ batch::attempt() {
   if [[ -r $attempt_directory/failed_rank ]]; then
     local rank host recorded
     if read -r rank host recorded <"$attempt_directory/failed_rank" && [[ $recorded =~ ^[1-9][0-9]*$ ]]; then status=$recorded; fi
-    if ((status != interruption_again)); then
+    if ((status != interruption_not_finished)); then
       common::note "the first rank that failed: rank $rank on $host, exit status $status"
     fi
   fi
   cause=$(interruption::cause "$attempt_directory" "$status" "$ending")
-  spare=$(sweep::judge "$attempt_directory" "$cause")
-  if [[ -n $spare ]]; then status=${spare%% *} cause=${spare#* }; fi
+  verdict=$(sweep::judge "$attempt_directory" "$cause")
+  if [[ -n $verdict ]]; then status=${verdict%% *} cause=${verdict#* }; fi
   batch::conclude
   interruption::blame_node "$attempt_directory" "$cause"
 }
@@ -246,7 +246,8 @@ batch::handle_warning() {
   fi
 }
 
-batch::end_step() {
+# Handles the signal with which Slurm ends the job, or that a user sends. The ranks get time to save.
+batch::handle_end() {
   common::note "job $SLURM_JOB_ID: asked to end"
   ending=asked_to_end
   if [[ -z $step ]]; then exit 143; fi
@@ -287,7 +288,7 @@ batch::stop_watching() {
   for process in $watcher $timer $limiter $guard; do kill "$process" 2>/dev/null || true; done
 }
 
-# Handles an end before the ranks have ended: the nodes could not be prepared, or Slurm ends the job.
+# Runs if this script ends before it has recorded the cause: the nodes could not be prepared, or Slurm ends the job.
 batch::break_off() {
   local status=$?
   if ((status == 0)); then status=143; fi # a signal ended this script
