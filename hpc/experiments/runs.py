@@ -180,7 +180,7 @@ class Run:
         return self.facts.get("job_name", "")
 
     @functools.cached_property
-    def begins_anew(self):
+    def is_fresh(self):
         """Whether it does not continue from the checkpoints of earlier runs."""
         if "resume" in self.facts:
             return not self.facts["resume"]
