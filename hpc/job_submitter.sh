@@ -64,8 +64,8 @@ source "$here/job_submitter/container.sh"
 source "$here/job_submitter/here.sh"
 source "$project/venv/environment.sh"
 
-left_out='' exclude='' # whether bad nodes are left out; the user's own --exclude
-room_refusal=''        # why Slurm takes no more of the user's jobs
+bad_nodes_excluded='' users_exclude='' # whether bad nodes are excluded; the user's own --exclude
+room_refusal=''                        # why Slurm takes no more of the user's jobs
 
 main() {
   local silent='' commit environment
@@ -107,7 +107,7 @@ main() {
   job_submitter::compare_with_cluster "$silent"
 
   if [[ -n ${options_value[dry_run]} ]]; then
-    if [[ -n $tasks_left ]]; then job_submitter::say_left; fi
+    if [[ -n $tasks_first_unsent ]]; then job_submitter::report_unsent; fi
     if [[ -n ${options_value[only_missing]} ]]; then common::note 'note: what is missing is looked up when it is sent: this is all'; fi
     job_submitter::for_each_job job_submitter::show
     return
@@ -134,7 +134,7 @@ job_submitter::resolve() {
   submission::choose_folders "$project"
   job_submitter::choose_environment "$1"
   submission::check_modules
-  if [[ -z ${fact[here]:-} ]]; then job_submitter::leave_out_bad_nodes; fi
+  if [[ -z ${fact[here]:-} ]]; then job_submitter::exclude_bad_nodes; fi
   data::check
   tasks::count
   tasks::choose_array_size
@@ -166,7 +166,7 @@ job_submitter::send() {
     source "$here/lib/follow.sh"
     follow::jobs "${fact[run_directory]}" "${#tasks_to_send[@]}" "${run_jobs[@]}"
   fi
-  [[ -z $tasks_left ]]
+  [[ -z $tasks_first_unsent ]]
 }
 
 # A job runs in a copy of the project; what it submits is the project.
@@ -207,7 +207,7 @@ job_submitter::choose_environment() {
     if [[ -z ${options_value[no_preflight]} ]]; then container::ask "$project"; fi
     return
   fi
-  container::refuse_options_of_it
+  container::refuse_options
   LC_ALL=C IFS= read -r -d '' found <&"$1" || true # there is no NUL: it reads up to the end
   fact[environment]=${options_value[environment]:-${found%$'\n'}}
   if [[ ${fact[environment]} == [!/]* ]]; then fact[environment]=$PWD/${fact[environment]}; fi
@@ -225,7 +225,7 @@ job_submitter::whose_environment() {
 }
 
 # Nodes named in --nodelist are never excluded.
-job_submitter::leave_out_bad_nodes() {
+job_submitter::exclude_bad_nodes() {
   local -a bad=()
   bad_nodes::list bad "${fact[cluster]}"
   if ((${#bad[@]} == 0)); then return; fi
@@ -234,8 +234,8 @@ job_submitter::leave_out_bad_nodes() {
     return
   fi
   common::warn "left out, as your jobs have failed there twice within a day: ${bad[*]}; see  bash hpc/experiments.sh nodes"
-  left_out=1 exclude=${options_value[exclude]}
-  printf -v 'options_value[exclude]' '%s,' ${exclude:+"$exclude"} "${bad[@]}"
+  bad_nodes_excluded=1 users_exclude=${options_value[exclude]}
+  printf -v 'options_value[exclude]' '%s,' ${users_exclude:+"$users_exclude"} "${bad[@]}"
   options_value[exclude]=${options_value[exclude]%,}
 }
 
@@ -252,9 +252,9 @@ job_submitter::confirm() {
 job_submitter::ask_slurm() {
   local -a job_argv=()
   request::sbatch_argv job_argv "${tasks_lists[0]}" 0
-  if [[ -n $left_out ]] && ! (preflight_all=() && preflight::ask_slurm "${job_argv[@]}") 2>/dev/null; then
+  if [[ -n $bad_nodes_excluded ]] && ! (preflight_all=() && preflight::ask_slurm "${job_argv[@]}") 2>/dev/null; then
     common::warn 'without these nodes Slurm would refuse the job: they are not left out'
-    options_value[exclude]=$exclude
+    options_value[exclude]=$users_exclude
     request::sbatch_argv job_argv "${tasks_lists[0]}" 0
   fi
   if ((fact[tasks] == 1)); then
@@ -331,13 +331,13 @@ job_submitter::report() {
   common::note "job ${run_jobs[*]} (${fact[job_name]}): $what${fact[nodes]} x ${fact[processes_per_node]} processes; $run"
   if [[ -n ${run_others[pack]:-} ]]; then common::note "job ${run_others[pack]} packs the data first; its log: $run/pack_log.txt"; fi
   if [[ -n ${run_others[cycle]:-} ]]; then common::note "job ${run_others[cycle]} runs ${fact[cycles]} cycles of ${fact[cycle_seconds]} s first, in the same log; to end both:  scancel ${run_others[cycle]} ${run_jobs[*]}"; fi
-  if [[ -n $run_refused ]]; then tasks_left=$((${tasks_offsets[${#run_jobs[@]}]} + 1)) room_refusal=$run_refused; fi
-  if [[ -n $tasks_left ]]; then job_submitter::say_left; fi
+  if [[ -n $run_refused ]]; then tasks_first_unsent=$((${tasks_offsets[${#run_jobs[@]}]} + 1)) room_refusal=$run_refused; fi
+  if [[ -n $tasks_first_unsent ]]; then job_submitter::report_unsent; fi
   run::print_jobs "${options_value[json]}" "${run_jobs[@]}"
 }
 
-job_submitter::say_left() {
-  common::print_error "Slurm takes no more of your jobs: $room_refusal. Tasks from $tasks_left on are not sent: later, with --exp-name ${fact[exp_name]@Q} --only-missing"
+job_submitter::report_unsent() {
+  common::print_error "Slurm takes no more of your jobs: $room_refusal. Tasks from $tasks_first_unsent on are not sent: later, with --exp-name ${fact[exp_name]@Q} --only-missing"
 }
 
 main "$@"

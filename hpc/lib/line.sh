@@ -94,7 +94,7 @@ line::check_program() {
   # A path outside the project may exist only on the nodes, or only inside a container.
   if [[ -z $file || $file == *\$* || $file == /* ]]; then return; fi
   if [[ -e $base/$file ]]; then
-    if [[ $1 != node && $file != *.py && -f $base/$file ]]; then launchers::look_into "$base/$file"; fi
+    if [[ $1 != node && $file != *.py && -f $base/$file ]]; then launchers::check_script "$base/$file"; fi
     return
   fi
   near=$(line::list_near "$base" "$file")
