@@ -23,7 +23,7 @@ line::read() {
 line::refuse_shell() {
   local -r first=${line_words[0]} operator=$1
   local place='' word
-  line::belongs place "$first" "${line_words[1]:-}"
+  line::find_advice place "$first" "${line_words[1]:-}"
   if [[ -n $place ]]; then
     line_refusal="${first@Q} is the shell's, and no shell reads the line: $place"
   elif [[ -n $operator ]]; then
@@ -37,13 +37,13 @@ line::refuse_shell() {
     for word in "${line_words[@]}"; do
       if [[ ! $word =~ ^[A-Za-z_][A-Za-z0-9_]*= ]]; then return; fi
     done
-    line::belongs place export
+    line::find_advice place export
     line_refusal="${line_words[*]@Q} sets variables and runs nothing: $place"
   fi
 }
 
-# line::belongs VARIABLE WORD [NEXT]   Sets VARIABLE to the advice for a line that begins with WORD; to nothing if WORD is a program.
-line::belongs() {
+# line::find_advice VARIABLE WORD [NEXT]   Sets VARIABLE to the advice for a line that begins with WORD; to nothing if WORD is a program.
+line::find_advice() {
   local advice=''
   case $2 in
     export | declare | typeset | readonly | local | unset | set)
@@ -102,7 +102,7 @@ line::check_program() {
   if [[ -e $project/$file ]]; then line_refusal+=" (it is in the project's folder: --chdir ${folder@Q} is where the line runs)"; fi
 }
 
-# Sets the caller's `file` to the script of the line, or line_module to its module.
+# For line::check_program, whose variables it uses: sets `file` to the script of the line, or line_module to its module.
 line::find_file() {
   local -r word=${line_words[at]:-}
   case ${word##*/} in
