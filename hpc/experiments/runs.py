@@ -68,7 +68,7 @@ class Task:
 
     @functools.cached_property
     def state(self):
-        """One of the states of system 000, or `cancelled`, `stopped` or `suspended`."""
+        """One of the states of job/lib/interruption.sh, or `cancelled`, `stopped` or `suspended`."""
         noted, slurm = self.noted, self.run.slurm
         if noted == "completed":
             return noted

@@ -12,7 +12,7 @@
 #       ignored_stop      the program ignored STOP_FILE and was killed at the end of a cycle
 #       out_of_memory | failed STATUS RANK NODE
 #   attempt_K/doubt   Slurm did not answer: the cause is what the batch script saw itself
-#   state             of the task, with the names of system 000: enqueued, running, paused, completed, failed
+#   state             of the task: enqueued, running, paused, completed, failed
 #
 # With --interrupt kill, any end after the warning or after the end of a cycle counts as status 75 (EX_TEMPFAIL).
 
