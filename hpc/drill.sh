@@ -29,9 +29,9 @@ declare -ga submit_options=()
 main() {
   drill::read_options "$@"
   site::leave_enclosing_job
-  # An option's default may stand in the environment or in .env: these are the drill's own.
+  # The user's environment or .env may set these options, which the drill decides itself.
   export HPC_RESUME=0 HPC_FRESH=0 HPC_DRY_RUN=0 HPC_CONFIRM=0 HPC_FOLLOW=0 HPC_HERE=''
-  # Steps shall be in the log when they are done.
+  # The drill reads the log: a step must be in it as soon as it is done.
   export PYTHONUNBUFFERED=1
   printf -v prefix 'drill_%(%Y%m%d-%H%M%S)T_%s' -1 "$$"
   drill::check_request

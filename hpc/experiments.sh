@@ -77,7 +77,7 @@ main() {
   esac
 }
 
-# experiments::run SCRIPT WORD...   A WORD that is a run directory tells where the others are.
+# experiments::run SCRIPT WORD...   If a WORD is a run directory, its parent has the other runs, too.
 experiments::run() {
   local word outputs='' python
   for word in "${@:2}"; do
@@ -89,11 +89,11 @@ experiments::run() {
   else
     python=$(experiments::python)
   fi
-  site::leave_enclosing_job # what people have told squeue to show
+  site::leave_enclosing_job # also unsets SQUEUE_FORMAT and the like, which would change squeue's answers
   exec "$python" -X utf8 "$here/experiments/$1" "$outputs" "${@:2}"
 }
 
-# Prints this machine's python3, or where that is too old that of the environment.
+# Prints this machine's python3, or, if that is too old, the python of an environment.
 experiments::python() {
   local -a others
   if common::first_python 9 python3; then return; fi
@@ -102,7 +102,7 @@ experiments::python() {
     common::die "no python3 of 3.9 or later, neither on this machine nor in an environment of the project: load one (module load python), or make the environment by one:  PYTHON=/path/to/python3 bash ${project@Q}/venv/create.sh"
 }
 
-# experiments::environments ARRAY   Those of the profile and of the project.
+# experiments::environments ARRAY   Sets ARRAY to the environments of the profile and of the project.
 experiments::environments() {
   local -n environments_found=$1
   local environment
@@ -111,7 +111,7 @@ experiments::environments() {
   if environment=$(environment::find "$project" 2>/dev/null); then environments_found+=("$environment"); fi
 }
 
-# The first python with matplotlib: this machine's, or that of an environment.
+# Prints the first python that has matplotlib: this machine's, or that of an environment.
 experiments::drawing_python() {
   local python
   local -a others

@@ -64,8 +64,8 @@ source "$here/job_submitter/container.sh"
 source "$here/job_submitter/here.sh"
 source "$project/venv/environment.sh"
 
-left_out='' exclude='' # whether bad nodes are left out, and what the user excludes
-room_refusal=''        # why Slurm takes no more of the user's jobs
+bad_nodes_excluded='' users_exclude='' # whether bad nodes are excluded; the user's own --exclude
+room_refusal=''                        # why Slurm takes no more of the user's jobs
 
 main() {
   local silent='' commit environment
@@ -75,10 +75,10 @@ main() {
   options::parse "$@"
   [[ -z ${options_value[json]:-} || -z ${options_value[dry_run]:-} ]] || common::die_usage "--json and --dry-run contradict each other: a dry run has no job"
 
-  # All that can be wrong is looked at before anything is written.
+  # Check everything before anything is written.
   dotenv::each "$project/.env" secrets::take_setting
   options::check_environment
-  # What not every submission needs is read where it is used: reading it takes a tenth of the time of all.
+  # Files that few submissions need are sourced where they are used, because sourcing takes a tenth of the time of a submission.
   if [[ ${options_value[backend]:-${HPC_BACKEND:-slurm}} == sky ]]; then
     source "$here/job_submitter/sky.sh"
     exec {commit}< <(snapshot::commit "$project")
@@ -91,66 +91,74 @@ main() {
     source "$here/lib/findings.sh"
     preflight::begin
   fi
+  # These run while Slurm is asked: requirements are hashed, and git examines all files.
   if [[ -z ${options_value[no_snapshot]:-}${options_value[dry_run]:-} ]]; then snapshot::begin "$project"; fi
-  exec {environment}< <(environment::find "$project" 2>/dev/null) # hashes what is required
-  exec {commit}< <(snapshot::commit "$project")                   # git looks at all files: meanwhile Slurm is asked
+  exec {environment}< <(environment::find "$project" 2>/dev/null)
+  exec {commit}< <(snapshot::commit "$project")
   site::query silent || true
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   site::check "${!options_kind[@]}"
   isc::read "$here" "$project"
   options::complete site
   job_submitter::refuse_options_of_clouds
-  if here::is_wanted; then
-    here::take
-  elif [[ -z ${options_value[no_preflight]} ]]; then
-    limits::check_options
-  fi
-  submission::read_experiments "$project"
-  request::find_sweep
-  request::resolve
-  if here::is_wanted; then
-    here::check
-  elif [[ -z ${options_value[no_preflight]} ]]; then
-    limits::check_request
-  fi
-  submission::choose_folders "$project"
-  job_submitter::choose_environment "$environment"
-  submission::check_modules
-  if ! here::is_wanted; then job_submitter::leave_out_bad_nodes; fi
-  data::check
-  tasks::count
-  tasks::choose_array_size
-  tasks::take_all
-  tasks::divide
-  if here::is_wanted; then
-    : # Slurm has been asked for the allocation
-  elif [[ -n $silent ]]; then
-    [[ -n ${options_value[dry_run]} ]] || common::die "$silent"
-    common::note "note: the request is not compared with the cluster. $silent"
-  elif [[ -n ${options_value[no_preflight]} ]]; then
-    common::note 'note: the request is not compared with the cluster (--no-preflight)'
-  else
-    preflight::check
-    job_submitter::ask_slurm
-  fi
+  # From here on fact[here], which here::take sets, says that the run goes into an allocation and not into the queue.
+  if here::is_wanted; then here::take; fi
+  job_submitter::resolve "$environment"
+  job_submitter::compare_with_cluster "$silent"
 
   if [[ -n ${options_value[dry_run]} ]]; then
-    if [[ -n $tasks_left ]]; then job_submitter::say_left; fi
+    if [[ -n $tasks_first_unsent ]]; then job_submitter::report_unsent; fi
     if [[ -n ${options_value[only_missing]} ]]; then common::note 'note: what is missing is looked up when it is sent: this is all'; fi
     job_submitter::for_each_job job_submitter::show
     return
   fi
   if [[ -n ${options_value[confirm]} ]]; then job_submitter::confirm; fi
   if [[ -z ${options_value[pack_in_job]} ]] && staging::is_wanted; then
-    source "$here/lib/packing.sh" # here, as most submissions need it not
+    source "$here/lib/packing.sh"
     staging::prepare
   fi
   submission::write "$project" "$commit"
-  if here::is_wanted; then
-    here::run
-    return
+  if [[ -n ${fact[here]:-} ]]; then here::run; else job_submitter::send; fi
+}
+
+# job_submitter::resolve DESCRIPTOR   Turns the options into the facts and the tasks of the run. DESCRIPTOR: as for choose_environment.
+job_submitter::resolve() {
+  local checks_limits=1
+  if [[ -n ${fact[here]:-}${options_value[no_preflight]} ]]; then checks_limits=''; fi
+  if [[ -n $checks_limits ]]; then limits::check_options; fi
+  submission::read_experiments "$project"
+  request::find_sweep
+  request::resolve
+  if [[ -n ${fact[here]:-} ]]; then here::check; fi
+  if [[ -n $checks_limits ]]; then limits::check_request; fi
+  submission::choose_folders "$project"
+  job_submitter::choose_environment "$1"
+  submission::check_modules
+  if [[ -z ${fact[here]:-} ]]; then job_submitter::exclude_bad_nodes; fi
+  data::check
+  tasks::count
+  tasks::choose_array_size
+  tasks::take_all
+  tasks::divide
+}
+
+# job_submitter::compare_with_cluster SILENT   SILENT: why Slurm did not answer, if it did not.
+job_submitter::compare_with_cluster() {
+  if [[ -n ${fact[here]:-} ]]; then return; fi # here::check has compared it with the allocation
+  if [[ -n $1 ]]; then
+    [[ -n ${options_value[dry_run]} ]] || common::die "$1"
+    common::note "note: the request is not compared with the cluster. $1"
+  elif [[ -n ${options_value[no_preflight]} ]]; then
+    common::note 'note: the request is not compared with the cluster (--no-preflight)'
+  else
+    preflight::check
+    job_submitter::ask_slurm
   fi
-  job_submitter::for_each_job run::send || true # what Slurm takes no more is said below
+}
+
+# job_submitter::send   Sends the jobs of the run directory to the queue. Status 1 if Slurm has not taken all tasks.
+job_submitter::send() {
+  job_submitter::for_each_job run::send || true # job_submitter::report says which tasks Slurm has not taken
   run::record
   job_submitter::report
   pruning::prune "${fact[run_directory]%/*}" || true
@@ -158,7 +166,7 @@ main() {
     source "$here/lib/follow.sh"
     follow::jobs "${fact[run_directory]}" "${#tasks_to_send[@]}" "${run_jobs[@]}"
   fi
-  [[ -z $tasks_left ]]
+  [[ -z $tasks_first_unsent ]]
 }
 
 # A job runs in a copy of the project; what it submits is the project.
@@ -169,7 +177,7 @@ job_submitter::leave_snapshot() {
   exec bash "${fact[project_directory]}/hpc/job_submitter.sh" "$@"
 }
 
-# Of an option that is none here.
+# Called for an option that does not exist: fills options_instead with the names of sbatch (options.sh).
 job_submitter::name_sbatch_options() {
   source "$here/job_submitter/sbatch_names.sh"
   sbatch_names::define
@@ -182,7 +190,7 @@ job_submitter::refuse_options_of_clouds() {
   done
 }
 
-# Inside a job its variables, and ours, would bind the new job to the old one's CPUs, ranks and folders.
+# The variables of an enclosing job, and those of the kit in it, would bind the new job to that job's CPUs, ranks and folders.
 job_submitter::leave_enclosing_job() {
   here::take_enclosing_job
   site::take_sbatch_defaults
@@ -199,8 +207,8 @@ job_submitter::choose_environment() {
     if [[ -z ${options_value[no_preflight]} ]]; then container::ask "$project"; fi
     return
   fi
-  container::refuse_options_of_it
-  LC_ALL=C IFS= read -r -d '' found <&"$1" || true # all of it
+  container::refuse_options
+  LC_ALL=C IFS= read -r -d '' found <&"$1" || true # there is no NUL: it reads up to the end
   fact[environment]=${options_value[environment]:-${found%$'\n'}}
   if [[ ${fact[environment]} == [!/]* ]]; then fact[environment]=$PWD/${fact[environment]}; fi
   [[ -n ${fact[environment]} ]] ||
@@ -217,7 +225,7 @@ job_submitter::whose_environment() {
 }
 
 # Nodes named in --nodelist are never excluded.
-job_submitter::leave_out_bad_nodes() {
+job_submitter::exclude_bad_nodes() {
   local -a bad=()
   bad_nodes::list bad "${fact[cluster]}"
   if ((${#bad[@]} == 0)); then return; fi
@@ -226,8 +234,8 @@ job_submitter::leave_out_bad_nodes() {
     return
   fi
   common::warn "left out, as your jobs have failed there twice within a day: ${bad[*]}; see  bash hpc/experiments.sh nodes"
-  left_out=1 exclude=${options_value[exclude]}
-  printf -v 'options_value[exclude]' '%s,' ${exclude:+"$exclude"} "${bad[@]}"
+  bad_nodes_excluded=1 users_exclude=${options_value[exclude]}
+  printf -v 'options_value[exclude]' '%s,' ${users_exclude:+"$users_exclude"} "${bad[@]}"
   options_value[exclude]=${options_value[exclude]%,}
 }
 
@@ -239,32 +247,33 @@ job_submitter::confirm() {
   [[ $answer == [yY]* ]] || common::die "not submitted"
 }
 
-# Bad nodes are not left out where no others can run the job, or only some that are away. Without what the jobs wait for: that is not there yet. The kit's link in the run directory neither.
+# Asks Slurm whether it would take each kind of job. If it would refuse the job without the bad nodes, they are not excluded. The jobs are
+# tested without --dependency on each other, because those jobs do not exist yet.
 job_submitter::ask_slurm() {
   local -a job_argv=()
   request::sbatch_argv job_argv "${tasks_lists[0]}" 0
-  if [[ -n $left_out ]] && ! (preflight_all=() && preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}") 2>/dev/null; then
+  if [[ -n $bad_nodes_excluded ]] && ! (preflight_all=() && preflight::ask_slurm "${job_argv[@]}") 2>/dev/null; then
     common::warn 'without these nodes Slurm would refuse the job: they are not left out'
-    options_value[exclude]=$exclude
+    options_value[exclude]=$users_exclude
     request::sbatch_argv job_argv "${tasks_lists[0]}" 0
   fi
   if ((fact[tasks] == 1)); then
-    preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
+    preflight::ask_slurm "${job_argv[@]}"
   else
     job_submitter::find_room 0 || preflight::die "$?" "$room_refusal" "${job_argv[@]}"
   fi
   if [[ -n ${fact[cycles]:-} ]]; then
     request::cycle_argv job_argv "${tasks_lists[0]}" 0
-    preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
+    preflight::ask_slurm "${job_argv[@]}"
   fi
   if [[ -n ${options_value[pack_in_job]} ]]; then
     request::pack_argv job_argv
-    preflight::ask_slurm "${job_argv[@]/#"${fact[run_directory]}/kit"/"$project"}"
+    preflight::ask_slurm "${job_argv[@]}"
   fi
 }
 
-# job_submitter::find_room ARRAY   Where Slurm takes only some of the tasks of this array now, the others are not sent. With cycles
-# each task is two jobs; one job more packs. Status 1 where it takes none, 2 where it does not answer.
+# job_submitter::find_room ARRAY   If Slurm takes only some tasks of this array now, the others are not sent. With --rapid-cycle each
+# task is two jobs; --pack-in-job is one more job. Status 1 if it takes none, 2 if it does not answer.
 job_submitter::find_room() {
   local -i number before=0 room=0 each=1 more=0
   if [[ -n ${fact[cycles]:-} ]]; then each=2; fi
@@ -276,10 +285,10 @@ job_submitter::find_room() {
   tasks::divide
 }
 
-# job_submitter::for_each_job COMMAND   Calls COMMAND VARIABLE NAME OFFSET ARGV... for the jobs of this submission, in their order: each
-# waits for those before it that are not of the same name, by the id in VARIABLE.
+# job_submitter::for_each_job COMMAND   Calls COMMAND VARIABLE NAME OFFSET ARGV... for each job of this submission, in order. COMMAND sets
+# VARIABLE to the job's id, which later jobs of another NAME (pack, cycle, train) depend on.
 job_submitter::for_each_job() {
-  if here::is_wanted; then
+  if [[ -n ${fact[here]:-} ]]; then
     here::show
     return
   fi
@@ -293,15 +302,15 @@ job_submitter::for_each_job() {
     first=("afterok:$id")
   fi
   for ((number = 0; number < ${#tasks_lists[@]}; number++)); do
-    # The first is asked for already; how many of the others there is room for is known when those before it are queued.
+    # job_submitter::ask_slurm has asked for the first array. The room for another depends on the arrays that are queued already.
     if ((number > 0)) && [[ $command == run::send && -z ${options_value[no_preflight]} ]]; then job_submitter::find_room "$number" || true; fi
     list=${tasks_lists[number]} offset=${tasks_offsets[number]} dependencies=("${first[@]}")
-    # Arrays at the same time would each have as many tasks running.
+    # --max-parallel limits each array, so the arrays must run one after the other.
     if ((number > 0)) && [[ -n ${options_value[max_parallel]} ]]; then dependencies+=("afterany:$id"); fi
     if [[ -n ${fact[cycles]:-} ]]; then
       request::cycle_argv job_argv "$list" "$offset" "${dependencies[@]}"
       "$command" id cycle "$offset" "${job_argv[@]}" || return
-      # Of an array, each task waits for its own.
+      # aftercorr: each task of an array waits only for its own cycles.
       dependencies+=("$( ((fact[tasks] > 1)) && echo aftercorr || echo afterok):$id")
     fi
     request::sbatch_argv job_argv "$list" "$offset" "${dependencies[@]}"
@@ -312,7 +321,7 @@ job_submitter::for_each_job() {
 job_submitter::show() {
   local -a argv=("${@:4}")
   printf '%s\n' "${argv[*]@Q}"
-  printf -v "$1" '%s' "${2^^}_JOB" # its id, when it has one
+  printf -v "$1" '%s' "${2^^}_JOB" # stands for the id that the job will get
 }
 
 job_submitter::report() {
@@ -322,13 +331,13 @@ job_submitter::report() {
   common::note "job ${run_jobs[*]} (${fact[job_name]}): $what${fact[nodes]} x ${fact[processes_per_node]} processes; $run"
   if [[ -n ${run_others[pack]:-} ]]; then common::note "job ${run_others[pack]} packs the data first; its log: $run/pack_log.txt"; fi
   if [[ -n ${run_others[cycle]:-} ]]; then common::note "job ${run_others[cycle]} runs ${fact[cycles]} cycles of ${fact[cycle_seconds]} s first, in the same log; to end both:  scancel ${run_others[cycle]} ${run_jobs[*]}"; fi
-  if [[ -n $run_refused ]]; then tasks_left=$((${tasks_offsets[${#run_jobs[@]}]} + 1)) room_refusal=$run_refused; fi
-  if [[ -n $tasks_left ]]; then job_submitter::say_left; fi
+  if [[ -n $run_refused ]]; then tasks_first_unsent=$((${tasks_offsets[${#run_jobs[@]}]} + 1)) room_refusal=$run_refused; fi
+  if [[ -n $tasks_first_unsent ]]; then job_submitter::report_unsent; fi
   run::print_jobs "${options_value[json]}" "${run_jobs[@]}"
 }
 
-job_submitter::say_left() {
-  common::print_error "Slurm takes no more of your jobs: $room_refusal. Tasks from $tasks_left on are not sent: later, with --exp-name ${fact[exp_name]@Q} --only-missing"
+job_submitter::report_unsent() {
+  common::print_error "Slurm takes no more of your jobs: $room_refusal. Tasks from $tasks_first_unsent on are not sent: later, with --exp-name ${fact[exp_name]@Q} --only-missing"
 }
 
 main "$@"

@@ -120,7 +120,8 @@ class Checkpoints:
             for optimizer in self._state.optimizers.values()
         ]
         self._step: int | None = None  # Step of the newest checkpoint that is known to be complete.
-        self._milestone = False
+        self._saved = True  # Whether the last save succeeded; also if there was none.
+        self._milestone = False  # Whether the checkpoint of `_step` is one.
         self._progress = False  # Whether a checkpoint was saved since the start.
         self._bad: set[str] = set()  # Found invalid at the start. Removed once there is a new checkpoint.
         self._kept: dict[str, bool] = {}  # Whether a copy in the mirror is a milestone.
@@ -150,8 +151,6 @@ class Checkpoints:
             self._thread.join()
             self._thread = None
         return self._saved
-
-    _saved = True
 
     def is_saving(self) -> bool:
         """Whether the last save is still running. Ranks may see its end at different times."""

@@ -67,17 +67,17 @@ class Interruption:
     a launcher that terminates the last ranks would otherwise turn their status into a failure.
     """
 
-    def __init__(self, environment: JobEnvironment, asked: Iterable[notices.Source] | None = None) -> None:
+    def __init__(self, environment: JobEnvironment, sources: Iterable[notices.Source] | None = None) -> None:
         """Start watching.
 
         Args:
             environment: names the stop file, the heartbeat file and the clouds whose notices are polled.
-            asked: sources of notices instead of those of the environment, for tests.
+            sources: of notices, instead of those of the environment's clouds; for tests.
         """
         self.reason: str | None = None
         """Why to stop: the notice that the first rank saw. None until the ranks have agreed."""
         self.heartbeat = Heartbeat(environment)
-        """Beats with `agreed` and `alive`. Its `patience` is for code that can call neither, as a compilation."""
+        """Beats with `agreed` and `alive`. Its `patience` is for code that can call neither, such as a compilation."""
         self._environment = environment
         self._notice: str | None = None
         self._step = 0
@@ -86,7 +86,7 @@ class Interruption:
         self._stop_at = sys.maxsize
         self._counted = False
         self._answered, self._ended, self._wake = threading.Event(), threading.Event(), threading.Event()
-        self._lock = threading.Lock()  # Between this rank's step and its promise.
+        self._lock = threading.Lock()  # Guards _step and _bound: a rank must not pass the boundary that it promises.
         self._store: Any = None
         if environment.several:
             self._store = dist.PrefixStore(f"interruption {next(_serial)}", default_store())  # type: ignore[attr-defined]
@@ -97,12 +97,12 @@ class Interruption:
         self.heartbeat.beat()
         self._threads = [threading.Thread(target=self._watch, name="interruption", daemon=True)]
         if environment.local_rank == 0:  # One rank per node polls for the node's notices.
-            if asked is None:
+            if sources is None:
                 clouds = environment.spot_notices
-                asked = notices.sources(notices.detect() if clouds is None else clouds)
-            asked = list(asked)
-            if asked:
-                arguments = (asked, self._on_notice, self._ended)
+                sources = notices.sources(notices.detect() if clouds is None else clouds)
+            sources = list(sources)
+            if sources:
+                arguments = (sources, self._on_notice, self._ended)
                 self._threads.append(threading.Thread(target=notices.poll, args=arguments, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -126,7 +126,7 @@ class Interruption:
         if self._step < bound:
             return False
         if not self._answered.wait(AGREEMENT_SECONDS) or self.reason is None:
-            raise InterruptionError(f"told to stop ({self._notice}), and no answer from all ranks: is one gone?")
+            raise InterruptionError(f"asked to stop ({self._notice}), and no answer from all ranks: is one gone?")
         return self._step >= self._stop_at
 
     def alive(self) -> None:
@@ -189,7 +189,7 @@ class Interruption:
                     self.heartbeat.beat()
                 if self._notice is None and self._stop_file_is_there():
                     self._notice = f"the stop file {self._environment.stop_file}"
-                if self._store is not None and not self._answered.is_set() and self._told_to_stop():
+                if self._store is not None and not self._answered.is_set() and self._has_notice():
                     self._agree()
                 self._wake.wait(seconds)
                 self._wake.clear()
@@ -199,7 +199,7 @@ class Interruption:
         finally:
             self._answered.set()
 
-    def _told_to_stop(self) -> bool:
+    def _has_notice(self) -> bool:
         """Whether this rank has a notice, which it then passes on, or another rank has one."""
         if self._notice is not None:
             self._store.compare_set("notice", "", self._notice)

@@ -325,8 +325,8 @@ class _Training:
     def _divergence(self, metrics: dict[str, float], epoch: int) -> str | None:
         if all(map(math.isfinite, metrics.values())):
             return None
-        told = ", ".join(f"{name} {value}" for name, value in metrics.items() if not math.isfinite(value))
-        return f"{told} in epoch {epoch}: try a --learning-rate below {self.config.learning_rate}"
+        diverged = ", ".join(f"{name} {value}" for name, value in metrics.items() if not math.isfinite(value))
+        return f"{diverged} in epoch {epoch}: try a --learning-rate below {self.config.learning_rate}"
 
     def _finish(self, totals: dict[str, torch.Tensor], metrics: dict[str, float]) -> None:
         state = whole_state(self.model, frozen=self.task.saves_frozen)

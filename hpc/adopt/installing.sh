@@ -121,7 +121,7 @@ installing::decide() {
   done
   installing::say_new
   while IFS= read -r path; do
-    if [[ -n $path && -z ${installing_manifest[$path]:-} ]]; then installing::let_go "$path"; fi
+    if [[ -n $path && -z ${installing_manifest[$path]:-} ]]; then installing::retire "$path"; fi
   done < <(printf '%s\n' "${!installing_put[@]}" | LC_ALL=C sort)
 }
 
@@ -178,9 +178,9 @@ installing::write() {
   installing::say "$3" "${4:-$2}"
 }
 
-# installing::let_go PATH   Handles a file that was installed before and that the kit no longer has, or whose new version the user has
+# installing::retire PATH   Handles a file that was installed before and that the kit no longer has, or whose new version the user has
 # merged.
-installing::let_go() {
+installing::retire() {
   local -r path=$1 put=${installing_put[$1]} there=${installing_there[$1]:-}
   local -r home=${installing_homes[${path##*/}]:-}
   local why="the kit does not have it any more"

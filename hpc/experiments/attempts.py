@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from files import changed, names_in, read
 
-FORMERLY = {"deaf": "ignored_stop"}  # causes in the files of earlier runs
+OLD_NAMES = {"deaf": "ignored_stop"}  # causes in the files of earlier runs
 
 
 class NodeUsage(NamedTuple):
@@ -67,7 +67,7 @@ class Attempt:
     @functools.cached_property
     def cause(self):
         cause = self._line("cause")
-        return FORMERLY.get(cause, cause)
+        return OLD_NAMES.get(cause, cause)
 
     @property
     def ending(self):

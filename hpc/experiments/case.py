@@ -40,8 +40,8 @@ def node_of(path):
 
 def attempts_part(text, number):
     """Return the part of the log since the attempt began."""
-    begun = [match.start() for match in re.finditer(rf"^== (?:job \d+, )?attempt {number}\b", text, re.MULTILINE)]
-    return text[begun[0] :] if begun else text
+    starts = [match.start() for match in re.finditer(rf"^== (?:job \d+, )?attempt {number}\b", text, re.MULTILINE)]
+    return text[starts[0] :] if starts else text
 
 
 class Case:
@@ -139,16 +139,16 @@ class Case:
         self.chain = failures.first(self.text)
         # A program that starts its own ranks mixes their lines and has one status for all.
         is_mixed = self.rank is None or self.run.facts.get("launcher") not in ("torchrun", "srun")
-        table = failures.told_by_launcher(self.text) if is_mixed and self.cause.startswith("failed") else None
+        table = failures.reported_by_launcher(self.text) if is_mixed and self.cause.startswith("failed") else None
         if table:
             rank, node, self.status = table
             self.rank = rank or self.rank
             self.node = self.node or (None if node == "localhost" else node)
             self.cause = f"failed {self.status} - -"
         is_other = bool(table) and bool(self.chain) and self.chain[-1].rank not in (None, self.rank)
-        if self.chain and self.chain[-1].is_taken_along and (self.status in CRASHED or is_other):
+        if self.chain and self.chain[-1].is_consequence and (self.status in CRASHED or is_other):
             self.chain = []
-        if self.status not in CRASHED and (not self.chain or self.chain[-1].is_taken_along):
+        if self.status not in CRASHED and (not self.chain or self.chain[-1].is_consequence):
             self.look_at_others()
         if is_mixed and self.chain and self.chain[-1].rank:
             self.rank = self.chain[-1].rank
@@ -159,7 +159,7 @@ class Case:
         for path in rank_files(self.task) if self.own_log else []:
             text = attempts_part(tail(path, SPOKEN), self.attempt.number) if path != self.own_log else ""
             chain = failures.first(text)
-            if chain and not chain[-1].is_taken_along:
+            if chain and not chain[-1].is_consequence:
                 place = self.log.find(chain[-1].text.partition("\n")[0])
                 found.append((place if place >= 0 else len(self.log), path, chain))
         if found:
@@ -181,22 +181,22 @@ class Case:
     @property
     def has_own_exception(self):
         """Whether an exception is known that another rank did not cause."""
-        return bool(self.chain) and not self.chain[-1].is_taken_along
+        return bool(self.chain) and not self.chain[-1].is_consequence
 
     def evidence(self):
         """Return texts to search for messages, the most specific first."""
-        told = failures.telling(self.chain)
-        own = [raised.text for raised in told]
+        relevant = failures.by_relevance(self.chain)
+        own = [raised.text for raised in relevant]
         if self.has_own_exception:
-            return own + [self.lines] * told[0].says_little
+            return own + [self.lines] * relevant[0].names_no_reason
         return [self.lines, *own]
 
     @functools.cached_property
     def file(self):
         """The file that the failure is about, if an exception or a line with the same message names it."""
-        told = [raised for raised in failures.telling(self.chain) if not raised.is_wrapper]
-        texts = [raised.text for raised in told]
-        words = [raised.message.partition("\n")[0].strip() for raised in told if len(raised.message) > 20]
+        relevant = [raised for raised in failures.by_relevance(self.chain) if not raised.is_wrapper]
+        texts = [raised.text for raised in relevant]
+        words = [raised.message.partition("\n")[0].strip() for raised in relevant if len(raised.message) > 20]
         texts += [line for line in self.text[-SPOKEN:].split("\n") if any(word in line for word in words)]
         for found in PATH.finditer("\n".join(texts)):
             path = (found["quoted"] or found["bare"]).rstrip(".:]")

@@ -27,7 +27,7 @@ _WITHIN = re.compile(r"terminated with the following error|Original Traceback|Or
 _ORIGINAL = "Original "
 _WRAPPER = re.compile(r"Caught \w+ in |ProcessRaisedException|RemoteTraceback|RayTaskError|CheckpointException ranks")
 # Exceptions that say only that something failed, not what.
-_SAYS_LITTLE = re.compile(
+_NAMES_NO_REASON = re.compile(
     r"(?:\w+\.)*(?:DatasetGeneration|\w*Job|\w*Task)Error(?:: [^:\n]*)?\Z"
     r"|[\w.]+: (?:[A-Z_]+: )?(?:Failed to|(?:An )?[Ee]rror (?:occurred )?(?:in|while|when|during)"
     r"|One or more \w+ failed)[^:\n]*\Z"
@@ -42,7 +42,7 @@ _OTHER = re.compile(
 )
 _IGNORED = re.compile(r"Exception ignored|Exception in thread|Error in atexit|^Exception in thread")
 # Exceptions of a rank because another rank died or is late, and of a launcher because its program failed.
-_TAKEN_ALONG = re.compile(
+_CONSEQUENCE = re.compile(
     r"Connection (?:closed by (?:remote )?peer|reset by peer)|[Bb]roken pipe|remote process (?:has )?exited"
     r"|ncclRemoteError|NCCL communicator was aborted|Timed out waiting \d+ms|wait timeout after|Socket Timeout"
     r"|store->get|got 0 bytes|Watchdog caught|client socket has|process group has been|Horovod has been shut down"
@@ -80,9 +80,9 @@ class Raised(NamedTuple):
         return f"{self.kind}: {self.message}" if self.message else self.kind
 
     @property
-    def is_taken_along(self):
+    def is_consequence(self):
         """Whether it only says that something else failed."""
-        return bool(_TAKEN_ALONG.search(self.text))
+        return bool(_CONSEQUENCE.search(self.text))
 
     @property
     def is_wrapper(self):
@@ -90,16 +90,16 @@ class Raised(NamedTuple):
         return bool(_WRAPPER.search(self.text))
 
     @property
-    def says_little(self):
+    def names_no_reason(self):
         """Whether it names no reason, so that the exception before it must."""
-        return bool(_SAYS_LITTLE.match(self.text.strip()))
+        return bool(_NAMES_NO_REASON.match(self.text.strip()))
 
     @property
     def headline(self):
         """In one line."""
         lines = [line.strip() for line in self.message.splitlines() if line.strip()]
-        told = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
-        return (f"{self.kind}: {told}" if told else self.kind)[:300]
+        reason = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+        return (f"{self.kind}: {reason}" if reason else self.kind)[:300]
 
 
 def first(text):
@@ -107,15 +107,15 @@ def first(text):
     last = {}
     for prefix, chain in _chains(text):
         # Lines without a prefix may be of any rank: an exception that another rank caused must not hide an earlier one.
-        if prefix not in last or not chain[-1].is_taken_along or last[prefix][-1].is_taken_along:
+        if prefix not in last or not chain[-1].is_consequence or last[prefix][-1].is_consequence:
             last[prefix] = chain
-    return min(last.values(), key=lambda chain: (chain[-1].is_taken_along, chain[0].begin), default=[])
+    return min(last.values(), key=lambda chain: (chain[-1].is_consequence, chain[0].begin), default=[])
 
 
-def telling(chain):
+def by_relevance(chain):
     """Return the exceptions of a chain, the last first; those that name no reason come at the end."""
     last_first = chain[::-1]
-    return sorted(last_first, key=lambda raised: raised.says_little)
+    return sorted(last_first, key=lambda raised: raised.names_no_reason)
 
 
 def own_frame(chain, source):
@@ -147,7 +147,7 @@ def is_own(file, source):
     return file.startswith(source + "/") or not _FOREIGN.search(file)
 
 
-def told_by_launcher(text):
+def reported_by_launcher(text):
     """Return (rank, node, status) from torchrun's table or a launcher's first line, with None for what it lacks."""
     at = text.rfind("Root Cause (first observed failure)")
     found = re.match(_TABLE, text[at : at + 2000]) if at >= 0 else None

@@ -51,7 +51,7 @@ def progress_of(text):
     return max(others, key=lambda entry: entry[2] or 0) if others else None
 
 
-def begins_anew(text, progress):
+def starts_over(text, progress):
     """Whether this counter was higher before, so that its total is not the whole training."""
     what, _, whole = progress
     seen = [done for name, done, of in counts(text) if of == whole and (name == "epoch") == (what == "epoch")]

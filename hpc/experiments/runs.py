@@ -68,7 +68,7 @@ class Task:
 
     @functools.cached_property
     def state(self):
-        """One of the states of system 000, or `cancelled`, `stopped` or `suspended`."""
+        """One of the states of job/lib/interruption.sh, or `cancelled`, `stopped` or `suspended`."""
         noted, slurm = self.noted, self.run.slurm
         if noted == "completed":
             return noted
@@ -180,7 +180,7 @@ class Run:
         return self.facts.get("job_name", "")
 
     @functools.cached_property
-    def begins_anew(self):
+    def is_fresh(self):
         """Whether it does not continue from the checkpoints of earlier runs."""
         if "resume" in self.facts:
             return not self.facts["resume"]

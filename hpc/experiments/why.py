@@ -14,7 +14,7 @@ import failures
 from case import Case, attempts_part, rank_files
 from files import read, tail
 from finding import find, the_task
-from progress import begins_anew, progress_of
+from progress import progress_of, starts_over
 from slurm import Slurm, duration, seconds_of
 from why_exceptions import ABOVE, BY_KIND, IMPORT, PLACES
 from why_messages import SAID
@@ -77,11 +77,11 @@ def waiting(case, who):
     if not waited or len(others) > len(waited):  # the first rank that gave up may have ended the others
         return {"waited": f" ({who})", "late": "R"}
     late = others or [rank for rank, number in waited.items() if number < max(waited.values())]
-    told = f"; ranks that waited: {', '.join(waited)}"
+    words = f"; ranks that waited: {', '.join(waited)}"
     if late:
         case.own_log = os.path.join(case.task.folder, f"rank_{late[0]}.txt")
-        told += f"; that {'did not arrive' if others else 'were behind'}: {', '.join(late)}"
-    return {"waited": told, "late": late[0] if late else "R"}
+        words += f"; that {'did not arrive' if others else 'were behind'}: {', '.join(late)}"
+    return {"waited": words, "late": late[0] if late else "R"}
 
 
 def first_of(nodes):
@@ -107,16 +107,16 @@ def pace(case):
     if not progress or not progress[1]:
         return "; how fast it was is not known, as its log has no 'epoch 3/20'", duration(2 * limit)
     what, done, whole = progress
-    if whole and begins_anew(text, progress):
+    if whole and starts_over(text, progress):
         return f"; how fast it was is not known, as its {what} of {whole} starts over", duration(2 * limit)
     if not whole:
         each = duration(elapsed / done)
         return f"; {what} {done:g} was reached in {duration(elapsed)}, so {each} each", duration(2 * limit)
     needed = elapsed * whole / done
-    told = (
+    words = (
         f"; {what} {done:g} of {whole} was reached in {duration(elapsed)}, so the whole needs about {duration(needed)}"
     )
-    return told, duration(-(-needed * 1.2 // 60) * 60)
+    return words, duration(-(-needed * 1.2 // 60) * 60)
 
 
 def judge(case):
@@ -142,7 +142,7 @@ def judge(case):
                 return filled(rule, {**known, **tidy(rule, found)})
     if case.chain:
         kind = by_kind(case) if case.has_own_exception else EXCEPTION
-        return filled(kind, {**known, "error": failures.telling(case.chain)[0].headline})
+        return filled(kind, {**known, "error": failures.by_relevance(case.chain)[0].headline})
     for rule in OTHERWISE:
         if re.search(rule.cause, case.cause):
             return filled(rule, known)
@@ -219,25 +219,25 @@ def describe(run, task):
     if task.state == "completed":
         ends = [attempt.cause or "lost" for attempt in task.attempts[:-1]]
         times = collections.Counter(KINDS.get(end, end) for end in ends)
-        told = ", ".join(f"{count} {kind}" for kind, count in times.items())
-        told = f", interrupted {len(ends)} time{'s' * (len(ends) > 1)}: {told}" if times else ""
-        told = f"it has finished, in {duration(task.elapsed)}{told}"
+        kinds = ", ".join(f"{count} {kind}" for kind, count in times.items())
+        interrupted = f", interrupted {len(ends)} time{'s' * (len(ends) > 1)}: {kinds}" if times else ""
+        sentence = f"it has finished, in {duration(task.elapsed)}{interrupted}"
         if task.unconnected:
-            return "unconnected", f"{told}, but {task.unconnected[0]}", task.unconnected[1], Case(run, task)
-        return "finished", told, None, None
+            return "unconnected", f"{sentence}, but {task.unconnected[0]}", task.unconnected[1], Case(run, task)
+        return "finished", sentence, None, None
     if task.state in ("running", "suspended"):
         last = task.attempts[-1] if task.attempts else None
-        told = f"attempt {last.number} on {last.nodes}" if last else "it is starting"
+        sentence = f"attempt {last.number} on {last.nodes}" if last else "it is starting"
         if task.progress:
             what, done, whole = task.progress
-            told += f", {what} {done:g}" + (f" of {whole}" if whole else "")
+            sentence += f", {what} {done:g}" + (f" of {whole}" if whole else "")
         if last and last.beat:
-            told += f", the last beat {duration(time.time() - last.beat)} ago"
+            sentence += f", the last beat {duration(time.time() - last.beat)} ago"
         if live and live.left not in ("INVALID", "UNLIMITED"):
-            told += f", {live.left} left"
+            sentence += f", {live.left} left"
         if task.state == "suspended":
-            told = f"Slurm has suspended it (for a job of higher priority, or by an administrator): {told}"
-        return task.state, told, None, None
+            sentence = f"Slurm has suspended it (for a job of higher priority, or by an administrator): {sentence}"
+        return task.state, sentence, None, None
     if task.state in ("enqueued", "paused") and (live or run.slurm.silence):
         waits = "it waits to go on" + (f", after: {before}" if before else "") if task.attempts else "it waits"
         if live and live.state == "PENDING":
@@ -245,8 +245,8 @@ def describe(run, task):
         return task.state, waits, None, None
     case = Case(run, task)
     if task.state == "stopped":
-        told = f"it has saved and stopped, as experiments.sh stop asked, after {duration(task.elapsed)}"
-        return "stopped", told, fields(case)["again"], None
+        sentence = f"it has saved and stopped, as experiments.sh stop asked, after {duration(task.elapsed)}"
+        return "stopped", sentence, fields(case)["again"], None
     if task.state == "cancelled" and re.match(r"(?:lost|not_started) (?!\w*FAIL|OUT_OF|TIMEOUT|PREEMPTED)", case.cause):
         when = f"while it waited to go on, after: {before}" if task.attempts else "before it began"
         return "cancelled", f"it was taken out of the queue {when}", fields(case)["again"], None
@@ -280,13 +280,13 @@ def ending_of(case):
 
 def raised_text(case):
     """Return the exception, its place in the program, and its cause."""
-    told = case.chain[-1].headline
+    words = case.chain[-1].headline
     place = failures.own_frame(case.chain, case.run.facts.get("source_dir", "-"))
     if place:
         file, line, function = place
-        told += f" ({file}, line {line}{f', in {function}' if function else ''})"
+        words += f" ({file}, line {line}{f', in {function}' if function else ''})"
     before = [raised for raised in case.chain[:-1] if not raised.is_wrapper and raised.text != case.chain[-1].text]
-    return told + (f", after {before[-1].headline}" if before else "")
+    return words + (f", after {before[-1].headline}" if before else "")
 
 
 def account(run, task):

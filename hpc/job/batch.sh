@@ -3,7 +3,7 @@
 #
 # The batch script. Slurm runs it on the job's head node, once for each attempt. It chooses where the ranks
 # meet, prepares each node's disk (keep_node.sh), starts node.sh on all nodes in one step, and waits. It
-# exits with the status of the first rank that failed, or restarts the job (interruption.sh).
+# exits with the status of the first rank that failed, or restarts the job (restart.sh).
 # Task T of the run is index T of the array, or T - N. The job of --rapid-cycle makes several attempts, and interrupts each.
 # With --here it runs in a step on the first node of an allocation that the user holds (lib/allocation.sh), and restarts the job itself.
 # Slurm runs a copy of this file; it finds the rest of the kit through the run directory.
@@ -81,7 +81,7 @@ main() {
 
 # Runs one attempt, from the choice of a port to the record of the cause; sets `status` and `cause`.
 batch::attempt() {
-  local rendezvous spare='' pause
+  local rendezvous verdict='' pause
   status=0 cause='' ending='' step=''
   ATTEMPT=$(interruption::next_attempt "$task_directory")
   export ATTEMPT
@@ -93,19 +93,19 @@ batch::attempt() {
   rendezvous=$(rendezvous::choose "$ATTEMPT")
   export MASTER_ADDR=${rendezvous% *} MASTER_PORT=${rendezvous#* }
 
-  trap batch::end_step TERM INT HUP
+  trap batch::handle_end TERM INT HUP
   trap batch::handle_warning USR1
   trap batch::end_hung_step USR2
-  trap batch::end_cycle RTMIN+1 # not HUP: a daemon that nohup started passes on that HUP is ignored
+  trap batch::handle_timer RTMIN+1 # not HUP: a daemon that nohup started passes on that HUP is ignored
   trap batch::end_here RTMIN+2
   if [[ $purpose == here ]]; then
     allocation::watch "$$" "$task_directory" &
     guard=$!
   fi
   keeper::start "$kit" "$run_directory" "$attempt_directory"
-  sweep::take_trial spare "$kit" "$run_directory" "$attempt_directory"
-  if [[ -n $spare ]]; then
-    status=${spare%% *} cause=${spare#* }
+  sweep::take_trial verdict "$kit" "$run_directory" "$attempt_directory"
+  if [[ -n $verdict ]]; then
+    status=${verdict%% *} cause=${verdict#* }
     batch::conclude
     return
   fi
@@ -128,18 +128,22 @@ batch::attempt() {
   done
   batch::stop_watching
 
-  if [[ -r $attempt_directory/failed_rank ]]; then
-    local rank host recorded
-    if read -r rank host recorded <"$attempt_directory/failed_rank" && [[ $recorded =~ ^[1-9][0-9]*$ ]]; then status=$recorded; fi
-    if ((status != interruption_again)); then
-      common::note "the first rank that failed: rank $rank on $host, exit status $status"
-    fi
-  fi
+  batch::take_failed_rank
   cause=$(interruption::cause "$attempt_directory" "$status" "$ending")
-  spare=$(sweep::judge "$attempt_directory" "$cause")
-  if [[ -n $spare ]]; then status=${spare%% *} cause=${spare#* }; fi
+  verdict=$(sweep::judge "$attempt_directory" "$cause")
+  if [[ -n $verdict ]]; then status=${verdict%% *} cause=${verdict#* }; fi
   batch::conclude
   interruption::blame_node "$attempt_directory" "$cause"
+}
+
+# Sets `status` to that of the rank that failed first, which neither torchrun nor srun passes on.
+batch::take_failed_rank() {
+  local rank host recorded
+  if [[ ! -r $attempt_directory/failed_rank ]]; then return; fi
+  if read -r rank host recorded <"$attempt_directory/failed_rank" && [[ $recorded =~ ^[1-9][0-9]*$ ]]; then status=$recorded; fi
+  if ((status != interruption_not_finished)); then
+    common::note "the first rank that failed: rank $rank on $host, exit status $status"
+  fi
 }
 
 # Passes --cpus-per-task again, because since Slurm 22.05 a step does not inherit it. One failure ends the step. A rank that exits
@@ -191,8 +195,9 @@ batch::time_cycle() {
   kill -s RTMIN+1 "$$"
 }
 
-# No `return` here: in a trap it returns the status of the command that the signal interrupted.
-batch::end_cycle() {
+# Handles RTMIN+1. The first means that the cycle is over. The second, or the first after a warning, means that the program did not stop
+# in time. (No `return` here: in a trap it returns the status of the command that the signal interrupted.)
+batch::handle_timer() {
   if [[ $ending != @(cycle|warned) ]]; then
     ending=cycle
     interruption::ask "$attempt_directory"
@@ -246,7 +251,8 @@ batch::handle_warning() {
   fi
 }
 
-batch::end_step() {
+# Handles the signal with which Slurm ends the job, or that a user sends. The ranks get time to save.
+batch::handle_end() {
   common::note "job $SLURM_JOB_ID: asked to end"
   ending=asked_to_end
   if [[ -z $step ]]; then exit 143; fi
@@ -287,7 +293,7 @@ batch::stop_watching() {
   for process in $watcher $timer $limiter $guard; do kill "$process" 2>/dev/null || true; done
 }
 
-# Handles an end before the ranks have ended: the nodes could not be prepared, or Slurm ends the job.
+# Runs if this script ends before it has recorded the cause: the nodes could not be prepared, or Slurm ends the job.
 batch::break_off() {
   local status=$?
   if ((status == 0)); then status=143; fi # a signal ended this script

@@ -44,7 +44,7 @@ rank::note_meetings() {
   export RANK_RECORD=$attempt_directory/ranks/$RANK PYTHONPATH=$kit/hpc/job/hook:$PYTHONPATH
 }
 
-# A line that sets PYTHONPATH itself (env PYTHONPATH=src python …) adds to it instead of replacing it.
+# Changes `words` of main: a line that sets PYTHONPATH itself (env PYTHONPATH=src python …) adds to it instead of replacing it.
 rank::keep_path() {
   local -i i
   if [[ ${words[0]##*/} != env ]]; then return; fi
@@ -91,8 +91,8 @@ rank::cpus() {
   env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
 }
 
-# The first rank to fail is the cause; other ranks fail later because of it. Status 1 if nothing can be written. Signals at the
-# end of a job must not interrupt a command in between.
+# rank::record_failure STATUS   The first rank to fail is the cause; other ranks fail later because of it. `node` is that of main. Status
+# 1 if nothing can be written. Signals at the end of a job must not interrupt a command in between.
 rank::record_failure() {
   local recorded=0
   trap '' TERM INT HUP USR1 USR2

@@ -52,7 +52,8 @@ sweep_trial::record() {
   mv -T -- "$task_directory/command.partial" "$task_directory/command"
 }
 
-# Here the server's command is read for the first time. Its launcher is removed; a launcher that must stay is an error of each rank.
+# Changes `words` of sweep_trial::record. Only now is the server's command known: its launcher is removed; if it must stay, each rank
+# fails with the reason.
 sweep_trial::understand() {
   local -A fact=()
   # shellcheck source=/dev/null

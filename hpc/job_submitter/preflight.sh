@@ -93,11 +93,13 @@ preflight::fit_pack_time() {
 }
 
 # preflight::ask VARIABLE ARGV...   Asks Slurm whether it would take the job; the words after the script do not matter. Status 1: it
-# would refuse the job; 2: it does not answer. VARIABLE becomes the reason.
+# would refuse the job; 2: it does not answer. VARIABLE becomes the reason. The run directory does not exist yet, so the project's own
+# script stands for its copy.
 preflight::ask() {
   local -n preflight_words=$1
+  local -ra preflight_argv=("${@:3}")
   local preflight_status=0
-  preflight_words=$(timeout 60 "$2" --test-only "${@:3}" 2>&1) || preflight_status=$?
+  preflight_words=$(timeout 60 "$2" --test-only "${preflight_argv[@]/#"${fact[run_directory]}/kit"/"${fact[project_directory]}"}" 2>&1) || preflight_status=$?
   if ((preflight_status == 0)); then return; fi
   preflight_words=${preflight_words//sbatch: error: /}
   preflight_words=${preflight_words//$'\n'/; }
@@ -209,7 +211,7 @@ preflight::room() {
     if ((room_most > 0 && room_jobs > room_most)); then room_jobs=room_most; fi
     request::sbatch_argv room_argv "1-$room_jobs" 0
     room_status=0
-    preflight::ask room_answer "${room_argv[@]/#"${fact[run_directory]}/kit"/"${fact[project_directory]}"}" || room_status=$?
+    preflight::ask room_answer "${room_argv[@]}" || room_status=$?
     if ((room_status == 0)); then
       room_low=$room_try
     else

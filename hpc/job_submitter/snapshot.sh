@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Copies the project at submission, so that edits made while the job waits do not change the job. The copy has all files that git
 # tracks, changed or not, and the untracked ones that git does not ignore; outside a repository it has all files. Each state of
-# the sources is packed once. Every run has a link to its archive and unpacks it when it starts (batch.sh).
+# the sources is packed once. Every run has a link to its archive and unpacks it when it starts (job/lib/sources.sh).
 
 declare -g snapshot_most_files=20000 snapshot_most_megabytes=200
 # Patterns of files that the job reads in the project itself, and of files that may be keys. They apply at any depth, tracked or not.

@@ -7,11 +7,11 @@
 
 declare -gA fact+=() options_value+=() slurm+=() site+=()
 declare -ga experiment_words+=() experiment_lengths+=()
-declare -ga tasks_begun+=()                   # folders of unfinished runs of a sweep (--only-missing)
-declare -ga tasks_to_send+=()                 # their numbers, in order
-declare -ga tasks_offsets+=() tasks_lists+=() # of each array: the number of a task minus its index, and the value of --array
-declare -ga tasks_counts+=()                  # the number of tasks of each array
-declare -g tasks_room+='' tasks_left+=''      # how many tasks Slurm takes now, if not all; the first that is not sent
+declare -ga tasks_unfinished+=()                 # folders of unfinished runs of a sweep (--only-missing)
+declare -ga tasks_to_send+=()                    # the numbers of the tasks, in order
+declare -ga tasks_offsets+=() tasks_lists+=()    # of each array: the number of a task minus its index, and the value of --array
+declare -ga tasks_counts+=()                     # the number of tasks of each array
+declare -g tasks_room+='' tasks_first_unsent+='' # how many tasks Slurm takes now, if not all; the first that is not sent
 
 declare -g tasks_shown=40 tasks_most=100000
 
@@ -23,7 +23,7 @@ tasks::count() {
     tasks::ask_number 'fact[tasks]' count "${fact[sweep_config]}"
   elif [[ -n ${fact[sweep]} ]]; then
     if [[ -n ${options_value[only_missing]} ]]; then
-      tasks::begun
+      tasks::find_unfinished
       may_be_over=(--may-be-over)
     fi
     # The server knows whether the sweep exists, and how many runs are left.
@@ -32,7 +32,7 @@ tasks::count() {
     else
       tasks::ask_number number online "${fact[sweep]}" "${may_be_over[@]}"
     fi
-    fact[tasks]=$((number + ${#tasks_begun[@]}))
+    fact[tasks]=$((number + ${#tasks_unfinished[@]}))
     if ((fact[tasks] == 0)); then tasks::say_none; fi
   fi
   ((fact[tasks] <= tasks_most)) || common::die_usage "${fact[tasks]} tasks: no cluster takes that many; send at most $tasks_most"
@@ -104,7 +104,7 @@ tasks::write_runs() {
   local -r directory=$1
   local -i task=0
   local old id
-  for old in "${tasks_begun[@]}"; do
+  for old in "${tasks_unfinished[@]}"; do
     task+=1
     id=$(node_environment::task_id "${old%/*}" "${old##*/task_}")
     cp -- "$old/command" "$old/environment" "$old/parameters.yaml" "$directory/task_$task/"
@@ -131,8 +131,8 @@ tasks::runs() {
   done < <(cat -- "${fact[scratch_dir]}/${fact[exp_name]}/runs" 2>/dev/null)
 }
 
-# tasks::begun   Sets tasks_begun to the last folders of those runs of the sweep that were handed out and have not finished.
-tasks::begun() {
+# tasks::find_unfinished   Sets tasks_unfinished to the last folders of those runs of the sweep that were handed out and have not finished.
+tasks::find_unfinished() {
   local run task id
   local -A folder=()
   while read -r run; do
@@ -142,7 +142,7 @@ tasks::begun() {
       if [[ $(<"$run/task_$task/state") == completed ]]; then unset "folder[$id]"; fi
     done <"$run/tasks"
   done < <(tasks::runs)
-  mapfile -t tasks_begun < <(if ((${#folder[@]} > 0)); then printf '%s\n' "${folder[@]}" | sort --version-sort; fi)
+  mapfile -t tasks_unfinished < <(if ((${#folder[@]} > 0)); then printf '%s\n' "${folder[@]}" | sort --version-sort; fi)
 }
 
 tasks::take_all() {
@@ -204,13 +204,13 @@ tasks::choose_array_size() {
 # is ranges of indices.
 tasks::divide() {
   local offset count list
-  tasks_offsets=() tasks_lists=() tasks_counts=() tasks_left=''
+  tasks_offsets=() tasks_lists=() tasks_counts=() tasks_first_unsent=''
   if ((fact[tasks] == 1)); then
     tasks_offsets=(0) tasks_lists=('') tasks_counts=(1)
     return
   fi
   if [[ -n $tasks_room ]] && ((tasks_room < ${#tasks_to_send[@]})); then
-    tasks_left=${tasks_to_send[tasks_room]}
+    tasks_first_unsent=${tasks_to_send[tasks_room]}
     tasks_to_send=("${tasks_to_send[@]:0:tasks_room}")
   fi
   while read -r offset count list; do

@@ -47,7 +47,11 @@ declare -gA launchers_needs=([torchrun]='nnodes' [accelerate]='num-machines conf
 declare -g launchers_others=' mpirun mpiexec mpiexec.hydra orterun prterun jsrun aprun ibrun horovodrun fabric '
 declare -g launchers_starts='(^|[;&|[:space:]])(torchrun|deepspeed|mpirun|mpiexec|srun|accelerate[[:space:]]+launch|python[0-9.]*[[:space:]]+(-[A-Za-z]+[[:space:]]+)*-m[[:space:]]+torch[.]distributed[.](run|launch))[[:space:]]'
 
-# Moves the caller's `at` to the program, past the words that set variables, priorities or an environment for it.
+# Functions of this file share the variables of line::read and launchers::take, by bash's dynamic scope: `at`, the index of the current
+# word in line_words; `begin`, that of the launcher's first word; `kind`, its name in the tables; `python`, which starts its program;
+# `launcher` and `nodes`, those of the request.
+
+# Moves `at` to the program, past the words that set variables, priorities or an environment for it.
 launchers::skip_settings() {
   local word
   while word=${line_words[at]:-} && [[ -n $word ]]; do
@@ -75,14 +79,14 @@ launchers::skip_settings() {
   done
 }
 
-# launchers::take LAUNCHER NODES   Removes a launcher at the caller's `at` in line_words, and one that srun starts.
+# launchers::take LAUNCHER NODES   Removes a launcher at `at` in line_words, and one that srun starts.
 launchers::take() {
   local -r launcher=$1 nodes=$2
   local kind='' python=python
   local -i begin=at
   launchers::find
   case $kind in
-    '') launchers::look_inside ;;
+    '') launchers::check_wrapper ;;
     other)
       line_launcher=${line_words[begin]##*/}
       if [[ $launcher == node ]]; then return; fi
@@ -92,7 +96,7 @@ launchers::take() {
   esac
 }
 
-# Sets the caller's `kind` to the launcher's name in the tables, and `at` to the word after it.
+# Sets `kind` to the launcher's name in the tables, and `at` to the word after it.
 launchers::find() {
   local -r word=${line_words[at]:-}
   local -i i
@@ -124,7 +128,7 @@ launchers::find() {
   if [[ -n $kind ]]; then at+=1; fi
 }
 
-# Reads the options at the caller's `at` with the tables, up to the program.
+# Reads the options at `at` with the tables, up to the program.
 launchers::read_options() {
   local -r started=${line_words[at - 1]}
   local word name value full joined
@@ -148,7 +152,7 @@ launchers::read_options() {
     launchers::find_option full "$kind" "${name//_/-}"
     case $full in
       '')
-        launchers::refuse_telling "$word"
+        launchers::refuse_option "$word"
         return 0
         ;;
       valued\ *) if [[ -z $joined ]]; then value=${line_words[at]:-} at+=1; fi ;;
@@ -206,8 +210,8 @@ launchers::find_option() {
   done
 }
 
-# launchers::refuse_telling OPTION   Refuses an option that says more than how many processes there are, and where.
-launchers::refuse_telling() {
+# launchers::refuse_option OPTION   Refuses an option that says more than how many processes there are, and where.
+launchers::refuse_option() {
   local word option
   local -a others=()
   if [[ $launcher == node ]]; then return; fi
@@ -274,8 +278,8 @@ launchers::check_defaults() {
   fi
 }
 
-# Finds a launcher inside a script or shell command that the line starts.
-launchers::look_inside() {
+# Refuses a launcher behind a program that the line starts: in bash -c 'SCRIPT', or after nsys, numactl and the like.
+launchers::check_wrapper() {
   local -r word=${line_words[at]:-} next=${line_words[at + 1]:-}
   if [[ $launcher == node ]]; then return; fi
   case ${word##*/} in
@@ -290,8 +294,8 @@ launchers::look_inside() {
   esac
 }
 
-# launchers::look_into FILE   FILE is a shell script.
-launchers::look_into() {
+# launchers::check_script FILE   Refuses a launcher in FILE, a shell script that the line starts.
+launchers::check_script() {
   local line first=1
   while IFS= read -r line; do
     if [[ -n $first && $line == '#!'* && $line != *sh* ]]; then return; fi

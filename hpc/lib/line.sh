@@ -23,7 +23,7 @@ line::read() {
 line::refuse_shell() {
   local -r first=${line_words[0]} operator=$1
   local place='' word
-  line::belongs place "$first" "${line_words[1]:-}"
+  line::find_advice place "$first" "${line_words[1]:-}"
   if [[ -n $place ]]; then
     line_refusal="${first@Q} is the shell's, and no shell reads the line: $place"
   elif [[ -n $operator ]]; then
@@ -37,13 +37,13 @@ line::refuse_shell() {
     for word in "${line_words[@]}"; do
       if [[ ! $word =~ ^[A-Za-z_][A-Za-z0-9_]*= ]]; then return; fi
     done
-    line::belongs place export
+    line::find_advice place export
     line_refusal="${line_words[*]@Q} sets variables and runs nothing: $place"
   fi
 }
 
-# line::belongs VARIABLE WORD [NEXT]   Sets VARIABLE to the advice for a line that begins with WORD; to nothing if WORD is a program.
-line::belongs() {
+# line::find_advice VARIABLE WORD [NEXT]   Sets VARIABLE to the advice for a line that begins with WORD; to nothing if WORD is a program.
+line::find_advice() {
   local advice=''
   case $2 in
     export | declare | typeset | readonly | local | unset | set)
@@ -94,7 +94,7 @@ line::check_program() {
   # A path outside the project may exist only on the nodes, or only inside a container.
   if [[ -z $file || $file == *\$* || $file == /* ]]; then return; fi
   if [[ -e $base/$file ]]; then
-    if [[ $1 != node && $file != *.py && -f $base/$file ]]; then launchers::look_into "$base/$file"; fi
+    if [[ $1 != node && $file != *.py && -f $base/$file ]]; then launchers::check_script "$base/$file"; fi
     return
   fi
   near=$(line::list_near "$base" "$file")
@@ -102,7 +102,7 @@ line::check_program() {
   if [[ -e $project/$file ]]; then line_refusal+=" (it is in the project's folder: --chdir ${folder@Q} is where the line runs)"; fi
 }
 
-# Sets the caller's `file` to the script of the line, or line_module to its module.
+# For line::check_program, whose variables it uses: sets `file` to the script of the line, or line_module to its module.
 line::find_file() {
   local -r word=${line_words[at]:-}
   case ${word##*/} in

@@ -6,6 +6,7 @@
 # folder, ./NAME is a file in it.
 
 declare -gA packing_tree+=()
+declare -g packing_store+='' packing_list+='' packing_partial+='' # of packing::open; the archive that is being written
 
 declare -g packing_part_files=20000 packing_most_parts=8 packing_login_processors=4
 declare -g packing_sample_files=256 packing_sample_bytes=131072 packing_least_gain=20 # percent

@@ -71,7 +71,7 @@ staging::prepare_image() {
 # Links are kept, so each must lead to a path that is also copied, and in a form that also works on the node.
 staging::check_links() {
   local -r folder=$1 start=$2 path=$3
-  local name target real root
+  local name target real root resolved
   local -a roots=()
   ((packing_tree[links] > 0)) || return 0
   mapfile -d '' -t roots < <(realpath -z -- "${staging_paths[@]/#/"${fact[scratch_dir]}/"}")

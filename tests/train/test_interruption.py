@@ -152,7 +152,7 @@ def lonely(environment: JobEnvironment) -> str:
 
 def test_a_rank_that_is_gone_is_told(tmp_path: Path) -> None:
     error, _ = Ranks(2, lonely, folder=tmp_path).results()
-    assert error == "told to stop (SIGTERM), and no answer from all ranks: is one gone?"
+    assert error == "asked to stop (SIGTERM), and no answer from all ranks: is one gone?"
 
 
 def test_the_check_costs_little() -> None:
@@ -281,8 +281,8 @@ def test_polling_a_mocked_metadata_server(metadata: type[Metadata], monkeypatch:
     metadata.answers["GET /metadata/instance/compute/name"] = (200, "vm")
     metadata.answers["GET /metadata/scheduledevents"] = (200, "[nonsense")
     metadata.delay = 0.5
-    asked = notices.sources(["azure", "gcp"], metadata.address)
-    with Interruption(environment_of(), asked) as interruption:
+    sources = notices.sources(["azure", "gcp"], metadata.address)
+    with Interruption(environment_of(), sources) as interruption:
         time.sleep(0.6)
         assert not interruption.agreed()
         metadata.delay = 0.0

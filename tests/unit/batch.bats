@@ -42,7 +42,7 @@ cause() {
   cat -- "$task/attempt_0/cause"
 }
 
-heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; exit 75'
+saves_and_stops='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; exit 75'
 
 @test "a signal that batch.sh does not expect: the task does not count as completed" {
   srun_does ': >"$STUB/began"; exec sleep 20'
@@ -55,7 +55,7 @@ heeds='while [ ! -e "$STUB/../run/task_1/attempt_0/stop" ]; do sleep 0.1; done; 
 
 @test "TERM, INT or HUP to batch.sh alone: the program is asked to save, srun gets no signal, the job is restarted, nothing stays" {
   local signal end=TERM
-  srun_does 'trap "exit 143" TERM INT HUP; : >"$STUB/began"; '"$heeds"
+  srun_does 'trap "exit 143" TERM INT HUP; : >"$STUB/began"; '"$saves_and_stops"
   for signal in TERM INT HUP; do
     rm -rf -- "$task"/attempt_* "$stub"/{began,requeued}
     start_batch
@@ -99,7 +99,7 @@ WORDS
   for words in ' DUE TO TIME LIMIT:time_limit' ' DUE TO PREEMPTION:preempted' ':cancelled'; do
     rm -rf -- "$task"/{attempt_*,log.txt} "$stub/began"
     srun_does "echo 'slurmstepd-node1: error: *** JOB 1 ON node1 CANCELLED AT 2026-11-29T12:00:00${words%%:*} ***'"'
-: >"$STUB/began"; '"$heeds"
+: >"$STUB/began"; '"$saves_and_stops"
     start_batch
     wait_until 20 test -e "$stub/began"
     kill -s TERM "$batch"

@@ -25,7 +25,7 @@ class Trial:
         never_began = not task.attempts and (task.state == "cancelled" or not task.was_sent)
         if self.tasks and never_began and task.state in ("enqueued", "cancelled"):
             return
-        if task.run.begins_anew:
+        if task.run.is_fresh:
             self.replaced, self.tasks = self.replaced + self.tasks, []
         self.tasks.append(task)
 

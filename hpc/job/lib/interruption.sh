@@ -12,12 +12,12 @@
 #       ignored_stop      the program ignored STOP_FILE and was killed at the end of a cycle
 #       out_of_memory | failed STATUS RANK NODE
 #   attempt_K/doubt   Slurm did not answer: the cause is what the batch script saw itself
-#   state             of the task, with the names of system 000: enqueued, running, paused, completed, failed
+#   state             of the task: enqueued, running, paused, completed, failed
 #
 # With --interrupt kill, any end after the warning or after the end of a cycle counts as status 75 (EX_TEMPFAIL).
 
 declare -gA fact+=()
-declare -g interruption_again=75
+declare -g interruption_not_finished=75 # the program has saved, and a restart continues it; NOT_FINISHED of train/interruption.py
 
 # interruption::next_attempt TASK_DIRECTORY   Prints the number of the next attempt. Slurm's own count does not work: a job that continues
 # another job starts to count at 0.
@@ -192,7 +192,7 @@ interruption::own_cause() {
     printf '%s\n' "$ending"
   elif [[ $ending == warned && ! -e $directory/begun ]]; then
     echo notice time_limit # nothing has run that could have failed
-  elif ((status == interruption_again)) || [[ ${fact[interrupt]} == kill && $ending == @(warned|cycle) ]]; then
+  elif ((status == interruption_not_finished)) || [[ ${fact[interrupt]} == kill && $ending == @(warned|cycle) ]]; then
     case $ending in
       warned) echo notice time_limit ;;
       cycle) echo notice cycle ;;

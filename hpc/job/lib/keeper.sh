@@ -87,7 +87,8 @@ keeper::broadcast() {
   done
 }
 
-# Runs sbcast in the background, because a trap waits for a foreground command. Retries if the controller does not answer.
+# keeper::send FILE TARGET   Runs sbcast in the background, because a trap waits for a foreground command, and adds its process to
+# `sending` of keeper::broadcast. Retries if the controller does not answer.
 keeper::send() {
   (
     trap - EXIT

@@ -7,7 +7,7 @@ declare -ga plan_kinds+=() plan_keys+=() plan_formats+=() plan_paths+=() plan_th
 declare -gA plan_manifest+=()
 declare -g plan_archive+='' plan_image+='' plan_target+=''
 
-# plan::read PLAN   Sets the arrays kinds, keys, formats and paths, with one element for each entry.
+# plan::read PLAN   Sets plan_kinds, plan_keys, plan_formats and plan_paths, with one element for each entry.
 plan::read() {
   local kind key format path
   declare -ga plan_kinds=() plan_keys=() plan_formats=() plan_paths=()
@@ -17,7 +17,7 @@ plan::read() {
   done <"$1"
 }
 
-# plan::load ENTRY   Sets manifest, archive (on the shared file system), image (on the node) and target.
+# plan::load ENTRY   Sets plan_manifest, plan_archive (on the shared file system), plan_image (on the node) and plan_target.
 plan::load() {
   local -r entry=$1
   local name value

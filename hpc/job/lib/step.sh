@@ -2,7 +2,7 @@
 # The start of a step. If the controller does not answer, srun gives up at once. Nothing of the program has run then, so the step
 # is started again. The first task of a step creates attempt_K/begun (the ranks) or attempt_K/kept (keep_node.sh).
 
-# step::note_begin ATTEMPT_DIRECTORY MARK
+# step::note_begin ATTEMPT_DIRECTORY MARK   MARK: begun or kept.
 step::note_begin() {
   : >>"$1/$2" || true # a full disk is not the end of the job
 }
@@ -12,9 +12,9 @@ step::is_missing() {
   [[ ! -e $1/$2 ]] && interruption::log_has "$1" '^srun: error: (Unable to confirm allocation|Unable to create step)'
 }
 
-# step::wait_for_slurm PAUSE
+# step::wait_for_slurm PAUSE   Waits PAUSE seconds, then until the controller answers, for at most ten minutes.
 step::wait_for_slurm() {
-  local _answer # srun will see
+  local _answer # not used: if Slurm refuses, srun reports it
   common::note "job $SLURM_JOB_ID: the step did not begin: to be started again when Slurm answers"
   sleep "$1"
   slurm::ask _answer 600 scontrol --oneliner show job "$(interruption::id)" || true

@@ -102,7 +102,7 @@ unpacking::untar() {
   fi
 }
 
-# Whether the tree at target has the names, sizes, times and modes of the packed tree; unpacking_reason says
+# Whether the tree at plan_target has the names, sizes, times and modes of the packed tree; unpacking_reason says
 # which differ.
 unpacking::is_right() {
   local folder=$plan_target start=. found
