@@ -326,8 +326,10 @@ small_jobs() {
   if node_job::poll states; then return 1; fi
   # Slurm is asked seldom where the answer takes long.
   (
+    # shellcheck disable=SC2317 # node_job::poll calls it
     sleep() { pause=$1; }
-    node_job_id=([six]=4711) SECONDS=30
+    node_job_id+=([six]=4711)
+    SECONDS=30
     node_job::poll states && [[ $pause == 2.3 ]]
     SECONDS=300
     node_job::poll states && [[ $pause == 15.3 ]]
