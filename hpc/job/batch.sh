@@ -139,6 +139,7 @@ batch::attempt() {
 # Sets `status` to that of the rank that failed first, which neither torchrun nor srun passes on.
 batch::take_failed_rank() {
   local rank host recorded
+  rm -f -- "$attempt_directory"/failed_rank.partial.* # of ranks that were killed while they wrote it
   if [[ ! -r $attempt_directory/failed_rank ]]; then return; fi
   if read -r rank host recorded <"$attempt_directory/failed_rank" && [[ $recorded =~ ^[1-9][0-9]*$ ]]; then status=$recorded; fi
   if ((status != interruption_not_finished)); then
