@@ -111,18 +111,19 @@ other_shell() {
 
 # offers_the_same SHELL   It must offer the same as bash: options, choices, files, commands and jobs.
 offers_the_same() {
+  local -r kit=${checkout// /\\ } # as it is typed
   export SCRATCH=$BATS_TEST_TMPDIR/scratch
   use_libraries common
   mkdir -p -- "$SCRATCH/${checkout##*/}/hpc_outputs/ablation_20260101-000001_1"
   echo 4711 >"$SCRATCH/${checkout##*/}/hpc_outputs/ablation_20260101-000001_1/job_id"
   touch -- settings.txt
-  other_shell "$1" 'job_submitter.sh --wan' "bash $checkout/hpc/job_submitter.sh --gpus 2 --dry" 'job_submitter.sh --mem' \
+  other_shell "$1" 'job_submitter.sh --wan' "bash $kit/hpc/job_submitter.sh --gpus 2 --dry" 'job_submitter.sh --mem' \
     'job_submitter.sh -W s' 'job_submitter.sh --configs sett' 'job_submitter.sh --configs=sett' 'job_submitter.sh --gpus ' \
-    "bash $checkout/hpc/experiments.sh lo" "bash $checkout/hpc/experiments.sh why " "bash $checkout/hpc/experiments.sh resubmit 1 --m" 'bash sett' >offers
+    "bash $kit/hpc/experiments.sh lo" "bash $kit/hpc/experiments.sh why " "bash $kit/hpc/experiments.sh resubmit 1 --m" 'bash sett' >offers
   diff - <(sed 's/^--configs=//' offers) <<OFFERS
 = job_submitter.sh --wan
 --wandb-sweepid
-= bash $checkout/hpc/job_submitter.sh --gpus 2 --dry
+= bash $kit/hpc/job_submitter.sh --gpus 2 --dry
 --dry-run
 = job_submitter.sh --mem
 --mem
@@ -135,12 +136,12 @@ settings.txt
 = job_submitter.sh --configs=sett
 settings.txt
 = job_submitter.sh --gpus 
-= bash $checkout/hpc/experiments.sh lo
+= bash $kit/hpc/experiments.sh lo
 logs
-= bash $checkout/hpc/experiments.sh why 
+= bash $kit/hpc/experiments.sh why 
 4711
 ablation
-= bash $checkout/hpc/experiments.sh resubmit 1 --m
+= bash $kit/hpc/experiments.sh resubmit 1 --m
 --mem
 = bash sett
 settings.txt
