@@ -175,7 +175,9 @@ options::check_environment() {
     name=${variable#HPC_}
     name=${name,,}
     if [[ $variable == HPC_USAGE_SECONDS ]]; then continue; fi # read by the jobs (job/usage.py)
-    if [[ $variable != "HPC_${name^^}" || $name == @($options_of_call) || -z ${options_kind[$name]:-} ]]; then
+    if [[ $variable == "HPC_${name^^}" && $name == @($options_of_call) && -n ${options_kind[$name]:-} ]]; then
+      common::warn "$variable of the environment has no effect: give --$name on the command line"
+    elif [[ $variable != "HPC_${name^^}" || -z ${options_kind[$name]:-} ]]; then
       nearest=$(options::nearest "$name" "${!options_kind[@]}" 2>/dev/null) || nearest=''
       common::warn "$variable of the environment is no option of this command, and has no effect${nearest:+: did you mean HPC_${nearest^^}?}"
     elif [[ ${options_kind[$name]} == list ]]; then

@@ -145,7 +145,7 @@ state_of() {
   ((status == 75))
   [[ $output == *'asked to save and stop'* && $output == *'saved at step'* ]]
   same "$(cat -- "$run_directory"/task_1/attempt_*/cause)" 'notice request'
-  same "$(state_of)" cancelled
+  same "$(state_of)" stopped
   steps_ended 61
   local -r here=$run_directory
   job=$(bash "$project/hpc/experiments.sh" resubmit "${here##*/}" 3>&- 4>&-)

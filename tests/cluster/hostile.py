@@ -188,7 +188,7 @@ class Submitter:
         rows = [line.split() for line in sorted(bash(LIST_OPTIONS, project).splitlines())]
         # Leave out the options that ignore all others or wait for the job, those that each run has anyway, and the one
         # that creates any folder that it gets.
-        without = {"help", "follow", "dry_run", "no_snapshot", "no_preflight", "output_path"}
+        without = {"help", "version", "json", "follow", "dry_run", "no_snapshot", "no_preflight", "output_path"}
         self.rows = [(name, kind, spellings) for name, kind, *spellings in rows if name not in without]
 
     def request(self, number, seed):

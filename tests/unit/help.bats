@@ -118,7 +118,7 @@ define_options() {
   options::complete nothing
   [[ -z ${options_value[help]:-}${options_value[version]:-} ]]
   run -0 --separate-stderr options::check_environment
-  [[ $stderr == *'HPC_HELP of the environment is no option'* && $stderr == *'HPC_VERSION of the environment is no option'* ]]
+  [[ $stderr == *'HPC_HELP of the environment has no effect'* && $stderr == *'HPC_VERSION of the environment has no effect'* ]]
 }
 
 @test "--version: the newest heading of the changelog, and the commit of the checkout, or of the kit that was adopted" {

@@ -35,7 +35,7 @@ json() {
   [[ $(json 'it["cycle_job"]') == [0-9]* ]]
   fails_with 2 'json and --dry-run contradict each other' submitter --json --dry-run
   HPC_JSON=1 run -0 --separate-stderr submitter
-  [[ $output =~ ^[0-9]+$ && $stderr == *'HPC_JSON of the environment is no option'* ]]
+  [[ $output =~ ^[0-9]+$ && $stderr == *'HPC_JSON of the environment has no effect: give --json'* ]]
 }
 
 @test "a run from a checkout records its commit, with a mark for uncommitted changes" {
