@@ -156,6 +156,7 @@ roots::end() {
 
 # roots::inside ROOT WORK TEST...   Runs in the namespaces as process 1, which reaps the processes that a test leaves behind.
 roots::inside() {
+  local -ar clean=(env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8)
   local -r root=$1 work=$2 merged=$2/merged
   local path environments
   local -a shown=()
@@ -186,8 +187,10 @@ roots::inside() {
   pivot_root . .
   umount --lazy .
   cd -- "$project"
-  env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
-    bash -c 'slurmd -V && bash --version | sed -n 1p && python3 --version && exec bash tests/run.sh "$@"' bash "$@" &
+  "${clean[@]}" slurmd -V
+  "${clean[@]}" bash --version | sed -n 1p
+  "${clean[@]}" python3 --version
+  "${clean[@]}" bash tests/run.sh "$@" &
   wait "$!"
 }
 
