@@ -38,7 +38,7 @@ sbatch_names::define() {
   for name in -B -k -O -S; do sbatch_names::add "$name" "sbatch's long name for it is passed on:  --sbatch-arg=--OPTION=VALUE"; done
   for name in bb bbf comment cpu-freq deadline delay-boot gres-flags ignore-pbs no-kill distribution mcs-label nice overcommit power priority \
     profile reboot core-spec spread-job switches thread-spec time-min use-min-nodes wckey cluster-constraint contiguous tmp \
-    sockets-per-node cores-per-socket threads-per-core extra-node-info gpu-bind gpu-freq prefer hint acctg-freq network tres-per-task tres-bind container-id \
+    sockets-per-node cores-per-socket threads-per-core extra-node-info gpu-bind gpu-freq prefer hint acctg-freq network tres-per-task tres-bind container-id container-type \
     kill-on-invalid-dep oom-kill-step stepmgr exact resv-ports segment spread-segments consolidate-segments; do
     sbatch_names::add "--$name" "${passed//OPTION/$name}"
   done
