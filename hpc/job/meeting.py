@@ -17,7 +17,8 @@ import select
 import sys
 import time
 
-SHORTEST, LONGEST = 0.2, 10.0  # seconds between samples: a tenth of the time since the first
+SHORTEST, LONGEST = 0.2, 10.0  # seconds between samples: a twentieth of the time since the first
+DEEP = 0.02  # the share of the time that samples with the processes' memory may take
 FORGET_AFTER = 5  # samples, after which processes of no rank are checked again: node.sh becomes rank.sh
 MOST = 2000  # connections that are kept for each rank
 NETWORKS = ("/dev/infiniband/", "/dev/cxi", "/dev/hfi", "/dev/knem", "/dev/xpmem")
@@ -148,10 +149,11 @@ def watch(attempt, node, parent, seconds):
         watched = os.pidfd_open(parent)
     except (AttributeError, OSError):  # before Linux 5.3, or Python 3.9
         watched = None
-    ranks, written, counts, looks, begun = Ranks(attempt), set(), {}, 0, time.monotonic()
+    ranks, written, counts, age, spent, begun = Ranks(attempt), set(), {}, 0.0, 0.0, time.monotonic()
     while os.getppid() == parent:
-        known, lines = seen_now(ranks, node, looks % 4 == 3)
-        looks += 1
+        deep, before = spent <= DEEP * age, time.process_time()
+        known, lines = seen_now(ranks, node, deep)
+        spent += deep * (time.process_time() - before)
         text = ""
         for line in sorted(lines - written):
             rank = line.split("\t")[1]
@@ -173,7 +175,7 @@ def watch(attempt, node, parent, seconds):
             seconds = 0
         if have_met(folder, set(known.values())):
             return
-        pause = min(max(SHORTEST, age / 10), LONGEST)
+        pause = min(max(SHORTEST, age / 20), LONGEST)
         if watched is None:
             time.sleep(pause)
         elif select.select([watched], [], [], pause)[0]:

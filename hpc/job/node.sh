@@ -31,7 +31,7 @@ main() {
     node::check_step
   fi
   unset SLURM_OVERLAP # set for batch.sh's srun, not for those that the program may call
-  node::raise_limit
+  node::set_limits
   node_setup::run "$kit/hpc" "$run_directory"
   if ((${#command[@]} == 0)); then
     usage::start "$kit" "$attempt_directory" # uses the site's python3
@@ -82,9 +82,11 @@ node::check_step() {
 }
 
 # Data loaders with many processes open many files, and the soft limit is often 1024; a program may raise it up to the hard limit.
-# (At most 65536, because some programs close every descriptor that they could have open.)
-node::raise_limit() {
+# (At most 65536, because some programs close every descriptor that they could have open.) A core file is as large as the program's
+# memory, and would be written into the run's sources; node_setup, or the program, may raise that limit again.
+node::set_limits() {
   local soft hard
+  ulimit -S -c 0
   soft=$(ulimit -S -n)
   hard=$(ulimit -H -n)
   if [[ $hard == unlimited ]] || ((hard > 65536)); then hard=65536; fi

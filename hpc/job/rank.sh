@@ -25,7 +25,7 @@ main() {
     # killed with the program.
     trap : TERM INT HUP USR1 USR2 ABRT PIPE
     export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}${source_dir:?} # for a program in a subfolder of the project
-    rank::note_meetings
+    rank::hook_python
     rank::keep_path
     "${words[@]}" {launchers}>&- || status=$?
   else
@@ -38,10 +38,10 @@ main() {
   exit "$status"
 }
 
-# If the ranks must know each other (meeting.sh), Python records whether they do: hook/sitecustomize.py.
-rank::note_meetings() {
-  if [[ ! -d $attempt_directory/ranks ]]; then return; fi
-  export RANK_RECORD=$attempt_directory/ranks/$RANK PYTHONPATH=$kit/hpc/job/hook:$PYTHONPATH
+# hook/sitecustomize.py: Python with torch starts faster, and records whether the ranks know each other if they must (meeting.sh).
+rank::hook_python() {
+  export PYTHONPATH=$kit/hpc/job/hook:$PYTHONPATH
+  if [[ -d $attempt_directory/ranks ]]; then export RANK_RECORD=$attempt_directory/ranks/$RANK; fi
 }
 
 # Changes `words` of main: a line that sets PYTHONPATH itself (env PYTHONPATH=src python …) adds to it instead of replacing it.

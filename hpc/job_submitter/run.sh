@@ -52,15 +52,15 @@ run::remove() {
   experiment::put_back
 }
 
-# run::send VARIABLE train|pack|cycle OFFSET ARGV...   Sends one job of the run and sets VARIABLE to its id. Signals are ignored from
-# here on; otherwise a submitted job could be lost. Status 1: Slurm has taken some jobs of the run, and takes no more.
+# run::send VARIABLE train|pack|cycle OFFSET ARGV...   Sends one job of the run and sets VARIABLE to its id. Signals are held
+# from here on; otherwise a submitted job could be lost. Status 1: Slurm has taken some jobs of the run, and takes no more.
 run::send() {
   local -r name=$2 offset=$3
   local -rA whose=([pack]=' that packs (--pack-in-job)' [cycle]=' of the cycles (--rapid-cycle)' [train]='')
   local -rA instead=([pack]='; another partition for it: --pack-partition' [cycle]='; another partition for it: --cycle-partition' [train]='')
   local answer file=sbatch_argv status=0
   if ((offset > 0)); then file+=_$offset; fi
-  trap '' HUP INT TERM
+  sending::hold_signals
   sending::send answer "${fact[run_directory]}" "$name" "${@:4}" || status=$?
   case $status in
     0)

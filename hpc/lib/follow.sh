@@ -7,25 +7,25 @@
 follow::jobs() {
   local -r run_directory=$1 tasks=$2
   local -a jobs=("${@:3}") now=()
-  local job states files shown='' log
+  local job states='' files shown='' log never
   local -i next=$((SECONDS + 2)) pause=15 over
   local ending=''
   local -A reader=() # log -> process
-  trap 'follow::stop_readers; common::note "job ${jobs[*]} goes on; see $run_directory"; exit 130' INT TERM
+  trap follow::leave INT TERM
+  if sending::was_interrupted; then follow::leave; fi
+  exec {never}<> <(:)
   while :; do
-    files=$(cat -- "$run_directory"/task_*/state 2>/dev/null) || true
-    files=${files//enqueued/pending}
+    follow::read_states files over "$run_directory"
     if [[ $files != "$shown" ]]; then
       common::note "job ${jobs[*]}: $(follow::summary "$files")"
       shown=$files
     fi
     for log in "$run_directory"/task_*/log.txt; do
       if [[ -e $log && -z ${reader[$log]:-} ]]; then
-        tail --follow --lines=+1 --sleep-interval=0.2 -- "$log" >&2 &
+        tail --follow --lines=+1 --sleep-interval=0.2 --pid="$$" -- "$log" >&2 & # it also ends if this shell is killed
         reader[$log]=$!
       fi
     done
-    over=$(LC_ALL=C grep -cxE 'completed|failed' <<<"$files") || true
     if ((over < tasks)); then
       ending=''
     elif [[ -z $ending ]]; then
@@ -42,12 +42,40 @@ follow::jobs() {
       next=$((SECONDS + pause))
       pause=$((pause < 30 ? 2 * pause : 60))
     fi
-    sleep 0.5
+    follow::pause "$never"
   done
-  sleep 0.5 # so that the readers show the last lines
+  follow::pause "$never" # so that the readers show the last lines
+  exec {never}>&-
   follow::stop_readers
   trap - INT TERM
   follow::exit_status "${jobs[*]}" "$run_directory" "$states"
+}
+
+follow::leave() {
+  follow::stop_readers
+  common::note "job ${jobs[*]} goes on; see $run_directory"
+  exit 130
+}
+
+# follow::pause DESCRIPTOR   Waits half a second at a pipe that stays empty. Neither this nor follow::read_states starts a process: bash
+# may lose the signal of Ctrl-C in the moment in which it starts one.
+follow::pause() {
+  read -r -t 0.5 -u "$1" || true
+}
+
+# follow::read_states STATES OVER RUN_DIRECTORY   Sets STATES to the states of the tasks, one per line, and OVER to the number of tasks
+# that have ended.
+follow::read_states() {
+  local -n read_states=$1 read_over=$2
+  local read_file read_state
+  read_states='' read_over=0
+  for read_file in "$3"/task_*/state; do
+    read -r read_state 2>/dev/null <"$read_file" || continue # it is just being written
+    if [[ $read_state == enqueued ]]; then read_state=pending; fi
+    if [[ $read_state == @(completed|failed) ]]; then read_over+=1; fi
+    read_states+=$read_state$'\n'
+  done
+  read_states=${read_states%$'\n'}
 }
 
 follow::stop_readers() {

@@ -36,8 +36,8 @@ node_job::gpu_option() {
   site::gpu_option "$1" "$((node_job_gpus > 0 ? node_job_gpus : 1))" "$2"
 }
 
-# node_job::send JOB REPORT GPU_OPTION OPTION... SCRIPT ARGUMENT...   Submits the job to one node, with the partition, account and QOS
-# of the options. If Slurm refuses, tries again with GPU_OPTION (node_job::gpu_option) unless it is empty: some partitions
+# node_job::send JOB REPORT GPU_OPTION OPTION... SCRIPT ARGUMENT...   Submits the job to one node, with the partition, account, QOS,
+# constraint and reservation of the options. If Slurm refuses, tries again with GPU_OPTION (node_job::gpu_option) unless it is empty: some partitions
 # accept only jobs with GPUs. Sets JOB to the job id, or to the reason for failure. Statuses are those of sending::send.
 node_job::send() {
   local node_job_first node_job_status=0
@@ -63,14 +63,14 @@ node_job::try() {
   fi
   if [[ " ${site[ignored]:-} " == *' mem_per_gpu '* ]]; then memory=none; fi # as for any other job that gives no memory
   site::add_memory argv "$memory" 256 1 "$gpus"
-  if [[ -n ${site[constraint]:-} ]]; then argv+=(--constraint="${site[constraint]}"); fi
-  for name in partition account qos; do
-    if [[ -n ${options_value[$name]} ]]; then argv+=("--$name=${options_value[$name]}"); fi
+  for name in partition account qos constraint reservation; do
+    if [[ -n ${options_value[$name]:-} ]]; then argv+=("--$name=${options_value[$name]}"); fi
   done
-  trap '' HUP INT TERM # until the job id is known
+  sending::hold_signals # until the job id is known
   sending::send "$1" "$node_job_folder" "$2" "${argv[@]}" "${@:4}" || status=$?
   if ((status == 0)); then node_job_id[$2]=${!1}; fi
   common::end_on_signals
+  if sending::was_interrupted; then exit 130; fi
   return "$status"
 }
 

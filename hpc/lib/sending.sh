@@ -3,7 +3,17 @@
 # is known; or Slurm has refused the job; or it is not known yet whether there is a job, and then nothing is removed. A lost job is
 # found by its working directory, which is the run directory. RUN_DIRECTORY/jobs lists each submitted job in a line `ID NAME`.
 
-declare -gi sending_looks=3 # how often to look for a job that may have been submitted, 2 s apart
+declare -gi sending_looks=3     # how often to look for a job that may have been submitted, 2 s apart
+declare -g sending_interrupt='' # whether a signal came meanwhile (sending::hold_signals)
+
+# sending::hold_signals   From here on HUP, INT and TERM are only noted, in sending_interrupt: a job that was submitted must be recorded.
+sending::hold_signals() {
+  trap 'sending_interrupt=1' HUP INT TERM
+}
+
+sending::was_interrupted() {
+  [[ -n $sending_interrupt ]]
+}
 
 # sending::send VARIABLE RUN_DIRECTORY NAME ARGV...   NAME: train, pack, cycle or continue. Sets VARIABLE to the job id, or
 # to the reason why there is no job. Status 1 if Slurm refuses, 2 if it does not answer whether it has the job.

@@ -197,6 +197,34 @@ tree() {
   same "$(cat -- "$checkpoints/file")" line
 }
 
+@test "Ctrl-C while sbatch has not answered yet: the job is recorded, and --follow ends at once" {
+  experiments true
+  mkdir -- "$BATS_TEST_TMPDIR/bin"
+  cat >"$BATS_TEST_TMPDIR/bin/sbatch" <<SCRIPT
+#!/bin/bash
+id=\$($(command -v sbatch) "\$@") || exit
+if [[ \$* != *--test-only* ]]; then
+  : >'$BATS_TEST_TMPDIR/sent'
+  until [[ -e '$BATS_TEST_TMPDIR/answer' ]]; do sleep 0.1; done
+fi
+echo "\$id"
+SCRIPT
+  chmod +x -- "$BATS_TEST_TMPDIR/bin/sbatch"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH setsid env --default-signal=INT bash "$project/hpc/job_submitter.sh" -W srun --sbatch-arg=--hold --follow \
+    >"$BATS_TEST_TMPDIR/job" 2>"$BATS_TEST_TMPDIR/followed" 3>&- 4>&- &
+  follower=$!
+  wait_until 30 test -e "$BATS_TEST_TMPDIR/sent"
+  kill -s INT -- "-$follower"
+  : >"$BATS_TEST_TMPDIR/answer"
+  local status=0
+  wait "$follower" || status=$?
+  same "$status" 130
+  job=$(<"$BATS_TEST_TMPDIR/job")
+  grep -F "job $job goes on" "$BATS_TEST_TMPDIR/followed"
+  same "$(cat -- "$SCRATCH"/*/hpc_outputs/*/job_id)" "$job"
+  same "$(job_field "$job" JobState)" PENDING
+}
+
 @test "several submitters use one name at the same time: one gets a job" {
   checkpointing
   local -a submitters

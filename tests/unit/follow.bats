@@ -2,9 +2,9 @@
 # How often --follow asks Slurm's controller (hpc/lib/follow.sh), with a simulated clock.
 
 source "$BATS_TEST_DIRNAME/../helpers.bash"
+use_libraries common slurm sending follow
 
 setup() {
-  use_libraries common slurm follow
   export ASKED=$BATS_TEST_TMPDIR/asked
   run_directory=$BATS_TEST_TMPDIR/run
   mkdir -p -- "$run_directory" "$BATS_TEST_TMPDIR/bin"
@@ -19,14 +19,14 @@ slurm_says() {
   printf 'JobId=7 JobState=%s Restarts=0 ExitCode=%s Partition=main\n' "$1" "$2" >"$ASKED.answer"
 }
 
-# Each turn of the loop is 15 s long; in each turn the test can cause an event.
-sleep() {
-  SECONDS=$((SECONDS + 15))
-  at_turn "$((SECONDS / 15))"
-}
-
 asked() {
   wc -l <"$ASKED"
+}
+
+# Each turn of the loop is 15 s long; in each turn the test can cause an event.
+follow::pause() {
+  SECONDS=$((SECONDS + 15))
+  at_turn "$((SECONDS / 15))"
 }
 
 # states N STATE   Sets the state of tasks 1 to N.
@@ -40,7 +40,7 @@ states() {
 
 @test "for ten minutes one question a minute; the end is seen in the files" {
   states 1 running
-  # shellcheck disable=SC2317 # the stub of sleep calls it
+  # shellcheck disable=SC2317 # the stub of follow::pause calls it
   at_turn() {
     if (($1 == 40)); then
       states 1 failed
@@ -66,4 +66,12 @@ states() {
   SECONDS=0
   run -0 --separate-stderr follow::jobs "$run_directory" 40 7
   (($(<"$ASKED.before") <= 13 && $(asked) <= $(<"$ASKED.before") + 1))
+}
+
+@test "a Ctrl-C that came while the job was submitted ends it at once" {
+  states 1 running
+  sending::hold_signals
+  kill -s INT "$BASHPID"
+  run -130 --separate-stderr follow::jobs "$run_directory" 1 7
+  [[ $stderr == *"job 7 goes on; see $run_directory" ]]
 }

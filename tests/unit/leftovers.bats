@@ -47,6 +47,24 @@ as_user() {
   [[ $(printf '%s\n' "${lines[@]}" | grep -v removed) == "$(printf '%s\n' "my_dataset_$name" "psm_${name}_before" "psm_${name}_mark" "psm_${name}_open" "psm_${name}_roots")" ]]
 }
 
+@test "a semaphore that waits for a loader's worker is in use" {
+  chmod 755 -- "$BATS_TEST_TMPDIR"
+  run -0 as_user '
+    mark=psm_${name}_mark
+    : >"$mark"
+    sleep 0.02
+    coproc python3 -c "
+import multiprocessing
+semaphore = multiprocessing.get_context(\"spawn\").Semaphore()
+print(semaphore._semlock.name, flush=True)
+input()"
+    read -r made <&"${COPROC[0]}"
+    leftovers::remove_shared_memory "$mark"
+    ls "sem.${made#/}"
+    rm -- "$mark"'
+  [[ $output == sem.mp-* ]]
+}
+
 @test "nothing is removed while the user has another job on the node, because it may belong to that job" {
   run -0 as_user '
     mark=psm_${name}_mark

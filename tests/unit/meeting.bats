@@ -142,38 +142,75 @@ if os.environ["RANK"] == "0":
     server = socket.create_server(("127.0.0.1", 0))
     open(file + ".partial", "w").write(str(server.getsockname()[1]))
     os.rename(file + ".partial", file)
-    inside = subprocess.Popen([sys.executable, "-c", "import socket, sys, time; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); time.sleep(3)", str(server.getsockname()[1])])
+    inside = subprocess.Popen([sys.executable, "-c", "import socket, sys, time; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); s.recv(1)", str(server.getsockname()[1])])
     held = [server.accept() for _ in range(1 if alone else 2)]
 elif not alone:
     while not os.path.exists(file):
         time.sleep(0.05)
     held = socket.create_connection(("127.0.0.1", int(open(file).read())))
-time.sleep(2.5)
+time.sleep(300)  # it is ended
 PYTHON
   for words in '' alone; do
-    rm -rf -- "$attempt/ranks" "$BATS_TEST_TMPDIR/port"
+    rm -rf -- "$attempt/ranks" "$BATS_TEST_TMPDIR"/{port,said}
     mkdir -- "$attempt/ranks"
     noted 0 'uses torch'
     noted 1 'uses torch'
     bash -c '
       for rank in 0 1; do RANK=$rank MASTER_PORT=1 bash -c "sleep 0.5; exec bash \"\$@\"" - "$1/hpc/job/rank.sh" "$1" "$2" "${@:4}" & done # as node.sh becomes it
-      exec python3 -I -S "$3/hpc/job/meeting.py" watch "$2" here "$PPID" 2' - "$kit" "$attempt" "$checkout" "$BATS_TEST_TMPDIR/speak.py" "$BATS_TEST_TMPDIR/port" $words 2>"$BATS_TEST_TMPDIR/said" 3>&- &
-    wait_until 10 pgrep -f "$BATS_TEST_TMPDIR/port"
-    wait_until 20 not_running
+      exec python3 -I -S "$3/hpc/job/meeting.py" watch "$2" here "$PPID" 1' - "$kit" "$attempt" "$checkout" "$BATS_TEST_TMPDIR/speak.py" "$BATS_TEST_TMPDIR/port" $words 2>"$BATS_TEST_TMPDIR/said" 3>&- &
+    if [[ -z $words ]]; then wait_until 60 groups ''; else wait_until 60 test -s "$BATS_TEST_TMPDIR/said"; fi
     kill "$!" 2>/dev/null || true
-    if [[ -z $words ]]; then groups ''; else groups '0|1'; fi
-    if [[ -z $words ]]; then [[ ! -s $BATS_TEST_TMPDIR/said ]]; fi
+    pkill -f "$BATS_TEST_TMPDIR/port"
+    [[ -z $words ]] || groups '0|1'
     [[ -z $words || $(<"$BATS_TEST_TMPDIR/said") == 'warning: so far its 2 processes never spoke with each other: each may have trained alone. '* ]]
   done
-}
-
-not_running() {
-  ! pgrep -f "$BATS_TEST_TMPDIR/port" >/dev/null
 }
 
 # unconnected TASK   Writes the verdict into its attempt 0.
 unconnected() {
   printf '%s\n' 'its 2 processes never spoke with each other: each may have trained alone' 'To train together, do this.' 0 1 >"$run/task_$1/attempt_0/unconnected"
+}
+
+@test "watch looks at the memory each 3 s or more often during the first minute, and rarely where that takes long" {
+  python3 -I - "$checkout/hpc/job" "$attempt" <<'PYTHON'
+import sys
+
+sys.path.insert(0, sys.argv[1])
+import meeting
+
+
+def looks(seconds_each):
+    """The times of the looks at the memory in a minute of a made clock."""
+    now, used, found = [0.0], [0.0], []
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+        process_time = staticmethod(lambda: used[0])
+
+        @staticmethod
+        def sleep(seconds):
+            now[0] += seconds
+
+    def seen_now(ranks, node, deep):
+        if deep:
+            found.append(now[0])
+            used[0] += seconds_each
+        return {}, set()
+
+    def no_pidfd(process):
+        raise OSError
+
+    meeting.time, meeting.seen_now, meeting.os.pidfd_open = Clock, seen_now, no_pidfd
+    meeting.os.getppid = lambda: 7 if now[0] < 60 else 1
+    meeting.watch(sys.argv[2], "node1", 7, 0)
+    return found
+
+
+cheap = looks(0.005)
+gaps = [after - before for before, after in zip(cheap, [*cheap[1:], 60])]
+assert max(gaps) <= 3.1, gaps
+assert len(looks(1)) <= 3
+PYTHON
 }
 
 @test "list, why and report show it, for one task and for some of several" {

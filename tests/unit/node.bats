@@ -11,8 +11,8 @@ setup() {
     [source_dir]=$run_directory [project_directory]=$run_directory [working_directory]=. [environment]=$BATS_TEST_TMPDIR/environment
     [checkpoint_directory]=$BATS_TEST_TMPDIR/checkpoints [scratch_dir]=$BATS_TEST_TMPDIR [project_name]=p [exp_name]=e [tasks]=1)
   # Records the launcher's words, each ended by a NUL, and its environment.
-  printf '#!/bin/sh\nprintf "%%s\\0" "$@" >"%s/argv"\nenv -0 >"%s/environ"\nulimit -S -n >"%s/files"\n' \
-    "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR" >"$BATS_TEST_TMPDIR/environment/bin/python"
+  printf '#!/bin/sh\nprintf "%%s\\0" "$@" >"%s/argv"\nenv -0 >"%s/environ"\nulimit -S -n >"%s/files"\nulimit -S -c >"%s/core"\n' \
+    "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR" >"$BATS_TEST_TMPDIR/environment/bin/python"
   chmod +x -- "$BATS_TEST_TMPDIR/environment/bin/python"
   export HOME=$BATS_TEST_TMPDIR/home SLURM_TMPDIR=$BATS_TEST_TMPDIR/disk SLURM_JOB_ID=1 SLURMD_NODENAME=node1 HPC_USAGE_SECONDS=60
   export SLURM_STEP_NUM_TASKS=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0 ATTEMPT=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=12345
@@ -98,6 +98,14 @@ variable() {
   [[ $(<"$BATS_TEST_TMPDIR/files") == 512 ]]
 }
 
+@test "no core files, unless node_setup of the profile wants them" {
+  (ulimit -S -c hard && node)
+  [[ $(<"$BATS_TEST_TMPDIR/core") == 0 ]]
+  printf 'node_setup() { ulimit -S -c hard; }\n' >"$run_directory/profile.sh"
+  node
+  [[ $(<"$BATS_TEST_TMPDIR/core") == $(ulimit -H -c) ]]
+}
+
 @test "GPUs are counted with whichever variable shows them; a rank that sees only its own is correct" {
   CUDA_VISIBLE_DEVICES=0,1 node
   ROCR_VISIBLE_DEVICES=0,1 node
@@ -133,11 +141,17 @@ variable() {
 
 @test "torchrun starts faster: a part of torch is imported only when it is used, or at once where that is impossible" {
   local -r torch=$BATS_TEST_TMPDIR/torch torchrun=(python3 "$checkout/hpc/job/torchrun.py" --nnodes=1 'a "b"')
-  mkdir -p -- "$torch/distributed"
-  : >"$torch/distributed/__init__.py"
+  mkdir -p -- "$torch/distributed/elastic/utils"
+  echo 'class DistNetworkError(Exception): pass' >"$torch/distributed/__init__.py"
+  printf '%s\n' 'import os' 'from torch.distributed import DistNetworkError' 'def barrier(error):' ' os.write(2, b"frames\n")' ' if error: raise error' \
+    >"$torch/distributed/elastic/utils/store.py"
   echo 'print("registered"); name = 1' >"$torch/_meta_registrations.py"
+  mkdir -- "$torch/export"
+  echo 'print("exports")' >"$torch/export/__init__.py"
+  echo 'name = 2' >"$torch/export/part.py"
   printf '%s\n' 'import inspect, os, sys' 'from torch import _meta_registrations' 'inspect.getmodule(os)' \
     'if os.environ["NEEDS"] == "name": print(_meta_registrations.name)' \
+    'if os.environ["NEEDS"] == "part": from torch.export.part import name; print(name)' \
     'if os.environ["NEEDS"] == "file": print(os.path.basename(_meta_registrations.__file__))' >"$torch/__init__.py"
   printf '%s\n' 'import gc, os, sys' 'def main(): print(*sys.argv[1:], gc.isenabled(), sys.path[0] == os.getcwd(), __name__)' \
     'if __name__ == "__main__": main()' >"$torch/distributed/run.py"
@@ -148,9 +162,19 @@ variable() {
   export NEEDS=name
   run -0 "${torchrun[@]}"
   [[ $output == $'registered\n1\n--nnodes=1 a "b" True True torch.distributed.run' ]]
+  export NEEDS=part
+  run -0 "${torchrun[@]}"
+  [[ $output == $'exports\n2\n--nnodes=1 a "b" True True torch.distributed.run' ]]
   export NEEDS='file'
   run -0 "${torchrun[@]}"
   [[ $output == $'registered\n_meta_registrations.py\n--nnodes=1 a "b" True True __main__' ]]
+  # The end: silent only if the connection to the store is lost; with other errors, and without one, nothing is left out.
+  printf '%s\n' 'import logging' 'from torch.distributed.elastic.utils import store' 'def main():' \
+    ' for error in None, store.DistNetworkError("lost"), ValueError("odd"):' '  print(error, flush=True)' '  try: store.barrier(error)' \
+    '  except ValueError: logging.exception("waiting")' 'if __name__ == "__main__": main()' >"$torch/distributed/run.py"
+  export NEEDS=''
+  run -0 "${torchrun[@]}"
+  [[ $output == $'None\nframes\nlost\nodd\nframes\nERROR:root:waiting\nTraceback (most recent call last):\n'*$'\nValueError: odd' ]]
   rm -r -- "$torch"
   run -1 "${torchrun[@]}"
   [[ $output == *"No module named 'torch'"* || $output == *'ModuleNotFoundError'* ]]

@@ -44,6 +44,23 @@ rank() {
   [[ ${lines[1]} == '[]' && $(<"$attempt/ranks/1") == 'uses torch' ]]
 }
 
+@test "the rank's Python imports torch, and other large packages, without garbage collection, and collects as before afterwards; nothing is recorded for one rank" {
+  mkdir -p -- "$BATS_TEST_TMPDIR/modules/torch"
+  printf 'import gc\nprint("torch", gc.isenabled())\n' >"$BATS_TEST_TMPDIR/modules/torch/__init__.py"
+  run -0 rank 0 PYTHONPATH="$BATS_TEST_TMPDIR/modules" python3 -c 'import gc, torch; print(gc.isenabled(), gc.get_freeze_count() > 0, vars(torch.__loader__).keys())'
+  [[ ${lines[1]} == 'torch False' && ${lines[2]} == "True True dict_keys(['name', 'path'])" ]]
+  run -0 rank 0 PYTHONPATH="$BATS_TEST_TMPDIR/modules" python3 -c 'import gc; gc.disable(); import torch; print(gc.isenabled())'
+  [[ ${lines[2]} == False && ! -e $attempt/ranks ]]
+  # Later large packages are not frozen: objects of the program would be, too.
+  cp -- "$BATS_TEST_TMPDIR/modules/torch/__init__.py" "$BATS_TEST_TMPDIR/modules/torch/_dynamo.py"
+  run -0 rank 0 PYTHONPATH="$BATS_TEST_TMPDIR/modules" python3 -c $'import gc, torch\nn = gc.get_freeze_count()\nimport torch._dynamo; print(gc.isenabled(), gc.get_freeze_count() - n)'
+  [[ ${lines[2]} == 'torch False' && ${lines[3]} == 'True 0' ]]
+  # An import that fails leaves it enabled, too.
+  echo 'raise ValueError' >"$BATS_TEST_TMPDIR/modules/torch/__init__.py"
+  run -0 rank 0 PYTHONPATH="$BATS_TEST_TMPDIR/modules" python3 -c $'import gc\ntry:\n import torch\nexcept ValueError:\n print(gc.isenabled())'
+  [[ ${lines[1]} == True ]]
+}
+
 @test "it prints who it is, and passes on arguments and output; its own file has the output, too" {
   CUDA_VISIBLE_DEVICES=0,1 run -0 rank 1 printf '<%s>' 'a  b' '' '$$' '${RANK}' "it's" '*'
   [[ ${lines[1]} == "<a  b><><\$><1><it's><*>" ]]

@@ -39,19 +39,21 @@ leftovers::add_earlier() {
 # of this user that are newer than MARK, that are neither open nor mapped, and whose name no program looks for after its makers
 # have ended. Removes nothing while another job of the user is on this node, because the files may belong to it.
 leftovers::remove_shared_memory() {
-  local file
+  local file inode
   local -a files=()
   local -A used=()
   mapfile -d '' files < <(find /dev/shm -maxdepth 1 -type f -user "$(id -u)" -newer "$1" \
-    -regex '/dev/shm/\(psm_\|torch_\|nccl-\|cuda\.shm\.\|__KMP_REGISTERED_LIB_\|sem\.\(mp-\|loky-\)\).*' -print0 2>/dev/null)
+    -regex '/dev/shm/\(psm_\|torch_\|nccl-\|cuda\.shm\.\|__KMP_REGISTERED_LIB_\|sem\.\(mp-\|loky-\)\).*' -printf '%i %p\0' 2>/dev/null)
   if ((${#files[@]} == 0)) || leftovers::has_other_job; then return 0; fi
-  while IFS= read -r file; do used[$file]=1; done < <(
+  # Compare inodes: the process that made a semaphore has mapped it by another name, which glibc has removed.
+  while IFS= read -r inode; do used[$inode]=1; done < <(
     # Processes may end during the loop, and those of other users may not be readable.
-    { cat /proc/[0-9]*/maps 2>/dev/null || true; } | sed -n 's#.* \(/dev/shm/.*\)#\1#p'
-    find /proc/[0-9]*/fd -lname '/dev/shm/*' -printf '%l\n' 2>/dev/null
+    { cat /proc/[0-9]*/maps 2>/dev/null || true; } | sed -nE 's#^([^ ]+ ){4}([0-9]+) +/dev/shm/.*#\2#p'
+    find /proc/[0-9]*/fd -lname '/dev/shm/*' -exec stat --dereference --format=%i -- {} + 2>/dev/null
   )
   for file in "${files[@]}"; do
-    if [[ -z ${used[$file]:-} ]] && rm -f -- "$file"; then common::note "$(common::node): removed $file, which nobody uses any more"; fi
+    inode=${file%% *} file=${file#* }
+    if [[ -z ${used[$inode]:-} ]] && rm -f -- "$file"; then common::note "$(common::node): removed $file, which nobody uses any more"; fi
   done
 }
 

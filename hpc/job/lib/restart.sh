@@ -51,7 +51,7 @@ restart::again() {
       return
       ;;
     2)
-      common::warn "Slurm has not answered for 600 s ($answer): the job cannot be put back into the queue; when Slurm answers, submit again with --resume"
+      common::warn "Slurm has not answered for 600 s ($answer): the job cannot be put back into the queue; when Slurm answers:  bash hpc/experiments.sh resubmit $(interruption::id)"
       return 1
       ;;
   esac
@@ -106,7 +106,7 @@ restart::in_new_job() {
     common::note "job $SLURM_JOB_ID: job $job continues it"
     restart::hold_experiment "$run_directory" "$job"
   else
-    common::warn "no job continues job $SLURM_JOB_ID: $job; submit again with --resume"
+    common::warn "no job continues job $SLURM_JOB_ID: $job; to continue it:  bash hpc/experiments.sh resubmit $(interruption::id)"
   fi
   if ((status != 2)); then rm -f -- "$intent"; fi
   return "$status"

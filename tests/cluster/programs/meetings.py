@@ -41,6 +41,16 @@ def child(index: int, world: int, place: int, method: str) -> None:
     os._exit(0)
 
 
+def until_seen(what: str) -> None:
+    """Waits until the job has noted it for all ranks, or for a minute: on a busy machine it looks only now and then."""
+    folder = Path(os.environ["RANK_RECORD"]).parent
+    for _ in range(300):
+        lines = [line.split("\t") for file in folder.glob("*.seen") for line in file.read_text().splitlines()]
+        if {str(rank) for rank in range(size)} <= {word for line in lines if line[0] == what for word in line}:
+            break
+        time.sleep(0.2)
+
+
 def plain() -> None:
     learn(torch.nn.Linear(4, 1))
 
@@ -99,7 +109,7 @@ def store_only() -> None:
     while store.add("here", 0) < size:
         time.sleep(0.05)
     plain()
-    time.sleep(1)
+    until_seen("tcp")
 
 
 def rpc() -> None:
@@ -120,7 +130,7 @@ def own_sockets() -> None:
         with socket.create_server(("", port)) as server:
             others = [server.accept()[0] for _ in range(size - 1)]
             plain()
-            time.sleep(1)
+            until_seen("tcp")
             for other in others:
                 other.close()
         return
@@ -145,7 +155,7 @@ def shared_memory_only() -> None:
         except FileNotFoundError:
             time.sleep(0.05)
     plain()
-    time.sleep(3)
+    until_seen("memory")
     if rank == 0:
         # The tracker of a process that only attaches unlinks the block, too, when the process ends (bpo-38119).
         with contextlib.suppress(FileNotFoundError):
@@ -192,7 +202,7 @@ def mpi() -> None:
 
     assert MPI.COMM_WORLD.allreduce(1) == size
     plain()
-    time.sleep(1)
+    until_seen("memory")
 
 
 def lightning(**options) -> None:
