@@ -7,9 +7,10 @@
 # experiments.sh cancel JOB...
 # experiments.sh resubmit JOB [--mem SIZE] [--time TIME]
 # experiments.sh report [--rate-per-hour X|--rate-per-node-hour X]... [--json] [--html FILE] EXPERIMENT|JOB...
+# experiments.sh remove [--dry-run] EXPERIMENT|JOB...
 # experiments.sh nodes [--json | --clear [NODE...]]
 #
-# Shows the runs of a project, and stops or repeats them. JOB is a job id (or ARRAY_TASK), a run directory, or the name of an
+# Shows the runs of a project, and stops, repeats or removes them. JOB is a job id (or ARRAY_TASK), a run directory, or the name of an
 # experiment, which means its newest run.
 #
 # Run by people, on a login node. If Slurm does not answer, the table shows what the runs' own files say.
@@ -45,11 +46,17 @@
 # price of one kind of machine is MACHINE=X, its GPU type, feature or partition. --html writes the same as a page, with curves of the .jsonl files
 # and a timeline; this needs matplotlib.
 #
+# remove: removes ended runs and their checkpoints; --dry-run only shows it
+# The name of an experiment means all of its runs. The run directories go with all that is in them: logs, results, W&B's files. The checkpoints
+# go if no other run of the experiment is left. It keeps runs that have not ended or that Slurm does not answer about, other users'
+# files, and runs whose W&B files were not uploaded. An interrupted removal is finished by the next one. Data sets, the kit's versions
+# (.kits) and packed sources (.sources) stay.
+#
 # nodes: the nodes that caused failures of your jobs
 # When, which job, which cause, and whether new jobs exclude the node (two failures within a day). --clear removes those nodes from the
 # list, or all.
 #
-# Exit status: 0, 1 if there is no such experiment, 2 if the request is wrong.
+# Exit status: 0, 1 if there is no such experiment or remove has kept something, 2 if the request is wrong.
 #
 # See also: job_submitter.sh; README.md
 set -euo pipefail
@@ -69,11 +76,12 @@ main() {
   help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   case ${1:-list} in
     --*) experiments::run experiments.py list "$@" ;;
-    list | why | logs | open | stop | cancel | find) experiments::run experiments.py "${1:-list}" "${@:2}" ;;
+    list | why | logs | open | stop | cancel | find | records) experiments::run experiments.py "${1:-list}" "${@:2}" ;;
     report) experiments::run report.py "${@:2}" ;;
     resubmit) exec bash "$here/job_submitter/resubmit.sh" "${@:2}" ;;
+    remove) exec bash "$here/experiments/remove.sh" "${@:2}" ;;
     nodes) experiments::nodes "${@:2}" ;;
-    *) common::die_usage "unknown command ${1@Q}: list, why, logs, open, stop, cancel, resubmit, report or nodes (see --help)" ;;
+    *) common::die_usage "unknown command ${1@Q}: list, why, logs, open, stop, cancel, resubmit, report, remove or nodes (see --help)" ;;
   esac
 }
 

@@ -1,27 +1,21 @@
 """The attempts of a task: when and where they ran, how they ended, and what they used. For runs.py."""
 
-import functools
+import collections
 import os
 import re
 import time
-from typing import NamedTuple
 
+from cached import cached
 from files import changed, names_in, read
 
 OLD_NAMES = {"deaf": "ignored_stop"}  # causes in the files of earlier runs
 
 
-class NodeUsage(NamedTuple):
-    """The resources that one node used in one attempt."""
-
-    node: str
-    last: float  # time of the last sample
-    seconds: float
-    cpu_seconds: float
-    peak_cores: float
-    peak_memory_bytes: int
-    gpu_percent: list  # of the samples that have one
-    peak_gpu_memory_mib: float
+# The resources that one node used in one attempt. `last` is the time of the last sample; `gpu_percent` is a list of the
+# samples that have one.
+NodeUsage = collections.namedtuple(
+    "NodeUsage", "node last seconds cpu_seconds peak_cores peak_memory_bytes gpu_percent peak_gpu_memory_mib"
+)
 
 
 def read_usage(path):
@@ -59,12 +53,12 @@ class Attempt:
 
     def __init__(self, task, number):
         self.task, self.run, self.number = task, task.run, number
-        self.folder = os.path.join(task.folder, f"attempt_{number}")
+        self.folder = f"{task.folder}/attempt_{number}"
 
     def _line(self, name):
-        return read(os.path.join(self.folder, name)).strip()
+        return read(f"{self.folder}/{name}").strip()
 
-    @functools.cached_property
+    @cached
     def cause(self):
         cause = self._line("cause")
         return OLD_NAMES.get(cause, cause)
@@ -86,47 +80,47 @@ class Attempt:
 
     @property
     def stop_file(self):
-        return os.path.join(self.folder, "stop")
+        return f"{self.folder}/stop"
 
     @property
     def is_stopped_for_good(self):
         """Whether `experiments.sh stop` ended it, so that the kit does not restart the task (job/lib/restart.sh)."""
         return bool(self._line("stop"))
 
-    @functools.cached_property
+    @cached
     def unconnected(self):
         """If ranks never communicated, the lines of job/meeting.py: what it saw, what to do, the groups."""
-        return read(os.path.join(self.folder, "unconnected")).splitlines()
+        return read(f"{self.folder}/unconnected").splitlines()
 
     @property
     def nodes(self):
         return self._line("nodes")
 
-    @functools.cached_property
+    @cached
     def beat(self):
-        return changed(os.path.join(self.folder, "heartbeat"))
+        return changed(f"{self.folder}/heartbeat")
 
-    @functools.cached_property
+    @cached
     def usage(self):
         """NodeUsage of each node that has one."""
         names = [name for name in names_in(self.folder) if name.startswith("usage_") and name.endswith(".tsv")]
-        return [usage for usage in (read_usage(os.path.join(self.folder, name)) for name in names) if usage]
+        return [usage for usage in (read_usage(f"{self.folder}/{name}") for name in names) if usage]
 
-    @functools.cached_property
+    @cached
     def _times(self):
         found = re.findall(r"^(began|ended) (\d+(?:\.\d+)?)$", self._line("times"), re.MULTILINE)
         return {word: float(when) for word, when in found}
 
-    @functools.cached_property
+    @cached
     def began(self):
         """The time of the start; None if it failed during the start."""
-        return self._times["began"] if "began" in self._times else changed(os.path.join(self.folder, "nodes"))
+        return self._times["began"] if "began" in self._times else changed(f"{self.folder}/nodes")
 
     @property
     def is_running(self):
         return not self.cause and self is self.task.attempts[-1] and self.task.state in ("running", "suspended")
 
-    @functools.cached_property
+    @cached
     def ended(self):
         """The time of the end; now if it runs. If the batch script was killed too, when the attempt was last seen."""
         if "ended" in self._times:
@@ -135,7 +129,7 @@ class Attempt:
             return time.time()
         seen = None
         if not self._times:
-            seen = changed(os.path.join(self.folder, "cause"))
+            seen = changed(f"{self.folder}/cause")
         seen = seen or max([self.beat or 0, *(usage.last for usage in self.usage)])
         if not seen and self is self.task.attempts[-1]:
             seen = changed(self.task.log)

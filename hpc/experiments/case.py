@@ -1,13 +1,15 @@
 """Collects how a task ended: the cause, the rank that failed, and what it printed. For why.py."""
 
-import functools
 import os
 import re
 
 import failures
-from files import names_in, read, tail
+from cached import cached
+from files import read, tail
+from ranks import node_of, rank_files
 from slurm import ask
 
+AT_EXIT = "terminate called without an active exception"  # torch, while Python exits
 CRASHED = ("132", "135", "136", "137", "139", "152")  # the status says more than the output
 LONG = 1 << 18  # bytes of a log in which the failure is searched
 SPOKEN = 1 << 16  # bytes of these that are read line by line
@@ -24,18 +26,6 @@ PATH = re.compile(r"""(['"`])(?P<quoted>[^'"`\n]*/[^'"`\n]+)\1|(?<![\w.:/<~-])(?
 NO_FILE = re.compile(r"://|/(?:site|dist)-packages/|\.(?:py|cpp|cc|cu|h|pyx|rs)\b")
 # The numbers of collectives are comparable only within one group of ranks.
 WAITED = r"Timed out waiting \d+ms|Watchdog caught collective|default_pg\b.* caught collective .*\(SeqNum=(\d+)"
-
-
-def is_on_node(path, node):
-    """Whether the rank of this log ran on the node, given by its number in the job or its name."""
-    found = re.search(r"^rank \d+ of \d+: node (\d+), (\S+) \(", read(path, 2000), re.MULTILINE)
-    return bool(found) and node in found.groups()
-
-
-def node_of(path):
-    """Return the name of the node of this log's rank; None if the log does not say it."""
-    found = re.search(r"^rank \d+ of \d+: node \d+, (\S+) \(", read(path, 2000), re.MULTILINE)
-    return found and found[1]
 
 
 def attempts_part(text, number):
@@ -62,7 +52,7 @@ class Case:
         if self.cause.startswith(("failed", "lost", "not_started")) and self.status != "137":
             self.find_failure()
 
-    @functools.cached_property
+    @cached
     def log(self):
         """The end of the task's log."""
         return tail(self.task.log, LONG)
@@ -106,7 +96,7 @@ class Case:
             r"^slurmstepd-(\S+): error: (?:StepId=\S+ exceeded memory limit|Detected \d+ oom)", self.log, re.MULTILINE
         )
         node = reported[1] if reported else self.fullest_node()
-        ranks = [path for path in rank_files(self.task) if node and is_on_node(path, node)]
+        ranks = [path for path in rank_files(self.task) if node and node in node_of(path)]
         return os.path.basename(ranks[0])[5:-4] if len(ranks) == 1 else None, node, None
 
     def fullest_node(self):
@@ -125,7 +115,7 @@ class Case:
                 return full[0]
         return None
 
-    @functools.cached_property
+    @cached
     def text(self):
         """The output of the last attempt; after a failure only that of the first rank that failed."""
         whole = tail(self.own_log, LONG) if self.own_log and self.cause.startswith("failed") else self.log
@@ -146,9 +136,11 @@ class Case:
             self.node = self.node or (None if node == "localhost" else node)
             self.cause = f"failed {self.status} - -"
         is_other = bool(table) and bool(self.chain) and self.chain[-1].rank not in (None, self.rank)
-        if self.chain and self.chain[-1].is_consequence and (self.status in CRASHED or is_other):
+        # An exception before an abort at exit has ended the program, not the abort.
+        is_crash = self.status in CRASHED and not (self.chain and AT_EXIT in self.text)
+        if self.chain and self.chain[-1].is_consequence and (is_crash or is_other):
             self.chain = []
-        if self.status not in CRASHED and (not self.chain or self.chain[-1].is_consequence):
+        if not is_crash and (not self.chain or self.chain[-1].is_consequence):
             self.look_at_others()
         if is_mixed and self.chain and self.chain[-1].rank:
             self.rank = self.chain[-1].rank
@@ -165,10 +157,10 @@ class Case:
         if found:
             _, self.own_log, self.chain = min(found)
             self.rank, self.status = os.path.basename(self.own_log)[5:-4], None
-            self.node = node_of(self.own_log) or self.node
+            self.node = node_of(self.own_log)[1] or self.node
             self.cause, self.text = "failed 1 - -", ""
 
-    @functools.cached_property
+    @cached
     def lines(self):
         """The lines that report an error, without tracebacks and without errors that the program survived."""
         speaks = re.compile(SPEAKS)
@@ -191,7 +183,7 @@ class Case:
             return own + [self.lines] * relevant[0].names_no_reason
         return [self.lines, *own]
 
-    @functools.cached_property
+    @cached
     def file(self):
         """The file that the failure is about, if an exception or a line with the same message names it."""
         relevant = [raised for raised in failures.by_relevance(self.chain) if not raised.is_wrapper]
@@ -226,9 +218,3 @@ class Case:
             shown, _ = ask("sacct", "--noheader", "--parsable2", "--units=K", f"--jobs={self.job}", "--format=MaxRSS")
             peak = max([0, *(int(float(size)) * 1024 for size in re.findall(r"^([\d.]+)K$", shown, re.MULTILINE))])
         return peak or None
-
-
-def rank_files(task):
-    """Return the logs of the task's ranks, in the order of their numbers."""
-    names = [name for name in names_in(task.folder) if re.fullmatch(r"rank_\d+\.txt", name)]
-    return [os.path.join(task.folder, name) for name in sorted(names, key=lambda name: int(name[5:-4]))]

@@ -11,12 +11,11 @@ import subprocess
 import sys
 import time
 
-import why
-from case import is_on_node, rank_files
 from files import changed
-from finding import UnknownJobError, all_runs, find, matches, the_task
+from finding import UnknownJobError, all_folders, find, matches, the_task, whole_runs
 from known import Known
 from measured import chief, direction
+from ranks import node_of, rank_files
 from runs import FINAL, Run, Task
 from slurm import Slurm, ask, duration, say
 
@@ -44,19 +43,19 @@ def account(run):
         "metric": None,
         "last": None,
         "best": None,
+        "best_task": None,
         "output_path": run.folder,
     }
     if len(tasks) > 1:
         found["progress"] = ["task", counts.get("completed", 0), len(tasks)]
     elif tasks[0].progress:
         found["progress"] = list(tasks[0].progress)
-    measured = [task.metrics for task in tasks if task.metrics]
-    name = chief({name for metrics in measured for name in metrics})
+    name = chief({name for task in tasks for name in task.metrics})
     if name:
-        pairs = [metrics[name] for metrics in measured if name in metrics]
-        sign = direction(name)
-        bests = [best for _, best in pairs if best is not None]
-        found.update(metric=name, last=pairs[-1][0], best=sign * max(sign * best for best in bests) if bests else None)
+        measured = [(task.number, *task.metrics[name]) for task in tasks if name in task.metrics]
+        # A loss that was printed has only a last value.
+        number, last, best = max(measured, key=lambda row: direction(name) * (row[1] if row[2] is None else row[2]))
+        found.update(metric=name, last=last, best=best, best_task=number if len(tasks) > 1 else None)
     return found
 
 
@@ -78,6 +77,8 @@ def cells(entry):
         metric = f"{entry['metric']} {entry['last']:.5g}"
         if entry["best"] is not None and entry["best"] != entry["last"]:
             metric += f" (best {entry['best']:.5g})"
+        if entry["best_task"]:
+            metric += f", task {entry['best_task']}"
     return (
         ",".join(entry["jobs"][:2]) + ",…" * (len(entry["jobs"]) > 2) or "-",
         entry["name"],
@@ -95,8 +96,9 @@ def choose(outputs, options):
     slurm = Slurm()
     entries = []
     known = Known(outputs, is_worth_it=not options.last or options.last > 50 or options.name or options.state)
-    runs = all_runs(outputs, slurm)
-    for run in runs:
+    folders = all_folders(outputs)
+    for folder in folders:
+        run = Run(folder, slurm)  # not kept: 20,000 runs would need 160 MB
         entry = known.get(run)
         if not entry and not run.facts:
             continue
@@ -110,7 +112,7 @@ def choose(outputs, options):
         entries.append(entry)
         if len(entries) == options.last:
             break
-    known.save(runs)
+    known.save(folders)
     return entries, slurm
 
 
@@ -136,7 +138,7 @@ def show_list(outputs, options):
 def is_wanted(path, options):
     if options.rank is not None and os.path.basename(path) != f"rank_{options.rank}.txt":
         return False
-    return options.node is None or is_on_node(path, options.node)
+    return options.node is None or options.node in node_of(path)
 
 
 def show_logs(outputs, options):
@@ -311,6 +313,29 @@ def locate(outputs, options):
     return 0
 
 
+def explain(outputs, options):
+    import why  # its patterns take longer to compile than the other commands take
+
+    return why.main(outputs, options)
+
+
+def print_records(outputs, options):
+    """Print OUTPUTS, and four words for each run of these experiments and jobs, each with a NUL. For remove.sh."""
+    sys.stdout.write(f"{outputs}\0")
+    sys.stdout.flush()
+    slurm = Slurm(wanted=False)
+    runs = {run.folder: run for word in options.jobs for run in whole_runs(word, outputs, slurm)}
+    users = {}  # (folder of runs, experiment) -> the folder of a run of it that stays
+    for beside in {os.path.dirname(folder) for folder in runs}:
+        for folder in set(all_folders(beside)).difference(runs):
+            users[beside, Run(folder, slurm).facts.get("exp_name")] = folder
+    for folder, run in runs.items():
+        name, cluster = (run.facts.get(fact, "") for fact in ("exp_name", "cluster"))
+        other = users.get((os.path.dirname(folder), name), "")
+        sys.stdout.write("".join(f"{word}\0" for word in (folder, name, cluster, other)))
+    return 0
+
+
 def parser():
     top = argparse.ArgumentParser(prog="experiments.sh", allow_abbrev=False)
     top.add_argument("outputs", help=argparse.SUPPRESS)
@@ -332,7 +357,7 @@ def parser():
     logs.set_defaults(call=show_logs)
     for name, call, text in (
         ("open", show_paths, "prints the paths of a run"),
-        ("why", why.main, "why a run ended, or waits, and what to do"),
+        ("why", explain, "why a run ended, or waits, and what to do"),
         ("find", locate, argparse.SUPPRESS),
     ):
         one = commands.add_parser(name, help=text)
@@ -345,6 +370,7 @@ def parser():
     for name, call, text in (
         ("stop", stop, "asks programs to save and end, for good"),
         ("cancel", cancel, "ends jobs"),
+        ("records", print_records, argparse.SUPPRESS),
     ):
         several = commands.add_parser(name, help=text)
         several.add_argument("jobs", nargs="+", metavar="job")

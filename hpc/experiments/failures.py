@@ -3,8 +3,8 @@
 A line may begin with the name of its rank (`[rank3]: `, `3: `, `[1,3]<stderr>:`), and the lines of ranks may be mixed.
 """
 
+import collections
 import re
-from typing import NamedTuple, Optional
 
 HEAD = "Traceback (most recent call last)"
 MOST_LINES = 12  # that are read of a message
@@ -65,15 +65,8 @@ _ENDED = (
 _SIGNALS = {"Killed": 137, "Segmentation fault": 139, "Aborted": 134, "Bus error": 135, "Floating point exception": 136}
 
 
-class Raised(NamedTuple):
-    """An exception."""
-
-    kind: str
-    message: str
-    frames: tuple  # (file, line, function), the outermost first
-    begin: int  # its position in the text
-    end: int
-    rank: Optional[str]
+class Raised(collections.namedtuple("Raised", "kind message frames begin end rank")):
+    """An exception, at a position in the text. A frame is (file, line, function); the outermost is the first."""
 
     @property
     def text(self):

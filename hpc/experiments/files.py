@@ -63,7 +63,7 @@ def has_line(path, pattern):
 
 def facts_of(folder):
     """Return a run's request as lib/run_directory.sh wrote it; empty if it did not."""
-    found = FACT.findall(read(os.path.join(folder, "facts")))
+    found = FACT.findall(read(f"{folder}/facts"))
     return {name: unquoted(value) if "\\" in value else value[1:-1] for name, value in found}
 
 

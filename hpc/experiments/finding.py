@@ -4,7 +4,7 @@ import fnmatch
 import os
 import re
 
-from files import has_line, read
+from files import has_line, names_in, read
 from runs import Run, Task
 from slurm import say
 
@@ -13,17 +13,18 @@ STAMP = re.compile(r"_(\d{8}-\d{6})_(\d+)$")
 
 def stamp_of(folder):
     """Return when a run was submitted, from its name."""
-    stamp = STAMP.search(os.path.basename(folder))
+    stamp = STAMP.search(folder)
     return (stamp[1], int(stamp[2])) if stamp else ("", 0)
 
 
-def all_runs(outputs, slurm):
-    """Return all runs, the newest first."""
-    try:
-        paths = [entry.path for entry in os.scandir(outputs) if STAMP.search(entry.name)]
-    except OSError:
-        return []
-    return [Run(path, slurm) for path in sorted(paths, key=stamp_of, reverse=True)]
+def runs_in(outputs, slurm):
+    return [Run(folder, slurm) for folder in all_folders(outputs)]
+
+
+def all_folders(outputs):
+    """Return the folders of all runs, the newest first."""
+    stamps = {f"{outputs}/{name}": stamp_of(name) for name in names_in(outputs)}
+    return sorted((folder for folder, stamp in stamps.items() if stamp[0]), key=stamps.get, reverse=True)
 
 
 class UnknownJobError(Exception):
@@ -38,7 +39,7 @@ def find(word, outputs, slurm):
     folder, base = os.path.split(path)
     if base.startswith("task_") and base[5:].isdigit() and os.path.isfile(os.path.join(folder, "facts")):
         return run_at(folder, slurm), int(base[5:])
-    runs = all_runs(outputs, slurm)
+    runs = runs_in(outputs, slurm)
     if re.fullmatch(r"\d+(_\d+)?", word):
         found = _find_job(word, runs)
         if found:
@@ -59,6 +60,27 @@ def runs_of(word, outputs, slurm):
     names = read(os.path.join(os.path.dirname(outputs), word, "runs")).splitlines()
     found = [Run(os.path.join(outputs, name), slurm) for name in names]
     return [run for run in found if run.lines] or [find(word, outputs, slurm)[0]]
+
+
+def whole_runs(word, outputs, slurm):
+    """Return all runs of an experiment (--exp-name), or else the run that `find` finds, if no other has that name."""
+    found, number = find(word, outputs, slurm)
+    if number is not None:
+        raise UnknownJobError(f"{word} is a task of {found.folder}: name the whole run")
+    runs = [found]
+    if word == found.facts.get("exp_name"):
+        runs = [run for run in runs_in(outputs, slurm) if run.facts.get("exp_name") == word]
+    elif word == found.job_name:
+        same = sum(run.job_name == word for run in runs_in(outputs, slurm))
+        if same > 1:
+            raise UnknownJobError(f"{same} runs without --exp-name have the name {word}: give their jobs or folders")
+    for run in runs:
+        own, name = run.facts.get("run_directory", ""), run.facts.get("exp_name", "")
+        if not os.path.isdir(own) or not os.path.samefile(own, run.folder):
+            raise UnknownJobError(f"{run.folder} is a copy of {own}, or was moved: remove it yourself, with rm -r")
+        if not name or "/" in name or name.startswith("."):
+            raise UnknownJobError(f"{run.folder}/facts names no experiment")
+    return runs
 
 
 def the_task(run, number):

@@ -79,11 +79,11 @@ class Known:
             self._entries[os.path.basename(run.folder)] = [files, hash(stamps), account]
             self._is_new = True
 
-    def save(self, runs):
+    def save(self, folders):
         """Save the entries of these runs, and forget all others."""
         if not self._is_new:
             return
-        there = {os.path.basename(run.folder) for run in runs}
+        there = {os.path.basename(folder) for folder in folders}
         entries = {name: kept for name, kept in self._entries.items() if name in there}
         partial = f"{self._path}.{os.getpid()}"
         try:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import os
 import re
 
 from files import names_in, read, tail
@@ -32,9 +31,9 @@ def measured(output, names, most=1 << 18):
     found = {}
     for name in names:
         if name.endswith(".jsonl"):
-            text = read(os.path.join(output, name), most)
+            text = read(f"{output}/{name}", most)
             if len(text) >= most:  # Only the end was read, so the best is unknown.
-                found.update({key: [last, None] for key, (last, _) in _lines(tail(os.path.join(output, name))).items()})
+                found.update({key: [last, None] for key, (last, _) in _lines(tail(f"{output}/{name}")).items()})
             else:
                 found.update(_lines(text))
     if "result.json" in names:
@@ -51,7 +50,7 @@ def result_of(output):
     if "result.json" in names:
         found = _objects(_one_line(output))
     else:
-        files = (os.path.join(output, name) for name in names if name.endswith(".jsonl"))
+        files = (f"{output}/{name}" for name in names if name.endswith(".jsonl"))
         found = [values for file in files for values in _objects(tail(file, 1 << 16))[-1:]]
     return {name: number for values in found for name, number in _numbers(values)} if found else None
 
@@ -62,7 +61,7 @@ def curves_of(output):
     for name in names_in(output):
         if not name.endswith(".jsonl"):
             continue
-        for index, values in enumerate(_objects(read(os.path.join(output, name))), 1):
+        for index, values in enumerate(_objects(read(f"{output}/{name}")), 1):
             numbers = dict(_numbers(values))
             axis = next((name for name in AXES if name in numbers), "line")
             x = numbers.get(axis, index)
@@ -74,7 +73,7 @@ def curves_of(output):
 
 def _one_line(output):
     """Return result.json in one line; some programs write several."""
-    return read(os.path.join(output, "result.json")).replace("\n", " ")
+    return read(f"{output}/result.json").replace("\n", " ")
 
 
 def _numbers(values):
@@ -82,23 +81,16 @@ def _numbers(values):
 
 
 def _lines(text):
+    lines = _objects(text)
     found = {}
-    for values in _objects(text):
-        for key, value in values.items():
-            # value - value is NaN for infinite values and NaN, and NaN != 0.
-            if type(value) not in (int, float) or value - value != 0:
-                continue
-            pair = found.get(key)
-            if pair is None:
-                found[key] = [value, value]
-            else:
-                pair[0] = value
-                if direction(key) * (value - pair[1]) > 0:
-                    pair[1] = value
-    # If it is unknown what is better, the best is the last.
-    for key, pair in found.items():
-        if not direction(key):
-            pair[1] = pair[0]
+    for name in {name for values in lines for name in values}:
+        column = (values.get(name) for values in lines)
+        # value - value is NaN for infinite values and NaN, and NaN != 0.
+        numbers = [value for value in column if type(value) in (int, float) and value - value == 0]
+        if numbers:
+            last, sign = numbers[-1], direction(name)
+            # If it is unknown what is better, the best is the last.
+            found[name] = [last, max(numbers) if sign > 0 else min(numbers) if sign < 0 else last]
     return found
 
 

@@ -3,13 +3,13 @@
 An ended run is read only from its files, a live one also from Slurm's queue. Everything is read when it is first used.
 """
 
-import functools
+import collections
 import os
 import re
 import time
-from typing import NamedTuple, Optional
 
 from attempts import Attempt
+from cached import cached
 from files import changed, facts_of, has_line, names_in, read, tail
 from measured import measured, metric_files_in
 from progress import loss_of, progress_of
@@ -18,16 +18,8 @@ from slurm import indices, seconds_of
 FINAL = ("completed", "failed", "cancelled", "stopped")
 
 
-class Request(NamedTuple):
-    """The request of a run, for each node."""
-
-    features: tuple  # words that select the machine: type of GPU, features, partition
-    nodes: int
-    gpus: int
-    processes: int
-    cpus: int
-    memory_bytes: int
-    time_limit_seconds: Optional[int]
+# The request of a run, for each node. `features` are words that select the machine: type of GPU, features, partition.
+Request = collections.namedtuple("Request", "features nodes gpus processes cpus memory_bytes time_limit_seconds")
 
 
 class Task:
@@ -35,25 +27,25 @@ class Task:
 
     def __init__(self, run, number):
         self.run, self.number = run, number
-        self.folder = os.path.join(run.folder, f"task_{number}")
-        self.log, self.output = os.path.join(self.folder, "log.txt"), os.path.join(self.folder, "output")
+        self.folder = f"{run.folder}/task_{number}"
+        self.log, self.output = f"{self.folder}/log.txt", f"{self.folder}/output"
 
     @property
     def live(self):
         """The task's job in the queue, or None."""
         return self.run.live.get(self.number)
 
-    @functools.cached_property
+    @cached
     def attempts(self):
         numbers = sorted(
             int(name[8:]) for name in names_in(self.folder) if name.startswith("attempt_") and name[8:].isdigit()
         )
         return [Attempt(self, number) for number in numbers]
 
-    @functools.cached_property
+    @cached
     def noted(self):
         """The state in the file `state`."""
-        return (read(os.path.join(self.folder, "state")) or "unknown").strip()
+        return (read(f"{self.folder}/state") or "unknown").strip()
 
     @property
     def was_stopped(self):
@@ -66,7 +58,7 @@ class Task:
         """Attempt.unconnected of the last attempt."""
         return self.attempts[-1].unconnected if self.attempts else []
 
-    @functools.cached_property
+    @cached
     def state(self):
         """One of the states of job/lib/interruption.sh, or `cancelled`, `stopped` or `suspended`."""
         noted, slurm = self.noted, self.run.slurm
@@ -114,23 +106,28 @@ class Task:
         """The seconds of all attempts."""
         return sum(attempt.seconds for attempt in self.attempts)
 
-    @functools.cached_property
+    @cached
     def metrics(self):
         """Name -> [last, best] of the task's metrics; if it wrote none, the last loss that it printed."""
         found = measured(self.output, self.metric_files)
-        loss = None if found else loss_of(tail(self.log))
+        loss = None if found else self._at_the_end(loss_of)
         return found if loss is None else {"loss": [loss, None]}
 
-    @functools.cached_property
+    def _at_the_end(self, find):
+        """Return find(the end of the log), or of a longer end: the tracebacks of a failure may fill the first."""
+        found = find(tail(self.log))
+        return find(tail(self.log, 1 << 16)) if found is None else found
+
+    @cached
     def metric_files(self):
         return metric_files_in(self.output)
 
-    @functools.cached_property
+    @cached
     def progress(self):
         """(what, done, total or None); None if it is unknown."""
         found = None
         if self.noted != "completed":
-            found = progress_of(tail(self.log))
+            found = self._at_the_end(progress_of)
         for what in ("epoch", "step"):
             if not found and what in self.metrics:
                 found = what, self.metrics[what][0], None
@@ -143,7 +140,7 @@ class Run:
     def __init__(self, folder, slurm):
         self.folder, self.slurm = folder, slurm
 
-    @functools.cached_property
+    @cached
     def facts(self):
         return facts_of(self.folder)
 
@@ -151,7 +148,7 @@ class Run:
         """Return a fact that is a whole number."""
         return int(self.facts.get(name) or default)
 
-    @functools.cached_property
+    @cached
     def request(self):
         """The request; runs with equal requests are comparable."""
         words = next(iter(self.sent.values()), [])
@@ -179,7 +176,7 @@ class Run:
     def job_name(self):
         return self.facts.get("job_name", "")
 
-    @functools.cached_property
+    @cached
     def is_fresh(self):
         """Whether it does not continue from the checkpoints of earlier runs."""
         if "resume" in self.facts:
@@ -187,12 +184,12 @@ class Run:
         # In a run of an older kit, --fresh moved the checkpoints to a name with the run's time.
         return os.path.isdir(f"{self.facts.get('checkpoint_directory')}.{self.facts.get('stamp')}")
 
-    @functools.cached_property
+    @cached
     def recorded(self):
         """The recorded job ids: one for each array, then those of jobs that continue a task (requeue forbidden)."""
-        return read(os.path.join(self.folder, "job_id")).split()
+        return read(f"{self.folder}/job_id").split()
 
-    @functools.cached_property
+    @cached
     def jobs(self):
         """The recorded job ids, or else those in the queue."""
         return self.recorded or sorted({job.array for job in self.queued if job.name == self.job_name}, key=int)
@@ -202,18 +199,18 @@ class Run:
         """The first job id, as a report shows it."""
         return self.jobs[0] if self.jobs else "-"
 
-    @functools.cached_property
+    @cached
     def is_being_sent(self):
         return not self.recorded and time.time() - (changed(self.folder) or 0) < 180
 
-    @functools.cached_property
+    @cached
     def sent(self):
         """The words of each sbatch command, by the offset of its array."""
         names = [re.fullmatch(r"sbatch_argv(?:_(\d+))?", name) for name in names_in(self.folder)]
         offsets = sorted((int(name[1] or 0), name[0]) for name in names if name)
         return {offset: read(os.path.join(self.folder, name)).split("\0") for offset, name in offsets}
 
-    @functools.cached_property
+    @cached
     def arrays(self):
         """(offset, indices) of each job as it was sent; indices is None if it is not an array."""
         found = []
@@ -222,16 +219,16 @@ class Run:
             found.append((offset, set(indices(listed[0])) if listed else None))
         return found
 
-    @functools.cached_property
+    @cached
     def is_here(self):
         """Whether it runs in the user's allocation (--here), which may have many runs."""
         return bool(self.facts.get("here"))
 
-    @functools.cached_property
+    @cached
     def is_array(self):
         return self.number_in("tasks", 1) > 1
 
-    @functools.cached_property
+    @cached
     def numbers(self):
         """The numbers of the tasks that were sent."""
         if not self.is_array:
@@ -239,17 +236,17 @@ class Run:
         sent = [index + offset for offset, listed in self.arrays for index in listed or []]
         return sorted(sent) or list(range(1, self.number_in("tasks") + 1))
 
-    @functools.cached_property
+    @cached
     def tasks(self):
         return [Task(self, number) for number in self.numbers]
 
-    @functools.cached_property
+    @cached
     def lines(self):
         """Number of a task -> (id in all runs of the experiment, description)."""
         rows = (line.split("\t", 2) for line in read(os.path.join(self.folder, "tasks")).splitlines())
         return {int(row[0]): (row[1], row[2]) for row in rows if len(row) == 3}
 
-    @functools.cached_property
+    @cached
     def queued(self):
         """The run's jobs in the queue: for tasks, for cycles, and the one that packs. Other jobs may use its folder.
 
@@ -263,7 +260,7 @@ class Run:
             and (job.folder == self.folder or os.path.realpath(job.folder) == os.path.realpath(self.folder))
         ]
 
-    @functools.cached_property
+    @cached
     def live(self):
         """Task -> its job in the queue; a running job counts before a waiting one (a job and its cycles)."""
         if self.is_here:
@@ -288,7 +285,7 @@ class Run:
             array = min((array for array in self.jobs if int(array) > int(job.array)), key=int, default=None)
         return self.number_of(array, job.index)
 
-    @functools.cached_property
+    @cached
     def placed(self):
         """(job, index) -> task, as it was sent."""
         pairs = zip(self.jobs, self.arrays)

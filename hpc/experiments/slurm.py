@@ -1,13 +1,13 @@
 """Asks Slurm for its queue, once for all jobs, and reads and writes its time format."""
 
 import collections
-import functools
 import os
 import re
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+
+from cached import cached
 
 LIVE_FIELDS = "%F|%K|%T|%r|%L|%S|%j|%Z"  # of Live
 
@@ -27,17 +27,8 @@ def ask(*command):
     return answer.stdout, None
 
 
-class Live(NamedTuple):
-    """A job in the queue, or a task of an array."""
-
-    array: str  # or the job
-    number: str  # of the task, or N/A
-    state: str
-    reason: str
-    left: str
-    start: str
-    name: str
-    folder: str
+class Live(collections.namedtuple("Live", "array number state reason left start name folder")):
+    """A job in the queue, or a task of an array. `array` is its id or the job's, `number` the task's or N/A."""
 
     @property
     def index(self):
@@ -54,7 +45,7 @@ class Slurm:
     def __init__(self, wanted=True):
         self.wanted, self.asked = wanted, None
 
-    @functools.cached_property
+    @cached
     def _answer(self):
         if not self.wanted:
             return "", "Slurm was not asked"
@@ -66,7 +57,7 @@ class Slurm:
         """Why Slurm did not answer."""
         return self._answer[1]
 
-    @functools.cached_property
+    @cached
     def by_name(self):
         """Name of a job's working directory -> its jobs."""
         found = collections.defaultdict(list)
@@ -77,7 +68,7 @@ class Slurm:
                 found[os.path.basename(job.folder)].append(job)
         return found
 
-    @functools.cached_property
+    @cached
     def by_step(self):
         """Name of a step -> its job, for runs in an allocation (--here)."""
         jobs = {job.id: job for found in self.by_name.values() for job in found}

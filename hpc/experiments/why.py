@@ -8,14 +8,16 @@ import collections
 import json
 import os
 import re
+import shlex
 import time
 
 import failures
-from case import Case, attempts_part, rank_files
-from files import read, tail
+from case import Case, attempts_part
+from files import changed, read, tail
 from finding import find, the_task
 from progress import progress_of, starts_over
-from slurm import Slurm, duration, seconds_of
+from ranks import rank_files
+from slurm import Slurm, ask, duration, seconds_of
 from why_exceptions import ABOVE, BY_KIND, IMPORT, PLACES
 from why_messages import SAID
 from why_rules import ENDS, EXCEPTION, KINDS, NOTES, OTHERWISE, REASONS, SIGNALS
@@ -57,10 +59,21 @@ def fields(case):
         "beat": f"; the last beat was at {time.strftime('%F %T', time.localtime(beat))}" if beat else "",
         "slurm": case.slurm_says,
         "job": case.job,
+        "install": installer(run),
         "named": case.file,
         "full": place_of(case).format(node=case.node or "the node", scratch=run.facts.get("scratch_dir", "SCRATCH")),
         **waiting(case, who),
     }
+
+
+def installer(run):
+    """Return how packages come into the run's environment or container: of the kit, or of the user."""
+    container, environment = run.facts.get("container"), run.facts.get("environment")
+    if container:
+        return "bash singularity/build.sh" if "/.venv/" in container else f"the build of {container}"
+    if environment and "/.venv/" not in environment:
+        return f"{environment}/bin/python -m pip install -r requirements.txt"
+    return "bash venv/create.sh"
 
 
 def place_of(case):
@@ -204,12 +217,37 @@ def filled(rule, known):
     return rule.word, sentence, rule.remedy.format_map(known)
 
 
+def submit_again(run, remedy):
+    """Return the command for a remedy that says to submit again: new sources, the same options, its checkpoints."""
+    found = re.search(r"submit again(?: with +(--\S+) (\S+))?", remedy or "")
+    if not found:
+        return None
+    path = os.path.join(run.folder, "options")
+    words = []
+    for word in filter(None, read(path).split("\0")):
+        name, equals, value = word.partition("=")
+        words += [name, value] if equals and not value.startswith("-") else [word]
+    name = run.facts.get("exp_name") or os.path.basename(run.folder)
+    goes_on = "--only-missing" if run.is_array or run.facts.get("sweep") else "--resume"
+    words = ["bash", "hpc/job_submitter.sh", "--exp-name", name, goes_on, *words, *filter(None, found.groups())]
+    known = os.path.exists(path)  # not for a run of an older kit
+    return " ".join(map(shlex.quote, words)) + "  and the options of the run" * (not known)
+
+
 def explain_reason(job):
     for pattern, text in REASONS:
         if re.search(pattern, job.reason):
+            which = dependencies(job) if "{which}" in text else ""
             start = "" if job.start in ("N/A", "Unknown") else f"; Slurm expects to start it at {job.start}"
-            return f"{text.format(job=job.id)} ({job.reason}){start}"
+            return f"{text.format(job=job.id, which=which)} ({job.reason}){start}"
     return f"Slurm's reason is {job.reason}"
+
+
+def dependencies(job):
+    """Return the jobs that it waits for, as `job 47 (afterok)`; `another job` if Slurm does not name them."""
+    left, _ = ask("squeue", "--all", "--noheader", f"--job={job.id}", "--format=%E")
+    found = re.findall(r"(after\w*):(\d+(?:_\w+)?)", left)
+    return ", ".join(f"job {other} ({kind})" for kind, other in found) or "another job"
 
 
 def describe(run, task):
@@ -233,6 +271,9 @@ def describe(run, task):
             sentence += f", {what} {done:g}" + (f" of {whole}" if whole else "")
         if last and last.beat:
             sentence += f", the last beat {duration(time.time() - last.beat)} ago"
+        asked = changed(last.stop_file) if last else None
+        if asked:
+            sentence += f", asked to save and stop {duration(time.time() - asked)} ago"
         if live and live.left not in ("INVALID", "UNLIMITED"):
             sentence += f", {live.left} left"
         if task.state == "suspended":
@@ -307,6 +348,7 @@ def account(run, task):
         "log": None,
         "lines": [],
         "remedy": remedy,
+        "submit_again": submit_again(run, remedy),
         "attempts": [
             {
                 "attempt": attempt.number,
@@ -355,6 +397,8 @@ def explain(run, task):
         print("\n".join(f"    {line}" for line in found["lines"]))
     if found["remedy"]:
         print(f"to do: {found['remedy']}")
+    if found["submit_again"]:
+        print(f"to submit again: {found['submit_again']}")
     several = len(found["attempts"]) > 1
     for attempt in found["attempts"]:
         if several:

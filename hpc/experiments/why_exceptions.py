@@ -22,7 +22,7 @@ IMPORT = Rule(
     "an import failed ({who}): {error}",
     "the packages do not fit each other, a library is missing, or the name is not in that module:  pip check  names "
     "what does not fit; set versions that belong together in the requirements (torch, torchvision and torchaudio of "
-    "one release and CUDA), install them by  bash venv/create.sh , and load the modules of the site that they need in "
+    "one release and CUDA), install them by  {install} , and load the modules of the site that they need in "
     "node_setup of the profile; then submit again",
 )
 
@@ -43,7 +43,7 @@ BY_KIND = (
         r"|is newer than (?:and incompatible|the)|written by a newer version|detected CUDA version"
         r"|[Vv]ersion.* does not match",
         "{who} has another version of a package than this needs: {error}",
-        "install the version that belongs to the file, or to the other package (bash venv/create.sh after it was "
+        "install the version that belongs to the file, or to the other package ({install} after it was "
         "changed in the requirements); then submit again",
     ),
     Rule(

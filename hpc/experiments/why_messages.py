@@ -130,7 +130,7 @@ SAID = (
         "missing library",
         r"undefined symbol",
         "a compiled package of {who} does not fit the other packages, mostly torch: {error}",
-        "build or install it again for the torch that is there:  bash venv/create.sh  after its version was changed "
+        "build or install it again for the torch that is there:  {install}  after its version was changed "
         "in the requirements; then submit again",
     ),
     Rule(
@@ -138,14 +138,14 @@ SAID = (
         r"lib(?:GL|gthread-2\.0|SM|Xext|Xrender)\.so\S*: cannot open shared",
         "{who} imported OpenCV as it is made for screens, and the node has no library for these: {error}",
         "put opencv-python-headless in place of opencv-python into the requirements (no other package may bring "
-        "opencv-python again: pip list), then  bash venv/create.sh ; or load a module of the site that has libGL in "
+        "opencv-python again: pip list), then  {install} ; or load a module of the site that has libGL in "
         "node_setup of the profile; in a container install libgl1 and libglib2.0-0; then submit again",
     ),
     Rule(
         "missing library",
         r"cannot open shared object file|Library not loaded",
         "{who} needs a library that is not there: {error}",
-        "if a package brings it, install that again (bash venv/create.sh); if a module of the site does, load it in "
+        "if a package brings it, install that again ({install}); if a module of the site does, load it in "
         "node_setup of the profile (LD_LIBRARY_PATH); then submit again",
     ),
     Rule(
@@ -153,23 +153,30 @@ SAID = (
         r"[Nn]umpy is not available|module that was compiled using NumPy 1|numpy\.\w+ size changed"
         r"|module 'numpy' has no attribute|No module named '?numpy",
         "{who} needs numpy, and the environment has none, or one of a version that the other packages do not fit",
-        "add numpy to the project's requirements (numpy<2 for packages that were built before it), then  bash "
-        "venv/create.sh  and submit again",
+        "add numpy to the project's requirements (numpy<2 for packages that were built before it), then  "
+        "{install}  and submit again",
+    ),
+    Rule(
+        "import error",
+        r"No module named '?(?P<module>train\.(?:checkpoint|distributed|environment|interruption|metrics|sampler)\b)",
+        "{who} imports {module}, and `train` is the project's own here",
+        "write  from hpc_train.checkpoint import …  and so on: adopt.sh installs the kit's package as hpc_train/ where "
+        "the project has a train of its own; then submit again",
     ),
     Rule(
         "import error",
         r"No module named '?(?P<module>[^'.\s]+)",
         "the environment has no Python module {module} ({who})",
-        "add the package of {module} to the project's requirements and run  bash venv/create.sh   (or build the "
-        "container again), then submit; if it is a module of the project: does git ignore it?",
+        "add the package of {module} to the project's requirements and run  {install} , then "
+        "submit; if it is a module of the project: does git ignore it?",
     ),
     Rule(
         "import error",
         r"^\S*(?:Import|ModuleNotFound)Error: .*(?:n[o']t (?:seem to be |be )?(?:installed|found in your env)"
         r"|pip3? install|[Pp]lease install|optional dependency|requires the \S+ (?:library|package))",
         "a package is not installed ({who}): {error}",
-        "add the package that it names to the project's requirements and run  bash venv/create.sh   (or build the "
-        "container again), then submit. One that compiles itself (flash-attn) needs torch and the site's CUDA module "
+        "add the package that it names to the project's requirements and run  {install} , then "
+        "submit. One that compiles itself (flash-attn) needs torch and the site's CUDA module "
         "while it is built, or a ready wheel for this torch; else choose what needs no package "
         "(attn_implementation='sdpa')",
     ),
@@ -219,7 +226,7 @@ SAID = (
         r"|is_available\(\) (?:should be|returned)|Unable to initialize backend 'cuda'",
         "{who} found no GPU: {error}",
         "ask for them: --gpus N (and a partition that has some). With --gpus: CUDA_VISIBLE_DEVICES in .env or in the "
-        "program, or an environment that was built for machines without (bash venv/create.sh on a machine of the "
+        "program, or an environment that was built for machines without ({install} on a machine of the "
         "cluster; is the profile's CUDA right?). Without GPUs, read checkpoints with map_location='cpu'; then submit "
         "again",
     ),
@@ -229,7 +236,7 @@ SAID = (
         r"|driver/library version mismatch|unsupported (?:display )?driver"
         r"|provided PTX was compiled with an unsupported",
         "the node's GPU driver is older than the CUDA of the environment ({who}): {error}",
-        "take a torch for an older CUDA (bash venv/create.sh for the profile's CUDA, or another container); the "
+        "take a torch for an older CUDA ({install} for the profile's CUDA, or another container); the "
         "driver is the site's: sinfo and its pages tell which nodes have a newer one",
     ),
     Rule(
@@ -248,7 +255,7 @@ SAID = (
         r"|is/are busy or unavailable|system not yet initialized|Unable to determine the device handle|NVLink error"
         r"|CUDA unknown error|Failed to initialize NVML: Unknown",
         "a GPU of {node} is broken, or another program holds it: {error}",
-        "submit again with  --resume --exclude {node}   and tell the site's support",
+        "submit again with  --exclude {node}   and tell the site's support",
     ),
     Rule(
         "device-side assert",
@@ -274,7 +281,7 @@ SAID = (
         r"|MIOpen Error",
         "a call to the GPU, or to a library for it, failed under {who}: {error}",
         "mostly no memory of the GPU is left (a smaller batch tells), the packages are of different CUDA versions "
-        "(bash venv/create.sh; no LD_LIBRARY_PATH to another), or an index before it was wrong "
+        "({install}; no LD_LIBRARY_PATH to another), or an index before it was wrong "
         "(CUDA_LAUNCH_BLOCKING=1 in .env shows the call). If it is always {node}: --exclude {node}; then submit again",
     ),
     Rule(
@@ -449,7 +456,7 @@ SAID = (
         "a transfer between nodes failed on InfiniBand or RoCE ({who}): {error}",
         "did the node at the other end, or a rank there, end before?  {logs} --rank R   If not, a link, adapter or "
         "switch is faulty: tell the site's support the node, adapter (hca) and peer of this line. On other nodes: "
-        "submit again with  --resume --exclude {node} ; NCCL_IB_TIMEOUT=22 in .env waits longer for a busy network",
+        "submit again with  --exclude {node} ; NCCL_IB_TIMEOUT=22 in .env waits longer for a busy network",
     ),
     Rule(
         "NCCL",
@@ -467,7 +474,7 @@ SAID = (
         "NCCL failed under {who}, not by a time-out: {error}",
         "NCCL_DEBUG=INFO in .env, and see the line NCCL WARN:  {logs} --rank R   Did another rank end before it? A "
         "system error is the network or a limit (site[interface] in the profile, NCCL_SOCKET_IFNAME, ulimit -l, "
-        "/dev/shm), a CUDA error the GPU or its driver. On other nodes:  submit again with --resume --exclude {node}",
+        "/dev/shm), a CUDA error the GPU or its driver. On other nodes:  submit again with  --exclude {node}",
     ),
     Rule(
         "collective timed out",
@@ -665,6 +672,14 @@ SAID = (
         r"KeyboardInterrupt",
         "{who} was interrupted (SIGINT)",
         "{again}   if nobody meant it",
+    ),
+    Rule(
+        "aborted at exit",
+        r"terminate called without an active exception",
+        "{who} aborted while Python exited, as threads of torch still ran: its work may be complete",
+        "look at what it has printed and saved. End the program with os._exit(0) behind destroy_process_group(), after "
+        "sys.stdout.flush(). If its work is not complete, submit again",
+        cause=r"^failed 134",
     ),
     CRASHED._replace(
         log=r"Segmentation fault|SIGSEGV|double free|corrupted size|free\(\): invalid|malloc\(\)|stack smashing"

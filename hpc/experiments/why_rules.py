@@ -95,7 +95,7 @@ EXCEPTION = Rule(
     "exception",
     None,
     "{who} raised {error}",
-    "mend the program, then submit again (with --resume, to go on from its checkpoints)",
+    "mend the program, then submit again",
 )
 
 CRASHED = _end(
@@ -173,8 +173,8 @@ KINDS = {
 REASONS = (
     (r"^(?:None|Priority)$", "jobs of higher priority come first"),
     (r"^Resources$", "no nodes are free that fit it"),
-    (r"^DependencyNeverSatisfied$", "the job for which it waits has failed: it will never start; cancel it"),
-    (r"^Dependency$", "it waits for another job"),
+    (r"^DependencyNeverSatisfied$", "for {which}, which has failed: it will never start; cancel it"),
+    (r"^Dependency$", "for {which}"),
     (r"^BeginTime$", "its time to begin has not come (--begin), or it was put back into the queue a moment ago"),
     (r"^JobArrayTaskLimit$", "enough tasks of its array run already (--max-parallel)"),
     (r"^ReqNodeNotAvail|^NodeDown|Unavail", "nodes that it needs are down, reserved or in maintenance: sinfo -R tells"),

@@ -39,6 +39,11 @@ shows() {
   local -r run=$run_directory
   submit -W srun --gpus 0 --exp-name waiting --begin now+1hour
   waiting=$job
+  submit -W srun --gpus 0 --exp-name later --dependency "afterok:$waiting"
+  run -0 command_of why "$job"
+  [[ $output == *": pending: it waits: for job $waiting (afterok) (Dependency)"* ]]
+  run -0 command_of cancel "$job"
+  rm -r -- "$run_directory"
   use_programs 'fail.py raise 1'
   submit -W srun --gpus 0 --num-nodes 2 --exp-name failing --nodelist 'node[3-4]'
   failing=$job
@@ -53,6 +58,7 @@ shows() {
   run -0 command_of why "$failing"
   [[ ${lines[0]} == "job $failing (failing): exception: rank 1 on node4 raised RuntimeError: raised on purpose" ]]
   [[ ${lines[1]} == 'first to fail: rank 1 on node4, status 1' && $output == *'    RuntimeError: raised on purpose'* ]]
+  [[ ${lines[-1]} == 'to submit again: bash hpc/job_submitter.sh --exp-name failing --resume --gpus 0 --num-nodes 2 --which-distributed srun --nodelist '* ]]
   run -0 command_of why waiting
   [[ $output == *': pending: it waits: its time to begin has not come (--begin)'*'Slurm expects to start it at '* ]]
   run -0 command_of why running
@@ -78,6 +84,28 @@ shows() {
 
   SLURM_CONF=$BATS_TEST_TMPDIR/none run -0 --separate-stderr command_of list --name failing
   [[ ${#lines[@]} == 3 && $stderr == *'Slurm does not answer'* ]]
+}
+
+@test "remove: an ended run goes with its checkpoints, one that waits or runs stays, another submits the name again" {
+  local waiting running
+  use_programs 'steps.py 100000'
+  submit -W srun --gpus 0 --exp-name running
+  running=$run_directory
+  submit -W srun --gpus 0 --exp-name waiting --begin now+1hour
+  waiting=$run_directory
+  wait_until 60 test -e "$running/task_1/output/rank_0"
+  use_programs 'fail.py raise 0'
+  submit -W srun --gpus 0 --exp-name failing
+  ended "$job" 60 FAILED 1:0
+  run -1 --separate-stderr command_of remove running waiting "$job"
+  [[ $stderr == "kept $running: it has not ended: "*"kept $waiting: it has not ended: "* && $output == *$'\n'"removed $run_directory ("* ]]
+  [[ -e $running/facts && -e $waiting/facts && ! -e $run_directory && ! -e ${run_directory%/hpc_outputs/*}/failing ]]
+  command_of cancel running waiting
+  wait_until 60 no_jobs
+  run -0 --separate-stderr command_of remove running waiting
+  [[ -z $stderr && ! -e $running && ! -e $waiting ]]
+  submit -W srun --gpus 0 --exp-name failing
+  ended "$job" 60 FAILED 1:0
 }
 
 @test "with accounting: sacct gives the state and the memory, and why uses both" {

@@ -37,7 +37,7 @@ shown() {
   queued 4 N/A PENDING BeginTime
   made_run broken 5 1
   state 1 failed
-  attempt 1 0 'failed 1 0 node1'
+  attempt 1 0 'failed 1 0 node1' 'step 5: loss 0.75' "$(printf '  File "train.py", in main\n%.0s' {1..300})"
   made_run stopped 6 1
   state 1 failed
   attempt 1 0 cancelled
@@ -52,11 +52,29 @@ shown() {
   shown going ' running +1 +epoch 3/20 '
   shown waiting ' enqueued +0 +- +- +- '
   shown requeued ' paused '
-  shown broken ' failed +1 +- +00:10:00 '
+  shown broken ' failed +1 +step 5 +00:10:00 +loss 0\.75 '
   shown stopped ' cancelled '
   shown never_began ' cancelled '
   shown lost ' failed '
   [[ $(wc -l <"$STUB/calls") == 1 ]]
+}
+
+@test "an array: its best task; printed losses count, too" {
+  local task
+  made_run sweep 20 3
+  for task in 1 2 3; do state "$task" completed; done
+  echo '{"accuracy": 0.5}' >"$run/task_1/output/result.json"
+  printf '{"accuracy": %s}\n' 0.75 0.625 >"$run/task_2/output/metrics.jsonl"
+  made_run printed 21 2
+  for task in 1 2; do
+    state "$task" completed
+    attempt "$task" 0 finished "step 5: loss 0.$task"
+  done
+  run -0 command_of
+  shown sweep ' 3 completed .* accuracy 0\.625 \(best 0\.75\), task 2 '
+  shown printed ' 2 completed .* loss 0\.1, task 1 '
+  run -0 command_of list --name sweep --json
+  [[ $output == *'"best_task": 2'* ]]
 }
 
 @test "an array: only tasks that were submitted count; its second array has other numbers" {
@@ -351,6 +369,42 @@ shown() {
   fails_with 2 "takes one job" command_of resubmit one two
   fails_with 2 "is not an amount of memory" command_of resubmit one --mem much
   run -1 command_of resubmit nothing
+}
+
+@test "why prints the whole command to submit a run again: its name, its options, its checkpoints" {
+  stub_slurm
+  printf '#!/bin/sh\n' >"$stub/squeue"
+  fails() { # RUN
+    echo 'failed 1 0 node1' >"$1/task_1/attempt_0/cause"
+    echo 'ValueError: x' >"$1/task_1/log.txt"
+    echo failed >"$1/task_1/state"
+  }
+  cd -- "$project"
+  mkdir -p -- "${outputs%/*}"/{d,e}
+  HPC_TIME=10 submitter --gpus 2 --num-nodes 2 -C experiment_configurations.txt --data d e --sbatch-arg=--nice --begin now+1hour --offline --pack-in-job 2>/dev/null
+  run=$(echo "$outputs"/*_2*)
+  mkdir -- "$run/task_1/attempt_0"
+  fails "$run"
+  run -0 --separate-stderr command_of why "$run"
+  [[ $output == *$'\nto do: mend the program, then submit again\nto submit again: bash hpc/job_submitter.sh --exp-name '* ]]
+  # The shell reads the same words.
+  local -a words=() expected=(bash hpc/job_submitter.sh --exp-name "${run##*/}" --resume --gpus 2 --num-nodes 2 --time 10
+    --configs "$project/experiment_configurations.txt" --offline --data d --data e --pack-in-job --sbatch-arg=--nice)
+  mapfile -d '' words < <(xargs printf '%s\0' <<<"${output##*to submit again: }")
+  diff <(printf '%s\n' "${expected[@]}") <(printf '%s\n' "${words[@]}")
+  : >"$RECORD"
+  run -0 --separate-stderr "${words[@]}"
+  [[ -n $(find "$outputs" -maxdepth 1 -name "${run##*/}_*") ]]
+  # A run that was submitted again with another time; an array; a run of an older kit.
+  run -0 --separate-stderr command_of resubmit "$run" --time 20 --mem 5G
+  mkdir -p -- "${stderr##*; }/task_1/attempt_0"
+  fails "${stderr##*; }"
+  run -0 --separate-stderr command_of why "${stderr##*; }"
+  [[ $output == *' --resume --gpus 2 --num-nodes 2 --configs '*' --sbatch-arg=--nice --mem 5G --time 20' ]]
+  sed -i "s/^fact\[tasks\]=.*/fact[tasks]='2'/" "$run/facts"
+  rm -- "$run/options"
+  run -0 --separate-stderr command_of why "$run" --task 1
+  [[ $output == *' --only-missing  and the options of the run' ]]
 }
 
 @test "wrong arguments" {

@@ -35,6 +35,10 @@ fails() {
     'first to fail: rank 1 on node2, status 1' "$run/task_1/rank_1.txt" '    ValueError: a first one' 'to do: mend the program'
   fails imports 1 "ModuleNotFoundError: No module named 'einops.layers'"
   why_of imports 'import error: the environment has no Python module einops (rank 1 on node2)' 'bash venv/create.sh'
+  echo "fact[environment]='/home/me/conda/envs/mine'" >>"$run/facts"
+  why_of imports 'run  /home/me/conda/envs/mine/bin/python -m pip install -r requirements.txt , then submit'
+  echo "fact[container]='/home/me/mine.sif'" >>"$run/facts"
+  why_of imports 'run  the build of /home/me/mine.sif , then submit'
   fails other_import 1 "ImportError: cannot import name 'x' from 'y' (/z.py)"
   why_of other_import "import error: an import failed (rank 1 on node2): ImportError: cannot import name 'x'"
   fails gpu 1 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 31 GiB'
@@ -51,6 +55,16 @@ fails() {
   why_of loader "loader worker killed: a loader's worker of rank 1 on node2 died (Bus error)" 'resubmit 9 --mem 6G'
   fails ecc 1 'RuntimeError: CUDA error: uncorrectable ECC error encountered'
   why_of ecc 'broken GPU: a GPU of node2 is broken, or another program holds it: ' 'uncorrectable ECC' '--exclude node2'
+  fails finished 134 'step 20 loss 0.1' 'done' 'terminate called without an active exception' 'Aborted (core dumped)'
+  why_of finished 'aborted at exit: rank 1 on node2 aborted while Python exited' 'its work may be complete' 'os._exit(0)'
+  fails raised 134 'Traceback (most recent call last):' '  File "train.py", line 3, in <module>' 'ValueError: a first one' \
+    'terminate called without an active exception'
+  why_of raised 'exception: rank 1 on node2 raised ValueError: a first one'
+  fails other 134 'Traceback (most recent call last):' 'RuntimeError: [gloo/pair.cc:1] Connection closed by peer [10.0.0.1]:9' \
+    'terminate called without an active exception'
+  printf '%s\n' '== attempt 0' 'rank 0 of 4: node 0, node1 (10.0.0.1), local rank 0, 2 CPUs, GPUs 0' 'Traceback (most recent call last):' \
+    'KeyError: 3' >"$run/task_1/rank_0.txt"
+  why_of other 'exception: rank 0 on node1 raised KeyError: 3'
   fails segment 139 'Fatal Python error: Segmentation fault'
   why_of segment 'crashed: rank 1 on node2 crashed in compiled code (SIGSEGV)'
   fails killed 137
@@ -304,6 +318,9 @@ used() {
   touch -- "$run/task_1/attempt_0/heartbeat"
   queued 1 N/A RUNNING None
   why_of going 'running: attempt 0 on node[1-2], epoch 3 of 20, the last beat 00:00:' ' ago, 59:00 left'
+  echo 'for good' >"$run/task_1/attempt_0/stop"
+  touch -d '70 seconds ago' -- "$run/task_1/attempt_0/stop"
+  why_of going ', asked to save and stop 00:01:1' ' ago, 59:00 left'
   : >"$STUB/queue"
   queued 1 N/A SUSPENDED None
   why_of going 'suspended: Slurm has suspended it (' '): attempt 0 on node[1-2], epoch 3 of 20, '
@@ -318,11 +335,17 @@ Resources|no nodes are free
 QOSMaxGRESPerUser|a limit of your account or qos
 AssocGrpCPUMinutesLimit|a limit of your account or qos
 ReqNodeNotAvail, UnavailableNodes:node1|nodes that it needs are down
-DependencyNeverSatisfied|the job for which it waits has failed: it will never start
+DependencyNeverSatisfied|for another job, which has failed: it will never start
 PartitionTimeLimit|--time is more than its partition allows
 JobHeldUser|you hold it: scontrol release 2
 SomethingNew|Slurm's reason is
 REASONS
+  : >"$STUB/queue"
+  queued 2 N/A PENDING Dependency
+  echo 'afterok:47(unfulfilled),aftercorr:51_*(unfulfilled)' >>"$STUB/queue" # the answer to --format=%E
+  why_of waits 'it waits: for job 47 (afterok), job 51 (aftercorr) (Dependency)'
+  : >"$STUB/queue"
+  queued 2 N/A PENDING SomethingNew
   attempt 1 0 preempted
   state 1 paused
   why_of waits "paused: it waits to go on, after: preempted: Slurm's reason is SomethingNew"
