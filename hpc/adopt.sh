@@ -146,7 +146,7 @@ adopt::prepare_from() {
   source "$here/job_submitter/option_table.sh"
   source "$here/job_submitter/sbatch_names.sh"
   source "$here/job_submitter/sbatch_argument.sh"
-  from_scripts::check "$path"
+  from_scripts::read "$path"
 }
 
 # Of each folder that the kit's files go to. A link would lead out of the project.

@@ -34,7 +34,7 @@ main() {
   local scratch silence why
   site::leave_enclosing_job
   options::add dry_run flag '' '--dry-run' 'only show what would be removed: node, folder and size'
-  options::add_placement partition account qos cluster
+  options::add_placement partition account qos constraint reservation cluster
   options::add_help
   help::answer "${here%/*}" "${BASH_SOURCE[0]}" "$@"
   options::parse "$@"

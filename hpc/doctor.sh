@@ -8,7 +8,7 @@
 # a request. With --profile it writes a first profile of the site instead, and submits no job.
 #
 # Files:
-#   ~/.local/state/hpc_kit/doctor/    the findings, one file a cluster
+#   ~/.local/state/hpc_kit/doctor/    the findings, one file for each cluster and profile
 #
 # Exit status: 0 ready, 1 not ready, 2 the request is wrong.
 #
@@ -45,7 +45,7 @@ main() {
   options::add wait count 120 '--wait' 'seconds that this job may wait in the queue'
   options::add profile 'optional name stdout' '' '--profile' 'write a first profile of a site that has none: to standard output, or as NAME into ~/.config/hpc_kit/clusters'
   options::add gpu_type text '' '--gpu-type -G' 'type of GPU that your jobs ask for'
-  options::add_placement partition account qos cluster
+  options::add_placement partition account qos constraint reservation cluster
   options::add_help
   help::answer "$project" "${BASH_SOURCE[0]}" "$@"
   options::parse "$@"

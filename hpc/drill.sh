@@ -79,7 +79,8 @@ drill::read_options() {
 # What the submitter itself refuses is said before anything is sent.
 drill::check_request() {
   local argv
-  argv=$(bash "$here/job_submitter.sh" "${submit_options[@]}" --exp-name "${prefix}_uninterrupted" --dry-run)
+  # What it says to users, without the tasks that a dry run prints last.
+  argv=$({ bash "$here/job_submitter.sh" "${submit_options[@]}" --exp-name "${prefix}_uninterrupted" --dry-run 2>&1 >&3 | sed '/^dry run: /,$d' >&2; } 3>&1)
   [[ $argv != *"'--array="* ]] ||
     common::die_usage "the drill takes one experiment, and the configuration file has several: put the one into a file of its own (--configs)"
   [[ $argv == *"'--requeue'"* ]] || common::die_usage "--max-restarts 0: the drill is about restarts: leave it out"

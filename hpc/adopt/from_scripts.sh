@@ -8,7 +8,8 @@ declare -ga from_scripts_new+=()                          # lines to add to .env
 declare -g from_scripts_modules=''                        # profiles that load modules
 declare -g from_scripts_bare=''                           # whether a script brings neither an environment nor a container
 declare -gA from_scripts_profiles+=()                     # content of a profile -> its name
-declare -ga from_scripts_record+=()
+declare -ga from_scripts_said+=() from_scripts_record+=() # what sbatch_script.py prints of all scripts; the words of one record
+declare -gi from_scripts_at=0                             # the next record in it
 declare -ga line_words+=() line_own+=() line_left_out+=()
 declare -gA options_owner+=() options_instead+=() launchers_valued+=() launchers_flags+=()
 declare -g sbatch_argument_shorts
@@ -31,19 +32,17 @@ from_scripts::add() {
   ((${#from_scripts_files[@]} > before)) || common::die_usage "--from ${1@Q}: no file in this folder is a script with a line #SBATCH"
 }
 
-# from_scripts::read FILE PROJECT   Prints the records of a script. Status 2: it is not an sbatch script; the reason is printed.
+# from_scripts::read PROJECT   Reads the scripts. Ends with status 2 at the first that cannot be read. Call it before anything is written.
 from_scripts::read() {
-  python3 -B -E -S "${BASH_SOURCE[0]%/*}/sbatch_script.py" "$1" "$2" "$sbatch_argument_shorts" "${launchers_valued[srun]}" "${launchers_flags[srun]}"
-}
-
-# from_scripts::check PROJECT   Ends with status 2 at the first script that cannot be read. Call it before anything is written.
-from_scripts::check() {
-  local file why
+  local file
   common::first_python 6 python3 >/dev/null || common::die "--from needs a python3 of 3.6 or later: load one (module load python)"
   for file in "${from_scripts_files[@]}"; do
     [[ $file != *[[:cntrl:]]* ]] || common::die_usage "--from ${file@Q}: control characters are not possible in its name"
-    why=$(from_scripts::read "$file" "$1" 2>&1 >/dev/null) || common::die_usage "--from ${file@Q}: ${why:-it cannot be read}"
   done
+  mapfile -d '' -t from_scripts_said < <(python3 -B -E -S "${BASH_SOURCE[0]%/*}/sbatch_script.py" "$1" \
+    "$sbatch_argument_shorts" "${launchers_valued[srun]}" "${launchers_flags[srun]}" "${from_scripts_files[@]}")
+  [[ ${from_scripts_said[0]:-} != refused ]] || common::die_usage "--from ${from_scripts_said[3]@Q}: ${from_scripts_said[4]}"
+  ((${#from_scripts_said[@]} > 0)) || common::die "the scripts cannot be read: see the error of python3"
 }
 
 # from_scripts::propose PROJECT KIT DRY_RUN   Reports what each script becomes, and writes it unless DRY_RUN is set.
@@ -91,7 +90,7 @@ from_scripts::propose_one() {
   local -r title=${file##*/}
   stem=${title%.*} stem=${stem//[!A-Za-z0-9_-]/_}
   installing::say from "$file"
-  while from_scripts::next; do
+  while from_scripts::next && [[ $kind != end ]]; do
     words=("${from_scripts_record[@]}")
     case $kind in
       facts) nodes=${words[0]} tasks=${words[1]} gpus=${words[2]} ;;
@@ -105,7 +104,7 @@ from_scripts::propose_one() {
       kit) from_scripts::say 'by kit' "${words[0]}" ;;
       *) from_scripts::say "$kind" "${words[0]}" ;;
     esac
-  done < <(from_scripts::read "$file" "$project")
+  done
   line=0
   if ((${#lines[@]} > 3)); then from_scripts::say taken "$((${#lines[@]} - 3)) more lines"; fi
   if [[ -n $launcher ]]; then request+=(-W "$launcher"); fi
@@ -113,16 +112,12 @@ from_scripts::propose_one() {
   from_scripts::write
 }
 
-# Sets the caller's kind, line and from_scripts_record to the next record; status 1 when there is none.
+# Sets the caller's kind, line and from_scripts_record to the next record.
 from_scripts::next() {
-  local count word
-  local -i i
-  LC_ALL=C IFS= read -r -d '' kind && LC_ALL=C IFS= read -r -d '' line && LC_ALL=C IFS= read -r -d '' count || return 1
-  from_scripts_record=()
-  for ((i = 0; i < count; i++)); do
-    LC_ALL=C IFS= read -r -d '' word || return 1
-    from_scripts_record+=("$word")
-  done
+  local -ir count=${from_scripts_said[from_scripts_at + 2]}
+  kind=${from_scripts_said[from_scripts_at]} line=${from_scripts_said[from_scripts_at + 1]}
+  from_scripts_record=("${from_scripts_said[@]:from_scripts_at+3:count}")
+  from_scripts_at+=3+count
 }
 
 # from_scripts::say KIND WORDS   Prints WORDS with the number of the line.

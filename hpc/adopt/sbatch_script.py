@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Reads an sbatch script for adopt.sh --from, and runs nothing in it. For Python 3.6, without packages.
+"""Reads sbatch scripts for adopt.sh --from, and runs nothing in them. For Python 3.6, without packages.
 
-sbatch_script.py SCRIPT PROJECT SHORTS SRUN FLAGS   SHORTS: LETTER:NAME of sbatch's short options
+sbatch_script.py PROJECT SHORTS SRUN FLAGS SCRIPT...   SHORTS: LETTER:NAME of sbatch's short options
     SRUN, FLAGS: srun's options with a value, and without
 
 Prints records: KIND, LINE, NUMBER and then NUMBER words, each followed by a NUL. LINE is 0 if there is no line.
+    end                 after each script
     option NAME VALUE   of job_submitter.sh            pass OPTION       of sbatch, to pass on
     site NAME VALUE     of the site's profile          env NAME VALUE    for the project's .env
     run WORD...         the line, as in an argv file; several are the tasks of an array
     unknown NAME WHY    ${NAME} in the line            kit TEXT          the kit does this itself
     left TEXT           not adopted
     differs TEXT        not quite the same here
-If sbatch would not take the file, it prints one line that says why and exits with status 2.
+If sbatch would not take one of the files, the only record is  refused FILE WHY.
 """
 
-import os
 import re
 import sys
 
@@ -282,20 +282,23 @@ class Proposal:
         self.once("left", line, "export %s: %s" % (name, why))
 
 
-def main(path, project, shorts, srun, flags):
-    try:
-        letters = dict(pair.split(":", 1) for pair in shorts.split())
-        proposal = Proposal(path, project, letters, (set_of(srun), set_of(flags)))
-    except (RequestError, TextError) as error:
-        where = "line %d: " % error.line if error.line else ""
-        sys.stderr.buffer.write(os.fsencode("%s%s\n" % (where, error)))
-        return 2
+def main(project, shorts, srun, flags, *paths):
+    letters = dict(pair.split(":", 1) for pair in shorts.split())
+    launcher = set_of(srun), set_of(flags)
+    records = []
+    for path in paths:
+        try:
+            records += Proposal(path, project, letters, launcher).records
+        except (RequestError, TextError) as error:
+            where = "line %d: " % error.line if error.line else ""
+            records = [("refused", 0, (path, "%s%s" % (where, error)))]
+            break
+        records.append(("end", 0, ()))
     fields = []
-    for kind, line, words in proposal.records:
+    for kind, line, words in records:
         fields += [kind, str(line), str(len(words)), *words]
     sys.stdout.buffer.write(b"".join(field.encode("utf-8", "surrogateescape") + b"\0" for field in fields))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

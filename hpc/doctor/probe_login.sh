@@ -2,12 +2,13 @@
 # The checks of doctor.sh on the login node: folders, space, keys, python. Each function checks one thing and reports what it
 # found.
 
-declare -gA site options_kind
+declare -gA site options_kind options_value
 
 # probe_login::all SCRATCH PROJECT   Sets the variable SCRATCH to the folder that all nodes share, or to nothing if it is unusable.
 probe_login::all() {
   findings::about
   probe_login::profile "$2"
+  probe_login::required
   probe_login::space home "$HOME" 200
   probe_login::scratch "$@"
   probe_login::environment "$2"
@@ -23,6 +24,19 @@ probe_login::profile() {
     option_table::define
     site::check "${!options_kind[@]}"
   ) || findings::add problem profile "${said#*error: }" 'correct that line: hpc/clusters/README.md lists what a profile may say'
+}
+
+# probe_login::required   Reports the options that the profile requires and that a submission would not have by itself.
+probe_login::required() {
+  local name ours missing=''
+  for name in ${site[required]:-}; do
+    ours=HPC_${name^^}
+    if [[ -z ${options_value[$name]:-}${!ours:-}${site[$name]:-} ]]; then missing+="${missing:+, }--${name//_/-}"; fi
+  done
+  if [[ -n $missing ]]; then
+    findings::add note required "the profile ${site[name]} requires $missing, and neither you, nor the environment, nor the profile gives it" \
+      'a submission without it is refused: give it each time, or HPC_NAME in ~/.bashrc, or site[NAME] in a profile of your own'
+  fi
 }
 
 # probe_login::scratch SCRATCH PROJECT   Sets the variable SCRATCH if the folder is usable.
@@ -94,7 +108,7 @@ probe_login::runs() {
   read -r files _ < <(timeout 15 du --inodes --summarize -- "$1" 2>/dev/null) || files='more than can be counted in 15 s'
   if [[ $files == *[!0-9]* ]] || ((files > 200000)); then level=note; fi
   findings::add "$level" runs "$1: ${#runs[@]} runs, files and folders: $files" \
-    'remove runs that you need no more (rm -r their folders), and what programs keep below OUTPUT_PATH in many small files; unpacked sources go by themselves'
+    'remove runs that you need no more (bash hpc/experiments.sh remove), and what programs keep below OUTPUT_PATH in many small files; unpacked sources go by themselves'
 }
 
 # probe_login::output FOLDER   Checks that the folder of the runs, or its nearest existing parent, is writable. Status 1: it is not,

@@ -21,7 +21,7 @@ probe_node::all() {
 probe_node::send() {
   local -a argv=(--job-name=doctor --time=1 --requeue "$2/doctor/doctor_node.sh" "$2" "${site[name]}" "${site[modules]}" "${site[node_local_directory]}" "$4")
   if node_job::send "$1" report "$3" "${argv[@]}"; then return; fi
-  findings::add problem node "Slurm takes no small job: ${!1}" 'what it asks for is an option here too: --account, --qos, --partition'
+  findings::add problem node "Slurm takes no small job: ${!1}" 'what it asks for is an option here too: --account, --qos, --partition, --constraint, --reservation'
   return 1
 }
 

@@ -5,7 +5,7 @@
 declare -gA options_value slurm
 declare -ga probe_profile_lines+=()   # the lines of the profile
 declare -ga probe_profile_unknown+=() # facts that were not found out
-declare -ga probe_profile_place+=()   # account, partition and QOS of each try
+declare -ga probe_profile_place+=()   # account, partition, QOS, constraint and reservation of each try
 declare -g probe_profile_script probe_profile_said=''
 declare -gi probe_profile_left=14 # tries that are left
 
@@ -83,8 +83,8 @@ probe_profile::slurm() {
     probe_profile_unknown+=("GPUs, memory: ${groups[0]:-sinfo shows no partition}")
     return
   fi
-  for name in account qos; do
-    if [[ -n ${options_value[$name]} ]]; then probe_profile_place+=("--$name=${options_value[$name]}"); fi
+  for name in account qos constraint reservation; do
+    if [[ -n ${options_value[$name]:-} ]]; then probe_profile_place+=("--$name=${options_value[$name]}"); fi
   done
   if ! probe_profile::choose_partitions; then
     probe_profile_unknown+=("GPUs, memory: $partition")

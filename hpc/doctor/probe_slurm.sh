@@ -41,7 +41,7 @@ probe_slurm::requeue() {
     quick:1) findings::add ok requeue_default "$default" ;;
     quick:*) findings::add note requeue_default "$default" 'jobs come back after an interruption only if the site grants --requeue: without --quick a job tries it' ;;
     0:*) findings::add problem requeue "$default, and a job that asked for --requeue did not get it: jobs cannot be put back into the queue" \
-      'ask the site to allow it; until then a new job, which queues again, continues each interrupted one, except after a node failure: then submit again with --resume' ;;
+      'ask the site to allow it; until then a new job, which queues again, continues each interrupted one, except after a node failure: then  bash hpc/experiments.sh resubmit JOB' ;;
     1:1) findings::add ok requeue "$default" ;;
     *) findings::add note requeue "$default, but a job that asks for --requeue gets it, and the kit's jobs ask" 'jobs that you send without the kit need  sbatch --requeue' ;;
   esac
@@ -137,7 +137,7 @@ probe_slurm::preemption() {
   grace=$(slurm::field GraceTime "$1")
   case $type:$mode in
     preempt/none:*) findings::add ok preemption none ;;
-    preempt/partition_prio:CANCEL) findings::add note preemption "PreemptMode=CANCEL, GraceTime=$grace s: preempted jobs do not come back" 'submit again with --resume when one was preempted, or take a partition that requeues' ;;
+    preempt/partition_prio:CANCEL) findings::add note preemption "PreemptMode=CANCEL, GraceTime=$grace s: preempted jobs do not come back" 'bash hpc/experiments.sh resubmit JOB  when one was preempted, or take a partition that requeues' ;;
     preempt/partition_prio:REQUEUE)
       findings::judge "$((grace >= probe_slurm_kill_wait))" preemption "PreemptMode=REQUEUE, GraceTime=$grace s" \
         note "PreemptMode=REQUEUE, GraceTime=$grace s: preempted jobs come back, and have no time to save" 'let the program save every few minutes'

@@ -27,6 +27,7 @@ FAULTS = {
     "node": ("dead node", 0.49),
 }
 FEWEST_STEPS = 10
+SOON_SECONDS = 5  # an end so soon after a fault was sent may have come before the fault arrived
 WHAT_TO_PRINT = 'print(f"step {step} loss {loss:.9g}", flush=True)'
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|[-+]?inf"
@@ -195,24 +196,30 @@ class Run:
         self.restarts = sum(len(list(directory.glob("task_1/attempt_*"))) for directory in self.directories) - 1
         self.log = self.directories[-1] / "task_1/log.txt"
         # The fault that drill.sh injected, if any: the attempt, and whether there were checkpoints.
+        struck = None
         self.seconds, self.cause, self.had_saved = None, None, False
         injected = self.directories[0] / "drill"
         if injected.exists():
             attempt, had_saved = injected.read_text().split()
             self.had_saved = had_saved == "1"
-            cause = self.directories[0] / f"task_1/attempt_{attempt}/cause"
+            cause = struck = self.directories[0] / f"task_1/attempt_{attempt}/cause"
             self.cause = cause.read_text().strip() if cause.exists() else "unknown"
             if cause.exists():
                 self.seconds = max(0.0, cause.stat().st_mtime - injected.stat().st_mtime)
+        # Attempts that failed without the fault: how they ended, and their logs.
+        causes = [path for directory in self.directories for path in sorted(directory.glob("task_1/attempt_*/cause"))]
+        ended = [(path.read_text().strip(), path.parents[1] / "log.txt") for path in causes if path != struck]
+        self.other_failures = [end for end in ended if end[0].split()[:1] in (["failed"], ["hung"], ["out_of_memory"])]
 
 
 class Verdict(NamedTuple):
-    """The verdict on one fault."""
+    """The verdict on one fault. `short` is its word in the table."""
 
     passed: bool
     words: str
     advice: str = ""
     first_differing: "int | None" = None
+    short: str = "FAILED"
 
 
 def wrong(words, advice, first_differing=None):
@@ -247,6 +254,11 @@ class Judge:
         kind, status = (*run.cause.split(), "", "")[:2]
         if fault in ("warning", "sigterm") and kind not in ("notice", "finished", "failed"):
             return wrong(f"not tested: something else ended the run ({run.cause})", "run the drill again")
+        if fault in ("warning", "sigterm") and kind == "finished" and run.seconds < SOON_SECONDS:
+            return wrong(
+                f"not tested: the run came to its end {run.seconds:.0f} s after the fault was sent",
+                "make it longer, half a minute at least, or bring the fault earlier (--at STEP)",
+            )
         if fault == "warning" and kind == "finished":
             return wrong(
                 "it went on to its end: it does not listen to STOP_FILE",
@@ -353,7 +365,7 @@ class Judge:
 
 
 def _passed(fault, run):
-    remark = ""
+    remark, short = "", "passed"
     if fault == "sigterm" and not run.cause.startswith("notice"):
         did = "went on" if run.cause == "finished" else "died of it"
         remark = (
@@ -361,8 +373,12 @@ def _passed(fault, run):
             "like STOP_FILE to lose nothing"
         )
     elif fault in ("kill", "node") and not run.had_saved:
-        remark = "; it had saved nothing by then and started again: save every N steps, not only when asked to stop"
-    return Verdict(True, f"passed{remark}")
+        short = "passed, all steps lost"
+        remark = (
+            ", all steps lost: it had saved nothing by then and started again; save every N steps, not only when asked "
+            "to stop"
+        )
+    return Verdict(True, f"passed{remark}", short=short)
 
 
 def judge(arguments):
@@ -377,15 +393,17 @@ def judge(arguments):
         stopped = f"{run.seconds:.1f} s" if run.seconds is not None and run.cause.startswith("notice") else "-"
         lost = run.losses.repeated * referee.interval
         first = verdict.first_differing if verdict.first_differing is not None else "-"
-        table.append((FAULTS[fault][0], run.restarts, lost, stopped, first, "passed" if verdict.passed else "FAILED"))
+        table.append((FAULTS[fault][0], run.restarts, lost, stopped, first, verdict.short))
     widths = [max(len(str(row[column])) for row in table) for column in range(len(table[0]))]
     for row in table:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip())
     print()
-    for fault, (_, verdict) in verdicts.items():
+    for fault, (run, verdict) in verdicts.items():
         print(f"{FAULTS[fault][0]}: {verdict.words}")
         if verdict.advice:
             print(f"    to fix: {verdict.advice}")
+        for cause, log in run.other_failures:
+            print(f"    an attempt failed for another reason ({cause}), and its steps count as lost: see {log}")
     digits = referee.reference.losses.digits
     if not tolerance and digits < 6:
         print(f"\nThe losses have {digits} digits, which hides small differences: {WHAT_TO_PRINT}")

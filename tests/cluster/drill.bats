@@ -11,7 +11,7 @@ setup_file() {
   cp -R -- "$BATS_TEST_DIRNAME/programs" "$project/"
   local mistake
   prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
-  begin digits 'python -m train digits --epochs 10 --save-every 10 --log-every 1' \
+  begin digits 'python -m programs.slow_digits --epochs 8 --save-every 10 --log-every 1' \
     --gpus 1 --num-nodes 2 --mem 2G -W srun --at 12
   begin right 'python programs/drill_trainer.py'
   for mistake in sampler scheduler epoch_ends; do begin "$mistake" "python programs/drill_trainer.py --mistake $mistake"; done

@@ -468,6 +468,28 @@ warned() {
   [[ $output == *"problem  profile         $XDG_CONFIG_HOME/hpc_kit/clusters/mine.sh:3: site[partiton]: no such fact or option: did you mean partition?"* ]]
 }
 
+@test "what the profile requires and nothing gives is a note; the small job gets the constraint and the reservation" {
+  probes
+  site[name]=mine site[required]='account constraint time' site[account]=ours
+  found note '\-\-constraint, --time, and neither' probe_login::required
+  options_value[constraint]=gpu
+  export HPC_TIME=10
+  found note . probe_login::required && return 1
+  unset HPC_TIME
+  found note 'mine requires --time, ' probe_login::required
+  make_project
+  stub_slurm
+  mkdir -p -- "$XDG_CONFIG_HOME/hpc_kit/clusters"
+  echo "site[required]='account constraint'" >"$XDG_CONFIG_HOME/hpc_kit/clusters/mine.sh"
+  printf '#!/bin/sh\nif [ "$1" != --test-only ]; then printf "%%s\\n" "$*" >>"$RECORD"; fi\necho "sbatch: error: refused" >&2\nexit 1\n' >"$stub/sbatch"
+  export SCRATCH=$BATS_TEST_TMPDIR
+  HPC_CONSTRAINT=a100 run -1 bash "$project/hpc/doctor.sh" --cluster mine --reservation maintenance
+  [[ $output == *'note     required        the profile mine requires --account, and'* && $output == *'refused'*'--qos, --partition, --constraint, --reservation'* ]]
+  [[ $(<"$RECORD") == *' --constraint=a100 --reservation=maintenance '* ]]
+  # They are kept for this profile, not for the cluster's own.
+  [[ $(cd -- "$XDG_STATE_HOME/hpc_kit/doctor" && echo *) == stub@mine ]]
+}
+
 @test "--profile writes a first profile from what Slurm refuses; a job with it is accepted" {
   make_project
   stub_slurm

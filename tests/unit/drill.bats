@@ -74,7 +74,9 @@ says() {
 
 @test "a program that ignores requests to stop" {
   { begin 0 && steps 1 50; } | run_of warning
-  struck warning finished
+  struck warning finished 3
+  says 1 'warning: not tested: the run came to its end 3 s after the fault was sent' # perhaps before the fault arrived
+  struck warning finished 20
   says 1 'warning: .*does not listen to STOP_FILE.*to fix: look for that file at the end of each step'
   struck warning 'failed 3 0 node1'
   says 1 'warning: it ended with status 3 when STOP_FILE was there'
@@ -103,7 +105,7 @@ says() {
   done
   struck warning 'notice request'
   struck node 'failed 137 0 node1' 1 0
-  says 1 'warning: it began again at step 1: it does not load' 'dead node: passed; it had saved nothing by then'
+  says 1 'warning: it began again at step 1: it does not load' $'\ndead node +1 +20 .* passed, all steps lost\n' 'dead node: passed, all steps lost: it had saved nothing by then'
   struck node 'failed 137 0 node1'
   says 1 'dead node: it began again at step 1'
 
@@ -121,6 +123,16 @@ says() {
   says 1 'warning: the run failed before the fault came \(FAILED 1:0\)'
   { begin 0 && steps 1 50; } | run_of warning
   says 1 'warning: not tested: the run was over before the fault came'
+}
+
+@test "an attempt that failed without the fault is named" {
+  { begin 0 && steps 1 20 && begin 1 && steps 16 30 && begin 2 && steps 16 50; } | run_of node
+  struck node 'failed 137 0 node1'
+  mkdir -- "$runs/node/task_1/attempt_2"
+  echo 'failed 134 1 node2' >"$runs/node/task_1/attempt_1/cause"
+  echo finished >"$runs/node/task_1/attempt_2/cause"
+  says 0 $'\ndead node: passed\n    an attempt failed for another reason \\(failed 134 1 node2\\), and its steps count as lost: see .*/node/task_1/log.txt$'
+  [[ $(grep -c 'for another reason' <<<"$output") == 1 ]]
 }
 
 @test "other losses: which state is missing, or that the program is not deterministic" {
