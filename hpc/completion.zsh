@@ -1,6 +1,12 @@
-# Completion for zsh, as completion.bash has it for bash, which is asked for the words. Add to ~/.zshrc, behind compinit:
+# Completion for zsh, as completion.bash has it for bash, which is asked for the words. Add to ~/.zshrc:
 #
+#   autoload -Uz compinit && compinit
 #   source PROJECT/hpc/completion.zsh
+
+if ! (($+functions[compdef])); then
+  print -r -u 2 -- "${${(%):-%x}:t}: zsh's completion is not on: put this line before it into ~/.zshrc:  autoload -Uz compinit && compinit"
+  return 1
+fi
 
 typeset -g hpc_completion_kit=${${(%):-%x}:A:h}
 typeset -g hpc_completion_bash=${_comps[bash]:-_default} # what completes other scripts of bash's

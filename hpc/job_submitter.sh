@@ -32,43 +32,21 @@ if [[ " $* " == *' '@(-h|--help|--help=*|--version)' '* ]]; then
   source "$here/lib/help.sh"
   help::answer "$project" "${BASH_SOURCE[0]}" "$@"
 fi
-source "$here/lib/files.sh"
 source "$here/lib/slurm.sh"
 source "$here/lib/dotenv.sh"
 source "$here/lib/secrets.sh"
 source "$here/lib/site.sh"
 source "$here/lib/partitions.sh"
-source "$here/lib/command.sh"
-source "$here/lib/launchers.sh"
-source "$here/lib/line.sh"
-source "$here/job_submitter/experiments_file.sh"
-source "$here/lib/run_directory.sh"
 source "$here/lib/node_environment.sh"
-source "$here/lib/wandb_client.sh"
-source "$here/job_submitter/tasks.sh"
-source "$here/job_submitter/sbatch_argument.sh"
-source "$here/job_submitter/request.sh"
-source "$here/job_submitter/isc.sh"
 source "$here/job_submitter/snapshot.sh"
-source "$here/lib/staging.sh"
-source "$here/job_submitter/data.sh"
-source "$here/job_submitter/experiment.sh"
-source "$here/lib/sending.sh"
-source "$here/job_submitter/kit.sh"
-source "$here/job_submitter/run.sh"
-source "$here/job_submitter/submission.sh"
-source "$here/job_submitter/pruning.sh"
-source "$here/lib/bad_nodes.sh"
-source "$here/lib/container_runtime.sh"
-source "$here/job_submitter/container.sh"
-source "$here/job_submitter/here.sh"
 source "$project/venv/environment.sh"
 
 bad_nodes_excluded='' users_exclude='' # whether bad nodes are excluded; the user's own --exclude
 room_refusal=''                        # why Slurm takes no more of the user's jobs
+enclosing_job=''                       # the job of this shell, if there is one
 
 main() {
-  local silent='' commit environment
+  local silent='' run_here='' commit environment mode
   job_submitter::leave_snapshot "$@"
   job_submitter::leave_enclosing_job
   options_hint=job_submitter::name_sbatch_options
@@ -80,21 +58,26 @@ main() {
   options::check_environment
   # Files that few submissions need are sourced where they are used, because sourcing takes a tenth of the time of a submission.
   if [[ ${options_value[backend]:-${HPC_BACKEND:-slurm}} == sky ]]; then
+    job_submitter::source_rest
     source "$here/job_submitter/sky.sh"
     exec {commit}< <(snapshot::commit "$project")
     sky::submit "$here" "$project" "$commit"
     return
   fi
-  if [[ -z ${options_value[no_preflight]:-} ]] && ! here::is_wanted; then
+  if [[ -n ${options_value[here]:-${HPC_HERE:-}} ]]; then
+    source "$here/job_submitter/here.sh"
+    run_here=1
+  elif [[ -z ${options_value[no_preflight]:-} ]]; then
     source "$here/job_submitter/limits.sh"
     source "$here/job_submitter/preflight.sh"
     source "$here/lib/findings.sh"
     preflight::begin
   fi
-  # These run while Slurm is asked: requirements are hashed, and git examines all files.
+  # These run while Slurm is asked and the rest is sourced: requirements are hashed, and git examines all files.
   if [[ -z ${options_value[no_snapshot]:-}${options_value[dry_run]:-} ]]; then snapshot::begin "$project"; fi
   exec {environment}< <(environment::find "$project" 2>/dev/null)
   exec {commit}< <(snapshot::commit "$project")
+  job_submitter::source_rest
   site::query silent || true
   site::load "$here" "${options_value[cluster]:-${HPC_CLUSTER:-}}"
   site::check "${!options_kind[@]}"
@@ -102,14 +85,17 @@ main() {
   options::complete site
   job_submitter::refuse_options_of_clouds
   # From here on fact[here], which here::take sets, says that the run goes into an allocation and not into the queue.
-  if here::is_wanted; then here::take; fi
+  if [[ -n $run_here ]]; then here::take "$enclosing_job"; fi
   job_submitter::resolve "$environment"
   job_submitter::compare_with_cluster "$silent"
 
   if [[ -n ${options_value[dry_run]} ]]; then
+    submission::choose_mode mode
+    experiment::compare "$mode"
     if [[ -n $tasks_first_unsent ]]; then job_submitter::report_unsent; fi
     if [[ -n ${options_value[only_missing]} ]]; then common::note 'note: what is missing is looked up when it is sent: this is all'; fi
     job_submitter::for_each_job job_submitter::show
+    tasks::preview
     return
   fi
   if [[ -n ${options_value[confirm]} ]]; then job_submitter::confirm; fi
@@ -119,6 +105,31 @@ main() {
   fi
   submission::write "$project" "$commit"
   if [[ -n ${fact[here]:-} ]]; then here::run; else job_submitter::send; fi
+}
+
+# job_submitter::source_rest   Sources what is not needed to ask Slurm and git: they work in the meantime, and a shell with fewer functions
+# starts them with less work.
+job_submitter::source_rest() {
+  source "$here/lib/files.sh"
+  source "$here/lib/command.sh"
+  source "$here/lib/launchers.sh"
+  source "$here/lib/line.sh"
+  source "$here/job_submitter/experiments_file.sh"
+  source "$here/lib/run_directory.sh"
+  source "$here/lib/wandb_client.sh"
+  source "$here/job_submitter/tasks.sh"
+  source "$here/job_submitter/sbatch_argument.sh"
+  source "$here/job_submitter/request.sh"
+  source "$here/job_submitter/isc.sh"
+  source "$here/lib/staging.sh"
+  source "$here/job_submitter/data.sh"
+  source "$here/job_submitter/experiment.sh"
+  source "$here/lib/sending.sh"
+  source "$here/job_submitter/kit.sh"
+  source "$here/job_submitter/run.sh"
+  source "$here/job_submitter/submission.sh"
+  source "$here/job_submitter/pruning.sh"
+  source "$here/lib/bad_nodes.sh"
 }
 
 # job_submitter::resolve DESCRIPTOR   Turns the options into the facts and the tasks of the run. DESCRIPTOR: as for choose_environment.
@@ -190,9 +201,11 @@ job_submitter::refuse_options_of_clouds() {
   done
 }
 
-# The variables of an enclosing job, and those of the kit in it, would bind the new job to that job's CPUs, ranks and folders.
+# Takes the id of an enclosing job (in an array: of the task). Its variables, and those of the kit in it, would bind the new job to that
+# job's CPUs, ranks and folders.
 job_submitter::leave_enclosing_job() {
-  here::take_enclosing_job
+  enclosing_job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID:-}}
+  enclosing_job=${enclosing_job:-${SLURM_JOB_ID:-}}
   site::take_sbatch_defaults
   site::leave_enclosing_job
   node_environment::leave
@@ -203,11 +216,16 @@ job_submitter::choose_environment() {
   local found
   fact[container]='' fact[environment]=''
   if [[ -n ${options_value[singularity_container]} ]]; then
+    source "$here/lib/container_runtime.sh"
+    source "$here/job_submitter/container.sh"
     container::choose "$project"
     if [[ -z ${options_value[no_preflight]} ]]; then container::ask "$project"; fi
     return
   fi
-  container::refuse_options
+  # Without a container, options that are about one are a mistake.
+  if [[ ${options_source[stage_image]} == option ]]; then common::die_usage "--stage-image is about a container's image: give --singularity-container too"; fi
+  if [[ -n ${options_value[workdir]} ]]; then common::die_usage "--workdir is a folder in a container: give --singularity-container too"; fi
+  if ((${#options_list_bind[@]} > 0)); then common::die_usage "--bind is for a container: give --singularity-container too"; fi
   LC_ALL=C IFS= read -r -d '' found <&"$1" || true # there is no NUL: it reads up to the end
   fact[environment]=${options_value[environment]:-${found%$'\n'}}
   if [[ ${fact[environment]} == [!/]* ]]; then fact[environment]=$PWD/${fact[environment]}; fi

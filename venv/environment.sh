@@ -37,7 +37,7 @@ environment::folder() {
   local -a folder_content=("$folder_file")
   if [[ -f $folder_file.lock ]]; then folder_content+=("$folder_file.lock"); fi
   if [[ $2 == cpu ]]; then folder_content+=("$1/venv/constraints-cpu.txt"); fi
-  folder_key=$({ cat -- "${folder_content[@]}" && printf '%s' "$3"; } | sha256sum)
+  folder_key=$(exec sha256sum < <(cat -- "${folder_content[@]}" && printf '%s' "$3"))
   common::give "$1/.venv/$2-${folder_key:0:12}" "${4:-}"
 }
 

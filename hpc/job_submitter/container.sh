@@ -28,13 +28,6 @@ container::choose() {
   for bind in "${options_list_bind[@]}"; do container::add_bind "$bind"; done
 }
 
-# Without a container, options that are about one are a mistake.
-container::refuse_options() {
-  if [[ ${options_source[stage_image]} == option ]]; then common::die_usage "--stage-image is about a container's image: give --singularity-container too"; fi
-  if [[ -n ${options_value[workdir]} ]]; then common::die_usage "--workdir is a folder in a container: give --singularity-container too"; fi
-  if ((${#options_list_bind[@]} > 0)); then common::die_usage "--bind is for a container: give --singularity-container too"; fi
-}
-
 # container::add_bind SOURCE[:DESTINATION[:ro|rw]]   Appends one line to the fact container_binds.
 container::add_bind() {
   local source destination mode

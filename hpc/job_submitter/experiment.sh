@@ -32,9 +32,15 @@ experiment::claim() {
       common::die "the experiment ${fact[exp_name]@Q} belongs to job $holder (${state%%$'\n'*}): wait for it, end it with  bash hpc/experiments.sh cancel ${holder//,/ } , or give another --exp-name"
     fi
   fi
+  experiment::compare "$mode"
+}
+
+# experiment::compare new|resume|fresh|''   The same for checkpoints alone.
+experiment::compare() {
+  if [[ -z $1 ]]; then return; fi
   if ! experiment::has_checkpoints; then
-    if [[ $mode == resume ]]; then common::note "note: ${fact[exp_name]} has no checkpoints yet: it starts from the beginning$(experiment::say_written "$folder")"; fi
-  elif [[ $mode == new ]]; then
+    if [[ $1 == resume ]]; then common::note "note: ${fact[exp_name]} has no checkpoints yet: it starts from the beginning$(experiment::say_written "${fact[checkpoint_directory]%/*}")"; fi
+  elif [[ $1 == new ]]; then
     common::die_usage "the experiment ${fact[exp_name]@Q} has checkpoints in ${fact[checkpoint_directory]@Q}: give --resume to continue from them, --fresh to start from the beginning (they are moved aside), or another --exp-name"
   fi
 }

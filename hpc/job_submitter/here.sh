@@ -4,7 +4,7 @@
 
 declare -gA options_value+=() options_source+=() options_default+=() options_kind+=() fact+=() site+=()
 declare -ga tasks_lists+=()
-declare -g here_enclosing='' here_job='' here_process=''
+declare -g here_job='' here_process=''
 declare -ga here_nodes+=()                              # the nodes of the allocation, in Slurm's order
 declare -gA here_cpus+=() here_memory+=() here_gpus+=() # node -> CPUs, megabytes (0: Slurm does not count memory), GPUs
 declare -g here_types='' here_least=''                  # the types of its GPUs; the result of here::find_least
@@ -13,21 +13,10 @@ declare -ga here_without=(dependency begin reservation account partition qos con
   sbatch_arg rapid_cycle cycle_partition pack_in_job pack_partition pack_time max_parallel only_missing wandb_sweepid
   sweep_config sweep_runs) # options that need the queue or several jobs
 
-# here::take_enclosing_job   Saves the id of this shell's job (in an array: of the task) before its variables are removed.
-here::take_enclosing_job() {
-  here_enclosing=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID:-}}
-  here_enclosing=${here_enclosing:-${SLURM_JOB_ID:-}}
-}
-
-# here::is_wanted   Also works before options::complete.
-here::is_wanted() {
-  [[ -n ${options_value[here]:-${HPC_HERE:-}} ]]
-}
-
-# here::take   Sets the options that the user has not named to what the allocation has. Ends if that is not enough.
+# here::take ENCLOSING_JOB   Sets the options that the user has not named to what the allocation has. Ends if that is not enough.
 here::take() {
   here::refuse_options
-  here::find
+  here::find "$1"
   here::look_for_steps
   here::take_nodes
   here::take_gpus
@@ -51,9 +40,9 @@ here::is_named() {
   [[ ${options_source[$1]} == @(option|environment|file) ]]
 }
 
-# here::find   Ends if the allocation does not exist, does not run, or is not the user's.
+# here::find ENCLOSING_JOB   Ends if the allocation does not exist, does not run, or is not the user's.
 here::find() {
-  local -r id=${options_value[here]/#mine/$here_enclosing}
+  local -r id=${options_value[here]/#mine/$1}
   local shown state status=0 ends
   [[ -n $id ]] || common::die_usage '--here: this shell is in no allocation (SLURM_JOB_ID is not set): call it in the shell that  salloc  gives, or name a running job of yours: --here JOB'
   slurm::ask shown 60 scontrol --details --oneliner show job "$id" || status=$?

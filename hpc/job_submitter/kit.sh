@@ -33,20 +33,21 @@ kit::link() {
   done
 }
 
-# kit::with_files PROJECT COMMAND...   Runs COMMAND in PROJECT; the files that run on nodes are its last arguments.
-kit::with_files() (
+# kit::with_files PROJECT COMMAND...   Becomes COMMAND in PROJECT, so call it in a subshell; the files that run on nodes are its last
+# arguments.
+kit::with_files() {
   cd -- "$1" || exit
   shopt -s nullglob
   exec "${@:2}" -- hpc/job/*.sh hpc/job/*.py hpc/job/lib/* hpc/job/hook/*.py hpc/job/shims/* hpc/lib/*.sh hpc/clusters/*.sh \
     venv/run.sh venv/environment.sh singularity/*.sh
-)
+}
 
 # kit::copy PROJECT STORE KEY
 kit::copy() {
   local partial
   mkdir -p -- "$2"
   partial=$(mktemp -d -- "$2/$3.XXXXXX")
-  kit::with_files "$1" cp -P --parents --preserve=mode,timestamps --target-directory="$partial" ||
+  (kit::with_files "$1" cp -P --parents --preserve=mode,timestamps --target-directory="$partial") ||
     common::die "cannot copy the kit's own parts from ${1@Q} to ${2@Q}; cp's message is above"
   chmod 755 -- "$partial"
   mv -T -- "$partial" "$2/$3" 2>/dev/null || rm -rf -- "$partial" # another submitter was first

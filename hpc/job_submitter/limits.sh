@@ -45,7 +45,7 @@ limits::check_request() {
     limits::refuse usable_cpus "--cpus $cpus: a job may have ${site[usable_cpus]} cores of a node"
   fi
   if [[ ${site[requeue]} == continue && ${site[sbatch_on_nodes]} == no ]] && ((fact[max_restarts] > 0)); then
-    common::warn "jobs at ${site[name]} can neither be put back into the queue nor send another: after an interruption submit again with --resume"
+    common::warn "jobs at ${site[name]} can neither be put back into the queue nor send another: to continue one after an interruption:  bash hpc/experiments.sh resubmit JOB"
   fi
 }
 

@@ -13,7 +13,7 @@ option_table::define() {
 
   options::heading 'Experiment'
   options::add exp_name name '' '--exp-name -e' 'name of the experiment and of its folder on scratch (default: a new one for each run)'
-  options::add resume flag '' '--resume' "continue from the experiment's checkpoints"
+  options::add resume flag '' '--resume' "continue from the checkpoints of --exp-name NAME"
   options::add fresh flag '' '--fresh' "move the experiment's checkpoints aside and start from the beginning"
   options::add configs path '' '--configs -C' 'file of commands, one experiment a line (default: experiment_configurations.txt in the project)'
   options::add isc path '' '--isc' 'file of the ISC (.isc), in place of --configs; options given here override what it says'
@@ -27,7 +27,7 @@ option_table::define() {
   options::add environment path '' '--environment' "virtual or conda environment to run in, in place of the project's own"
   options::add singularity_container path '' '--singularity-container -s' 'container image (SIF) to run in, in place of the virtual environment'
   options::add workdir path '' '--workdir' 'folder inside the container that the program can write to, on the disk of each node'
-  options::add bind list '' '--bind' 'files and folders to mount in the container: SOURCE[:DESTINATION[:ro]]'
+  options::add bind list '' '--bind' 'files and folders to mount in the container: SOURCE[:DESTINATION[:ro]]' SOURCE
   options::add chdir path '' '--chdir' 'run the command in this folder of the project (default: the project itself)'
   options::add output_path path '' '--output-path' 'create a link to the run directory in this folder, with the name of the run'
   options::add keep_folders text '' '--keep-folders' "folders that the program writes to beside itself, such as out,checkpoints: they are stored with the experiment's checkpoints, where its next run finds them"
@@ -49,7 +49,7 @@ option_table::define() {
   options::add stage_venv flag '' '--stage-venv' "also copy the virtual environment to each node's own disk"
   options::add stage_image flag '' '--stage-image' "copy the container image to each node's own disk, where later jobs find it (default: if it is on another file system, and fits)"
   options::add no_stage_image flag '' '--no-stage-image' 'use the container image where it is'
-  options::add collect list '' '--collect' 'copy these files from SLURM_TMPDIR to the run directory at the end; patterns, in quotes'
+  options::add collect list '' '--collect' 'copy these files from SLURM_TMPDIR to the run directory at the end; patterns, in quotes' PATTERN
   options::add staging_days positive 30 '--staging-days' 'remove packed data that no job has used for N days'
   options::add staging_limit memory 500G '--staging-limit' 'keep at most this much packed data; remove the least recently used first'
 
@@ -64,16 +64,15 @@ option_table::define() {
   options::add cycle_partition text '' '--cycle-partition' 'partition of that short job (default: the partition of this job)'
 
   options::heading 'Slurm'
-  options::add_placement account partition qos
-  options::add constraint text '' '--constraint' 'features that the nodes must have'
+  options::add_placement account partition qos constraint
   options::add nodelist text '' '--nodelist' 'nodes that the job must get'
   options::add exclude text '' '--exclude' 'nodes that the job must not get'
-  options::add reservation text '' '--reservation' 'reservation to use'
+  options::add_placement reservation
   options::add dependency text '' '--dependency' 'jobs to wait for, such as afterok:1234'
   options::add begin text '' '--begin' 'earliest start, such as 20:00 or now+2hours'
   options::add mail_user text '' '--mail-user' 'address for mail about the job'
   options::add mail_type text '' '--mail-type' 'events to send mail about, such as END,FAIL'
-  options::add sbatch_arg list '' '--sbatch-arg' 'any other option of sbatch, written --sbatch-arg=--OPTION=VALUE'
+  options::add sbatch_arg list '' '--sbatch-arg' 'any other option of sbatch, written --sbatch-arg=--OPTION=VALUE' ARG
   options::add_placement cluster
   options::add no_preflight flag '' '--no-preflight' 'do not compare the request with the cluster first'
 
@@ -85,12 +84,12 @@ option_table::define() {
   options::add on_demand flag '' '--on-demand' 'with sky: on-demand machines instead of spot machines'
   options::add disk_size memory 256G '--disk-size' 'with sky: disk size of each machine'
   options::add infra text '' '--infra' 'with sky: CLOUD[/REGION[/ZONE]] (default: SkyPilot chooses)'
-  options::add secret list '' '--secret' 'with sky: names of variables to pass on, besides those of .env and the W&B key'
+  options::add secret list '' '--secret' 'with sky: names of variables to pass on, besides those of .env and the W&B key' NAME
 
   options::heading 'General'
   options::add dry_run flag '' '--dry-run' 'print the sbatch command and submit nothing'
   options::add confirm flag '' '--confirm' 'show the request and ask before submitting'
-  options::add follow flag '' '--follow' 'print the log until the job ends, and exit with its status'
+  options::add follow flag '' '--follow' 'print the log until the job ends, and exit with its status; Ctrl-C ends only the log'
   options::add json flag '' '--json' 'print the job ids and the run directory as JSON'
   options::add_help
   options::show gpus gpu_type num_nodes time account exp_name resume data dry_run follow

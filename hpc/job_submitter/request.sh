@@ -44,6 +44,7 @@ request::resolve() {
   if [[ ${options_value[time]} =~ ^([0-9]+):[0-9]+$ ]]; then
     common::note "note: to Slurm, --time ${options_value[time]} is ${BASH_REMATCH[1]} minutes; the same in hours is ${options_value[time]}:00"
   fi
+  if [[ -n ${options_value[mail_user]} && -z ${options_value[mail_type]} ]]; then common::note 'note: Slurm sends no mail without --mail-type, such as END,FAIL'; fi
   if [[ -n ${options_value[resume]} && -n ${options_value[fresh]} ]]; then
     common::die_usage "--resume and --fresh contradict each other: give one"
   fi

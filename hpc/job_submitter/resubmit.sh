@@ -61,11 +61,11 @@ resubmit::look() {
   if [[ -n ${fact[sweep]} ]]; then
     common::die "the runs of a sweep are handed out by its server: submit again with  --wandb-sweepid ${fact[sweep]} --exp-name ${fact[exp_name]@Q} --only-missing"
   fi
-  [[ -e $old/source.tar || ! ${fact[source_dir]} == "$old"/* ]] || common::die "${old@Q} has no source.tar: submit again with --resume"
+  [[ -e $old/source.tar || ! ${fact[source_dir]} == "$old"/* ]] || common::die "${old@Q} has no source.tar: submit again with  --exp-name ${fact[exp_name]@Q} --resume"
   if [[ ! -e $old/staging ]]; then return; fi
   while LC_ALL=C IFS= read -r -d '' kind && LC_ALL=C IFS= read -r -d '' key && LC_ALL=C IFS= read -r -d '' format && LC_ALL=C IFS= read -r -d '' _; do
     if [[ $kind != image && ! -e ${fact[scratch_dir]}/.staging/$key.$format.manifest ]]; then
-      common::die "the packed data of this run are gone (--staging-days): submit again with --resume"
+      common::die "the packed data of this run are gone (--staging-days): submit again with  --exp-name ${fact[exp_name]@Q} --resume"
     fi
   done <"$old/staging"
 }
@@ -94,6 +94,7 @@ resubmit::write() {
   for file in source.tar source.tar.ignored tasks data staging collect profile.sh; do
     if [[ -e $old/$file ]]; then ln -- "$old/$file" "$run_unfinished/$file" 2>/dev/null || cp -- "$old/$file" "$run_unfinished/$file"; fi
   done
+  resubmit::write_options "$old"
   for folder in "$run_unfinished"/task_*; do
     for file in command environment parameters.yaml; do
       if [[ -e $old/${folder##*/}/$file ]]; then cp -- "$old/${folder##*/}/$file" "$folder/$file"; fi
@@ -103,6 +104,22 @@ resubmit::write() {
     if [[ -d $folder ]]; then cp -R -- "$folder" "$run_unfinished/"; fi
   done
   run::complete resume
+}
+
+# resubmit::write_options OLD   Writes the options with which the old run was submitted, as resubmit::change has changed them.
+resubmit::write_options() {
+  local word
+  local -a words=()
+  if [[ ! -e $1/options ]]; then return; fi # of an older kit
+  while LC_ALL=C IFS= read -r -d '' word; do
+    case $word in
+      --here=* | --rapid-cycle=* | --cycle-partition=*) continue ;;
+      --mem=* | --mem-per-gpu=*) if [[ -n $mem ]]; then continue; fi ;;
+      --time=*) if [[ -n $time ]]; then continue; fi ;;
+    esac
+    words+=("$word")
+  done <"$1/options"
+  run_directory::write_words "$run_unfinished/options" "${words[@]}" ${mem:+--mem="$mem"} ${time:+--time="$time"}
 }
 
 # resubmit::send OLD TASK
@@ -119,11 +136,11 @@ resubmit::send() {
   if ((${#run_jobs[@]} == 0)); then
     run::remove
     trap - EXIT
-    common::die "task $task was never sent: submit again with --only-missing"
+    common::die "task $task was never sent: submit again with  --exp-name ${fact[exp_name]@Q} --only-missing"
   fi
   run::record
   common::note "job ${run_jobs[*]} (${fact[job_name]}): as ${old##*/}; ${fact[run_directory]}"
-  if [[ -n $run_refused ]]; then common::print_error "Slurm takes no more of your jobs: $run_refused. The other arrays were not sent: send them later with --only-missing"; fi
+  if [[ -n $run_refused ]]; then common::print_error "Slurm takes no more of your jobs: $run_refused. The other arrays were not sent: send them later with  --exp-name ${fact[exp_name]@Q} --only-missing"; fi
   run::print_jobs '' "${run_jobs[@]}"
   [[ -z $run_refused ]]
 }

@@ -9,8 +9,7 @@ declare -g snapshot_secrets='\.env|(.*/)?wandb_credentials\.txt|(.*/)?\.netrc'
 declare -g snapshot_keys='(.*/)?(\.env(\..*)?|[^/]*\.(pem|key|p12|pfx|jks|keystore|kdbx)|id_(rsa|dsa|ecdsa|ed25519)(_sk)?|_netrc|\.git-credentials|\.pypirc|kaggle\.json|\.?credentials(\.(json|csv|ini|txt|ya?ml|toml))?|(client_secret|service[_-]account)[^/]*\.json)'
 declare -g snapshot_samples='(.*/)?\.env\.(example|sample|template|dist)'
 
-declare -ga snapshot_git+=()                     # snapshot::git
-declare -g snapshot_git_of='' snapshot_answer='' # the project of snapshot_git; the descriptor of git's answer
+declare -g snapshot_answer='' # the descriptor of git's answer
 declare -gi snapshot_since=0
 # Prints size, time, mode and name of each file: the state of the sources, without reading them. git still lists a deleted file that
 # it tracks; stat skips it, and xargs ends with status 123.
@@ -28,7 +27,7 @@ snapshot::pack() {
   local -r project=$1 store=$2 destination=$3
   local key archive
   snapshot::list "$project" "$destination"
-  key=$(sha256sum <"$destination.described")
+  key=$(exec sha256sum <"$destination.described")
   archive=$store/${key%% *}.tar
   # Another submission may remove an unused archive at this moment (pruning.sh).
   if [[ ! -e $archive ]] || ! snapshot::take "$archive" "$destination" 2>/dev/null; then
@@ -80,15 +79,14 @@ snapshot::ask_git() {
   local -a kinds=('--cached --others --exclude-standard')
   # With --recurse-submodules git does not list untracked files.
   if [[ -e $1/.gitmodules || ! -e $1/.git ]]; then kinds=('--cached --recurse-submodules' '--others --exclude-standard'); fi
-  snapshot::git "$1"
   exec {snapshot_answer}< <(
     cd -- "$1" || exit
     for kind in "${kinds[@]}"; do
       read -ra options <<<"$kind"
-      "${snapshot_git[@]}" ls-files -z "${options[@]}" | "${snapshot_describe[@]}" 2>/dev/null || [[ ${PIPESTATUS[*]} == '0 123' ]] || exit
+      snapshot::git "$1" ls-files -z "${options[@]}" | "${snapshot_describe[@]}" 2>/dev/null || [[ ${PIPESTATUS[*]} == '0 123' ]] || exit
     done
     printf '\0'
-    "${snapshot_git[@]}" ls-files -z --others --ignored --exclude-standard --directory && printf '\0'
+    (snapshot::git "$1" ls-files -z --others --ignored --exclude-standard --directory) && printf '\0'
   )
   snapshot_since=SECONDS
 }
@@ -129,8 +127,7 @@ snapshot::list_nested() {
 # Ends if git cannot tell: otherwise ignored files would count as sources.
 snapshot::is_repository() {
   local words status=0 folder
-  snapshot::git "$1"
-  words=$(LC_ALL=C "${snapshot_git[@]}" check-ignore --quiet . 2>&1) || status=$?
+  words=$(LC_ALL=C snapshot::git "$1" check-ignore --quiet . 2>&1) || status=$?
   case $status in
     0) return 1 ;;
     1) return 0 ;;
@@ -145,11 +142,11 @@ snapshot::is_repository() {
   common::die "git cannot read the repository $folder, so the kit cannot tell which files are sources (exit status $status): ${words:-no message}"$'\n''  mend that, or take another git (module load git), or submit with --no-snapshot'
 }
 
-# snapshot::git PROJECT   Sets snapshot_git to a git command that also reads a PROJECT of another user (a group's folder): the user
-# runs its scripts anyway. This holds only for this command, and only for the project's own repository.
+# snapshot::git PROJECT WORD...   Becomes git, so call it in a subshell. It also reads a PROJECT of another user (a group's folder): the
+# user runs its scripts anyway. This holds only for this command, and only for the project's own repository.
 snapshot::git() {
-  if [[ $snapshot_git_of == "$1" ]]; then return; fi
-  snapshot_git_of=$1 snapshot_git=(git -C "$1" -c safe.directory="$(cd -- "$1" && pwd -P)")
+  cd -P -- "$1" || exit 128
+  exec git -c safe.directory="$PWD" "${@:2}"
 }
 
 # snapshot::leave_out_keys KEYS IGNORED   Files that may be keys are not copied. The job gets links to them, as to ignored files.
@@ -176,8 +173,7 @@ snapshot::check_size() {
   common::die "move data out of ${project@Q} (to \$SCRATCH), name it in .gitignore, or submit with --no-snapshot"
 }
 
-# snapshot::commit PROJECT   Prints the commit, with a mark if there are changes; nothing outside a repository.
+# snapshot::commit PROJECT   Prints the commit, with a mark if there are changes; nothing outside a repository. Call it in a subshell.
 snapshot::commit() {
-  snapshot::git "$1"
-  "${snapshot_git[@]}" describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || true
+  snapshot::git "$1" describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null
 }

@@ -97,6 +97,7 @@ submission::choose_folders() {
   fact[project_directory]=$1
   fact[project_name]=${1##*/}
   fact[scratch_dir]=${scratch%/}/${fact[project_name]}
+  if [[ -n ${options_value[resume]} && -z ${options_value[exp_name]} ]]; then submission::refuse_resume; fi
   fact[job_name]=${options_value[exp_name]:-${fact[project_name]}}
   run::name
   # Without a name each run is a separate experiment, so that no two runs share checkpoints.
@@ -119,6 +120,22 @@ submission::choose_folders() {
   fact[kill_wait]=${fact[kill_wait]%% *}
 }
 
+# Without a name the run would be an experiment of its own, and start from the beginning.
+submission::refuse_resume() {
+  local -a saved=("${fact[scratch_dir]}/${fact[project_name]}"_2*-*_*)
+  local -i i
+  local newest=''
+  for ((i = ${#saved[@]} - 1; i >= 0; i--)); do
+    fact[checkpoint_directory]=${saved[i]}/checkpoints
+    if experiment::has_checkpoints; then
+      newest=${saved[i]##*/}
+      newest=". The newest of these that has checkpoints:  --exp-name ${newest@Q} --resume"
+      break
+    fi
+  done
+  common::die_usage "--resume needs --exp-name NAME, the experiment to continue: a run without a name has that of its run directory (bash hpc/experiments.sh  lists them)$newest"
+}
+
 submission::choose_kept_folders() {
   local -r given=${options_value[keep_folders]}
   local name
@@ -138,13 +155,9 @@ submission::choose_kept_folders() {
 # submission::write PROJECT DESCRIPTOR   Writes the run directory. DESCRIPTOR: where snapshot::commit prints the commit.
 submission::write() {
   local -r project=$1 descriptor=$2
-  local mode=''
-  if [[ -n ${options_value[resume]} ]]; then
-    mode=resume
-  elif [[ -n ${options_value[exp_name]} ]]; then
-    mode=${options_value[fresh]:+fresh}
-    mode=${mode:-new}
-  fi
+  local mode
+  local -a given=()
+  submission::choose_mode mode
   run::begin "$mode"
   if [[ -z ${options_value[no_snapshot]} ]]; then
     snapshot::pack "$project" "${fact[scratch_dir]}/hpc_outputs/.sources" "$run_unfinished/source.tar"
@@ -159,7 +172,20 @@ submission::write() {
   if ((${#staging_paths[@]} > 0)); then printf '%s\0' "${staging_paths[@]}" >"$run_unfinished/data"; fi
   if ((${#options_list_collect[@]} > 0)); then printf '%s\0' "${options_list_collect[@]}" >"$run_unfinished/collect"; fi
   if [[ -n ${options_value[output_path]} ]]; then submission::link_output "${options_value[output_path]}"; fi
+  options::given given 'exp_name|resume|fresh|only_missing|dependency|begin|confirm|follow|json'
+  run_directory::write_words "$run_unfinished/options" "${given[@]}"
   run::complete "$mode" "${fact[commit]}"
+}
+
+# submission::choose_mode VARIABLE   Sets it to resume, fresh or new; empty for a run without a name.
+submission::choose_mode() {
+  local chosen=''
+  if [[ -n ${options_value[exp_name]} ]]; then
+    chosen=${options_value[resume]:+resume}
+    chosen=${chosen:-${options_value[fresh]:+fresh}}
+    chosen=${chosen:-new}
+  fi
+  printf -v "$1" '%s' "$chosen"
 }
 
 submission::choose_tasks() {

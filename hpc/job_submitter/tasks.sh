@@ -78,10 +78,10 @@ tasks::write() {
 # tasks::write_lines DIRECTORY   Writes the tasks of the configuration's lines and their seeds.
 tasks::write_lines() {
   local -r directory=$1
-  local -i line=0 task=0 offset=0
+  local -i line=0 task=0 offset=0 repeat
   local length seed what
   local -a words seeds=('')
-  if [[ -n ${fact[repeats]:-} ]]; then mapfile -t seeds < <(seq "${fact[seed_base]}" $((fact[seed_base] + fact[repeats] - 1))); fi
+  for ((repeat = 0; repeat < ${fact[repeats]:-0}; repeat++)); do seeds[repeat]=$((fact[seed_base] + repeat)); done
   for length in "${experiment_lengths[@]}"; do
     line+=1
     words=("${experiment_words[@]:offset:length}")
@@ -116,6 +116,24 @@ tasks::write_runs() {
   done >>"$directory/tasks"
 }
 
+# tasks::preview   Prints the commands of the tasks for a dry run, which writes no file of them.
+tasks::preview() {
+  local -i line offset=0 each=${fact[repeats]:-1}
+  local what
+  common::note "dry run: nothing is written or sent. batch.sh is hpc/job/batch.sh of this project; tasks: ${fact[tasks]}"
+  if [[ -n ${fact[sweep]}${fact[sweep_config]} ]]; then return; fi
+  for ((line = 0; line < ${#experiment_lengths[@]}; line++)); do
+    if ((line == tasks_shown)); then
+      common::note "  and $(((${#experiment_lengths[@]} - line) * each)) more tasks"
+      break
+    fi
+    what="  task $((line + 1))"
+    if ((each > 1)); then what="  tasks $((line * each + 1))-$(((line + 1) * each)), seeds ${fact[seed_base]} to $((fact[seed_base] + each - 1))"; fi
+    common::note "$what:  ${experiment_words[*]:offset:experiment_lengths[line]}"
+    offset+=${experiment_lengths[line]}
+  done
+}
+
 # tasks::show DIRECTORY   Prints the tasks, if the configuration alone does not show them.
 tasks::show() {
   if ((fact[tasks] == 1)) || [[ -z ${fact[repeats]:-}${fact[sweep_config]:-} ]]; then return; fi
@@ -146,8 +164,9 @@ tasks::find_unfinished() {
 }
 
 tasks::take_all() {
-  tasks_to_send=(1)
-  if ((fact[tasks] > 1)); then mapfile -t tasks_to_send < <(seq "${fact[tasks]}"); fi
+  local -i task
+  tasks_to_send=()
+  for ((task = 1; task <= fact[tasks]; task++)); do tasks_to_send+=("$task"); done
 }
 
 # tasks::choose DIRECTORY   Sets tasks_to_send to all tasks, or with --only-missing to those that no earlier run of the experiment
@@ -238,17 +257,19 @@ tasks::divide() {
 # tasks::link_logs DIRECTORY   Slurm names a log by the array's index. Where this is not the task's number, a folder of links leads
 # to the right task.
 tasks::link_logs() {
-  local task
   if ((fact[tasks] <= fact[array_size])); then return; fi
-  for task in "${tasks_to_send[@]}"; do
-    if ((task > fact[array_size])); then printf '%s\n' "$task"; fi
-  done | python3 -c '
+  printf '%s\n' "${tasks_to_send[@]}" | python3 -I -S -c '
 import os, sys
 folder, size = sys.argv[1], int(sys.argv[2])
+made = set()
 for task in map(int, sys.stdin):
     index = (task - 1) % size + 1
-    links = os.path.join(folder, "offset_%d" % (task - index))
-    os.makedirs(links, exist_ok=True)
-    os.symlink("../task_%d" % task, os.path.join(links, "task_%d" % index))
+    links = "%s/offset_%d" % (folder, task - index)
+    if task == index:
+        continue
+    if links not in made:
+        os.mkdir(links)
+        made.add(links)
+    os.symlink("../task_%d" % task, "%s/task_%d" % (links, index))
 ' "$1" "${fact[array_size]}"
 }

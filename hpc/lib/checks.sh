@@ -19,7 +19,9 @@ checks::accept() {
         common::die_usage "$what: ${value@Q} is not a time: write it like 30 (minutes), 12:00:00, 2-12 (days-hours) or 1-06:30:00"
       ;;
     name)
-      [[ $value =~ ^[[:alnum:]_.+-][[:alnum:]_.+\ -]*$ && $value != . && $value != .. && $value != -* && ${#value} -le 100 ]] ||
+      # A run without a name has that of its run directory, with the name of the project, which may have any character.
+      [[ $value =~ ^[[:alnum:]_.+-][[:alnum:]_.+\ -]*$ && $value != . && $value != .. && $value != -* && ${#value} -le 100 ||
+        $value =~ ^[^/[:cntrl:].-][^/[:cntrl:]]*_[0-9]{8}-[0-9]{6}_[0-9]+$ ]] ||
         common::die_usage "$what: ${value@Q} cannot name a folder: use letters, digits, '_', '.', '+', '-' and inner spaces, at most 100"
       ;;
     text)

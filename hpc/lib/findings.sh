@@ -1,15 +1,18 @@
 # shellcheck shell=bash
-# The findings of doctor.sh: they are printed, kept in the user's own state folder (one file for each cluster), and compared
+# The findings of doctor.sh: they are printed, kept in the user's own state folder (one file for each cluster and profile), and compared
 # with each request at submission.
 
-declare -gA options_value fact
+declare -gA options_value fact site
 declare -ga staging_paths
 declare -g findings_scope     # the partition that the findings are about, if it matters
 declare -ga findings_list+=() # findings of this run: PARTITION NAME LEVEL VALUE FIX, separated by tabs; - for no partition
 
-# findings::file VARIABLE CLUSTER   Sets VARIABLE to the name of the file. Its lines are an EPOCH and a row of findings_list.
+# findings::file VARIABLE CLUSTER   Sets VARIABLE to the name of the file. A profile that does not have the cluster's
+# name (--cluster NAME) has a file of its own, because the findings depend on the profile. The lines are an EPOCH and a row of findings_list.
 findings::file() {
-  printf -v "$1" '%s' "${XDG_STATE_HOME:-$HOME/.local/state}/hpc_kit/doctor/${2:-unknown}"
+  local file_key=${2:-unknown}
+  if [[ ${site[name]:-$file_key} != "$file_key" ]]; then file_key+=@${site[name]}; fi
+  printf -v "$1" '%s' "${XDG_STATE_HOME:-$HOME/.local/state}/hpc_kit/doctor/$file_key"
 }
 
 # findings::about [PARTITION]   All findings added after this call are about PARTITION.

@@ -8,6 +8,7 @@ declare -gA options_kind+=()                                  # name -> flag, li
 declare -gA options_default+=()                               # name -> default
 declare -gA options_help+=()                                  # name -> help
 declare -gA options_names+=()                                 # name -> spellings, the long one that help shows first
+declare -gA options_word+=()                                  # name -> the word that help shows for a value of a list, if it is not PATH
 declare -gA options_owner+=()                                 # spelling -> name
 declare -gA options_instead+=()                               # option that does not exist here, but that many would type -> what to use instead
 declare -g options_hint=''                                    # the function that fills options_instead, called when needed
@@ -20,20 +21,17 @@ options::heading() {
   options_order+=("# $1")
 }
 
-# options::add NAME KIND DEFAULT SPELLINGS HELP
+# options::add NAME KIND DEFAULT SPELLINGS HELP [WORD]
 # KIND `flag` takes no value. `list` takes the words up to the next option, and may be repeated; the words are in the array
-# options_list_NAME. `optional CHECK VALUE` takes a value that CHECK accepts; without a value it is VALUE. Any other kind takes
-# one value that checks::KIND accepts.
+# options_list_NAME; help shows them as WORD…. `optional CHECK VALUE` takes a value that CHECK accepts; without a value it is VALUE. Any other
+# kind takes one value that checks::KIND accepts.
 options::add() {
-  local -r name=$1 kind=$2 default=$3 spellings=$4 help=$5
   local spelling
-  options_order+=("$name")
-  options_kind[$name]=$kind
-  options_default[$name]=$default
-  options_names[$name]=$spellings
-  options_help[$name]=$help
-  for spelling in $spellings; do options_owner[$spelling]=$name; done
-  if [[ $kind == list ]]; then declare -ga "options_list_$name=()"; fi
+  options_order+=("$1")
+  options_kind[$1]=$2 options_default[$1]=$3 options_names[$1]=$4 options_help[$1]=$5
+  if [[ -n ${6:-} ]]; then options_word[$1]=$6; fi
+  for spelling in $4; do options_owner[$spelling]=$1; done
+  if [[ $2 == list ]]; then declare -ga "options_list_$1=()"; fi
 }
 
 # options::add_placement NAME...   Adds the options for the place of a job and its account: those that NAME lists.
@@ -44,6 +42,8 @@ options::add_placement() {
       account) options::add account text '' '--account -a' 'account to charge' ;;
       partition) options::add partition text '' '--partition -p' "partition (default: the cluster's own)" ;;
       qos) options::add qos text '' '--qos' 'quality of service' ;;
+      constraint) options::add constraint text '' '--constraint' 'features that the nodes must have' ;;
+      reservation) options::add reservation text '' '--reservation' 'reservation to use' ;;
       cluster) options::add cluster text '' '--cluster' "site profile of hpc/clusters (default: by Slurm's name of the cluster, then by host name)" ;;
     esac
   done
@@ -170,7 +170,7 @@ options::complete() {
 
 # options::check_environment   Warns about variables that look like options but are not: a typing error would otherwise go unnoticed.
 options::check_environment() {
-  local variable name nearest
+  local variable name nearest spelling
   for variable in "${!HPC_@}"; do
     name=${variable#HPC_}
     name=${name,,}
@@ -178,11 +178,39 @@ options::check_environment() {
     if [[ $variable == "HPC_${name^^}" && $name == @($options_of_call) && -n ${options_kind[$name]:-} ]]; then
       common::warn "$variable of the environment has no effect: give --$name on the command line"
     elif [[ $variable != "HPC_${name^^}" || -z ${options_kind[$name]:-} ]]; then
-      nearest=$(options::nearest "$name" "${!options_kind[@]}" 2>/dev/null) || nearest=''
+      spelling=--${name//_/-}
+      nearest=${options_owner[$spelling]:-} # as HPC_WHICH_DISTRIBUTED
+      [[ -n $nearest ]] || nearest=$(options::nearest "$name" "${!options_kind[@]}" 2>/dev/null) || nearest=''
       common::warn "$variable of the environment is no option of this command, and has no effect${nearest:+: did you mean HPC_${nearest^^}?}"
     elif [[ ${options_kind[$name]} == list ]]; then
       common::warn "$variable of the environment has no effect: give --${name//_/-} on the command line, as it is a list"
     fi
+  done
+}
+
+# options::given ARRAY EXCEPT   Sets ARRAY to the options of the command line and the environment, as words --NAME=VALUE, without those that
+# the pattern EXCEPT has (a|b). Paths become absolute, but for those that are not of this machine's working directory.
+options::given() {
+  local -n given_words=$1
+  local name spelling value
+  given_words=()
+  for name in "${options_order[@]}"; do
+    if [[ ${options_source[$name]:-} != @(option|environment) || $name == @($2) ]]; then continue; fi
+    spelling=${options_names[$name]%% *} value=${options_value[$name]}
+    case ${options_kind[$name]} in
+      flag) if [[ -n $value ]]; then given_words+=("$spelling"); fi ;;
+      list)
+        local -n given_list=options_list_$name
+        spelling+='='
+        given_words+=("${given_list[@]/#/$spelling}")
+        unset -n given_list
+        ;;
+      path)
+        if [[ $value != /* && $name != @(chdir|workdir) && -e $value ]]; then value=$PWD/$value; fi
+        given_words+=("$spelling=$value")
+        ;;
+      *) given_words+=("$spelling=$value") ;;
+    esac
   done
 }
 
@@ -221,5 +249,6 @@ options::shown_names() {
     fi
   done
   checks::placeholder "${options_kind[$shown_name]}" shown_value
+  shown_value=${shown_value/PATH…/${options_word[$shown_name]:-PATH}…}
   common::give "$shown_short${shown_short:+$shown_separator}$shown_long$shown_value" "${3:-}"
 }

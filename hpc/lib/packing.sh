@@ -251,14 +251,15 @@ MANIFEST
 # packing::record_image KEY PATH   Writes a manifest for an image, which is used as it is and not packed.
 packing::record_image() {
   local -r manifest=$packing_store/$1.sif.manifest
-  local hash
-  if packing::is_packed "$1" sif; then
+  local hash sum
+  if packing::is_packed "$1" sif && grep -q '^cksum ' -- "$manifest"; then # older kits did not record it
     touch -- "$manifest" 2>/dev/null || true
     return
   fi
   common::note "reading the image ${2@Q} once, for its hash: $(packing::size "${packing_tree[bytes]}")"
   hash=$(sha256sum <"$2")
-  printf '%s\n' "archive_bytes ${packing_tree[bytes]}" "sha256 ${hash%% *}" | common::write_atomically "$manifest"
+  sum=$(cksum <"$2")
+  printf '%s\n' "archive_bytes ${packing_tree[bytes]}" "sha256 ${hash%% *}" "cksum $sum" | common::write_atomically "$manifest"
 }
 
 # packing::watch PARTIAL BYTES   Shows the progress on the terminal.

@@ -9,6 +9,7 @@
 #                       written there (written: the files)
 #   jobs                each job that was submitted for the run, "ID NAME" (sending.sh)
 #   job_id              the id of each array, and of jobs that continue tasks of an array
+#   options             the options that it was submitted with, words --NAME=VALUE that end in NUL (for why)
 #   sbatch_argv         the exact sbatch command, words that end in NUL; sbatch_argv_OFFSET of further arrays
 #   tasks               the table of tasks (tasks.sh)
 #   data                the paths of --data, words that end in NUL
@@ -36,9 +37,10 @@ declare -gA run_directory_live+=() # what Slurm reported about live jobs: their 
 run_directory::make() {
   local -i task
   local -a folders=()
-  for ((task = 1; task <= fact[tasks]; task++)); do folders+=("$1/task_$task"); done
-  # In slices, because the length of a command line is limited.
-  for ((task = 0; task < ${#folders[@]}; task += 1000)); do mkdir -p -- "${folders[@]:task:1000}"; done
+  mkdir -p -- "$1/task_1"
+  for ((task = 2; task <= fact[tasks]; task++)); do folders+=("$1/task_$task"); done
+  # Without -p, which visits every folder of each path. In slices, because the length of a command line is limited.
+  for ((task = 0; task < ${#folders[@]}; task += 1000)); do mkdir -- "${folders[@]:task:1000}"; done
   for ((task = 1; task <= fact[tasks]; task++)); do echo enqueued >"$1/task_$task/state"; done
 }
 

@@ -308,7 +308,7 @@ site::gpu_option() {
 # site::name VARIABLE FOLDER...   Sets VARIABLE to the name of this site's profile, chosen from the folders.
 site::name() {
   local -r site_cluster=${slurm[ClusterName]:-}
-  local site_folder site_host site_file site_line site_pattern
+  local site_folder site_host site_file site_text site_pattern
   local -a site_files=() site_patterns
   printf -v "$1" '%s' "$site_cluster"
   for site_folder in "${@:2}"; do
@@ -316,8 +316,11 @@ site::name() {
     site_files+=("$site_folder"/*.sh)
   done
   site_host=$(uname -n)
-  while LC_ALL=C IFS= read -r -d '' site_file && IFS= read -r site_line; do
-    read -ra site_patterns <<<"${site_line#'# hosts: '}"
+  for site_file in "${site_files[@]}"; do
+    if [[ ! -r $site_file ]]; then continue; fi
+    LC_ALL=C IFS= read -r -d '' site_text <"$site_file" || true # there is no NUL: it reads up to the end
+    if [[ ! $site_text =~ (^|$'\n')'# hosts: '([^$'\n']*) ]]; then continue; fi
+    read -ra site_patterns <<<"${BASH_REMATCH[2]}"
     for site_pattern in "${site_patterns[@]}"; do
       if [[ $site_host == @($site_pattern) ]]; then
         site_file=${site_file##*/}
@@ -325,7 +328,7 @@ site::name() {
         return
       fi
     done
-  done < <(grep -sZH '^# hosts: ' -- "${site_files[@]}")
+  done
   printf -v "$1" default
 }
 

@@ -33,7 +33,9 @@ slurm::call() {
   local -n call_errors=$2
   local -a call_parts=()
   # Standard error comes first, then the answer and the status, each after a NUL. (No `IFS= read`: a trap in it would use that IFS.)
-  mapfile -d '' -t call_parts < <({ printf '\0%s\0%d\0' "$(timeout "$3" "${@:4}")" "$?" >&2; } 2>&1)
+  # Ctrl-C in a terminal reaches this part of the shell too, and the answer of sbatch would be lost; timeout and COMMAND have a group
+  # of their own.
+  mapfile -d '' -t call_parts < <(trap '' HUP INT TERM && { printf '\0%s\0%d\0' "$(timeout "$3" "${@:4}")" "$?" >&2; } 2>&1)
   call_errors=${call_parts[0]:-}
   call_errors=${call_errors%$'\n'}
   printf -v "$1" '%s' "${call_parts[1]:-}"
