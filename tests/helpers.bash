@@ -6,7 +6,7 @@
 #   experiments     writes that project's configuration file
 #   use_libraries   sources libraries of the kit into the test's shell
 #   cluster_up, cluster_up_with, cluster_down, cluster_env      start, stop and use the pocket cluster; see below
-#   submitter, submit, wait_for_job, no_jobs, job_field, job_log     jobs
+#   submitter, drop_preview, submit, wait_for_job, no_jobs, job_field, job_log     jobs
 #   make_sif        a file with the header and table of a container image, which no runtime can start
 #   stub_slurm      a Slurm for tests of the submitter: it accepts every job and records its arguments
 #   path_without    a PATH without a program
@@ -165,6 +165,12 @@ path_without() {
 # submitter OPTION...   Runs the project's job_submitter.sh; for `run` and similar callers.
 submitter() {
   bash "$project/hpc/job_submitter.sh" "$@" 3>&- 4>&-
+}
+
+# drop_preview   Removes from stderr the tasks that a dry run prints last.
+drop_preview() {
+  stderr=${stderr%%dry run: nothing*}
+  stderr=${stderr%$'\n'}
 }
 
 # submit OPTION...   Submits a job that must be accepted; sets `job` and its `run_directory`.

@@ -20,6 +20,7 @@
 #   arrays       1,000 tasks with MaxArraySize 100: repeats, points of a sweep, --only-missing (10 rounds)
 #   report       a report of 100,000 lines of metrics, as text and as a page; the sampler of a node (5 rounds; needs no cluster)
 #   experiments  the table of 2,000 experiments (10 rounds)
+#   files        what 100 ended runs leave on disk; nothing is timed
 #   data         samples per second of train/data, beside readers like torchvision's (3 rounds; needs no cluster)
 #   cifar        an epoch of CIFAR-10 with batches of 4: the kit, and PyTorch's tutorial (5 rounds; needs no cluster)
 #   step         a step of the kit's loop beside a bare DDP loop's, 2 ranks (7 rounds; needs no cluster)
@@ -38,6 +39,7 @@ source "$here/arrays.bash"
 source "$here/containers.bash"
 source "$here/controller.bash"
 source "$here/experiments.bash"
+source "$here/files.bash"
 source "$here/here.bash"
 source "$here/interruptions.bash"
 source "$here/recovery.bash"
@@ -46,7 +48,7 @@ source "$here/staging.sh"
 source "$here/training.bash"
 
 rounds='' base='' against='' other='' # other: the folder of the build of COMMIT
-on_a_cluster=(submission startup here containers staging recovery controller arrays experiments)
+on_a_cluster=(submission startup here containers staging recovery controller arrays experiments files)
 without=(interruptions report data cifar step)
 work=$(mktemp -d)
 results=$work/results # lines of NAME SECONDS, the rounds one after the other

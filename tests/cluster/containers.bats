@@ -41,8 +41,8 @@ assert result["validation_accuracy"] >= 0.95 and result["world_size"] == 4, resu
 print(result["validation_accuracy"])' "$1"
 }
 
-@test "the shipped experiment: four ranks on two nodes reach the same accuracy as in the virtual environment" {
-  cp -- "$checkout/experiment_configurations.txt" "$project/"
+@test "the digits: four ranks on two nodes reach the same accuracy as in the virtual environment" {
+  shorter_digits
   prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
   submit --gpus 2 --num-nodes 2 --mem-per-gpu 2G --nodelist 'node[1-2]'
   local -r outside=$run_directory
@@ -66,7 +66,7 @@ print(result["validation_accuracy"])' "$1"
   chmod 755 -- "$own_folder"
   make_project_in "$own_folder"
   rm -- "$project/.venv"
-  cp -- "$checkout/experiment_configurations.txt" "$project/"
+  shorter_digits
   ln -- "$image" "$own_folder/image.sif" 2>/dev/null || cp -- "$image" "$own_folder/image.sif"
   mkdir -- "$own_folder/home" "$own_folder/scratch"
   prepare_digits "$own_folder/scratch/${project##*/}/datasets/digits"

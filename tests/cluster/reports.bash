@@ -66,6 +66,11 @@ local_folders() {
   find "$POCKET_CLUSTER_DIR/disks" "$POCKET_CLUSTER_DIR/localscratch" -mindepth 1 \( -name "*.$1.*" -o -name "*_$1_*" \) -print
 }
 
+# The shipped experiment with 8 of its 20 epochs: nearly the same accuracy in less than half the time of four ranks on two cores.
+shorter_digits() {
+  experiments 'python -m train --epochs 8'
+}
+
 # prepare_digits FOLDER   Uses the first Python of this machine that has scikit-learn's data.
 prepare_digits() {
   local python

@@ -94,7 +94,7 @@ all_of() {
 # digits_job OPTION...   Runs the README's first job with torchrun and torch.
 digits_job() {
   local -r digits=$SCRATCH/${project##*/}/datasets/digits
-  cp -- "$checkout/experiment_configurations.txt" "$project/"
+  shorter_digits
   if [[ ! -d $digits ]]; then prepare_digits "$digits"; fi
   submit "$@" --exp-name digits
   wait_for_job "$job" 180

@@ -61,10 +61,11 @@ complete_last() {
     mkdir -p -- "$SCRATCH/${checkout##*/}/hpc_outputs/$run"
   done
   printf '1234\n1235\n' >"$SCRATCH/${checkout##*/}/hpc_outputs/digits_20260102-000001_1/job_id"
-  [[ $(complete_last bash "$kit" '' | sort | tr '\n' ' ') == 'cancel list logs nodes open report resubmit stop why ' ]]
+  [[ $(complete_last bash "$kit" '' | sort | tr '\n' ' ') == 'cancel list logs nodes open remove report resubmit stop why ' ]]
   [[ $(complete_last experiments.sh wh) == why ]]
   [[ $(complete_last bash "$kit" logs --r) == --rank ]]
   [[ $(complete_last bash "$kit" resubmit --) == --mem$'\n'--time ]]
+  [[ $(complete_last bash "$kit" remove --) == --dry-run && $(complete_last bash "$kit" remove --dry-run dig) == digits ]]
   [[ $(complete_last bash "$kit" --st) == --state ]]
   [[ $(complete_last bash "$kit" why 123) == 1234$'\n'1235 ]]
   [[ $(complete_last bash "$kit" cancel 1234 a) == ablation ]]
@@ -154,6 +155,13 @@ OFFERS
 
 @test "zsh offers the same" {
   offers_the_same zsh
+}
+
+@test "a zsh without compinit says which line is missing, once" {
+  use_libraries common
+  common::has_command zsh || skip 'no zsh on this machine'
+  run -1 --separate-stderr zsh -f -c 'source "$1"' zsh "$checkout/hpc/completion.zsh"
+  [[ -z $output && $stderr == "completion.zsh: zsh's completion is not on: "*'autoload -Uz compinit && compinit' ]]
 }
 
 @test "for other shells: a word and its help; the status says that a file is expected" {

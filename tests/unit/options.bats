@@ -231,6 +231,7 @@ NAMES
   define_submitters
   local help words name spelling line
   help=$(bash "$checkout/hpc/job_submitter.sh" --help all)
+  for line in '--bind SOURCE…' '-d, --data PATH…' '--collect PATTERN…' '--sbatch-arg ARG…' '--secret NAME…'; do grep -qxF -- "  $line" <<<"$help"; done
   words=$(tr -s ' \n' ' ' <<<"$help")
   for name in "${options_order[@]}"; do
     if [[ $name == '# '* ]]; then

@@ -372,6 +372,7 @@ asks() {
   at_site 'site[memory_request]=zero' 'site[whole_nodes]=yes' 'site[usable_cpus]=56' 'site[gpus_per_node]=8'
   asks '56 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8
   asks '18 --mem=0 --time=0-01:00:00 --gpus-per-node=3' -g 3 -W srun
+  drop_preview
   [[ $stderr == *'warning: --gpus 3: a job at stub gets, and pays, whole nodes of 8 GPUs' ]]
   asks '14 --mem=0 --time=0-01:00:00 --gpus-per-node=8' -g 8 -c 14
   at_site 'site[gpu_type_request]=none'
@@ -385,6 +386,7 @@ asks() {
   asks '4 --mem=3072M --time=0-01:00:00 --gpus-per-node=2' -g 2 --mem 3G
   at_site "site[ignored]='time mem mem_per_gpu'"
   asks '4 --gpus-per-node=2' -g 2 -t 30
+  drop_preview
   [[ $stderr == *'--time 30 is ignored: it has no effect at stub' ]]
   use_libraries common checks options option_table
   option_table::define
@@ -392,6 +394,7 @@ asks() {
     if [[ $name == @(help|dry_run|cluster) ]]; then continue; fi
     at_site "site[ignored]=$name"
     run -0 --separate-stderr submitter --dry-run
+    drop_preview
     [[ $output == "'sbatch' "* && -z $stderr ]]
   done
 }
@@ -430,6 +433,7 @@ RULES
     at_site "${line// site/$'\n'site}"
     read -ra words <<<"$options"
     run -0 --separate-stderr submitter --dry-run "${words[@]}"
+    drop_preview
     [[ -z $stderr ]]
   done <<'RULES'
 site[forbidden]='partition mem mem_per_gpu'|-g 1
@@ -443,10 +447,12 @@ site[time_maximum]='91:2:00:00 183:6:00:00'|-t 9:00:00 -n 184
 RULES
   at_site "site[quanta]='18 120G billed'"
   run -0 --separate-stderr submitter --dry-run -g 1 -c 20
+  drop_preview
   [[ $stderr == *'this is rounded up, and billed as 2 GPUs of each node' ]]
   at_site 'site[required]=account'
   HPC_ACCOUNT=mine run -0 --separate-stderr submitter --dry-run
   SBATCH_ACCOUNT=mine run -0 --separate-stderr submitter --dry-run
+  drop_preview
   [[ -z $stderr ]]
   at_site 'site[forbidden]=partition # a plugin chooses'
   SBATCH_PARTITION=main fails_with 1 'HPC_PARTITION=main of the environment .* may not be given here: a plugin chooses ' submitter

@@ -56,6 +56,34 @@ refuses() {
 REQUESTS
 }
 
+@test "--resume needs a name: the message gives that of the newest run that has checkpoints; a dry run looks for them, too" {
+  local -r saved=$SCRATCH/${project##*/}
+  fails_with 2 '--resume needs --exp-name NAME, the experiment to continue: .*lists them\)$' submitter --resume
+  HPC_RESUME=1 fails_with 2 '--resume needs --exp-name NAME' submitter --dry-run
+  nothing_is_left
+  mkdir -p -- "$saved/${project##*/}_20260101-000000_"{1,22}/checkpoints/task_1 "$saved/${project##*/}_20260102-000000_3/checkpoints"
+  touch -- "$saved/${project##*/}_20260101-000000_22/checkpoints/task_1/step_3.pt"
+  run -2 --separate-stderr submitter --resume
+  local -r name=${project##*/}_20260101-000000_22
+  [[ $stderr == *". The newest of these that has checkpoints:  --exp-name ${name@Q} --resume" ]]
+  run -0 --separate-stderr submitter --dry-run --exp-name "$name" --resume
+  [[ $output == *"--job-name="* && $stderr != *'no checkpoints yet'* ]]
+  fails_with 2 'has checkpoints in .*: give --resume' submitter --dry-run --exp-name "$name"
+  run -0 --separate-stderr submitter --dry-run --exp-name other --resume
+  [[ $stderr == 'note: other has no checkpoints yet: it starts from the beginning'* ]]
+  submit --exp-name "$name" --resume
+  [[ $job == 4711 && $(sed -n "s/^fact\[resume\]=//p" "$run_directory/facts") == "'1'" ]]
+  fails_with 2 'cannot name a folder' submitter --exp-name "a/${name##*/}" --resume
+}
+
+@test "a dry run shows the commands of the tasks" {
+  experiments 'echo one' 'echo "two words"'
+  run -0 --separate-stderr submitter --dry-run --repeat 3 --seed-base 5
+  [[ $stderr == *$'dry run: nothing is written or sent. batch.sh is hpc/job/batch.sh of this project; tasks: 6\n  tasks 1-3, seeds 5 to 7:  echo one\n  tasks 4-6, seeds 5 to 7:  echo two words' ]]
+  run -0 --separate-stderr submitter --dry-run
+  [[ $stderr == *$'tasks: 2\n  task 1:  echo one\n  task 2:  echo two words' ]]
+}
+
 @test "configuration files without an experiment" {
   experiments '# nothing yet'
   refuses <<<"2|-g 1|no experiment in .*experiment_configurations.txt.*: write its command on a line"
@@ -102,6 +130,7 @@ REQUESTS
   for options in '-p short -t 60' '-p main -t 9-0' '-p short,cpu -t 61'; do
     read -ra words <<<"$options"
     run -0 --separate-stderr submitter --dry-run "${words[@]}"
+    drop_preview
     [[ -z $stderr ]]
   done
 }
@@ -109,6 +138,7 @@ REQUESTS
 @test "a mismatch with sinfo is not refused where a plugin routes jobs" {
   sed -i -e 's/\*//' -e 's/v100l:4/v100l:1/' "$stub/partitions"
   run -0 --separate-stderr submitter --dry-run -g 4 -n 9 -a def-theirs
+  drop_preview
   [[ -z $stderr ]]
 }
 
@@ -117,10 +147,12 @@ REQUESTS
   for line in '-p hidden' '-p main,hidden' '--rapid-cycle --cycle-partition hidden' '-p cpu -g 4'; do
     read -ra words <<<"$line"
     run -0 --separate-stderr submitter --dry-run "${words[@]}"
+    drop_preview
     [[ -z $stderr && $output == "'sbatch' "* ]]
   done
   sed -i 's/|gpu:[^|]*|/|(null)|/; s/\*//' "$stub/partitions"
   run -0 --separate-stderr submitter --dry-run -g 2
+  drop_preview
   [[ -z $stderr ]]
   test_only_refuses 'allocation failure: Invalid generic resource (gres) specification'
   refuses <<<'1|-p main|no partition shows GPUs: where they come with a partition or a constraint, a profile says so: site.gpu_request.$'
@@ -163,10 +195,12 @@ states() {
 @test "several nodes of a partition with several GPU types, without a type: the message lists the types" {
   local line
   run -0 --separate-stderr submitter --dry-run -p big -n 2
+  drop_preview
   [[ $stderr =~ ^'job_submitter.sh: warning: partition big has GPUs of several types: '(a100 A40|A40 a100)'; the 2 nodes may get different ones: say which by --gpu-type'$ ]]
   for line in '-p big -n 2 -G a100' '-p big -n 1 -g 2' '-p big -n 2 -g 0' '-p main -n 2' '-p main,short -n 2' '-p big -n 2 --constraint x'; do
     read -ra words <<<"$line"
     run -0 --separate-stderr submitter --dry-run "${words[@]}"
+    drop_preview
     [[ -z $stderr ]]
   done
 }
@@ -197,13 +231,25 @@ REQUESTS
   done
 }
 
+@test "an address for mail without events" {
+  run -0 --separate-stderr submitter --dry-run --mail-user me@example.org
+  [[ $stderr == *'sends no mail without --mail-type, such as END,FAIL'* ]]
+  run -0 --separate-stderr submitter --dry-run --mail-user me@example.org --mail-type END
+  [[ $stderr != *'no mail'* ]]
+}
+
 @test "variables that look like options and are none are reported" {
   HPC_PARTITON=x run -0 --separate-stderr submitter --dry-run
+  drop_preview
   [[ $stderr == 'job_submitter.sh: warning: HPC_PARTITON of the environment is no option of this command, and has no effect: did you mean HPC_PARTITION?' ]]
+  HPC_WHICH_DISTRIBUTED=srun run -0 --separate-stderr submitter --dry-run
+  [[ $stderr == *': did you mean HPC_LAUNCHER?'* ]]
   HPC_DATA=x HPC_USAGE_SECONDS=1 run -0 --separate-stderr submitter --dry-run
+  drop_preview
   [[ $stderr == 'job_submitter.sh: warning: HPC_DATA of the environment has no effect: give --data on the command line, as it is a list' ]]
   printf 'HPC_TIMME=3\n' >"$project/.env"
   run -0 --separate-stderr submitter --dry-run
+  drop_preview
   [[ $stderr == *'HPC_TIMME of the environment '*'did you mean HPC_TIME?' ]]
 }
 
@@ -211,8 +257,10 @@ REQUESTS
   mkdir -p -- "$SCRATCH/${project##*/}/data"
   run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short -t 2:00:00
   [[ ${lines[0]} == *"'--time=0-01:00:00' '--partition=short'"* && ${lines[1]} == *"'--time=0-02:00:00'"* ]]
+  drop_preview
   [[ $stderr == 'note: the job that packs gets 0-01:00:00, all that partition short allows (--pack-time)' ]]
   run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short -t 2:00:00 --pack-time 20
+  drop_preview
   [[ ${lines[0]} == *"'--time=0-00:20:00' '--partition=short'"* && -z $stderr ]]
   run -0 --separate-stderr submitter --dry-run --data data --pack-in-job --pack-partition short --pack-time 90
   [[ $stderr == *'warning: --pack-time 0-01:30:00: partition short allows 0-01:00:00 at most'* ]]
@@ -272,6 +320,7 @@ HOW
 @test "a partition that is not up is reported" {
   sed -i '/^urgent/s/up$/drain/' "$stub/partitions"
   run -0 --separate-stderr submitter --dry-run -p urgent
+  drop_preview
   [[ $stderr == 'job_submitter.sh: warning: partition urgent is drain: the job will wait until it is up' ]]
 }
 
@@ -325,11 +374,13 @@ HOW
 @test "--time 24:00 is 24 minutes, and the submitter says so" {
   run -0 --separate-stderr submitter --dry-run --time 24:00
   [[ $output == *"'--time=0-00:24:00'"* ]]
+  drop_preview
   [[ $stderr == 'note: to Slurm, --time 24:00 is 24 minutes; the same in hours is 24:00:00' ]]
 }
 
 @test "a skipped preflight is reported" {
   run -0 --separate-stderr submitter --dry-run --no-preflight -g 9
+  drop_preview
   [[ $output == *"'--gpus-per-node=9'"* && $stderr == 'note: the request is not compared with the cluster (--no-preflight)' ]]
 }
 

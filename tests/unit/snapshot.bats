@@ -137,7 +137,7 @@ hold_no_keys() {
   set -o pipefail # as the submitter
   PATH=$stubs:$PATH run -1 --separate-stderr snapshot::pack "$project" "$store" "$packed"
   [[ $stderr == *'error: git could not list the files of '* && ! -e $packed ]]
-  PATH=$(path_without git) stops 'git: command not found' "$project"
+  PATH=$(path_without git) stops 'git: not found' "$project"
   # A folder that is no repository needs no git.
   mkdir -- "$BATS_TEST_TMPDIR/plain"
   touch -- "$BATS_TEST_TMPDIR/plain/a.py"
@@ -310,6 +310,7 @@ stops() {
   run -0 --separate-stderr pack
   [[ -z $stderr ]]
   rm -r -- "$store"
+  cd -- "$BATS_TEST_TMPDIR" # for pack.sh
   cat >pack.sh <<'SCRIPT'
 set -euo pipefail
 source "$1/hpc/lib/common.sh"

@@ -4,6 +4,7 @@ inventory.py           lists SLURM_TMPDIR in OUTPUT_PATH/inventory.NODE; writes 
 inventory.py FOLDER    lists FOLDER on standard output
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -13,11 +14,29 @@ import time
 from pathlib import Path
 
 HUGE = 1 << 30
+BLOCK = 1 << 20
 
 
 def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of the blocks that are not zero, with offsets: 5 GB of holes, and a copy without holes, are read quickly."""
+    found, offset = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as file:
+        while (offset := next_data(file.fileno(), offset)) is not None:
+            offset -= offset % BLOCK
+            block = os.pread(file.fileno(), BLOCK, offset)
+            if block != bytes(len(block)):
+                found.update(b"%d " % offset + block)
+            offset += BLOCK
+    return found.hexdigest()
+
+
+def next_data(descriptor: int, offset: int) -> int | None:
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # no data from here on
+            raise
+        return None
 
 
 def describe(path: Path, name: str, first_names: dict[tuple[int, int], str]) -> list[object]:
