@@ -221,21 +221,21 @@ fails_with() {
   fi
 }
 
-# patience SECONDS   Prints a time-out adapted to the load: if the machine has N times more running processes than cores, the time is N
-# times as long, at most 6 times.
+# patience SECONDS   Prints a time-out: three times as long, because the machine may be slow and may share its cores with others. If it has
+# N times more running processes than cores, N times as long, at most 8 times.
 patience() {
   local load running cores busy
   read -r load _ _ running _ </proc/loadavg # of the last minute, and now
   cores=$(nproc)
   load=${load%.*} running=${running%/*}
   busy=$(((load > running ? load : running) / cores))
-  printf '%d\n' "$(($1 * (busy < 1 ? 1 : busy > 6 ? 6 : busy)))"
+  printf '%d\n' "$(($1 * (busy < 3 ? 3 : busy > 8 ? 8 : busy)))"
 }
 
-# wait_until SECONDS COMMAND...   Polls until COMMAND succeeds. Fails after SECONDS on an idle machine, later on a busy one.
+# wait_until SECONDS COMMAND...   Polls until COMMAND succeeds. Fails after `patience SECONDS`.
 wait_until() {
   local -r began=$SECONDS
-  local -i deadline=SECONDS+$1
+  local -i deadline=0
   local pause
   until "${@:2}"; do
     # Take the load into account that the machine has now.

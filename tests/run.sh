@@ -39,11 +39,11 @@ run_workers=()
 # There are three items, not one per file, because pytest and the server that forks the ranks take 5 s to start.
 run_train=('tests/train/test_[a-f]*.py' 'tests/train/test_[g-n]*.py' 'tests/train/test_[!a-n]*.py')
 # Long items come first, so that the workers end at about the same time. containers.bats makes the image that sweeps.bats waits for.
-run_longest=(tests/faults/weights.bats tests/cluster/containers.bats tests/cluster/sites.bats lint tests/cluster/shapes.bats
+run_longest=(tests/faults/weights.bats tests/cluster/containers.bats tests/cluster/sites.bats tests/cluster/shapes.bats
   "${run_train[@]}" tests/cluster/pages.bats tests/faults/rows.bats tests/cluster/interruptions.bats tests/cluster/sweeps.bats
   tests/cluster/staging.bats tests/cluster/launchers.bats tests/cluster/training.bats tests/cluster/jobs.bats tests/cluster/drill.bats
   tests/cluster/meetings.bats tests/cluster/table.bats tests/unit/device.bats tests/cluster/pocket_cluster.bats tests/cluster/tasks.bats
-  tests/unit/packing.bats tests/unit/adopt.bats tests/unit/from_sbatch.bats)
+  tests/unit/packing.bats tests/unit/adopt.bats tests/unit/from_sbatch.bats lint)
 reports=$(mktemp -d)
 memory=$reports/memory
 
@@ -55,7 +55,9 @@ main() {
     '') names=(lint unit cluster faults) ;;
   esac
   cd -- "$project"
+  run::find_interpreter
   if [[ ${1:-} == sites ]]; then
+    run::install_packages
     run::prepare
     bash "$here/roots.sh" "${@:2}"
     return
@@ -72,8 +74,9 @@ main() {
         ;;
     esac
   done
+  run::install_packages
+  if [[ " ${items[*]} " == *' lint '* ]]; then run::start_shellcheck; fi
   run::prepare
-  run::find_interpreter
   run::take_memory
   run::side_by_side "${items[@]}"
   if [[ -s $reports/failures ]]; then printf '\nFailed:\n%s\n' "$(<"$reports/failures")"; fi
@@ -89,7 +92,7 @@ run::find() {
   done
 }
 
-run::prepare() {
+run::install_packages() {
   local -a missing=()
   local program package
   while read -r program package; do
@@ -112,7 +115,10 @@ fish fish
 PROGRAMS
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if ((${#missing[@]} > 0)); then packages::install "${missing[@]}"; fi
+}
 
+# Makes the environments of Python.
+run::prepare() {
   # The tools have an environment of their own that also sees the packages of the kit's, so that nothing is installed twice.
   local kit_environment key
   kit_environment=$(bash venv/create.sh cpu)
@@ -131,11 +137,14 @@ PROGRAMS
   fi
 }
 
-# pyenv's python3 is a script that starts 40 processes for each call. Put the interpreter itself first in PATH.
+# pyenv's python3 is a script that starts 40 processes for each call. Put an interpreter itself first in PATH: the distribution's, which
+# imports torch in five sixths of the time, as it was compiled with a profile; else pyenv's.
 run::find_interpreter() {
-  local interpreter
-  interpreter=$(python3 -c 'import sys; print(sys.executable)')
-  if [[ $(head -c 2 -- "$(command -v python3)" | tr -d '\0') == '#!' ]]; then PATH=${interpreter%/*}:$PATH; fi
+  local interpreter=/usr/bin/python3
+  if [[ $(head -c 2 -- "$(command -v python3)" | tr -d '\0') == '#!' ]]; then
+    "$interpreter" -c 'import sys; sys.exit(sys.version_info < (3, 9))' || interpreter=$(python3 -c 'import sys; print(sys.executable)')
+    PATH=${interpreter%/*}:$PATH
+  fi
 }
 
 # Mount an ext4 in memory for the files of the tests, if root has 6 GB for it. The tests create and delete hundreds of thousands of files,
@@ -168,16 +177,33 @@ run::check() {
   fi
 }
 
+# Starts ShellCheck, which needs a core for minutes: pip, which comes next, leaves one free.
+run::start_shellcheck() {
+  local -a files
+  mapfile -d '' files < <(git ls-files -z --cached --others --exclude-standard -- '*.sh' '*.bash' .ci/run '*.bats')
+  set -m
+  { shellcheck --external-sources "${files[@]}" && : >"$reports/shellcheck.passed"; } &>"$reports/shellcheck" &
+  set +m
+  shellcheck_process=$!
+  run_workers=("$shellcheck_process")
+}
+
+run::shellcheck() {
+  tail --follow --pid="$shellcheck_process" /dev/null # no child of this worker
+  cat -- "$reports/shellcheck"
+  [[ -e $reports/shellcheck.passed ]]
+}
+
 run::lint() {
   local -a scripts bats_files
   mapfile -d '' scripts < <(git ls-files -z --cached --others --exclude-standard -- '*.sh' '*.bash' .ci/run)
   mapfile -d '' bats_files < <(git ls-files -z --cached --others --exclude-standard -- '*.bats')
-  run::check shellcheck shellcheck --external-sources "${scripts[@]}" "${bats_files[@]}"
   run::check shfmt shfmt -i 2 -ci -d "${scripts[@]}"
   run::check 'shfmt, bats' shfmt -ln bats -i 2 -ci -d "${bats_files[@]}"
   run::check 'ruff check' "$tools/bin/ruff" check
   run::check 'ruff format' "$tools/bin/ruff" format --check
   run::check mypy "$tools/bin/python" -m mypy train
+  run::check shellcheck run::shellcheck
 }
 
 # run::side_by_side ITEM...   Runs the items, the longest first, on two workers more than there are cores (at most four), each with its own
@@ -197,7 +223,7 @@ run::side_by_side() {
     workers+=("$!")
   done
   set +m
-  run_workers=("${workers[@]}")
+  run_workers+=("${workers[@]}")
   for worker in "${workers[@]}"; do wait "$worker" || true; done
   run_workers=()
   for item in "$@"; do

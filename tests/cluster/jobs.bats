@@ -43,7 +43,7 @@ teardown() {
   prepare_digits "$SCRATCH/${project##*/}/datasets/digits"
 
   cd -- "$project/hpc"
-  run --separate-stderr timeout 300 bash job_submitter.sh --gpus 2 --num-nodes 2 --follow 3>&- 4>&-
+  run --separate-stderr timeout "$(patience 150)" bash job_submitter.sh --gpus 2 --num-nodes 2 --follow 3>&- 4>&-
   printf '%s\n' "$stderr" >&2
   ((status == 0))
   [[ $output =~ ^[0-9]+$ ]]
@@ -85,7 +85,7 @@ failing() {
   local -r how=$1 expected=$2
   use_programs "fail.py $how 2"
   SECONDS=0
-  run --separate-stderr timeout 60 bash "$project/hpc/job_submitter.sh" --gpus 2 --num-nodes 2 --follow "${@:3}" 3>&- 4>&-
+  run --separate-stderr timeout "$(patience 60)" bash "$project/hpc/job_submitter.sh" --gpus 2 --num-nodes 2 --follow "${@:3}" 3>&- 4>&-
   printf '%s\n' "$stderr" >&2
   ((status == expected))
   ((SECONDS < $(patience 30)))

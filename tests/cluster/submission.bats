@@ -189,7 +189,7 @@ tree() {
   before=$(tree)
   for option in '' --resume --fresh; do
     fails_with 1 "'named' belongs to job $job \(PENDING\)" \
-      timeout 20 bash "$project/hpc/job_submitter.sh" -W srun --exp-name named ${option:+"$option"}
+      timeout "$(patience 20)" bash "$project/hpc/job_submitter.sh" -W srun --exp-name named ${option:+"$option"}
   done
   same "$(tree)" "$before"
   scontrol release "$job"

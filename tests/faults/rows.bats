@@ -187,7 +187,7 @@ block_stop_file() {
 # Read the pipe when the ranks have ended.
 open_stop_file() {
   wait_until 30 ranks_have_gone
-  timeout 20 cat -- "$run_directory/task_1/attempt_0/stop"
+  timeout "$(patience 20)" cat -- "$run_directory/task_1/attempt_0/stop"
   rm -- "$run_directory/task_1/attempt_0/stop"
 }
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Callable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAUNCHER_VARIABLES = (
@@ -16,10 +18,21 @@ LAUNCHER_VARIABLES = (
 
 
 def patience(seconds: float) -> float:
-    """Return a time-out adapted to the load: with N times more processes than cores, N times as long, at most 6."""
+    """Return a time-out: three times as long, because cores may be slow or shared; with N processes a core, N times.
+
+    It is at most 8 times as long.
+    """
     load, _, _, running, _ = Path("/proc/loadavg").read_text().split()  # of the last minute, and now
     busy = max(float(load), int(running.partition("/")[0])) // (os.cpu_count() or 1)
-    return seconds * min(max(busy, 1), 6)
+    return seconds * min(max(busy, 3), 8)
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until `condition` is true, at most `patience(seconds)`."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < patience(seconds)
+        time.sleep(0.01)
 
 
 class Runner:

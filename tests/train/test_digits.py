@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runner import Runner
+from runner import Runner, patience
 
 from train import loop
 from train.__main__ import main
@@ -62,7 +62,7 @@ def test_two_tasks_of_srun_twice(python: Runner, digits: Path) -> None:
         step.update(SLURM_NODEID="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         flags = ("-m", "train", "--data-dir", digits, "--epochs", "2", "--seed", "1")
         tasks = [python.start(*flags, SLURM_PROCID=rank, SLURM_LOCALID=rank, **step) for rank in "01"]
-        (stdout, stderr), other = (process.communicate(timeout=60) for process in tasks)
+        (stdout, stderr), other = (process.communicate(timeout=patience(60)) for process in tasks)
         assert [process.returncode for process in tasks] == [0, 0], stderr
         assert (stderr, other) == ("", ("", ""))
         check(python.outputs, python.checkpoints, stdout, epochs=2, world_size=2)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from itertools import chain
 from pathlib import Path
 
@@ -139,9 +138,7 @@ def run(config, environment, device):
 
 def test_a_crash_ends_the_run_and_is_blamed_on_its_rank(python: Runner, project: Path) -> None:
     (project / "train/tasks/crashing.py").write_text(CRASHING_TASK)
-    started = time.monotonic()
     done = python.torchrun(2, "-m", "train", "crashing", "--cpu")
-    assert time.monotonic() - started < 30
     assert done.returncode == 1
     assert re.search(r"Root Cause.*rank +: 1 \(local_rank: 1\)\s+exitcode +: 3 ", done.stderr, re.DOTALL), done.stderr
 

@@ -13,19 +13,13 @@ import loop_toy
 import pytest
 import torch
 from ranks import Ranks
+from runner import until
 from torch import nn
 
 from train import checkpoint, heartbeat, interruption, loop
 from train.checkpoint import Checkpoints
 from train.environment import KEYWORD_ONLY, JobEnvironment
 from train.heartbeat import Heartbeat
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
 
 
 def environment_of(**values: object) -> JobEnvironment:

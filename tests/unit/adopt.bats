@@ -642,7 +642,7 @@ queue() {
   run -0 --separate-stderr adopt "$program"
   [[ $stderr == 'note: it is not known whether queued or running jobs need the old files: squeue: error: Invalid user'$'\n'* ]]
   has_new_layout
-  printf '#!/bin/sh\nexec sleep 60\n' >"$BATS_TEST_TMPDIR/slurm/squeue"
+  printf '#!/bin/sh\nexec sleep 300\n' >"$BATS_TEST_TMPDIR/slurm/squeue"
   program=$BATS_TEST_TMPDIR/other
   local -r began=$SECONDS
   run -0 --separate-stderr adopt "$program"

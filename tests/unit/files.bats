@@ -96,12 +96,12 @@ one_of_many() {
   local_disk::wait_until_free 60
   run ! kill -0 "$rank"
   # It must not wait longer than that.
-  (local_disk::hold && exec sleep 60) 3>&- &
+  (local_disk::hold && exec sleep 300) 3>&- &
   local -r other=$!
   wait_until 10 test -e "/proc/$other/fd/10"
   SECONDS=0
   local_disk::wait_until_free 2
-  ((SECONDS < 40))
+  ((SECONDS < $(patience 20)))
   kill "$other"
 }
 

@@ -30,7 +30,7 @@ def by_bash(script, folder):
         environment = {**os.environ, "PATH": folder + ":" + os.environ["PATH"], "SLURM_TMPDIR": "/tmpdir"}
         if index is not None:
             environment.update(SLURM_ARRAY_TASK_ID=str(index), SLURM_ARRAY_TASK_COUNT=str(len(listed)))
-        subprocess.run(["bash", script], env=environment, check=False, capture_output=True, timeout=20)
+        subprocess.run(["bash", script], env=environment, check=False, capture_output=True, timeout=120)
     found, fields = [], words.read_text().split("\0")[:-1]
     while fields:
         end = 1 + int(fields[0])

@@ -200,7 +200,7 @@ kill_session() {
     wait_status "$packer" 2>/dev/null
     echo "round $round: status $status, $(find "$store" -type f 2>/dev/null | wc -l) files" >&2
     # The next packer works as if nothing had happened.
-    PART_FILES=500 FORMAT=tar timeout 20 bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" pack "$plan" data 3>&- 4>&-
+    PART_FILES=500 FORMAT=tar timeout "$(patience 20)" bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" pack "$plan" data 3>&- 4>&-
     [[ $(formats) == 'tar 5' ]]
     arrives
     run ! is_at_work
@@ -494,12 +494,12 @@ unused() {
   seq 1000000 >"$SCRATCH_DIR/data/large"
   stub tar '"$real" "$@"; sleep 2'
   export FORMAT=zst
-  PATH=$stub:$PATH run -0 timeout 20 python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' \
+  PATH=$stub:$PATH run -0 timeout "$(patience 20)" python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' \
     bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" pack "$plan" data </dev/null 3>&-
   [[ $output =~ [0-9]+' % of 6.9MB, '.*'B/s, '[0-9]+' s left'.*"packed 'data' in " ]]
 
   rm -rf -- "$store"
-  PATH=$stub:$PATH timeout 20 python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' \
+  PATH=$stub:$PATH timeout "$(patience 20)" python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' \
     bash -c 'echo "$$" >"$2"; exec "${@:3}"' sh x "$BATS_TEST_TMPDIR/pid" bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" pack "$plan" data \
     </dev/null >/dev/null 2>&1 3>&- 4>&- &
   local -r terminal=$!
@@ -507,7 +507,7 @@ unused() {
   sleep 0.7
   kill -s KILL "$(<"$BATS_TEST_TMPDIR/pid")"
   wait_status "$terminal"
-  timeout 10 bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" pack "$plan" data 3>&- 4>&-
+  timeout "$(patience 10)" bash "$BATS_TEST_DIRNAME/packer.bash" "$checkout" pack "$plan" data 3>&- 4>&-
   arrives
 }
 

@@ -76,7 +76,7 @@ PYTHON
 }
 
 browse() {
-  timeout 120 chromium --headless=new --hide-scrollbars --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+  timeout "$(patience 60)" chromium --headless=new --hide-scrollbars --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
     --disable-component-update --disable-sync --host-resolver-rules='MAP * ~NOTFOUND' --enable-logging=stderr \
     --user-data-dir="$BATS_TEST_TMPDIR/chromium" --window-size=1800,1200 "$@" </dev/null 3>&- 4>&-
 }
