@@ -359,9 +359,10 @@ def loader(data: Dataset[Any], batches: Iterable[list[int]], workers: int, devic
         return (collate(fetch(batch)) for batch in batches)
     context = None
     if workers:
-        # A fork of this process would inherit its threads and CUDA. The fork server has neither.
+        # A fork of this process would inherit its threads and CUDA. The fork server has neither. It imports what all
+        # workers need; "torch" too, because Python 3.11 does not find this module if only sys.path leads to it.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch"])
+        context.set_forkserver_preload(["torch", __name__])
     return DataLoader(
         data,
         batch_sampler=batches,
