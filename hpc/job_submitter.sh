@@ -355,7 +355,7 @@ job_submitter::report() {
 }
 
 job_submitter::report_unsent() {
-  common::print_error "Slurm takes no more of your jobs: $room_refusal. Tasks from $tasks_first_unsent on are not sent: later, with --exp-name ${fact[exp_name]@Q} --only-missing"
+  run::report_unsent "Tasks from $tasks_first_unsent on" "$room_refusal"
 }
 
 main "$@"

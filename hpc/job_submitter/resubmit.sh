@@ -140,7 +140,7 @@ resubmit::send() {
   fi
   run::record
   common::note "job ${run_jobs[*]} (${fact[job_name]}): as ${old##*/}; ${fact[run_directory]}"
-  if [[ -n $run_refused ]]; then common::print_error "Slurm takes no more of your jobs: $run_refused. The other arrays were not sent: send them later with  --exp-name ${fact[exp_name]@Q} --only-missing"; fi
+  if [[ -n $run_refused ]]; then run::report_unsent 'The other arrays' "$run_refused"; fi
   run::print_jobs '' "${run_jobs[@]}"
   [[ -z $run_refused ]]
 }

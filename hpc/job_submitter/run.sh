@@ -53,13 +53,18 @@ run::remove() {
 }
 
 # run::send VARIABLE train|pack|cycle OFFSET ARGV...   Sends one job of the run and sets VARIABLE to its id. Signals are held
-# from here on; otherwise a submitted job could be lost. Status 1: Slurm has taken some jobs of the run, and takes no more.
+# from here on; otherwise a submitted job could be lost. Status 1: Slurm has taken some jobs of the run, and takes no more, or the user
+# has interrupted this command. A job is never left without its cycles, nor cycles without their job.
 run::send() {
   local -r name=$2 offset=$3
   local -rA whose=([pack]=' that packs (--pack-in-job)' [cycle]=' of the cycles (--rapid-cycle)' [train]='')
   local -rA instead=([pack]='; another partition for it: --pack-partition' [cycle]='; another partition for it: --cycle-partition' [train]='')
   local answer file=sbatch_argv status=0
   if ((offset > 0)); then file+=_$offset; fi
+  if ((${#run_jobs[@]} > 0)) && [[ $name == cycle || -z ${fact[cycles]:-} ]] && sending::was_interrupted; then
+    run_refused=interrupted
+    return 1
+  fi
   sending::hold_signals
   sending::send answer "${fact[run_directory]}" "$name" "${@:4}" || status=$?
   case $status in
@@ -100,6 +105,13 @@ import json, sys
 name, folder, pack, cycle, *jobs = sys.argv[1:]
 print(json.dumps({"jobs": jobs, "name": name, "run_directory": folder, "pack_job": pack or None, "cycle_job": cycle or None}))
 ' "${fact[job_name]}" "${fact[run_directory]}" "${run_others[pack]:-}" "${run_others[cycle]:-}" "${@:2}"
+}
+
+# run::report_unsent WHAT REASON   Says that WHAT is not sent, and how to send it.
+run::report_unsent() {
+  local why="Slurm takes no more of your jobs: $2"
+  if [[ $run_refused == interrupted ]]; then why=interrupted; fi
+  common::print_error "$why. $1 are not sent: later, with --exp-name ${fact[exp_name]@Q} --only-missing"
 }
 
 # run::record   Records the jobs. Call it after the last one.

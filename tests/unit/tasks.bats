@@ -96,6 +96,16 @@ finish() {
   [[ $stderr == *"error: Slurm takes no more of your jobs: QOSMaxSubmitJobPerUserLimit. Tasks from 9 on are not sent: later, with --exp-name 'many' --only-missing" ]]
 }
 
+@test "Ctrl-C while several arrays are sent: those that Slurm has stay, and the message says which are missing" {
+  sed -i 's/MaxArraySize            = 1001/MaxArraySize = 5/' "$stub/scontrol"
+  printf '#!/bin/sh\ncase "$*" in --test-only*) ;; *offset=8*) echo 4712 ;; *offset=4*) kill -s INT "$(cat "$SUBMITTER")"; echo 4711 ;; *) echo 4710 ;; esac\n' >"$stub/sbatch"
+  export SUBMITTER=$BATS_TEST_TMPDIR/process
+  run -1 --separate-stderr env --default-signal=INT bash -c 'echo "$$" >"$SUBMITTER"; exec "$@"' sh \
+    bash "$project/hpc/job_submitter.sh" --no-snapshot --repeat 10 --exp-name many
+  [[ $output == $'4710\n4711' && $(<"$SCRATCH/project/many/.job") == "$output" ]]
+  [[ $stderr == *"error: interrupted. Tasks from 9 on are not sent: later, with --exp-name 'many' --only-missing" ]]
+}
+
 # room JOBS   Makes a Slurm that accepts JOBS more jobs of the user, with the messages of 22.05.
 room() {
   printf '%s\n' "$1" >"$stub/room"
