@@ -41,7 +41,7 @@ leave_behind() {
 @test "folders of dead jobs are removed on each node; those of live jobs, other users' and links are kept" {
   has_own_disks
   make_project
-  experiments 'sh -c "touch \"$1/held\"; sleep 60" sh ${SLURM_TMPDIR}'
+  experiments 'sh -c "touch \"$1/held\"; sleep 600" sh ${SLURM_TMPDIR}'
   submit --gpus 0 --num-nodes 2 --mem 1G --no-snapshot -W srun
   live=$disk/${me}_${job}_0
   wait_until 60 on node1 test -e "$live/held"

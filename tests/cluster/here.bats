@@ -126,7 +126,7 @@ state_of() {
 }
 
 @test "an interruption: the program saves and continues in place, in the same log; a second run meanwhile is refused" {
-  use_programs 'steps.py 200'
+  use_programs 'steps.py 60 --wait 50'
   begin
   same "$(state_of)" running
   fails_with 1 "a run of the kit is in job $held already" submitter --here "$held" --environment "$light" -W srun
@@ -135,12 +135,12 @@ state_of() {
   cat -- "$BATS_TEST_TMPDIR/err" >&2
   ((status == 0))
   same "$(cat -- "$run_directory"/task_1/attempt_*/cause)" $'notice request\nfinished'
-  same "$(cut -d ' ' -f 1 "$run_directory/task_1/output/rank_3")" "$(seq 200)"
+  same "$(cut -d ' ' -f 1 "$run_directory/task_1/output/rank_3")" "$(seq 60)"
   same "$(state_of)" completed
 }
 
 @test "Ctrl-C: the program saves and stops and is not restarted; resubmit continues it through the queue" {
-  use_programs 'steps.py 61'
+  use_programs 'steps.py 61 --wait 50'
   press 'local rank'
   ((status == 75))
   [[ $output == *'asked to save and stop'* && $output == *'saved at step'* ]]

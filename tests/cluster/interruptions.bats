@@ -57,7 +57,7 @@ ask_to_stop() {
 }
 
 @test "a stop file: the ranks save, and the job is restarted with its id and the same log" {
-  begin stop 'steps.py 60' --num-nodes 2
+  begin stop 'steps.py 60 --wait 50' --num-nodes 2
   has_begun
   ask_to_stop
   ended "$job" 90 COMPLETED 0:0
@@ -69,7 +69,7 @@ ask_to_stop() {
 }
 
 @test "the same under torchrun, with several ranks on a node" {
-  begin stop_torchrun 'steps.py 60' --gpus 2 --num-nodes 2 -W torchrun
+  begin stop_torchrun 'steps.py 60 --wait 50' --gpus 2 --num-nodes 2 -W torchrun
   has_begun
   ask_to_stop
   ended "$job" 90 COMPLETED 0:0
@@ -78,7 +78,7 @@ ask_to_stop() {
 }
 
 @test "one task of an array is restarted alone" {
-  use_programs 'steps.py 40' 'steps.py 60'
+  use_programs 'steps.py 40' 'steps.py 60 --wait 50'
   submit --exclude 'node[3-4]' -W srun --exp-name array
   has_begun 2
   ask_to_stop 2
@@ -92,7 +92,7 @@ ask_to_stop() {
 # is_continued NAME [OPTION...]   A new job must continue a job with these options, and --follow must follow the new job.
 is_continued() {
   local follower
-  use_programs 'steps.py 60'
+  use_programs 'steps.py 60 --wait 50'
   submitter --exclude 'node[3-4]' -W srun --exp-name "$1" --follow "${@:2}" \
     >"$BATS_TEST_TMPDIR/id" 2>"$BATS_TEST_TMPDIR/messages" &
   follower=$!
@@ -127,7 +127,7 @@ is_continued() {
   mkdir -- "$BATS_TEST_TMPDIR/bin"
   printf '#!/bin/sh\n%s "$@"\nif [ "$1" = requeue ]; then sleep 30; fi\n' "$(command -v scontrol)" >"$BATS_TEST_TMPDIR/bin/scontrol"
   chmod +x -- "$BATS_TEST_TMPDIR/bin/scontrol"
-  PATH=$BATS_TEST_TMPDIR/bin:$PATH begin no_answer 'steps.py 60'
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH begin no_answer 'steps.py 60 --wait 50'
   has_begun
   ask_to_stop
   ended "$job" 90 COMPLETED 0:0
@@ -177,18 +177,18 @@ preempt() {
 }
 
 @test "preemption: the program saves in the grace time and is restarted" {
-  use_programs 'steps.py 150'
+  use_programs 'steps.py 60 --wait 50'
   submit --nodelist node4 -W srun --exp-name preempted
   has_begun
   preempt
   ended "$job" 90 COMPLETED 0:0
   same "$(causes)" $'0 preempted\n1 finished'
-  went_on 150 1
+  went_on 60 1
   [[ $(job_log) == *'saved at step'* ]]
 }
 
 @test "preemption of a program that ignores it: Slurm kills it and restarts it" {
-  use_programs 'steps.py 350 --deaf'
+  use_programs 'steps.py 60 --deaf --wait 50'
   submit --nodelist node4 -W srun --exp-name deaf
   has_begun
   preempt
@@ -199,7 +199,7 @@ preempt() {
 }
 
 @test "a node dies: the job is restarted, and the record says why" {
-  use_programs 'steps.py 60'
+  use_programs 'steps.py 60 --wait 50'
   submit --nodelist 'node[3-4]' --num-nodes 2 -W srun --exp-name died
   has_begun
   kill -KILL "$(cut -d ' ' -f 1 "$POCKET_CLUSTER_DIR/pids/node3")"

@@ -200,7 +200,7 @@ JOB
   preempted=$(slurm sbatch --parsable --nodelist=node1,node2 --exclusive --open-mode=append \
     --output="$BATS_TEST_TMPDIR/preempted" "$BATS_TEST_TMPDIR/job")
   requeued=$(slurm sbatch --parsable --nodelist=node3 --open-mode=append --output="$BATS_TEST_TMPDIR/requeued" \
-    --wrap 'echo "attempt ${SLURM_RESTART_COUNT:-0}"; sleep 60')
+    --wrap 'echo "attempt ${SLURM_RESTART_COUNT:-0}"; sleep 600')
   wait_until 10 has "$BATS_TEST_TMPDIR/preempted" ready
   wait_until 10 has "$BATS_TEST_TMPDIR/requeued" 'attempt 0'
 
@@ -214,7 +214,7 @@ JOB
 }
 
 @test "up repairs: a dead node, whose job runs again; a dead controller and munged; a drained node" {
-  job=$(slurm sbatch --parsable --nodelist=node2 --open-mode=append --output="$BATS_TEST_TMPDIR/log" --wrap 'echo "attempt ${SLURM_RESTART_COUNT:-0}"; sleep 60')
+  job=$(slurm sbatch --parsable --nodelist=node2 --open-mode=append --output="$BATS_TEST_TMPDIR/log" --wrap 'echo "attempt ${SLURM_RESTART_COUNT:-0}"; sleep 600')
   wait_until 10 has "$BATS_TEST_TMPDIR/log" 'attempt 0'
   kill -KILL "$(cut -d' ' -f1 "$POCKET_CLUSTER_DIR/pids/node2")"
   wait_until 5 fails_with_dead node2

@@ -154,7 +154,7 @@ show_plugin() {
   POCKET_LOGIN=cpu refused 'GPU login node' --time 15 --gpus-per-node=1
   completes --time 15 --mem=999G --gpus-per-node=1 'touch ~/written; touch here && echo scratch; sbatch --time 15 --wrap true
     POCKET_REQUEUE=no scontrol requeue $SLURM_JOB_ID
-    if [ -z "$SLURM_RESTART_COUNT" ]; then scontrol requeue $SLURM_JOB_ID; sleep 60; fi; echo "again ${SLURM_TMPDIR-none}"'
+    if [ -z "$SLURM_RESTART_COUNT" ]; then scontrol requeue $SLURM_JOB_ID; sleep 600; fi; echo "again ${SLURM_TMPDIR-none}"'
   says 'Read-only file system' scratch 'Jobs cannot be submitted from compute nodes'
   says 'permission denied' 'again none'
   [[ $(job_field "$job" MinMemoryNode) == 15000M ]]
@@ -297,9 +297,9 @@ show_plugin() {
   [[ $(job_field "$job" Partition) == main-cpu ]]
   local first graced
   job --partition mila --nodes 2 --exclusive --ntasks-per-node 2 --gres=gpu:48gb:2 \
-    "$ranks"'; echo "attempt ${SLURM_RESTART_COUNT:-0} $SLURM_JOB_NODELIST $SLURM_TMPDIR"; trap "echo TERM; sleep 5; echo late" TERM; sleep 60 & wait; wait'
+    "$ranks"'; echo "attempt ${SLURM_RESTART_COUNT:-0} $SLURM_JOB_NODELIST $SLURM_TMPDIR"; trap "echo TERM; sleep 5; echo late" TERM; sleep 600 & wait; wait'
   first=$job
-  job --partition long-grace --nodes 2 --exclusive --gres=gpu:ampere:2 'srun -n1 -N1 sh -c "trap \"echo asked; exit\" TERM; echo ready; sleep 60 & wait"; echo "ended ${SLURM_RESTART_COUNT:-0}"'
+  job --partition long-grace --nodes 2 --exclusive --gres=gpu:ampere:2 'srun -n1 -N1 sh -c "trap \"echo asked; exit\" TERM; echo ready; sleep 600 & wait"; echo "ended ${SLURM_RESTART_COUNT:-0}"'
   graced=$job
   wait_until 15 grep -q 'attempt 0' "log.$first"
   wait_until 15 grep -q ready "log.$graced"
@@ -363,7 +363,7 @@ show_plugin() {
   says 'attempt 1'
   [[ $job_states == COMPLETED && $(grep -c 'gpu-dy-big-[0-9]$' "log.$first") == 4 ]]
 
-  job --nodelist gpu-dy-big-1 'echo "attempt ${SLURM_RESTART_COUNT:-0}"; sleep 60'
+  job --nodelist gpu-dy-big-1 'echo "attempt ${SLURM_RESTART_COUNT:-0}"; sleep 600'
   wait_until 15 grep -q 'attempt 0' "log.$job"
   kill -KILL "$(cut -d' ' -f1 "$POCKET_CLUSTER_DIR/pids/gpu-dy-big-1")"
   scontrol update nodename=gpu-dy-big-3 state=power_down

@@ -25,7 +25,7 @@ site() {
   # shellcheck source=/dev/null
   source <(bash "$checkout/hpc/pocket_cluster.sh" env)
   make_project_in "$SCRATCH/projects"
-  use_programs 'steps.py 60'
+  use_programs 'steps.py 60 --wait 50'
   environment=$SCRATCH/environment
   mkdir -p -- "$environment/bin"
   # Do not take a command of the shape, whose folder is first in PATH.

@@ -408,7 +408,7 @@ runs_batch_script() {
       recall "$name $cluster"
       wait_until 10 is_bringing
     done
-    urgent[$cluster]=$(sbatch --parsable --partition=urgent --nodelist=node3 --cpus-per-task=16 --mem=100M --chdir=/ --output=/dev/null --wrap='sleep 60')
+    urgent[$cluster]=$(sbatch --parsable --partition=urgent --nodelist=node3 --cpus-per-task=16 --mem=100M --chdir=/ --output=/dev/null --wrap='sleep 600')
     sbatch --partition=urgent --nodelist=node2 --cpus-per-task=10 --mem=100M --chdir=/ --output=/dev/null --wrap='sleep 1'
     recall "bringing $cluster"
     scancel "$job"

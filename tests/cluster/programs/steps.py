@@ -15,6 +15,7 @@ parser.add_argument("steps", type=int)
 parser.add_argument("--seconds", type=float, default=0.1, help="of a step")
 parser.add_argument("--deaf", action="store_true", help="heed neither signal nor stop file")
 parser.add_argument("--hang", type=int, help="at this step of the first attempt")
+parser.add_argument("--wait", type=int, help="at this step of the first attempt, for what ends it")
 options = parser.parse_args()
 
 rank = os.environ["RANK"]
@@ -42,5 +43,7 @@ with Path(os.environ["OUTPUT_PATH"], f"rank_{rank}").open("a") as log:
             time.sleep(10000)
         heartbeat.touch()
         time.sleep(options.seconds)
+        if step == options.wait and os.environ["ATTEMPT"] == "0":
+            continue
         step += 1
         print(step, os.environ["ATTEMPT"], file=log, flush=True)
