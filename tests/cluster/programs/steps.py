@@ -15,7 +15,7 @@ parser.add_argument("steps", type=int)
 parser.add_argument("--seconds", type=float, default=0.1, help="of a step")
 parser.add_argument("--deaf", action="store_true", help="heed neither signal nor stop file")
 parser.add_argument("--hang", type=int, help="at this step of the first attempt")
-parser.add_argument("--wait", type=int, help="at this step of the first attempt, for what ends it")
+parser.add_argument("--wait", type=int, help="at this step of a first attempt that continues nothing, for what ends it")
 options = parser.parse_args()
 
 rank = os.environ["RANK"]
@@ -31,6 +31,7 @@ def save(step: int) -> None:
     partial.replace(saved)
 
 
+waits = os.environ["ATTEMPT"] == "0" and not saved.exists()
 step = int(saved.read_text()) if saved.exists() else 0
 with Path(os.environ["OUTPUT_PATH"], f"rank_{rank}").open("a") as log:
     while step < options.steps:
@@ -43,7 +44,7 @@ with Path(os.environ["OUTPUT_PATH"], f"rank_{rank}").open("a") as log:
             time.sleep(10000)
         heartbeat.touch()
         time.sleep(options.seconds)
-        if step == options.wait and os.environ["ATTEMPT"] == "0":
+        if step == options.wait and waits:
             continue
         step += 1
         print(step, os.environ["ATTEMPT"], file=log, flush=True)
