@@ -179,6 +179,10 @@ roots::inside() {
   # The name with the version belongs to this machine's C library. The root takes the file under the name without it, where that works.
   path=$(environment::folder "$project" cpu '')
   ln -sfn -- "$(environment::made "$project" cpu)" "$merged$environments/${path##*/}"
+  # Environments lead to /usr/bin/python3, which is another Python in the root.
+  for path in "$environments"/*/bin/python*; do
+    if [[ $(readlink -- "$path") == /* ]]; then ln -sfn -- "$(realpath -- "$path")" "$merged$path"; fi
+  done
   if [[ $environments != "$project/.venv" ]]; then ln -sfn -- "$environments" "$merged$project/.venv"; fi
 
   # chroot would not do: inside one no user can make a namespace, which Apptainer does.
