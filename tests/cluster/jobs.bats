@@ -223,8 +223,8 @@ writable=[\"RUN_DIRECTORY\", \"CHECKPOINT_DIRECTORY\", \"OUTPUT_PATH\", \"SLURM_
   ended "$job" 30 FAILED 3:0
   same "$(local_folders "$job")" ''
 
-  # A cancelled job must be able to clean its own node. On a busy machine it needs more than the cluster's 10 s; Slurm's default is 30.
-  sed -i 's/^KillWait=.*/KillWait=30/' "$POCKET_CLUSTER_DIR/etc/slurm.conf"
+  # A cancelled job must be able to clean its own node. The kit takes shares of KillWait; those of the cluster's 10 s are too short on a busy machine.
+  sed -i 's/^KillWait=.*/KillWait=60/' "$POCKET_CLUSTER_DIR/etc/slurm.conf"
   scontrol reconfigure
   use_programs stay.py
   submit -W srun
