@@ -13,7 +13,7 @@
 #   resnet         a step of the loop in bfloat16 beside a bare compiled loop
 #   compile        python -m train --compile: alone, DDP, FSDP2
 # --device cpu runs everything on a CPU, with Gloo and smaller sizes; checks that need a GPU are skipped. --small: still smaller.
-# --seconds is the time for all checks together (570; on a CPU 1710); checks that get no time fail.
+# --seconds is the time for all checks together (570; on a CPU 1710); with more, each one gets more. Checks that get no time fail.
 # The Python is $PYTHON, or else the first usable one of .venv's, python3 and python. It needs torch (for a GPU, a CUDA build) and numpy.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -100,8 +100,9 @@ run::find_python() {
 
 # run::check NAME   Runs it in its own process group; its rows are in $work/rows.
 run::check() {
-  local -i status=0 begun=$SECONDS left=$((seconds - SECONDS))
-  local -i bound=$((limit[$1] * slower < left ? limit[$1] * slower : left))
+  local -i status=0 begun=$SECONDS left=$((seconds - SECONDS)) bound=$((limit[$1] * slower))
+  if ((seconds > 570 * slower)); then bound=$((limit[$1] * seconds / 570)); fi
+  if ((bound > left)); then bound=$left; fi
   printf '\n== %s\n' "$1"
   if ((left <= 0)); then
     run::row failed "$1" 'not run' "the $seconds s of all checks are over"

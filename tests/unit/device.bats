@@ -14,7 +14,7 @@ device() {
 }
 
 @test "on a CPU: DDP and checkpoints pass, checks that need a GPU are skipped and counted, the table is written" {
-  arguments=(--device cpu --small --only 'nccl,ddp,checkpoint')
+  arguments=(--device cpu --small --seconds 9999 --only 'nccl,ddp,checkpoint') # the machine may be busy
   device -0
   [[ ${lines[-1]} == '13 passed, 0 failed, 1 skipped' ]]
   [[ $output == *'| nccl | NCCL, one rank | skipped | NCCL needs a GPU |'* ]]
@@ -23,7 +23,7 @@ device() {
 }
 
 @test "without a compiler: the loop is measured uncompiled, checks that need one are skipped" {
-  arguments=(--device cpu --small --only 'resnet,compile')
+  arguments=(--device cpu --small --seconds 9999 --only 'resnet,compile')
   PATH=$(path_without g++ c++ clang++) device -0
   [[ ${lines[-1]} == '1 passed, 0 failed, 3 skipped' ]]
   [[ $output == *'| compile | compiled: python -m train --compile | skipped | torch.compile needs a compiler: none of g++, c++, clang++ is here |'* ]]
