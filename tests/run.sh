@@ -141,7 +141,7 @@ run::prepare() {
 # imports torch in five sixths of the time, as it was compiled with a profile; else pyenv's.
 run::find_interpreter() {
   local interpreter=/usr/bin/python3
-  if [[ $(head -c 2 -- "$(command -v python3)" | tr -d '\0') == '#!' ]]; then
+  if [[ $(head -c 2 -- "$(command -v python3)" 2>/dev/null | tr -d '\0') == '#!' ]]; then
     "$interpreter" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || interpreter=$(python3 -c 'import sys; print(sys.executable)')
     PATH=${interpreter%/*}:$PATH
   fi
