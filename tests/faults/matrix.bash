@@ -91,7 +91,8 @@ preempt() {
   sbatch --parsable --partition=urgent --nodelist="$1" --exclusive --output=/dev/null --wrap true >/dev/null
 }
 
-# The controller saves its state every five seconds and would forget requests of the last seconds, so wait for a save.
+# The controller saves its state every five seconds. Killed before, it forgets requests, and it starts a job a second time that it has just
+# started: slurmd refuses, and the job is put back and held ("launch failed requeued held").
 restart_controller() {
   wait_until 30 controller_has_saved
   kill_process slurmctld
@@ -99,10 +100,10 @@ restart_controller() {
 }
 
 controller_has_saved() {
-  local file
-  for file in "$SCRATCH"/*/hpc_outputs/*/job_id; do
-    [[ $POCKET_CLUSTER_DIR/state/job_state -nt $file ]] || return 1
-  done
+  local newest saved
+  newest=$({ squeue --noheader --format=%V && squeue --noheader --states=CF,R,CG --format=%S; } | sort | tail -n 1)
+  saved=$(date --reference="$POCKET_CLUSTER_DIR/state/job_state" +%FT%T)
+  [[ -n $newest && $saved > $newest ]]
 }
 
 # Truncate the newest checkpoint between two attempts.

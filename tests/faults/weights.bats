@@ -22,7 +22,7 @@ setup_file() {
 
   begin reference_2 '' "${two[@]}" "${quiet[@]}"
   begin reference_4 '' "${four[@]}" -W srun "${quiet[@]}"
-  # A busy machine may need a minute to save. Where the save took until the limit, Slurm once held the job (launch failed requeued held).
+  # A busy machine may need a minute to save.
   begin warned hold=47 "${two[@]}" "${quiet[@]}" --time 3 --grace-seconds 90
   begin hung hang=47 "${two[@]}" "${quiet[@]}" --hang-minutes 1
   begin controller hold=47 "${two[@]}" "${quiet[@]}"
