@@ -37,6 +37,7 @@ def account(run):
         "state": next(iter(counts)) if len(counts) == 1 else "mixed",
         "tasks": counts,
         "unconnected": sum(bool(task.unconnected) for task in tasks),
+        "held": sum(task.is_held for task in tasks),
         "attempts": sum(len(task.attempts) for task in tasks),
         "elapsed_seconds": round(max(task.elapsed for task in tasks), 1),
         "progress": None,
@@ -62,12 +63,15 @@ def account(run):
 def cells(entry):
     """Return a row of the table."""
     state = entry["state"]
+    alone = sum(entry["tasks"].values()) == 1
     if state == "mixed":
         state = ", ".join(f"{entry['tasks'][name]} {name}" for name in STATES if name in entry["tasks"])
-    elif sum(entry["tasks"].values()) > 1:
+    elif not alone:
         state = f"{sum(entry['tasks'].values())} {state}"
-    if entry["unconnected"]:  # `why` gives details
-        state += ", ranks unconnected" if sum(entry["tasks"].values()) == 1 else f", {entry['unconnected']} unconnected"
+    if entry["unconnected"]:  # `why` gives details, of both
+        state += ", ranks unconnected" if alone else f", {entry['unconnected']} unconnected"
+    if entry["held"]:
+        state += ", held" if alone else f", {entry['held']} held"
     progress = "-"
     if entry["progress"]:
         what, done, whole = entry["progress"]

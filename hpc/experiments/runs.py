@@ -58,6 +58,11 @@ class Task:
         """Attempt.unconnected of the last attempt."""
         return self.attempts[-1].unconnected if self.attempts else []
 
+    @property
+    def is_held(self):
+        """Whether it waits until somebody releases it."""
+        return self.state in ("enqueued", "paused") and self.live is not None and self.live.is_held
+
     @cached
     def state(self):
         """One of the states of job/lib/interruption.sh, or `cancelled`, `stopped` or `suspended`."""

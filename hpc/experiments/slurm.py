@@ -35,6 +35,11 @@ class Live(collections.namedtuple("Live", "array number state reason left start 
         return int(self.number) if self.number.isdigit() else None
 
     @property
+    def is_held(self):
+        """Whether it does not start until somebody releases it. Of a failed start, squeue writes a sentence."""
+        return self.state == "PENDING" and bool(re.search(r"^JobH[eo]ld|held|special exit", self.reason))
+
+    @property
     def id(self):
         return self.array if self.index is None else f"{self.array}_{self.number}"
 

@@ -185,7 +185,10 @@ REASONS = (
     (r"^(?:Assoc|QOS)", "a limit of your account or qos is reached: it starts when others of your jobs have ended"),
     (r"^Invalid(?:Account|QOS)", "its account or qos is not valid here: it will never start"),
     (r"^JobHeldUser$", "you hold it: scontrol release {job}"),
-    (r"^JobHeldAdmin$", "the site's staff holds it, or Slurm does since a start that failed; only they can release it: ask them"),
+    (
+        r"^JobHeldAdmin$|^JobHoldMaxRequeue$",
+        "the staff holds it, or Slurm does after a failed start; only the staff can release it: ask them",
+    ),
     (r"requeued[ _]held$", "Slurm could not start it, and holds it: scontrol release {job}"),
     (r"^job[ _]requeued[ _]in", "it was put back into the queue and is held: scontrol release {job}"),
     (r"^Licenses$", "the licences that it needs are in use"),

@@ -340,7 +340,7 @@ PartitionTimeLimit|--time is more than its partition allows
 JobHeldUser|you hold it: scontrol release 2
 launch failed requeued held|Slurm could not start it, and holds it: scontrol release 2
 job requeued in held state|it was put back into the queue and is held: scontrol release 2
-JobHeldAdmin|the site's staff holds it, or Slurm does since a start that failed
+JobHeldAdmin|the staff holds it, or Slurm does after a failed start
 SomethingNew|Slurm's reason is
 REASONS
   : >"$STUB/queue"
