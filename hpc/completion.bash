@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Completion of job_submitter.sh's options and their values, and of experiments.sh's commands, options, jobs and names of
-# experiments (the newest 200 runs below SCRATCH). Add to ~/.bashrc:
+# Completion of job_submitter.sh's options and their values, and of experiments.sh's commands, options and jobs; of both, the names
+# of experiments (the newest 200 runs below SCRATCH). Add to ~/.bashrc:
 #
 #   source PROJECT/hpc/completion.bash
 #
@@ -71,7 +71,13 @@ hpc_completion::find() {
     flag) for spelling in "${!kind_of[@]}"; do found[$spelling]=${help_of[$spelling]}; done ;;
     choice\ *) for spelling in ${kind##*choice }; do found[$spelling]=''; done ;;
     path | list) files=1 ;;
-    *) files=none ;; # a number or a name
+    *)
+      if [[ ${help_of[$option]} == "${help_of[--exp-name]}" ]]; then
+        while read -r spelling; do found[$spelling]=''; done < <(hpc_completion::runs "$(CDPATH='' cd -- "$kit/.." && pwd)" names)
+      else
+        files=none # a number or another name
+      fi
+      ;;
   esac
 }
 
@@ -130,11 +136,11 @@ hpc_completion::experiments() {
   fi
 }
 
-# hpc_completion::runs PROJECT   Jobs and experiments of its newest runs; a name with a space is no word.
+# hpc_completion::runs PROJECT [names]   Jobs and experiments of its newest runs, or the experiments alone; a name with a space is no word.
 hpc_completion::runs() {
   local -r outputs=${SCRATCH:-}/${1##*/}/hpc_outputs
   find "$outputs" -maxdepth 1 -name '[!.]*_*-*_*' -printf '%T@ %f\n' 2>/dev/null | LC_ALL=C sort -rn | awk 'NR <= 200' | while read -r _ run; do
-    cat -- "$outputs/$run/job_id" 2>/dev/null
+    if [[ -z ${2:-} ]]; then cat -- "$outputs/$run/job_id" 2>/dev/null; fi
     run=${run%_*_*}
     if [[ $run != *[[:space:]]* ]]; then printf '%s\n' "$run"; fi
   done

@@ -187,6 +187,12 @@ def checkpoints_of(task):
     return own if os.path.isdir(own) else checkpoints
 
 
+def kept_of(run):
+    """The folders of --keep-folders."""
+    names = run.facts.get("keep_folders", "").split(",")
+    return [os.path.join(run.facts["checkpoint_directory"], name.rstrip("/")) for name in names if name]
+
+
 def sources_of(run):
     """The folder, or until it is unpacked and after it was removed, the archive."""
     source, archive = run.facts.get("source_dir", "-"), os.path.join(run.folder, "source.tar")
@@ -200,6 +206,7 @@ def paths_of(run, tasks):
         "jobs": run.jobs,
         "name": run.name,
         "sources": sources_of(run),
+        "kept_folders": kept_of(run),
         "kit_version": run.facts.get("kit_version"),
         "tasks": [
             {
@@ -233,6 +240,7 @@ def show_paths(outputs, options):
         if checkpoints:
             rows.append(("  checkpoints", checkpoints))
     rows.append(("sources", sources_of(run)))
+    rows += [("kept", path) for path in kept_of(run)]
     if run.facts.get("kit_version"):
         rows.append(("kit", run.facts["kit_version"]))
     for what, path in rows:

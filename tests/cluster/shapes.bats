@@ -311,9 +311,11 @@ show_plugin() {
   says 'rank 0 0,1' "attempt 1 cn-a[001-002] $POCKET_CLUSTER_DIR" PREEMPTION
   [[ $output != *late* ]]
   # Slurm 24.11 calls this PREEMPTED; 22.05 gives the state in which its script ended.
-  graced_has_ended() { [[ $(job_field "$graced" JobState) != @(PENDING|RUNNING|COMPLETING) ]]; }
+  graced_has_ended() { [[ $(job_field "$graced" JobState) == @(COMPLETED|PREEMPTED|CANCELLED) ]]; }
   wait_until 15 graced_has_ended
-  [[ $(<"log.$graced") == *asked*'ended 0'* && $(job_field "$graced" Restarts) == 0 ]]
+  output=$(<"log.$graced")
+  says asked 'ended 0'
+  same "$(job_field "$graced" Restarts)" 0
   scancel "$first"
   wait_for_job "$first" 15
   none_left() { [[ -z $(find "$POCKET_CLUSTER_DIR/disks" -mindepth 2) ]]; }

@@ -53,7 +53,7 @@ complete_last() {
   [[ $(complete_last job_submitter.sh --gpus 2 '' | head -n 1) == --account ]]
 }
 
-@test "experiments.sh: its commands, their options, jobs and names of the newest runs" {
+@test "experiments.sh: its commands, their options, jobs and names of the newest runs; --exp-name offers the names, too" {
   local -r kit=$checkout/hpc/experiments.sh
   export SCRATCH=$BATS_TEST_TMPDIR/scratch
   local run
@@ -71,6 +71,7 @@ complete_last() {
   [[ $(complete_last bash "$kit" cancel 1234 a) == ablation ]]
   [[ $(complete_last bash "$kit" stop '' | sort | tr '\n' ' ') == '1234 1235 ablation digits ' ]]
   [[ -z $(complete_last bash "$kit" nodes '') ]]
+  [[ $(complete_last bash "$checkout/hpc/job_submitter.sh" -e '') == ablation$'\n'digits && $(complete_last job_submitter.sh --exp-name = d) == digits ]]
   SCRATCH='' run complete_last bash "$kit" why ''
   [[ -z $output ]]
 }

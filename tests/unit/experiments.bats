@@ -442,14 +442,14 @@ shown() {
 }
 
 @test "stop creates the stop file of running jobs, for good; it says which jobs wait or have ended; open shows the file" {
-  made_run going 2 1
+  made_run going 2 1 keep_folders=out,runs/x/
   state 1 running
   attempt 1 0 preempted
   attempt 1 1 ''
   queued 2 N/A RUNNING None
   local -r stop=$run/task_1/attempt_1/stop
   run -0 --separate-stderr command_of open going
-  [[ $output == *"  STOP_FILE   $stop"* ]]
+  [[ $output == *"  STOP_FILE   $stop"*"kept          ${outputs%/*}/going/checkpoints/out"$'\n'"kept          "*"/checkpoints/runs/x"* ]]
   made_run waiting 3 1
   queued 3 N/A PENDING Priority
   made_run over 4 1
