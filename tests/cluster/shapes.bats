@@ -315,7 +315,7 @@ show_plugin() {
   wait_until 15 graced_has_ended
   output=$(<"log.$graced")
   says asked 'ended 0'
-  same "$(job_field "$graced" Restarts)" 0
+  [[ $(job_field "$graced" Restarts) == 0 ]]
   scancel "$first"
   wait_for_job "$first" 15
   none_left() { [[ -z $(find "$POCKET_CLUSTER_DIR/disks" -mindepth 2) ]]; }
