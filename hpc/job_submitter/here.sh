@@ -4,7 +4,7 @@
 
 declare -gA options_value+=() options_source+=() options_default+=() options_kind+=() fact+=() site+=()
 declare -ga tasks_lists+=()
-declare -g here_job='' here_process=''
+declare -g here_job='' here_process='' here_step_PID    # the last is set by coproc
 declare -ga here_nodes+=()                              # the nodes of the allocation, in Slurm's order
 declare -gA here_cpus+=() here_memory+=() here_gpus+=() # node -> CPUs, megabytes (0: Slurm does not count memory), GPUs
 declare -g here_types='' here_least=''                  # the types of its GPUs; the result of here::find_least
@@ -204,33 +204,45 @@ here::step() {
   printf 'here_%s\n' "${fact[run_id]#"${fact[job_name]}_"}"
 }
 
-# here::argv ARRAY   Sets ARRAY to the command that replaces sbatch.
+# here::argv ARRAY FOLDER COMMAND...   Sets ARRAY to the command that replaces sbatch.
 here::argv() {
   local -n here_words=$1
   here_words=()
-  here_words+=(srun --jobid="$here_job" --job-name="$(here::step)" --nodes=1 --ntasks=1 --nodelist="${here_nodes[0]}" --mem=0 --export=ALL --propagate=NONE
-  --chdir="${fact[run_directory]}" bash "${fact[run_directory]}/kit/hpc/job/batch.sh" "${fact[run_directory]}" here)
+  here_words+=(srun --jobid="$here_job" --job-name="$(here::step)" --nodes=1 --ntasks=1 --nodelist="${here_nodes[0]}" --mem=0
+  --export=ALL --propagate=NONE --chdir="$2" "${@:3}")
 }
 
 here::show() {
   local -a words=()
-  here::argv words
+  here::argv words "${fact[run_directory]}" bash "${fact[run_directory]}/kit/hpc/job/batch.sh" "${fact[run_directory]}" here
   printf '%s\n' "${words[*]@Q}"
+}
+
+# here::start   Starts the step of batch.sh, which waits for the name of the run directory. Slurm starts it while that is written. If this
+# command ends before, the step ends too.
+here::start() {
+  local -a here_argv=()
+  # shellcheck disable=SC2016 # for the shell on the node
+  here::argv here_argv / bash -c 'IFS= read -r -d "" run || exit 0; cd -- "$run" && exec bash kit/hpc/job/batch.sh "$run" here </dev/null'
+  # setsid: in the terminal's session, Ctrl-C would make srun kill the step.
+  coproc here_step { SLURM_OVERLAP=1 exec setsid "${here_argv[@]}" >&2; }
+  here_process=$here_step_PID
 }
 
 # here::run   Runs what is in the run directory. Its status is that of the run.
 here::run() {
   local -a here_argv=()
   local -r run=${fact[run_directory]}
-  local lock status=0
+  local lock orders status=0
   files::lock lock "${run%/*}/.here_$here_job.lock" try || here::die_occupied
   request::sbatch_argv here_argv "${tasks_lists[0]}" 0
   run_directory::write_words "$run/sbatch_argv" "${here_argv[@]}" # experiments.sh resubmit sends the run to the queue with these words
-  here::argv here_argv
   trap here::interrupt INT TERM HUP
-  # setsid: in the terminal's session, Ctrl-C would make srun kill the step.
-  SLURM_OVERLAP=1 setsid "${here_argv[@]}" </dev/null >&2 &
-  here_process=$!
+  orders=${here_step[1]:-}
+  trap '' PIPE
+  # If srun has failed, its message is on the terminal, and bash has unset here_step.
+  if [[ -n $orders ]] && { printf '%s\0' "$run" >&"$orders"; } 2>/dev/null; then exec {orders}>&-; fi
+  trap - PIPE
   until [[ -e $run/task_1/log.txt ]] || ! kill -0 "$here_process" 2>/dev/null; do sleep 0.1 || true; done
   if [[ ! -e $run/task_1/log.txt ]]; then rm -f -- "${run%/*}/.here_$here_job.lock"; fi
   [[ -e $run/task_1/log.txt ]] || common::die "the run did not start in job $here_job: srun's message is above; nothing was left behind"

@@ -113,17 +113,22 @@ refused() {
   [[ $stderr == *'runs steps of yours already (42.3)'* ]]
 }
 
-# facts_of OPTION...   Prints facts of a run whose srun, a stub, ends at once without a step.
-facts_of() {
+# stub_step   srun is a stub that fails: at once if the file early exists, else when it has got the run directory.
+stub_step() {
   printf '#!/bin/sh\nexit 1\n' >"$stub/srun"
   cat >"$stub/setsid" <<'STUB'
-#!/bin/sh
-for word; do case $word in --chdir=*) cp -- "${word#*=}/facts" "$STUB/facts" ;; esac; done
-printf '%s\0' "$@" >"$STUB/srun_argv"
+#!/usr/bin/env bash
 env >"$STUB/srun_environment"
+if [[ -e $STUB/early ]]; then exit 1; fi
+if IFS= read -r -d '' run; then cp -- "$run/facts" "$STUB/facts"; else echo 'no run' >"$STUB/step"; fi
 exit 1
 STUB
   chmod +x -- "$stub"/*
+}
+
+# facts_of OPTION...   Sets fact to the facts of a run whose step fails.
+facts_of() {
+  stub_step
   run --separate-stderr submitter "$@"
   local -gA fact=()
   # shellcheck source=/dev/null
@@ -141,6 +146,19 @@ STUB
   [[ -z $(ls -- "$SCRATCH"/*/hpc_outputs) && ! -e $(echo "$SCRATCH"/*/hpc_outputs)/.here_42.lock ]]
   if grep -E '^SLURM_(NTASKS|CPUS_PER_TASK|OVERCOMMIT|JOB_ID)=' "$stub/srun_environment"; then return 1; fi
   [[ ! -e $RECORD ]] # no sbatch
+}
+
+@test "a step that fails while the run directory is written, and a run that is refused while the step starts, leave nothing" {
+  stub_step
+  : >"$stub/early"
+  fails_with 1 'the run did not start in job 42' submitter --here
+  [[ -z $(ls -- "$SCRATCH"/*/hpc_outputs) ]]
+  rm -- "$stub/early"
+  mkdir -p -- "$SCRATCH/${project##*/}/mine/checkpoints"
+  : >"$SCRATCH/${project##*/}/mine/checkpoints/file"
+  fails_with 2 --resume submitter --here --exp-name mine
+  wait_until 10 test -e "$stub/step"
+  [[ -z $(ls -- "$SCRATCH"/*/hpc_outputs) ]]
 }
 
 @test "the ranks get a part of the allocation's GPUs if one is requested, and none if none is" {
