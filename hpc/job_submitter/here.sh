@@ -67,13 +67,15 @@ here::find() {
 
 # here::read_nodes TEXT   Reads what the job has on each node from TEXT, the output of scontrol --details show job.
 here::read_nodes() {
-  local rest=$1 list numbers part gres node
+  local rest=$1 all list numbers part gres node
   local -i cpus gpus
   local -a hosts parts
-  mapfile -t here_nodes < <(scontrol show hostnames "$(slurm::field NodeList "$1")")
+  all=$(slurm::field NodeList "$1")
+  mapfile -t here_nodes < <(scontrol show hostnames "$all")
   while [[ $rest =~ [[:space:]]Nodes=([^[:space:]]+)[[:space:]]CPU_IDs=([^[:space:]]+)[[:space:]]Mem=([0-9]+)[[:space:]]GRES=([^[:space:]]*)(.*) ]]; do
     list=${BASH_REMATCH[1]} numbers=${BASH_REMATCH[2]} part=${BASH_REMATCH[3]} gres=${BASH_REMATCH[4]} rest=${BASH_REMATCH[5]}
-    mapfile -t hosts < <(scontrol show hostnames "$list")
+    hosts=("${here_nodes[@]}")
+    if [[ $list != "$all" ]]; then mapfile -t hosts < <(scontrol show hostnames "$list"); fi
     for node in "${hosts[@]}"; do here_memory[$node]=$part; done
     cpus=0 gpus=0
     IFS=, read -ra parts <<<"$numbers"

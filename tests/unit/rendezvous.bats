@@ -11,7 +11,7 @@ setup() {
 #!/bin/sh
 case $* in
   *hostnames*) sed 's/.*/&/;=' "${0%/*}/addresses" | sed -n 's/^[0-9]*$/node&/p' ;;
-  *) echo "NodeName=x NodeAddr=$(sed -n "${4#node}p" "${0%/*}/addresses") Port=1" ;;
+  *) for node in $(echo "$4" | tr , ' '); do echo "NodeName=$node Arch=x NodeAddr=$(sed -n "${node#node}p" "${0%/*}/addresses") Port=1"; done ;;
 esac
 STUB
   chmod +x -- "$BATS_TEST_TMPDIR/stubs/scontrol"
@@ -75,14 +75,16 @@ teardown() {
   cat >"$BATS_TEST_TMPDIR/stubs/scontrol" <<'STUB'
 #!/bin/sh
 if [ ! -e "$0.asked" ]; then touch "$0.asked"; echo 'slurm_load_node error: Unable to contact slurm controller (connect failure)' >&2; exit 1; fi
-echo 'NodeName=node1 NodeAddr=10.0.0.1 Port=1'
+printf 'NodeName=node2 NodeAddr=10.0.0.2 Port=1\nNodeName=node1 Arch=x NodeAddr=10.0.0.1 Port=1\n'
 STUB
-  [[ $(rendezvous::slurm_address node1) == 10.0.0.1 ]]
+  rendezvous::ask_slurm head node1 peer node2
+  [[ $head == 10.0.0.1 && $peer == 10.0.0.2 ]]
 }
 
 @test "where users may not ask for nodes (PrivateData), their names are their addresses" {
   printf '#!/bin/sh\necho "slurm_load_node error: Access/permission denied" >&2; exit 1\n' >"$BATS_TEST_TMPDIR/stubs/scontrol"
-  [[ $(rendezvous::slurm_address node1) == node1 ]]
+  rendezvous::ask_slurm head node1 peer node2
+  [[ $head == node1 && $peer == node2 ]]
 }
 
 @test "neighbouring jobs get ports far apart, and a job always gets the same one" {

@@ -27,7 +27,7 @@ meeting::watch() {
   (
     trap '' TERM INT HUP QUIT USR1 USR2 ABRT
     python=$(meeting::python) || exit 0
-    exec "$python" -I -S "$1/hpc/job/meeting.py" watch "$2" "$(common::node)" "$$" "${words[@]}"
+    exec nice "$python" -I -S "$1/hpc/job/meeting.py" watch "$2" "$(common::node)" "$$" "${words[@]}"
   ) </dev/null >/dev/null &
 }
 

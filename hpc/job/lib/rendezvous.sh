@@ -25,8 +25,7 @@ rendezvous::address() {
     peer=$1${value#*=} # from its own address to its own address
     address::towards address "$peer" || common::die "the profile's head_address: no way from $(common::node) to $peer: $address"
   else
-    here=$(rendezvous::slurm_address "$1")
-    peer=$(rendezvous::slurm_address "$2")
+    rendezvous::ask_slurm here "$1" peer "$2"
     address::towards address "$peer" || common::die "no way from $(common::node) to $peer: $address"
     # Two nodes with one address are one machine: the pocket cluster without namespaces.
     if [[ $here == "$peer" ]]; then
@@ -40,15 +39,19 @@ rendezvous::address() {
   printf '%s\n' "$address"
 }
 
-# Prints the address by which Slurm itself reaches a node; Slurm knows no other address that must work. Where users may not ask
-# (PrivateData=nodes), it is the node's name, which is what NodeAddr is by default.
-rendezvous::slurm_address() {
-  local answer status=0
-  slurm::ask answer 600 scontrol --oneliner show node "$1" || status=$?
-  ((status != 2)) || common::die "Slurm tells no address of node $1 ($answer)"
-  if ((status == 0)) && [[ $answer =~ [[:space:]]NodeAddr=([^[:space:]]+) ]]; then
-    printf '%s\n' "${BASH_REMATCH[1]}"
-  else
-    printf '%s\n' "$1"
-  fi
+# rendezvous::ask_slurm VARIABLE NODE VARIABLE NODE   Sets each VARIABLE to the address by which Slurm itself reaches that NODE; Slurm
+# knows no other address that must work. Where users may not ask (PrivateData=nodes), it is the node's name, which is what NodeAddr is
+# by default.
+rendezvous::ask_slurm() {
+  local answer line status=0
+  printf -v "$1" '%s' "$2"
+  printf -v "$3" '%s' "$4"
+  slurm::ask answer 600 scontrol --oneliner show node "$2,$4" || status=$?
+  ((status != 2)) || common::die "Slurm tells no addresses of the nodes $2 and $4 ($answer)"
+  if ((status != 0)); then return; fi
+  while IFS= read -r line; do
+    if [[ ! $line =~ ^NodeName=([^[:space:]]+)[[:space:]](.*[[:space:]])?NodeAddr=([^[:space:]]+) ]]; then continue; fi
+    if [[ ${BASH_REMATCH[1]} == "$2" ]]; then printf -v "$1" '%s' "${BASH_REMATCH[3]}"; fi
+    if [[ ${BASH_REMATCH[1]} == "$4" ]]; then printf -v "$3" '%s' "${BASH_REMATCH[3]}"; fi
+  done <<<"$answer"
 }

@@ -15,6 +15,6 @@ usage::start() {
       common::note "$(common::node): no python3 of 3.6 or later here: the use of CPU, memory and GPUs is not measured"
       exit
     fi
-    exec "$python" -I -S "$1/hpc/job/usage.py" "$2/usage_$(common::node).tsv" "$$" "$PPID" "${SLURM_JOB_ID:?}" "$seconds" 2>/dev/null
+    exec nice "$python" -I -S "$1/hpc/job/usage.py" "$2/usage_$(common::node).tsv" "$$" "$PPID" "${SLURM_JOB_ID:?}" "$seconds" 2>/dev/null
   ) </dev/null >/dev/null &
 }
