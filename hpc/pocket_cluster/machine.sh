@@ -79,6 +79,8 @@ machine::init() {
   hostname "$name"
   mount --bind -- "$directory/etc/hosts" /etc/hosts
   mount --bind -- "$directory/disks/$name" "$directory/localscratch"
+  # A job removes files there that no process uses (job/lib/leftovers.sh), and sees only the processes of its node.
+  mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
   if [[ -e $directory/etc/home ]]; then machine::homes "$directory" "$(<"$directory/etc/home")"; fi
   # Programs also look there, and would find those of this machine.
   if [[ -e $directory/etc/interfaces ]]; then mount -t sysfs sysfs /sys; fi

@@ -146,7 +146,7 @@ needs_hosts() {
   )
 }
 
-@test "hosts: each node has its own address, host name, table of hosts and disk" {
+@test "hosts: each node has its own address, host name, table of hosts, disk and shared memory" {
   needs_hosts
   local -r disk=$POCKET_CLUSTER_DIR/localscratch
   local name address
@@ -158,6 +158,8 @@ needs_hosts() {
     grep -qxE "$name $address( ::ffff:$address)?" "$BATS_TEST_TMPDIR/out"
     [[ $(slurm srun -w node1 getent hosts "$name" | wc -l) == 1 ]]
   done
+  slurm srun -w node1 sh -c 'touch "/dev/shm/of_node1_$1" && ls /dev/shm' sh "$$" >"$BATS_TEST_TMPDIR/shared"
+  [[ $(<"$BATS_TEST_TMPDIR/shared") == "of_node1_$$" && ! -e /dev/shm/of_node1_$$ && -z $(slurm srun -w node2 ls /dev/shm) ]]
   slurm srun -w node1 bash -c 'exec 3<>"/dev/tcp/node2/$1"' - "$(slurm scontrol -o show node node2 | sed -E 's/.* Port=([0-9]+) .*/\1/')"
   [[ -z $(ls -A -- "$disk") ]]
   no_mount
