@@ -297,7 +297,7 @@ show_plugin() {
   [[ $(job_field "$job" Partition) == main-cpu ]]
   local first graced
   job --partition mila --nodes 2 --exclusive --ntasks-per-node 2 --gres=gpu:48gb:2 \
-    "$ranks"'; echo "attempt ${SLURM_RESTART_COUNT:-0} $SLURM_JOB_NODELIST $SLURM_TMPDIR"; trap "echo TERM; sleep 5; echo late" TERM; sleep 600 & wait; wait'
+    "$ranks"'; echo "attempt ${SLURM_RESTART_COUNT:-0} $SLURM_JOB_NODELIST $SLURM_TMPDIR"; trap "echo TERM; trap \"\" TERM; sleep 60; echo late" TERM; sleep 600 & wait; wait'
   first=$job
   job --partition long-grace --nodes 2 --exclusive --gres=gpu:ampere:2 'srun -n1 -N1 sh -c "trap \"echo >asked; exit\" TERM; echo ready; sleep 600 & wait"; echo "ended ${SLURM_RESTART_COUNT:-0}"'
   graced=$job
