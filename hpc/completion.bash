@@ -38,6 +38,7 @@ hpc_completion::find() {
   local spelling kind text
   local -A kind_of=() help_of=()
   local -i first=1
+  local -r named=--exp-name
   found=() files=''
   # `bash job_submitter.sh …`; any other script of bash's gets file names, as without us.
   if [[ ${script##*/} == bash ]]; then
@@ -72,7 +73,7 @@ hpc_completion::find() {
     choice\ *) for spelling in ${kind##*choice }; do found[$spelling]=''; done ;;
     path | list) files=1 ;;
     *)
-      if [[ ${help_of[$option]} == "${help_of[--exp-name]}" ]]; then
+      if [[ ${help_of[$option]} == "${help_of[$named]}" ]]; then
         while read -r spelling; do found[$spelling]=''; done < <(hpc_completion::runs "$(CDPATH='' cd -- "$kit/.." && pwd)" names)
       else
         files=none # a number or another name
@@ -83,7 +84,7 @@ hpc_completion::find() {
 
 # Called by readline: fills COMPREPLY.
 hpc_completion::complete() {
-  local word=${COMP_WORDS[COMP_CWORD]} files
+  local word=${COMP_WORDS[COMP_CWORD]} files spelling
   local -A found
   if [[ $word == '=' ]]; then word=''; fi
   COMPREPLY=()
@@ -95,7 +96,10 @@ hpc_completion::complete() {
       mapfile -t COMPREPLY < <(compgen -f -- "$word")
       compopt -o filenames 2>/dev/null || true # outside of readline there is nothing to set
       ;;
-    *) mapfile -t COMPREPLY < <(compgen -W "${!found[*]}" -- "$word" | LC_ALL=C sort) ;;
+    *)
+      # Not compgen -W, which expands its words as a shell would.
+      mapfile -t COMPREPLY < <(for spelling in "${!found[@]}"; do if [[ $spelling == "$word"* ]]; then printf '%s\n' "$spelling"; fi; done | LC_ALL=C sort)
+      ;;
   esac
 }
 
@@ -136,13 +140,14 @@ hpc_completion::experiments() {
   fi
 }
 
-# hpc_completion::runs PROJECT [names]   Jobs and experiments of its newest runs, or the experiments alone; a name with a space is no word.
+# hpc_completion::runs PROJECT [names]   Jobs and experiments of its newest runs, or the experiments alone; not names that
+# a shell would not read as one plain word.
 hpc_completion::runs() {
   local -r outputs=${SCRATCH:-}/${1##*/}/hpc_outputs
   find "$outputs" -maxdepth 1 -name '[!.]*_*-*_*' -printf '%T@ %f\n' 2>/dev/null | LC_ALL=C sort -rn | awk 'NR <= 200' | while read -r _ run; do
     if [[ -z ${2:-} ]]; then cat -- "$outputs/$run/job_id" 2>/dev/null; fi
     run=${run%_*_*}
-    if [[ $run != *[[:space:]]* ]]; then printf '%s\n' "$run"; fi
+    if [[ $run =~ ^[[:alnum:]._-]+$ ]]; then printf '%s\n' "$run"; fi
   done
 }
 

@@ -103,7 +103,6 @@ main() {
     source "$here/lib/packing.sh"
     staging::prepare
   fi
-  if [[ -n ${fact[here]:-} ]]; then here::start; fi
   submission::write "$project" "$commit"
   if [[ -n ${fact[here]:-} ]]; then here::run; else job_submitter::send; fi
 }

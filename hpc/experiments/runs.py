@@ -79,7 +79,7 @@ class Task:
             return noted
         if self.live and self.live.state in ("SUSPENDED", "STOPPED"):
             return "suspended"
-        waits = self.live is not None and self.live.state == "PENDING"
+        waits = self.live is not None and self.live.waits
         if self.live and not waits:
             return "running" if noted == "enqueued" else noted
         if waits and noted in ("enqueued", "paused"):

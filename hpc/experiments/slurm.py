@@ -35,9 +35,13 @@ class Live(collections.namedtuple("Live", "array number state reason left start 
         return int(self.number) if self.number.isdigit() else None
 
     @property
+    def waits(self):
+        return self.state in ("PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT")
+
+    @property
     def is_held(self):
         """Whether it does not start until somebody releases it. Of a failed start, squeue writes a sentence."""
-        return self.state == "PENDING" and bool(re.search(r"^JobH[eo]ld|held|special exit", self.reason))
+        return self.waits and (self.state != "PENDING" or bool(re.search(r"^JobH[eo]ld|\bheld\b", self.reason)))
 
     @property
     def id(self):

@@ -281,7 +281,7 @@ def describe(run, task):
         return task.state, sentence, None, None
     if task.state in ("enqueued", "paused") and (live or run.slurm.silence):
         waits = "it waits to go on" + (f", after: {before}" if before else "") if task.attempts else "it waits"
-        if live and live.state == "PENDING":
+        if live and live.waits:
             return ("paused" if task.attempts else "pending"), f"{waits}: {explain_reason(live)}", None, None
         return task.state, waits, None, None
     case = Case(run, task)

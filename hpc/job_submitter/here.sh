@@ -4,7 +4,7 @@
 
 declare -gA options_value+=() options_source+=() options_default+=() options_kind+=() fact+=() site+=()
 declare -ga tasks_lists+=()
-declare -g here_job='' here_process='' here_step_PID    # the last is set by coproc
+declare -g here_job='' here_process=''
 declare -ga here_nodes+=()                              # the nodes of the allocation, in Slurm's order
 declare -gA here_cpus+=() here_memory+=() here_gpus+=() # node -> CPUs, megabytes (0: Slurm does not count memory), GPUs
 declare -g here_types='' here_least=''                  # the types of its GPUs; the result of here::find_least
@@ -220,15 +220,26 @@ here::show() {
   printf '%s\n' "${words[*]@Q}"
 }
 
-# here::start   Starts the step of batch.sh, which waits for the name of the run directory. Slurm starts it while that is written. If this
-# command ends before, the step ends too.
+# here::start   Starts the step of batch.sh, which waits for the name of the run directory. Slurm starts it while that is written.
 here::start() {
   local -a here_argv=()
   # shellcheck disable=SC2016 # for the shell on the node
-  here::argv here_argv / bash -c 'IFS= read -r -d "" run || exit 0; cd -- "$run" && exec bash kit/hpc/job/batch.sh "$run" here </dev/null'
+  here::argv here_argv / bash -c 'IFS= read -r -d "" || exit 0; cd -- "$REPLY" && exec bash kit/hpc/job/batch.sh "$REPLY" here </dev/null'
   # setsid: in the terminal's session, Ctrl-C would make srun kill the step.
   coproc here_step { SLURM_OVERLAP=1 exec setsid "${here_argv[@]}" >&2; }
-  here_process=$here_step_PID
+  here_process=$!
+}
+
+# here::leave   Ends the step if the run was refused before it got the name: without a word, or if that takes long by a signal.
+here::leave() {
+  local -r orders=${here_step[1]:-} # bash unsets the array when the step has ended
+  local -i try
+  if [[ -n $orders ]]; then exec {orders}>&-; fi
+  for ((try = 0; try < 50; try++)); do
+    if ! kill -0 "$here_process" 2>/dev/null; then return 0; fi
+    sleep 0.1
+  done
+  kill -s TERM "$here_process" 2>/dev/null || true
 }
 
 # here::run   Runs what is in the run directory. Its status is that of the run.

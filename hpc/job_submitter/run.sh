@@ -48,6 +48,7 @@ run::complete() {
 }
 
 run::remove() {
+  if [[ -n ${here_process:-} ]]; then here::leave; fi
   rm -rf -- "$run_unfinished" "${run_links[@]}"
   experiment::put_back
 }

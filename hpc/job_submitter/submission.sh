@@ -159,6 +159,7 @@ submission::write() {
   local -a given=()
   submission::choose_mode mode
   run::begin "$mode"
+  if [[ -n ${fact[here]:-} ]]; then here::start; fi
   if [[ -z ${options_value[no_snapshot]} ]]; then
     snapshot::pack "$project" "${fact[scratch_dir]}/hpc_outputs/.sources" "$run_unfinished/source.tar"
   fi

@@ -95,7 +95,7 @@ packing::pack() {
     common::note "${name@Q}: another submitter is packing it; waiting"
     flock "$lock"
   }
-  rm -rf -- "$archive".partial.* 2>/dev/null || true # of a packer that was killed, perhaps after it had written everything
+  rm -rf -- "$archive"{,.manifest}.partial.* 2>/dev/null || true # of a packer that was killed, perhaps after it had written everything
   if packing::is_packed "$key" "$format"; then
     touch -- "$archive.manifest" 2>/dev/null || true # marks it as used, for staging::prune; the file may belong to another user
     common::note "${name@Q}: packed before, unchanged"

@@ -80,7 +80,7 @@ machine::init() {
   mount --bind -- "$directory/etc/hosts" /etc/hosts
   mount --bind -- "$directory/disks/$name" "$directory/localscratch"
   # A job removes files there that no process uses (job/lib/leftovers.sh), and sees only the processes of its node.
-  mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
+  if [[ -d /dev/shm && $directory/ != /dev/shm/* ]]; then mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm; fi
   if [[ -e $directory/etc/home ]]; then machine::homes "$directory" "$(<"$directory/etc/home")"; fi
   # Programs also look there, and would find those of this machine.
   if [[ -e $directory/etc/interfaces ]]; then mount -t sysfs sysfs /sys; fi

@@ -33,6 +33,10 @@ shown() {
   queued 3 N/A PENDING Priority
   made_run held 9 1
   queued 9 N/A PENDING 'launch failed requeued held'
+  made_run special 10 1
+  queued 10 N/A SPECIAL_EXIT 'job requeued in special exit state'
+  made_run sheldon 11 1
+  queued 11 N/A PENDING 'ReqNodeNotAvail, UnavailableNodes:sheldon1'
   made_run requeued 4 1
   state 1 running
   attempt 1 0 ''
@@ -49,12 +53,14 @@ shown() {
   attempt 1 0 ''
   run -0 --separate-stderr command_of
   [[ -z $stderr ]]
-  [[ ${lines[0]} == 'JOB '*'OUTPUT PATH' && ${lines[1]} == "8 "* && ${lines[9]} == *"$outputs/well_20260101-000001_1" ]]
+  [[ ${lines[0]} == 'JOB '*'OUTPUT PATH' && ${lines[1]} == "8 "* && ${lines[11]} == *"$outputs/well_20260101-000001_1" ]]
   shown well '^1 +well +2 +completed +2 +epoch 3 +00:20:00 +validation_accuracy 0\.8125 \(best 0\.875\) '
   shown going ' running +1 +epoch 3/20 '
   shown waiting ' enqueued +0 +- +- +- '
   shown requeued ' paused '
   shown held ' enqueued, held +0 '
+  shown special ' enqueued, held +0 '
+  shown sheldon ' enqueued +0 '
   shown broken ' failed +1 +step 5 +00:10:00 +loss 0\.75 '
   shown stopped ' cancelled '
   shown never_began ' cancelled '

@@ -205,6 +205,12 @@ kill_session() {
     arrives
     run ! is_at_work
   done
+  local -r archive=$(find "$store" -name '*.tar' -print -quit)
+  rm -- "$archive.manifest"
+  : >"$archive.manifest.partial.77" # of a packer that was killed while it wrote the manifest
+  PART_FILES=500 FORMAT=tar pack data
+  [[ -e $archive.manifest ]]
+  run ! is_at_work
 }
 
 # The names of unfinished archives.

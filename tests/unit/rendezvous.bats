@@ -77,12 +77,14 @@ teardown() {
 if [ ! -e "$0.asked" ]; then touch "$0.asked"; echo 'slurm_load_node error: Unable to contact slurm controller (connect failure)' >&2; exit 1; fi
 printf 'NodeName=node2 NodeAddr=10.0.0.2 Port=1\nNodeName=node1 Arch=x NodeAddr=10.0.0.1 Port=1\n'
 STUB
+  local head peer
   rendezvous::ask_slurm head node1 peer node2
   [[ $head == 10.0.0.1 && $peer == 10.0.0.2 ]]
 }
 
 @test "where users may not ask for nodes (PrivateData), their names are their addresses" {
   printf '#!/bin/sh\necho "slurm_load_node error: Access/permission denied" >&2; exit 1\n' >"$BATS_TEST_TMPDIR/stubs/scontrol"
+  local head peer
   rendezvous::ask_slurm head node1 peer node2
   [[ $head == node1 && $peer == node2 ]]
 }
