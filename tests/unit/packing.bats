@@ -205,6 +205,8 @@ kill_session() {
     arrives
     run ! is_at_work
   done
+  rm -rf -- "$store"
+  PART_FILES=500 FORMAT=tar pack data
   local -r archive=$(find "$store" -name '*.tar' -print -quit)
   rm -- "$archive.manifest"
   : >"$archive.manifest.partial.77" # of a packer that was killed while it wrote the manifest
