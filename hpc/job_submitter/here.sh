@@ -228,6 +228,7 @@ here::start() {
   # setsid: in the terminal's session, Ctrl-C would make srun kill the step.
   coproc here_step { SLURM_OVERLAP=1 exec setsid "${here_argv[@]}" >&2; }
   here_process=$!
+  run::undo_by here::leave
 }
 
 # here::leave   Ends the step if the run was refused before it got the name: without a word, or if that takes long by a signal.

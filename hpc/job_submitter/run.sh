@@ -7,6 +7,7 @@ declare -ga run_jobs+=()                    # the ids of the training jobs, in t
 declare -gA run_others+=()                  # pack, cycle -> the id of the last such job
 declare -g run_unfinished='' run_refused='' # the folder to remove after a refusal; why Slurm takes no more jobs
 declare -ga run_links+=()                   # links to the run directory, removed with it
+declare -g run_undo=:                       # of run::undo_by
 
 # run::name   Sets the name and the folder of a new run of the experiment in `fact`. Jobs and tools use the same rule.
 run::name() {
@@ -47,8 +48,13 @@ run::complete() {
   run_unfinished=${fact[run_directory]}
 }
 
+# run::undo_by COMMAND   What else a refusal has to undo.
+run::undo_by() {
+  run_undo=$1
+}
+
 run::remove() {
-  if [[ -n ${here_process:-} ]]; then here::leave; fi
+  "$run_undo"
   rm -rf -- "$run_unfinished" "${run_links[@]}"
   experiment::put_back
 }
